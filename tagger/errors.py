@@ -1,0 +1,65 @@
+"""The errors that a user may see; each class knows the exit code it ends the program with.
+
+Every error takes one string, so that it survives the way through a worker process.
+"""
+
+from typing import ClassVar
+
+
+class TaggerError(Exception):
+    """The run could not go on."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class SettingsError(TaggerError):
+    """Wrong usage, or a configuration that makes no sense."""
+
+    exit_code = 2
+
+
+class LibraryError(TaggerError):
+    """A folder or file named by the user is not there or cannot be listed."""
+
+
+class ModelError(TaggerError):
+    """The model cannot be loaded, or is no audio classifier."""
+
+
+class StateError(TaggerError):
+    """The state file cannot be opened, read or written."""
+
+
+class ReportError(TaggerError):
+    """The report cannot be written."""
+
+
+class DiskFullError(TaggerError):
+    """No space is left where a track or the state has to be written."""
+
+
+class LockedError(TaggerError):
+    """Another run holds the state file."""
+
+    exit_code = 4
+
+
+class TrackError(TaggerError):
+    """One file is at fault; the run goes on without it."""
+
+    lasting: ClassVar[bool] = True
+    """Whether trying again is pointless until the file changes."""
+
+
+class DecodeError(TrackError):
+    """The file holds no sound that can be decoded and classified."""
+
+
+class TagError(TrackError):
+    """The tags of the file cannot be read, or not be written without harm."""
+
+
+class AccessError(TrackError):
+    """The operating system refused: the cause lies beside the file, and may be gone tomorrow."""
+
+    lasting = False
