@@ -44,6 +44,18 @@ class LockedError(TaggerError):
     exit_code = 4
 
 
+class InterruptedRunError(TaggerError):
+    """The user pressed Ctrl-C; what was finished is kept."""
+
+    exit_code = 130
+
+
+class TerminatedRunError(TaggerError):
+    """The system asked the program to end; what was finished is kept."""
+
+    exit_code = 143
+
+
 class TrackError(TaggerError):
     """One file is at fault; the run goes on without it."""
 

@@ -1,6 +1,7 @@
 """The frozen records that cross the borders between modules."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +28,11 @@ class Score:
 
     genre: str
     probability: float
+
+
+def format_scores(scores: Sequence[Score]) -> str:
+    """Return scores as in the tags and the report: `Hip-Hop=0.832;Electronic=0.051`."""
+    return ";".join(f"{score.genre}={score.probability:.3f}" for score in scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +105,39 @@ class Outcome:
     model: str = ""
     error: str = ""
     new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a whole run did; `counts` has every Action and adds up to `tracks`."""
+
+    run_id: str
+    model: str
+    dry_run: bool
+    counts: Mapping[Action, int]
+    failed_new: int
+    seconds: float
+    report: Path
+
+    @property
+    def tracks(self) -> int:
+        return sum(self.counts.values())
+
+    def summary(self) -> dict[str, object]:
+        """Return the summary as `--json` prints it and the state file keeps it."""
+        counts = {action.replace("-", "_"): self.counts[action] for action in Action}
+        return {
+            "run_id": self.run_id,
+            "model": self.model,
+            "dry_run": self.dry_run,
+            "tracks": self.tracks,
+            **counts,
+            "failed_new": self.failed_new,
+            "seconds": round(self.seconds, 3),
+            "report": displayed(self.report),
+        }
+
+
+def displayed(path: Path) -> str:
+    """Return a path as text that any UTF-8 file can hold, with hex escapes for other bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,139 @@
+"""Folders to Tracks, in a stable order, without what no one would call part of the library."""
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tagger.errors import LibraryError
+from tagger.records import Failure, Track
+
+JUNK = (
+    ".*",  # hidden, and the `._` files that macOS leaves on foreign disks
+    "$RECYCLE.BIN",
+    "RECYCLER",
+    "#recycle",
+    "@eaDir",
+    "@Recycle",
+    "lost+found",
+    "System Volume Information",
+)
+"""Names that are passed over wherever they stand, but not where the user names them."""
+
+NO_MEDIA = ".nomedia"
+"""A folder that holds this file is no media folder, nor is any folder in it (Android's rule)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of a folder counts: suffixes in lower case, patterns to leave out, links or not."""
+
+    suffixes: Collection[str]
+    exclude: Sequence[str] = ()
+    follow_symlinks: bool = False
+
+
+def crawl(paths: Sequence[Path], scope: Scope) -> Iterator[Track | Failure]:
+    """Yield every audio file below `paths` once, folder by folder and by name.
+
+    Paths come out absolute. A folder or file that the system will not show is a Failure. A link
+    is passed over, or with `follow_symlinks` stands for what it leads to.
+    Raises LibraryError where one of `paths` itself is not there.
+    """
+    walk = _Walk(scope)
+    for path in paths:
+        try:
+            root = path.resolve(strict=True)
+            mode = root.stat().st_mode
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+            reason = getattr(error, "strerror", None) or error
+            raise LibraryError(f"cannot read {path}: {reason}") from error
+        if stat.S_ISDIR(mode):
+            yield from walk.folder(root, root)
+        elif root.suffix.lower() in scope.suffixes and stat.S_ISREG(mode):
+            yield from walk.named(root)
+        else:
+            raise LibraryError(f"{path} is neither a folder nor an audio file that tagger knows")
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One crawl; remembers where it was, for roots that overlap and links that go in circles."""
+
+    scope: Scope
+    folders: set[tuple[int, int]] = field(default_factory=set)
+    files: set[Path] = field(default_factory=set)
+
+    def folder(self, folder: Path, root: Path) -> Iterator[Track | Failure]:
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in self.folders:
+                return
+            self.folders.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            if folder == root:
+                raise LibraryError(f"cannot read {folder}: {error.strerror}") from error
+            yield _unseen(folder, f"cannot list the folder: {error.strerror}")
+            return
+        if any(entry.name == NO_MEDIA for entry in entries):
+            return
+        for entry in entries:
+            if not self._left_out(entry, root):
+                yield from self._entry(entry, root)
+
+    def named(self, path: Path) -> Iterator[Track | Failure]:
+        """Yield a file that the user or a link names, unless its folder is walked as well."""
+        status = path.parent.stat()
+        if (status.st_dev, status.st_ino) not in self.folders and path not in self.files:
+            self.files.add(path)
+            yield from _look_at(path)
+
+    def _entry(self, entry: os.DirEntry[str], root: Path) -> Iterator[Track | Failure]:
+        path = Path(entry.path)
+        try:
+            if entry.is_symlink():
+                yield from self._link(path, root)
+            elif entry.is_dir():
+                yield from self.folder(path, root)
+            elif entry.is_file() and path.suffix.lower() in self.scope.suffixes:
+                yield from () if path in self.files else _look_at(path)
+        except OSError as error:
+            yield _unseen(path, f"cannot be looked at: {error.strerror}")
+
+    def _link(self, link: Path, root: Path) -> Iterator[Track | Failure]:
+        if not self.scope.follow_symlinks:
+            return
+        try:
+            target = link.resolve(strict=True)
+        except (OSError, RuntimeError):
+            return  # it leads nowhere
+        if target.is_dir():
+            yield from self.folder(target, root)
+        elif target.is_file() and target.suffix.lower() in self.scope.suffixes:
+            yield from self.named(target)
+
+    def _left_out(self, entry: os.DirEntry[str], root: Path) -> bool:
+        if any(fnmatchcase(entry.name, pattern) for pattern in JUNK):
+            return True
+        inside = os.path.relpath(entry.path, root)
+        return any(
+            fnmatchcase(entry.name, pattern) or fnmatchcase(inside, pattern)
+            for pattern in self.scope.exclude
+        )
+
+
+def _look_at(path: Path) -> Iterator[Track | Failure]:
+    try:
+        yield Track.from_stat(path, path.lstat())
+    except FileNotFoundError:
+        return  # gone since the folder was listed
+    except OSError as error:
+        yield _unseen(path, f"cannot be looked at: {error.strerror}")
+
+
+def _unseen(path: Path, reason: str) -> Failure:
+    return Failure(Track(path, size=0, mtime_ns=0, inode=0), reason, lasting=False)

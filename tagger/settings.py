@@ -1,0 +1,226 @@
+"""What a run is asked to do: defaults, TOML file and flags, merged and checked once.
+
+The fields of Settings are the one list of options. The command line makes its flags of them and
+the TOML file its keys, so that neither can have an option that the other lacks.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+from platformdirs import user_config_path, user_state_path
+
+from tagger.errors import SettingsError
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+
+
+class Existing(StrEnum):
+    """What to do with a track that has a genre already."""
+
+    KEEP = "keep"
+    REPLACE = "replace"
+    APPEND = "append"
+
+
+class Hardlinks(StrEnum):
+    """What to do with a file that has several hard links."""
+
+    SKIP = "skip"
+    BREAK = "break"
+    IN_PLACE = "in-place"
+
+
+class Precision(StrEnum):
+    """The number format of the network; auto is bf16 on a GPU that has it, else fp32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Engine(StrEnum):
+    """Where the network runs."""
+
+    LOCAL = "local"
+
+
+def to_flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError("must be true or false")
+
+
+def to_count(value: object) -> int:
+    number = int(str(value))
+    if number < 1:
+        raise ValueError("must be 1 or more")
+    return number
+
+
+def to_count_or_auto(value: object) -> int | None:
+    return None if value == "auto" else to_count(value)
+
+
+def to_probability(value: object) -> float:
+    number = float(str(value))
+    if not 0 <= number <= 1:
+        raise ValueError("must be between 0 and 1")
+    return number
+
+
+def to_device(value: object) -> str:
+    if DEVICE.fullmatch(str(value)):
+        return str(value)
+    raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+
+
+def to_path(value: object) -> Path:
+    return Path(str(value)).expanduser()
+
+
+def to_patterns(value: object) -> tuple[str, ...]:
+    if isinstance(value, (list, tuple)):
+        return tuple(str(item) for item in value)
+    raise ValueError("must be a list")
+
+
+def to_genre_map(value: object) -> Mapping[str, str]:
+    """Read a TOML file of `"label of the model" = "your name"`; an empty name drops the label."""
+    names = read_toml(to_path(value))
+    if all(isinstance(name, str) for name in names.values()):
+        return MappingProxyType({label.casefold(): name for label, name in names.items()})
+    raise ValueError('every line must read "label" = "name"')
+
+
+class Option(NamedTuple):
+    """How a field of Settings is given: how it is read, its help, its values in words."""
+
+    convert: Callable[[Any], Any]
+    help: str
+    values: str = ""
+    short: str = ""
+
+
+def choice(kind: type[StrEnum], text: str) -> Option:
+    return Option(kind, text, "|".join(kind))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that a scan can be told. None stands for `auto`."""
+
+    dry_run: Annotated[bool, Option(to_flag, "Write nothing, only report.", short="-n")] = False
+    model: Annotated[str, Option(str, "The model that listens.", "ID_OR_DIR", "-m")] = "musicnn"
+    report: Annotated[
+        Path | None,
+        Option(to_path, "The CSV report; a file per run in the state folder, else.", "FILE.csv"),
+    ] = None
+    state: Annotated[
+        Path, Option(to_path, "The database of what earlier runs learned.", "FILE")
+    ] = user_state_path("tagger") / "state.sqlite"
+    existing: Annotated[Existing, choice(Existing, "What to do with tracks that have a genre.")] = (
+        Existing.KEEP
+    )
+    min_score: Annotated[
+        float, Option(to_probability, "Write no genre that is less likely than this.", "X")
+    ] = 0.3
+    top_k: Annotated[int, Option(to_count, "How many scores to write and report.", "N")] = 5
+    genre_map: Annotated[
+        Mapping[str, str],
+        Option(to_genre_map, "Your names for the model's labels.", "FILE.toml"),
+    ] = field(default_factory=dict)
+    windows: Annotated[
+        int, Option(to_count, "How many stretches of each track to listen to.", "N")
+    ] = 10
+    device: Annotated[
+        str, Option(to_device, "Where the network runs.", "auto|cpu|cuda|cuda:N|mps")
+    ] = "auto"
+    precision: Annotated[Precision, choice(Precision, "The network's number format.")] = (
+        Precision.AUTO
+    )
+    batch_size: Annotated[
+        int | None,
+        Option(to_count_or_auto, "How many windows the network takes at once.", "N|auto"),
+    ] = None
+    jobs: Annotated[
+        int | None, Option(to_count_or_auto, "How many processes decode.", "N|auto")
+    ] = None
+    force: Annotated[
+        bool, Option(to_flag, "Listen again to what is known, and try again what failed.")
+    ] = False
+    exclude: Annotated[
+        tuple[str, ...],
+        Option(to_patterns, "Skip files and folders that match. Repeatable.", "GLOB"),
+    ] = ()
+    follow_symlinks: Annotated[
+        bool, Option(to_flag, "Follow links, and write where they lead.")
+    ] = False
+    engine: Annotated[Engine, choice(Engine, "What runs the network.")] = Engine.LOCAL
+    hardlinks: Annotated[
+        Hardlinks, choice(Hardlinks, "What to do with files that have several hard links.")
+    ] = Hardlinks.SKIP
+    preserve_mtime: Annotated[
+        bool, Option(to_flag, "Keep the modification time of written files.")
+    ] = False
+    audit: Annotated[
+        bool, Option(to_flag, "Listen to tracks that keep their genre too, for the report.")
+    ] = False
+    json: Annotated[bool, Option(to_flag, "Print the summary as one JSON object.")] = False
+    quiet: Annotated[bool, Option(to_flag, "Print nothing but errors.", short="-q")] = False
+    verbose: Annotated[bool, Option(to_flag, "Say what became of each track.", short="-v")] = False
+
+
+OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {
+        name.replace("_", "-"): hint.__metadata__[0]
+        for name, hint in get_type_hints(Settings, include_extras=True).items()
+    }
+)
+"""Every option by its name on the command line and in the TOML file."""
+
+
+def default_config() -> Path:
+    return user_config_path("tagger") / "config.toml"
+
+
+def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
+    """Merge defaults, the TOML file and the flags that were given; the later ones win.
+
+    Without `config` the user's own file is read if there is one. Raises SettingsError.
+    """
+    path = config or default_config()
+    given = read_toml(path) if config or path.exists() else {}
+    unknown = sorted(given.keys() - OPTIONS.keys())
+    if unknown:
+        raise SettingsError(f"{path} has an option that tagger does not know: {unknown[0]}")
+    merged = {name: (value, f"{name} in {path}") for name, value in given.items()}
+    merged |= {name: (value, f"--{name}") for name, value in flags.items()}
+    values = {
+        name.replace("-", "_"): _convert(OPTIONS[name], value, origin)
+        for name, (value, origin) in merged.items()
+    }
+    return Settings(**values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no valid TOML: {error}") from error
+
+
+def _convert(known: Option, value: object, origin: str) -> Any:
+    try:
+        return known.convert(value)
+    except ValueError as error:
+        wanted = f"must be one of {known.values}" if isinstance(known.convert, type) else error
+        raise SettingsError(f"{origin}: {wanted}, not {value!r}") from error

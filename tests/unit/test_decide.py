@@ -1,0 +1,95 @@
+"""The decision table of CONTRACT.md section 5."""
+
+import pytest
+
+from tagger.decide import decide, relabel, theirs
+from tagger.records import Action, Score, Tags
+from tagger.settings import Existing
+
+MODEL = "musicnn@1"
+BEST = (Score("Jazz", 0.8), Score("Blues", 0.1))
+
+
+def ours(*genres: str, before: tuple[str, ...] = ()) -> Tags:
+    """Tags as tagger leaves them for BEST; `genres` as somebody edited them since."""
+    return Tags(
+        genres=genres or (*before, "Jazz"),
+        written=("Jazz",),
+        scores="Jazz=0.800;Blues=0.100",
+        model=MODEL,
+    )
+
+
+KEEP, REPLACE, APPEND = Existing.KEEP, Existing.REPLACE, Existing.APPEND
+NONE, THEIRS, OURS = Tags(), Tags(genres=("Rock",)), ours()
+OLDER = Tags(("Soul",), ("Soul",), "Soul=0.500", "musicnn@0")
+APPENDED, EDITED = ours(before=("Rock",)), ours("Swing")
+REMOVED = Tags(written=("Jazz",), scores="Jazz=0.800", model=MODEL)
+
+
+@pytest.mark.parametrize(
+    ("tags", "existing", "action", "genres"),
+    [
+        (NONE, KEEP, Action.WRITTEN, ("Jazz",)),
+        (NONE, REPLACE, Action.WRITTEN, ("Jazz",)),
+        (NONE, APPEND, Action.WRITTEN, ("Jazz",)),
+        (THEIRS, KEEP, Action.KEPT, None),
+        (THEIRS, REPLACE, Action.WRITTEN, ("Jazz",)),
+        (THEIRS, APPEND, Action.WRITTEN, ("Rock", "Jazz")),
+        (OURS, KEEP, Action.UNCHANGED, ("Jazz",)),
+        (OURS, REPLACE, Action.UNCHANGED, ("Jazz",)),
+        (OURS, APPEND, Action.UNCHANGED, ("Jazz",)),
+        (OLDER, KEEP, Action.WRITTEN, ("Jazz",)),
+        (OLDER, APPEND, Action.WRITTEN, ("Jazz",)),
+        (APPENDED, KEEP, Action.KEPT, None),
+        (APPENDED, APPEND, Action.UNCHANGED, ("Rock", "Jazz")),
+        (APPENDED, REPLACE, Action.WRITTEN, ("Jazz",)),
+        (EDITED, KEEP, Action.KEPT, None),
+        (EDITED, APPEND, Action.WRITTEN, ("Swing", "Jazz")),
+        (EDITED, REPLACE, Action.WRITTEN, ("Jazz",)),
+        (ours("Jazz", "Swing"), KEEP, Action.KEPT, None),
+        (ours("Jazz", "Swing"), APPEND, Action.KEPT, None),
+        (Tags(genres=("jazz",)), APPEND, Action.KEPT, None),
+        (REMOVED, KEEP, Action.KEPT, None),
+        (REMOVED, APPEND, Action.WRITTEN, ("Jazz",)),
+        (REMOVED, REPLACE, Action.WRITTEN, ("Jazz",)),
+    ],
+)
+def test_decision(
+    tags: Tags, existing: Existing, action: Action, genres: tuple[str, ...] | None
+) -> None:
+    decision = decide(tags, BEST, model=MODEL, existing=existing, min_score=0.5)
+    assert decision.action is action
+    assert (decision.tags.genres if decision.tags else None) == genres
+    if decision.tags:
+        assert decision.tags.written == ("Jazz",)
+        assert decision.tags.scores == "Jazz=0.800;Blues=0.100"
+        assert decision.tags.model == MODEL
+
+
+def test_a_genre_removed_by_hand_stays_removed_and_the_row_says_so() -> None:
+    decision = decide(REMOVED, BEST, model=MODEL, existing=KEEP, min_score=0.5)
+    assert "removed by hand" in decision.reason
+
+
+@pytest.mark.parametrize(("min_score", "action"), [(0.8, Action.WRITTEN), (0.81, Action.LOW_SCORE)])
+def test_nothing_is_written_below_the_minimum(min_score: float, action: Action) -> None:
+    decision = decide(NONE, BEST, model=MODEL, existing=KEEP, min_score=min_score)
+    assert decision.action is action
+
+
+def test_a_map_that_drops_every_label_leaves_nothing_to_write() -> None:
+    assert decide(NONE, (), model=MODEL, existing=KEEP, min_score=0).action is Action.LOW_SCORE
+
+
+def test_what_was_written_once_is_theirs_again_after_any_edit() -> None:
+    assert theirs(OURS) == ()
+    assert theirs(APPENDED) == ("Rock",)
+    assert theirs(EDITED) == ("Swing",)
+    assert theirs(ours("Jazz", "Rock")) == ("Jazz", "Rock")
+
+
+def test_labels_with_one_name_add_up_and_labels_without_fall_out() -> None:
+    scores = (Score("Metal", 0.375), Score("Punk", 0.25), Score("rock", 0.25), Score("Pop", 0.125))
+    named = relabel(scores, {"punk": "Loud", "rock": "Loud", "metal": ""})
+    assert named == (Score("Loud", 0.5), Score("Pop", 0.125))

@@ -1,0 +1,90 @@
+"""Defaults, TOML file and flags become one Settings."""
+
+from pathlib import Path
+
+import pytest
+
+from tagger.errors import SettingsError
+from tagger.settings import Existing, Precision, load_settings
+
+
+def toml(folder: Path, text: str, name: str = "config.toml") -> Path:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    config = toml(
+        tmp_path, 'existing = "append"\nmin-score = 0.7\nexclude = ["a", "b"]\naudit = true'
+    )
+    settings = load_settings({"min-score": "0.2"}, config)
+    assert settings.existing is Existing.APPEND
+    assert settings.min_score == 0.2
+    assert settings.exclude == ("a", "b")
+    assert settings.audit
+    assert settings.precision is Precision.AUTO
+
+
+def test_the_users_own_file_is_read_when_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert load_settings({}).windows != 7
+    (tmp_path / "tagger").mkdir()
+    toml(tmp_path / "tagger", "windows = 7")
+    assert load_settings({}).windows == 7
+
+
+def test_auto_is_none_and_a_number_a_number() -> None:
+    assert load_settings({"jobs": "auto"}).jobs is None
+    assert load_settings({"jobs": "3"}).jobs == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"existing": "apend"}, "--existing: must be one of keep|replace|append, not 'apend'"),
+        ({"min-score": "2"}, "--min-score: must be between 0 and 1"),
+        ({"min-score": "half"}, "--min-score"),
+        ({"windows": "0"}, "--windows: must be 1 or more"),
+        ({"jobs": "many"}, "--jobs"),
+        ({"device": "gpu"}, "--device: must be auto, cpu, cuda, cuda:N or mps"),
+    ],
+)
+def test_a_wrong_value_names_its_flag(flags: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(flags)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("min-scor = 0.5", "min-scor"),
+        ('dry-run = "yes"', "dry-run in"),
+        ("windows = ", "no valid TOML"),
+        ('exclude = "one"', "must be a list"),
+    ],
+)
+def test_a_wrong_line_in_the_file_names_file_and_option(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    config = toml(tmp_path, text)
+    with pytest.raises(SettingsError) as error:
+        load_settings({}, config)
+    assert words in str(error.value)
+    assert str(config) in str(error.value)
+
+
+def test_a_config_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot read"):
+        load_settings({}, tmp_path / "none.toml")
+
+
+def test_a_genre_map_is_read_and_checked(tmp_path: Path) -> None:
+    good = toml(tmp_path, '"Hip-Hop" = "Rap"\nPop = ""', "map.toml")
+    assert load_settings({"genre-map": str(good)}).genre_map == {"hip-hop": "Rap", "pop": ""}
+    bad = toml(tmp_path, "Pop = 3", "bad.toml")
+    with pytest.raises(SettingsError, match=r'every line must read "label" = "name"'):
+        load_settings({"genre-map": str(bad)})

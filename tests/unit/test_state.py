@@ -1,0 +1,140 @@
+"""What the state file remembers, and of which file."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tagger.errors import LockedError, StateError
+from tagger.records import Failure, Prediction, RawField, Score, Tags, Track
+from tagger.state import Known, State, open_state
+
+TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
+SCORES = (Score("Pop", 0.9), Score("Rock", 0.1))
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with open_state(tmp_path / "state.sqlite") as state:
+        yield state
+
+
+@pytest.fixture
+def track(tmp_path: Path) -> Track:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"abc")
+    return Track.from_stat(path, path.stat())
+
+
+def learn(state: State, track: Track, model: str = "m@1") -> None:
+    state.remember_tags(track, TAGS)
+    state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=10)
+
+
+def recall(state: State, track: Track, model: str = "m@1", windows: int = 10) -> Known:
+    return state.recall(track, model=model, windows=windows)
+
+
+def test_an_untouched_file_is_known_whole(state: State, track: Track) -> None:
+    assert recall(state, track) == Known()
+    learn(state, track)
+    known = recall(state, track)
+    assert known == Known(TAGS, SCORES, 61.5)
+    assert known.tags is not None
+    assert known.tags.raw == TAGS.raw
+
+
+@pytest.mark.parametrize("field", ["size", "mtime_ns", "inode"])
+def test_a_changed_file_is_unknown_and_its_old_scores_are_gone(
+    state: State, track: Track, field: str
+) -> None:
+    learn(state, track)
+    changed = {
+        "size": replace(track, size=4),
+        "mtime_ns": replace(track, mtime_ns=4),
+        "inode": replace(track, inode=4),
+    }[field]
+    assert recall(state, changed) == Known()
+    state.remember_tags(changed, Tags())
+    assert recall(state, changed) == Known(tags=Tags())
+    assert recall(state, track) == Known()
+
+
+def test_scores_belong_to_one_model_and_number_of_windows(state: State, track: Track) -> None:
+    learn(state, track)
+    assert recall(state, track, model="m@2").scores is None
+    assert recall(state, track, windows=3).scores is None
+    learn(state, track, model="m@2")
+    assert recall(state, track).scores == SCORES
+
+
+def test_a_moved_file_is_recognised_but_a_copy_is_not(state: State, track: Track) -> None:
+    learn(state, track)
+    elsewhere = replace(track, path=track.path.with_name("b.mp3"))
+    assert recall(state, elsewhere) == Known()  # as for a second hard link
+    track.path.rename(elsewhere.path)
+    assert recall(state, elsewhere) == Known(TAGS, SCORES, 61.5)
+    assert recall(state, track) == Known()
+
+
+def test_a_failure_is_kept_until_the_track_is_heard(state: State, track: Track) -> None:
+    state.remember_failure(Failure(track, "silent", lasting=True))
+    assert recall(state, track) == Known(failure="silent", lasting=True)
+    learn(state, track)
+    assert recall(state, track).failure is None
+
+
+def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
+    state: State, track: Track
+) -> None:
+    learn(state, track)
+    state.start_run("r1", model="m@1", dry_run=False, report=Path("r.csv"))
+    entry = state.open_journal("r1", track, before=TAGS, after=Tags(("Pop",)))
+    new = replace(track, size=9, mtime_ns=99, inode=999)
+    state.close_journal(entry, track, new, Tags(("Pop",)))
+    assert recall(state, new) == Known(Tags(("Pop",)), SCORES, 61.5)
+    assert recall(state, track) == Known()
+
+
+def test_the_journal_is_on_disk_before_the_file_is_touched(
+    tmp_path: Path, state: State, track: Track
+) -> None:
+    state.start_run("r1", model="m@1", dry_run=False, report=Path("r.csv"))
+    state.open_journal("r1", track, before=TAGS, after=Tags())
+    with sqlite3.connect(tmp_path / "state.sqlite") as other:
+        (before,) = other.execute("SELECT before FROM journal").fetchone()
+    assert '"values": ["Rock", "Pop"]' in before
+
+
+def test_the_queue_gives_back_every_track_in_order(state: State, track: Track) -> None:
+    tracks = [replace(track, inode=i, links=2) for i in range(2500)]
+    for item in tracks:
+        state.enqueue(item)
+    assert state.queue_length() == 2500
+    assert list(state.queued()) == tracks
+
+
+def test_a_second_run_is_refused_while_the_first_holds_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x" / "state.sqlite"
+    with open_state(path), pytest.raises(LockedError), open_state(path):
+        pass
+    with open_state(path):
+        pass
+
+
+def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    path.write_bytes(b"no database, but long enough to be taken for one" * 100)
+    with pytest.raises(StateError, match="cannot be used"), open_state(path):
+        pass
+
+
+def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StateError, match="newer tagger"), open_state(path):
+        pass
