@@ -1,0 +1,148 @@
+"""Open a file and read stretches of it: soundfile where it is exact, PyAV for the rest.
+
+libsndfile counts samples, so a stretch of WAV, AIFF, FLAC or Ogg Vorbis is exact and cheap. Its
+MP3 and Opus readers are not used: mpg123 writes warnings to the terminal and takes a guess for
+the length of a variable bit rate, and Opus seeks four times slower than in FFmpeg.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import av
+import numpy as np
+import soundfile
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from tagger.errors import DecodeError
+
+Samples = NDArray[np.float32]
+
+EXACT_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac", ".ogg"})
+
+DEMUXERS = "aac,aiff,ape,asf,dsf,flac,mov,mp3,mpc,mpc8,ogg,tta,w64,wav,wv"
+"""What FFmpeg may take a file for: a playlist named song.mp3 must not open other files."""
+
+AV_OPTIONS = {
+    "format_whitelist": DEMUXERS,
+    "protocol_whitelist": "file",
+    "fflags": "fastseek",  # else a seek in an MP3 without an index reads all that lies before it
+}
+
+
+class Source(Protocol):
+    """An open recording; `read` gives mono float32 of shape (n,) at `rate_hz`."""
+
+    rate_hz: int
+    duration_s: float
+
+    def read(self, start_s: float, length_s: float) -> Samples: ...
+
+
+class SoundfileSource:
+    """A recording read by libsndfile."""
+
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        if file.format == "OGG" and file.subtype != "VORBIS":
+            raise DecodeError("libsndfile seeks badly in FLAC and Opus inside Ogg")
+        self.file = file
+        self.rate_hz: int = file.samplerate
+        self.duration_s: float = file.frames / file.samplerate
+
+    def read(self, start_s: float, length_s: float) -> Samples:
+        self.file.seek(min(round(start_s * self.rate_hz), self.file.frames))
+        block = self.file.read(round(length_s * self.rate_hz), dtype="float32", always_2d=True)
+        mono: Samples = block.mean(axis=1)
+        return mono
+
+
+class AvSource:
+    """A recording read by FFmpeg through PyAV."""
+
+    def __init__(self, container: InputContainer) -> None:
+        if not container.streams.audio:
+            raise DecodeError("cannot be decoded: there is no audio stream in it")
+        self.container = container
+        self.stream = container.streams.audio[0]
+        self.rate_hz: int = self.stream.rate
+        if not self.rate_hz:
+            raise DecodeError("cannot be decoded: its sampling rate is not known")
+        self.duration_s = self._duration_s()
+
+    def _duration_s(self) -> float:
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        if self.container.duration:
+            return float(self.container.duration) / av.time_base
+        raise DecodeError("cannot be decoded: its length is not known")
+
+    def read(self, start_s: float, length_s: float) -> Samples:
+        """Seek to the packet before `start_s` and decode until `length_s` is full, or the end."""
+        base = self.stream.time_base
+        assert base is not None
+        offset = (self.stream.start_time or 0) * base
+        try:
+            self.container.seek(int((start_s + offset) / base), stream=self.stream)
+        except av.error.EOFError:
+            return np.empty(0, np.float32)
+        wanted = round(length_s * self.rate_hz)
+        blocks: list[Samples] = []
+        total = 0
+        for first_s, block in self._blocks():
+            if not blocks:
+                late = round((start_s + float(offset) - first_s) * self.rate_hz)
+                block = block[max(late, 0) :]  # noqa: PLW2901 - the part before the window
+                if not block.size:
+                    continue
+            blocks.append(block)
+            total += block.size
+            if total >= wanted:
+                break
+        return np.concatenate(blocks)[:wanted] if blocks else np.empty(0, np.float32)
+
+    def _blocks(self) -> Iterator[tuple[float, Samples]]:
+        """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped."""
+        planar = av.AudioResampler(format="fltp")
+        for packet in self.container.demux(self.stream):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                continue  # the first packets after a seek may lean on ones that were not read
+            for frame in frames:
+                time_s = frame.time
+                if time_s is None:
+                    continue
+                for converted in planar.resample(frame):
+                    yield time_s, converted.to_ndarray().mean(axis=0)
+
+
+@contextmanager
+def open_soundfile(path: Path) -> Iterator[Source]:
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            yield SoundfileSource(file)
+    except soundfile.LibsndfileError as error:
+        raise DecodeError(f"cannot be decoded (libsndfile: {error.error_string})") from error
+
+
+@contextmanager
+def open_av(path: Path) -> Iterator[Source]:
+    """Open by absolute path, for FFmpeg reads what stands before a colon as a protocol."""
+    try:
+        with av.open(path.absolute(), options=AV_OPTIONS) as container:
+            yield AvSource(container)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DecodeError(f"cannot be decoded (FFmpeg: {describe(error)})") from error
+
+
+def describe(error: Exception) -> str:
+    """Return what FFmpeg says of an error, without the file name that it adds."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def openers(path: Path) -> tuple[Callable[[Path], AbstractContextManager[Source]], ...]:
+    """Return the ways to open this file, the better one first."""
+    return (open_soundfile, open_av) if path.suffix.lower() in EXACT_SUFFIXES else (open_av,)

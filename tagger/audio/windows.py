@@ -1,0 +1,108 @@
+"""Cut the stretches that a model listens to out of a recording, and read nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from tagger.audio.completeness import check_complete
+from tagger.audio.sources import Samples, Source, openers
+from tagger.errors import DecodeError
+
+SHORTEST_S = 1.0
+"""Less sound than this is no basis for a genre."""
+
+SILENCE_RMS = 10 ** (-70 / 20)
+"""Windows below -70 dBFS are passed over: dither and line noise, not music played softly."""
+
+TAIL_S = 2.0
+"""How far before its declared end a recording must still have sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Windows of a recording, each mono float32 of shape (n,) at the asked rate."""
+
+    windows: tuple[Samples, ...]
+    duration_s: float
+
+
+def read_windows(path: Path, *, rate_hz: int, window_s: float, count: int) -> Recording:
+    """Decode up to `count` windows spread evenly over the recording; only these are read.
+
+    All windows have the same length, `window_s`; a recording shorter than that gives one window
+    with all of it. Windows of silence are left out.
+    Raises DecodeError (broken, truncated, too short, silent) and AccessError (cannot be opened).
+    """
+    check_complete(path)
+    failure = DecodeError("no decoder for it")
+    for opener in openers(path):
+        try:
+            with opener(path) as source:
+                return _read(source, rate_hz=rate_hz, window_s=window_s, count=count)
+        except DecodeError as error:
+            failure = error
+    raise failure
+
+
+def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:
+    """Return the starts in seconds of at most `count` windows that do not overlap.
+
+    The recording is divided into equal parts, with a window in the middle of each: one window is
+    the middle of the song, and neither a fade-in nor applause gets a window of its own.
+    """
+    fitting = max(1, min(count, int(duration_s / window_s)))
+    part_s = duration_s / fitting
+    return tuple(max(0.0, (i + 0.5) * part_s - window_s / 2) for i in range(fitting))
+
+
+def _read(source: Source, *, rate_hz: int, window_s: float, count: int) -> Recording:
+    duration_s = source.duration_s
+    if duration_s < SHORTEST_S:
+        raise DecodeError(f"too short: {duration_s:.2f} s of sound, {SHORTEST_S:.0f} s is needed")
+    length_s = min(window_s, duration_s)
+    windows = tuple(
+        _window(source, start_s, length_s=length_s, rate_hz=rate_hz)
+        for start_s in plan_windows(duration_s, window_s, count)
+    )
+    _check_tail(source)
+    audible = tuple(window for window in windows if _rms(window) > SILENCE_RMS)
+    if not audible:
+        raise DecodeError(f"silent: nothing above -70 dBFS in {_listened(windows)} of it")
+    return Recording(audible, duration_s)
+
+
+def _window(source: Source, start_s: float, *, length_s: float, rate_hz: int) -> Samples:
+    """Read one window and resample it to exactly round(length_s * rate_hz) samples."""
+    samples = source.read(start_s, length_s)
+    found_s = samples.size / source.rate_hz
+    if found_s < 0.9 * length_s:
+        raise DecodeError(
+            f"truncated or damaged: {found_s:.1f} s of sound where {length_s:.1f} s"
+            f" should be, {start_s:.0f} s into {source.duration_s:.0f} s"
+        )
+    if not np.isfinite(samples).all():
+        raise DecodeError(f"damaged: samples that are no numbers, {start_s:.0f} s into it")
+    if source.rate_hz != rate_hz:
+        samples = soxr.resample(samples, source.rate_hz, rate_hz, quality="HQ")
+    length = round(length_s * rate_hz)
+    return np.pad(samples[:length], (0, max(0, length - samples.size)))
+
+
+def _check_tail(source: Source) -> None:
+    """Prove that the end of the recording is there, for the windows alone may all lie before."""
+    start_s = max(0.0, source.duration_s - TAIL_S)
+    if not source.read(start_s, TAIL_S / 2).size:
+        raise DecodeError(
+            f"truncated: no sound {start_s:.0f} s into the {source.duration_s:.0f} s it declares"
+        )
+
+
+def _rms(samples: Samples) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def _listened(windows: Sequence[Samples]) -> str:
+    return "the whole" if len(windows) == 1 else f"{len(windows)} places"

@@ -1,0 +1,199 @@
+"""Windows of real files in every container that a test can make sound in."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from tagger.audio import packet_digest, plan_windows, read_windows
+from tagger.audio.sources import open_av, open_soundfile
+from tagger.errors import AccessError, DecodeError
+from tests.builders import build_audio, truncate
+
+RATE_HZ = 16_000
+SUFFIXES = (
+    ".mp3", ".wav", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".wma", ".wv"
+)  # fmt: skip
+CUT = [(suffix, count) for suffix in SUFFIXES for count in (1, 10)]
+CUT.remove((".wma", 1))  # its length is then judged by what is left of it
+LOSSLESS = (".wav", ".aiff", ".tta", ".flac", ".wv")
+
+
+def ramp(seconds: float, rate_hz: int) -> NDArray[np.float32]:
+    """Return a stereo tone (2, n) that grows louder by the second: its loudness tells the time."""
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    loudness = (np.floor(time_s) + 1) / (seconds + 1)
+    return np.tile(loudness * np.sin(2 * np.pi * 1000 * time_s), (2, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_container_gives_windows_of_the_asked_length(tmp_path: Path, suffix: str) -> None:
+    path = build_audio(tmp_path / f"a{suffix}", seconds=7)
+    recording = read_windows(path, rate_hz=RATE_HZ, window_s=1.5, count=3)
+    assert [w.shape for w in recording.windows] == [(24_000,)] * 3
+    assert {w.dtype for w in recording.windows} == {np.dtype(np.float32)}
+    assert recording.duration_s == pytest.approx(7, abs=0.2)
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_a_window_holds_the_sound_of_its_place(tmp_path: Path, suffix: str) -> None:
+    """The same samples come out of any lossless container, by whichever library it is read."""
+    reference = build_audio(tmp_path / "a.wav", seconds=6)
+    path = build_audio(tmp_path / f"b{suffix}", seconds=6)
+    samples, rate_hz = soundfile.read(reference, dtype="float32")
+    wanted = read_windows(path, rate_hz=rate_hz, window_s=1.0, count=2).windows
+    for start_s, window in zip(plan_windows(6.0, 1.0, 2), wanted, strict=True):
+        start = round(start_s * rate_hz)
+        assert window == pytest.approx(samples[start : start + rate_hz].mean(axis=1), abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".opus", ".m4a", ".wma"])
+def test_a_window_of_a_lossy_file_stands_where_it_should(tmp_path: Path, suffix: str) -> None:
+    path = build_audio(tmp_path / f"ramp{suffix}", seconds=40, sound=ramp)
+    windows = read_windows(path, rate_hz=RATE_HZ, window_s=2.0, count=10).windows
+    loudness = [float(np.sqrt(2 * np.mean(np.square(window)))) * 41 for window in windows]
+    assert loudness == pytest.approx([4 * i + 2.5 for i in range(10)], abs=2.5)
+
+
+def test_soundfile_and_ffmpeg_agree(tmp_path: Path) -> None:
+    path = build_audio(tmp_path / "a.flac", seconds=5)
+    with open_soundfile(path) as one, open_av(path) as other:
+        assert one.rate_hz == other.rate_hz
+        assert one.duration_s == pytest.approx(other.duration_s, abs=1e-3)
+        for start_s in (0.0, 1.234, 4.5):
+            assert one.read(start_s, 0.4) == pytest.approx(other.read(start_s, 0.4), abs=1e-4)
+
+
+def test_resampling_keeps_a_tone_and_drops_what_would_alias(tmp_path: Path) -> None:
+    time_s = np.arange(4 * 48_000) / 48_000
+    tones = 0.4 * np.sin(2 * np.pi * 1000 * time_s) + 0.4 * np.sin(2 * np.pi * 11_000 * time_s)
+    soundfile.write(tmp_path / "a.wav", tones, 48_000)
+    (window,) = read_windows(tmp_path / "a.wav", rate_hz=RATE_HZ, window_s=2.0, count=1).windows
+    spectrum = np.abs(np.fft.rfft(window)) / (window.size / 2)
+    assert spectrum[2000] == pytest.approx(0.4, abs=0.01)  # bins of half a hertz
+    assert np.delete(spectrum, range(1990, 2011)).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "count", "starts"),
+    [
+        (10.0, 1, [4.0]),
+        (12.0, 3, [1.0, 5.0, 9.0]),
+        (5.0, 10, [0.25, 2.75]),  # no more than fit
+        (1.5, 4, [0.0]),
+    ],
+)
+def test_windows_are_spread_evenly(duration_s: float, count: int, starts: list[float]) -> None:
+    assert list(plan_windows(duration_s, 2.0, count)) == pytest.approx(starts)
+
+
+def test_a_recording_shorter_than_a_window_is_heard_whole(tmp_path: Path) -> None:
+    path = build_audio(tmp_path / "a.flac", seconds=1.25)
+    (window,) = read_windows(path, rate_hz=RATE_HZ, window_s=30.0, count=5).windows
+    assert window.shape == (20_000,)
+
+
+def test_silent_stretches_are_passed_over(tmp_path: Path) -> None:
+    time_s = np.arange(2 * RATE_HZ) / RATE_HZ
+    tone = 0.1 * np.sin(2 * np.pi * 440 * time_s)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([tone, np.zeros(4 * RATE_HZ)]), RATE_HZ)
+    recording = read_windows(tmp_path / "a.wav", rate_hz=RATE_HZ, window_s=1.0, count=6)
+    assert len(recording.windows) == 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (np.zeros(5 * RATE_HZ), "silent: nothing above -70 dBFS in 2 places"),
+        (np.full(RATE_HZ * 9 // 10, 0.5), "too short: 0.90 s of sound"),
+    ],
+)
+def test_a_genre_is_never_guessed_from_nothing(
+    tmp_path: Path, samples: NDArray[np.float64], reason: str
+) -> None:
+    soundfile.write(tmp_path / "a.flac", samples, RATE_HZ)
+    with pytest.raises(DecodeError, match=reason):
+        read_windows(tmp_path / "a.flac", rate_hz=RATE_HZ, window_s=2.0, count=2)
+
+
+@pytest.mark.parametrize("keep", [0.6, 0.95])
+@pytest.mark.parametrize(("suffix", "count"), CUT)
+def test_a_file_that_was_cut_off_is_no_recording(
+    tmp_path: Path, suffix: str, keep: float, count: int
+) -> None:
+    path = truncate(build_audio(tmp_path / f"a{suffix}", seconds=40), keep=keep)
+    with pytest.raises(DecodeError):
+        read_windows(path, rate_hz=RATE_HZ, window_s=2.0, count=count)
+
+
+def test_a_stream_of_unknown_size_is_not_taken_for_cut_off(tmp_path: Path) -> None:
+    path = build_audio(tmp_path / "a.wav", seconds=3)
+    data = bytearray(path.read_bytes())
+    data[4:8] = b"\xff\xff\xff\xff"  # as ffmpeg writes into a pipe
+    path.write_bytes(data)
+    assert read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1).windows
+
+
+def test_what_is_no_recording_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "text.flac").write_text("la la la\n" * 100)
+    with pytest.raises(DecodeError, match="the file is empty"):
+        read_windows(tmp_path / "empty.mp3", rate_hz=RATE_HZ, window_s=1, count=1)
+    with pytest.raises(DecodeError, match="cannot be decoded"):
+        read_windows(tmp_path / "text.flac", rate_hz=RATE_HZ, window_s=1, count=1)
+    with pytest.raises(AccessError, match="No such file"):
+        read_windows(tmp_path / "gone.flac", rate_hz=RATE_HZ, window_s=1, count=1)
+
+
+def test_a_playlist_with_the_name_of_a_song_opens_no_other_file(tmp_path: Path) -> None:
+    song = build_audio(tmp_path / "song.mp3", seconds=3)
+    playlist = tmp_path / "playlist.mp3"
+    for text in (f"#EXTM3U\n#EXTINF:3\n{song}\n", f"ffconcat version 1.0\nfile {song}\n"):
+        playlist.write_text(text)
+        with pytest.raises(DecodeError):
+            read_windows(playlist, rate_hz=RATE_HZ, window_s=1, count=1)
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".wav"])
+@pytest.mark.parametrize("name", [b"caf\xe9", b"http:a", b"-i", b"%d", b"a\nb"])
+def test_any_name_is_read(tmp_path: Path, name: bytes, suffix: str) -> None:
+    path = tmp_path / (os.fsdecode(name) + suffix)
+    build_audio(tmp_path / f"plain{suffix}", seconds=2).rename(path)
+    assert read_windows(path, rate_hz=RATE_HZ, window_s=1, count=1).windows
+    assert packet_digest(path)
+
+
+def test_only_the_windows_are_read_of_a_long_recording(tmp_path: Path) -> None:
+    """An hour is read as fast as a minute: the bytes taken from the file are counted, not time."""
+    sizes = []
+    for seconds in (60, 3600):
+        path = tmp_path / f"{seconds}.wav"
+        soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, seconds * 8000), 8000)
+        before = bytes_read()
+        read_windows(path, rate_hz=8000, window_s=1.0, count=3)
+        sizes.append(bytes_read() - before)
+    assert sizes[1] < sizes[0] * 1.5
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process took from files so far (Linux)."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["rchar"])
+
+
+def test_the_digest_tells_any_change_of_the_sound(tmp_path: Path) -> None:
+    digests = {
+        packet_digest(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed))
+        for seed in (1, 2)
+        for suffix in SUFFIXES
+    }
+    assert len(digests) == 2 * len(SUFFIXES) - 2  # FLAC is the same in Ogg
+    one = build_audio(tmp_path / "x.mp3", seconds=1)
+    data = bytearray(one.read_bytes())
+    before = packet_digest(one)
+    data[-100] ^= 1
+    one.write_bytes(data)
+    assert packet_digest(one) != before
