@@ -1,0 +1,349 @@
+"""One file is replaced whole or not at all, whatever happens on the way."""
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tagger.audio import packet_digest
+from tagger.errors import AccessError, DiskFullError, TagError
+from tagger.records import Tags, Track
+from tagger.tags import other_fields, read_tags, replace, replace_tags, write_tags
+from tests.builders import ENDINGS, add_genre, audio_bytes
+
+TAGS = Tags(("Hip-Hop", "Soul"), ("Hip-Hop", "Soul"), "Hip-Hop=0.8;Soul=0.1", "musicnn")
+HOUR_NS = 3600 * 10**9
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def track_of(path: Path) -> Track:
+    return Track.from_stat(path, path.lstat())
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    """Return a FLAC file, last changed an hour ago, in a folder of its own."""
+    path = tmp_path / "album" / "song.flac"
+    path.parent.mkdir()
+    path.write_bytes(audio_bytes(".flac", rich=True))
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - HOUR_NS))
+    return path
+
+
+def assert_untouched(path: Path, before: os.stat_result) -> None:
+    """Assert that the file is the one from before, byte for byte, and alone in its folder."""
+    assert path.read_bytes() == audio_bytes(".flac", rich=True)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert names_in(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["renamed", "in place"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_kind_is_replaced_and_restored(
+    tmp_path: Path, ending: str, *, in_place: bool
+) -> None:
+    path = tmp_path / f"song{ending}"
+    path.write_bytes(audio_bytes(ending, rich=True))
+    add_genre(path, "Mine")
+    before, others = read_tags(path), other_fields(path)
+    track = replace_tags(track_of(path), TAGS, packet_digest=packet_digest, in_place=in_place)
+    assert track == track_of(path)
+    assert read_tags(path) == TAGS
+    assert other_fields(path) == others
+    assert before.genres == ("Mine",)
+    assert names_in(tmp_path) == [path.name]
+
+
+def test_mode_and_attributes_stay_and_the_time_moves_on(song: Path) -> None:
+    song.chmod(0o2640)
+    with suppress(OSError):  # not every file system has them
+        os.setxattr(song, "user.rating", b"five")
+    before, attributes = song.stat(), os.listxattr(song)
+    replace_tags(track_of(song), TAGS, packet_digest=packet_digest)
+    after = song.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+    assert os.listxattr(song) == attributes
+    assert all(os.getxattr(song, name) == b"five" for name in attributes if "rating" in name)
+    assert after.st_ino != before.st_ino
+    assert after.st_mtime_ns > before.st_mtime_ns + HOUR_NS // 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_stays(song: Path) -> None:
+    os.chown(song, 4321, 1234)
+    replace_tags(track_of(song), TAGS, packet_digest=packet_digest)
+    assert (song.stat().st_uid, song.stat().st_gid) == (4321, 1234)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_time_stays_where_that_is_asked_for(song: Path, *, in_place: bool) -> None:
+    before = song.stat().st_mtime_ns
+    track = replace_tags(
+        track_of(song), TAGS, packet_digest=packet_digest, preserve_mtime=True, in_place=in_place
+    )
+    assert song.stat().st_mtime_ns == track.mtime_ns == before
+    assert read_tags(song) == TAGS
+
+
+def test_in_place_keeps_inode_and_links(song: Path) -> None:
+    twin = song.with_name("twin.flac")
+    twin.hardlink_to(song)
+    inode = song.stat().st_ino
+    track = replace_tags(track_of(song), TAGS, packet_digest=packet_digest, in_place=True)
+    assert (track.inode, track.links) == (inode, 2)
+    assert read_tags(twin) == TAGS
+    assert names_in(song.parent) == ["song.flac", "twin.flac"]
+
+
+def lying_digest(path: Path) -> str:
+    """Return a digest by which no file equals another."""
+    return path.name
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_sound_that_differs_leaves_the_original(song: Path, *, in_place: bool) -> None:
+    before = song.stat()
+    with pytest.raises(TagError, match="change the sound"):
+        replace_tags(track_of(song), TAGS, packet_digest=lying_digest, in_place=in_place)
+    assert_untouched(song, before)
+
+
+def damage(where: bytes) -> Callable[[Path, Tags], None]:
+    """Return a writer that changes one more byte, after the given ones."""
+
+    def write(path: Path, tags: Tags) -> None:
+        write_tags(path, tags)
+        data = bytearray(path.read_bytes())
+        data[data.index(where) + len(where)] ^= 1
+        path.write_bytes(data)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        (b"ALBUM=", "it would change album"),
+        (b"TAGGER_MODEL=", "could not be read back"),
+        (b"image/png\0\0\0\x05fron", "it would change block"),
+        (b"fLaC", "."),
+    ],
+)
+def test_any_other_difference_leaves_the_original(
+    song: Path, monkeypatch: pytest.MonkeyPatch, where: bytes, reason: str
+) -> None:
+    before = song.stat()
+    monkeypatch.setattr(replace, "write_tags", damage(where))
+    with pytest.raises(TagError, match=reason):
+        replace_tags(track_of(song), TAGS, packet_digest=packet_digest)
+    assert_untouched(song, before)
+
+
+def test_a_changed_last_byte_of_sound_leaves_the_original(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, tags: Tags) -> None:
+        write_tags(path, tags)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    before = song.stat()
+    monkeypatch.setattr(replace, "write_tags", write)
+    with pytest.raises(TagError, match="change the sound"):
+        replace_tags(track_of(song), TAGS, packet_digest=packet_digest)
+    assert_untouched(song, before)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_an_interrupt_leaves_the_original_and_no_copy(
+    song: Path, error: type[BaseException]
+) -> None:
+    def interrupted(_: Path) -> str:
+        raise error
+
+    before = song.stat()
+    with pytest.raises(error):
+        replace_tags(track_of(song), TAGS, packet_digest=interrupted)
+    assert_untouched(song, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.ENOSPC, DiskFullError), (errno.EDQUOT, DiskFullError), (errno.EIO, AccessError)],
+)
+@pytest.mark.parametrize("call", ["fsync", "replace", "fchmod", "copy_file_range"])
+def test_a_refusal_of_the_system_leaves_the_original(
+    song: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    number: int,
+    error: type[Exception],
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before, track = song.stat(), track_of(song)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        with pytest.raises(error, match=os.strerror(number)):
+            replace_tags(track, TAGS, packet_digest=packet_digest)
+    assert_untouched(song, before)
+
+
+def test_a_system_that_cannot_share_blocks_copies_them(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    replace_tags(track_of(song), TAGS, packet_digest=packet_digest)
+    assert read_tags(song) == TAGS
+
+
+def grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"x")
+
+
+def swap(path: Path) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    path.with_name("reserve").touch()  # so that the inode is not taken again
+    path.write_bytes(data)
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("change", [grow, swap, link, os.utime, os.unlink])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_file_that_changes_under_us_is_left_alone(
+    song: Path, change: Callable[[Path], None], when: str, *, in_place: bool
+) -> None:
+    def digest(path: Path) -> str:
+        if when == "meanwhile" and path != song:
+            change(song)
+        return ""
+
+    track = track_of(song)
+    if when == "before":
+        change(song)
+    with pytest.raises(AccessError, match=r"changed while|No such file|symbolic links"):
+        replace_tags(track, TAGS, packet_digest=digest, in_place=in_place)
+    left = set(names_in(song.parent))
+    assert left <= {"song.flac", "elsewhere", "reserve"}
+    if song.exists():
+        assert read_tags(song).genres == ()
+
+
+def test_a_folder_swapped_for_a_link_leads_nowhere_else(song: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / song.name).write_bytes(audio_bytes(".flac"))
+    album, track = song.parent, track_of(song)
+
+    def digest(path: Path) -> str:
+        if path != song:
+            album.rename(tmp_path / "moved")
+            album.symlink_to(other)
+        return ""
+
+    track = replace_tags(track, TAGS, packet_digest=digest)
+    assert (other / song.name).read_bytes() == audio_bytes(".flac")
+    assert names_in(other) == [song.name]
+    assert read_tags(tmp_path / "moved" / song.name) == TAGS
+
+
+NAMES = [
+    "x" * 250 + ".flac",
+    "é" * 125 + ".flac",
+    os.fsdecode(b"\xff\xfe caf\xe9.flac"),
+    os.fsdecode(b"\xff" * 250 + b".flac"),
+    "new\nline\t'quotes' \x1b[31m.flac",
+    "-n.flac",
+    "f.flac",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_any_name_works(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(audio_bytes(".flac"))
+    names: list[str] = []
+
+    def digest(path: Path) -> str:
+        names.extend(names_in(tmp_path))
+        return packet_digest(path)
+
+    replace_tags(track_of(path), TAGS, packet_digest=digest)
+    assert read_tags(path) == TAGS
+    assert names_in(tmp_path) == [name]
+    (copy,) = set(names) - {name}
+    assert copy.startswith(".")
+    assert f".tagger-{track_of(tmp_path).inode:x}" not in copy
+    assert copy.endswith(".part.flac")
+    assert len(os.fsencode(copy)) <= 255
+
+
+def test_the_copy_is_private_while_it_is_made(song: Path) -> None:
+    modes = set()
+
+    def digest(path: Path) -> str:
+        modes.add(path.stat().st_mode & 0o777)
+        return ""
+
+    song.chmod(0o644)
+    replace_tags(track_of(song), TAGS, packet_digest=digest)
+    assert modes == {0o644, 0o600}
+    assert song.stat().st_mode & 0o777 == 0o644
+
+
+def test_in_place_says_that_a_whole_copy_is_being_written_over(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(replace, "_write_over", fail)
+    with pytest.raises(AccessError, match=r"half-written.*\.whole\.flac"):
+        replace_tags(track_of(song), TAGS, packet_digest=packet_digest, in_place=True)
+    (whole,) = set(names_in(song.parent)) - {song.name}
+    assert whole.endswith(".whole.flac")
+    assert f"-{song.stat().st_ino:x}-" in whole
+    assert read_tags(song.with_name(whole)) == TAGS
+
+
+def test_in_place_finishes_before_it_obeys_an_interrupt(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending = [KeyboardInterrupt()]
+    write_all = replace._write_all
+
+    def interrupted(target: int, block: bytes) -> None:
+        if pending and target:
+            write_all(target, block[: len(block) // 2])
+            raise pending.pop()
+        write_all(target, block)
+
+    def digest(path: Path) -> str:
+        monkeypatch.setattr(replace, "_write_all", interrupted)
+        return packet_digest(path)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_tags(track_of(song), TAGS, packet_digest=digest, in_place=True)
+    assert read_tags(song) == TAGS
+    assert names_in(song.parent) == [song.name]
