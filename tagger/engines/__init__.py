@@ -1,0 +1,16 @@
+"""Where the network runs: one function per engine, each with the same shape."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from tagger.records import Failure, Prediction, Track
+from tagger.settings import Engine, Settings
+
+Listen = Callable[[Iterable[Track], Settings], Iterator[Prediction | Failure]]
+
+
+def open_engine(engine: Engine) -> Listen:
+    """Return the engine, importing what it needs only now."""
+    match engine:
+        case Engine.LOCAL:
+            from tagger.engines.local import listen
+    return listen
