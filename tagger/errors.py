@@ -38,6 +38,10 @@ class DiskFullError(TaggerError):
     """No space is left where a track or the state has to be written."""
 
 
+class WorkerError(TaggerError):
+    """A process that decodes died."""
+
+
 class LockedError(TaggerError):
     """Another run holds the state file."""
 

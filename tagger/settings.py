@@ -124,13 +124,13 @@ class Settings:
     ] = None
     state: Annotated[
         Path, Option(to_path, "The database of what earlier runs learned.", "FILE")
-    ] = user_state_path("tagger") / "state.sqlite"
+    ] = field(default_factory=lambda: user_state_path("tagger") / "state.sqlite")
     existing: Annotated[Existing, choice(Existing, "What to do with tracks that have a genre.")] = (
         Existing.KEEP
     )
     min_score: Annotated[
         float, Option(to_probability, "Write no genre that is less likely than this.", "X")
-    ] = 0.3
+    ] = 0.4
     top_k: Annotated[int, Option(to_count, "How many scores to write and report.", "N")] = 5
     genre_map: Annotated[
         Mapping[str, str],
@@ -138,7 +138,7 @@ class Settings:
     ] = field(default_factory=dict)
     windows: Annotated[
         int, Option(to_count, "How many stretches of each track to listen to.", "N")
-    ] = 10
+    ] = 8
     device: Annotated[
         str, Option(to_device, "Where the network runs.", "auto|cpu|cuda|cuda:N|mps")
     ] = "auto"

@@ -1,0 +1,34 @@
+"""The command line: parses, shows and exits; the work is done elsewhere."""
+
+from collections.abc import Sequence
+
+import click
+
+from tagger import __version__
+from tagger.cli.scan import scan
+from tagger.cli.text import printable
+from tagger.errors import TaggerError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="tagger", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Listen to a music library and write each track's genre into its tags."""
+
+
+commands.add_command(scan)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code (README, "Exit codes")."""
+    try:
+        code: int = commands.main(argv, prog_name="tagger", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except TaggerError as error:
+        click.echo(f"tagger: {printable(str(error))}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return code

@@ -1,0 +1,67 @@
+"""Flags made of the fields of Settings, so that each option is declared in one place."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.settings import OPTIONS, Option, Settings, load_settings, to_flag, to_patterns
+
+Command = Callable[..., int]
+
+DEFAULTS = Settings()
+
+
+def settings_options(command: Command) -> Command:
+    """Decorate a command with every option of Settings and `--config`."""
+    for name, option in reversed(list(OPTIONS.items())):
+        command = _flag(name, option)(command)
+    config = click.option(
+        "--config",
+        metavar="FILE.toml",
+        type=click.Path(path_type=Path),
+        help="Read options from this file instead of the one in the user's config folder.",
+    )
+    return config(command)
+
+
+def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
+    """Merge the flags that were given with the config file. Raises SettingsError."""
+    given = {
+        name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
+    }
+    return load_settings(given, config)
+
+
+def _flag(name: str, option: Option) -> Callable[[Command], Command]:
+    names = [*filter(None, [option.short]), f"--{name}"]
+    if option.convert is to_flag:
+        return _switch(name, names, option.help)
+    return click.option(
+        *names,
+        metavar=option.values,
+        multiple=option.convert is to_patterns,
+        help=f"{option.help}{_default(name)}",
+    )
+
+
+def _switch(name: str, names: list[str], text: str) -> Callable[[Command], Command]:
+    """Make --name, and a silent --no-name for those whose config file says otherwise."""
+    field = name.replace("-", "_")
+    on = click.option(*names, field, flag_value=True, default=None, type=bool, help=text)
+    off = click.option(
+        f"--no-{name}", field, flag_value=False, default=None, type=bool, hidden=True
+    )
+    return lambda command: on(off(command))
+
+
+def _default(name: str) -> str:
+    value = getattr(DEFAULTS, name.replace("-", "_"))
+    if value is None and "auto" in OPTIONS[name].values:
+        return "  [default: auto]"
+    if value in (None, (), {}):
+        return ""
+    shown = value.value if isinstance(value, StrEnum) else str(value)
+    return f"  [default: {shown.replace(str(Path.home()), '~')}]"

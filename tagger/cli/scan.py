@@ -1,0 +1,60 @@
+"""`tagger scan`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import settings_from, settings_options
+from tagger.cli.signals import stopping_on_signals
+from tagger.cli.text import printable
+from tagger.records import Action, ScanResult, displayed
+
+EXPLAINED = {
+    Action.WRITTEN: "",
+    Action.WOULD_WRITE: "",
+    Action.KEPT: "left alone; --existing replace|append writes, --audit compares",
+    Action.UNCHANGED: "done in an earlier run",
+    Action.LOW_SCORE: "no genre as likely as --min-score",
+    Action.FAILED: "the report says why",
+}
+
+
+@click.command()
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+)
+@settings_options
+def scan(paths: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
+    """Listen to every track below PATH and write its genre into its tags.
+
+    Tracks that have a genre keep it; see --existing. Try it first with --dry-run.
+    """
+    from tagger.cli.progress import ScanProgress
+    from tagger.scan import run_scan
+
+    settings = settings_from(config, flags)
+    with (
+        stopping_on_signals() as stopper,
+        ScanProgress(quiet=settings.quiet, verbose=settings.verbose, stopper=stopper) as progress,
+    ):
+        result = run_scan(paths, settings, progress)
+    if settings.json:
+        click.echo(json.dumps(result.summary()))
+    elif not settings.quiet:
+        click.echo(summary(result))
+    return 1 if result.failed_new else 0
+
+
+def summary(result: ScanResult) -> str:
+    """Return the text that ends a scan."""
+    lines = [f"{result.tracks} tracks in {result.seconds:.1f} s, model {printable(result.model)}"]
+    for action in Action:
+        count = result.counts[action]
+        if count:
+            lines.append(f"  {action:<11} {count:>7}   {EXPLAINED[action]}".rstrip())
+    if result.dry_run:
+        lines.append("This was a dry run: no file was changed.")
+    lines.append(f"Report: {printable(displayed(result.report))}")
+    return "\n".join(lines)

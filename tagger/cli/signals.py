@@ -1,0 +1,42 @@
+"""Ctrl-C and TERM end a run between two tracks; a second one ends it at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tagger.errors import InterruptedRunError, TaggerError, TerminatedRunError
+
+ENDS: dict[int, TaggerError] = {
+    signal.SIGINT: InterruptedRunError("interrupted; the next run goes on from here"),
+    signal.SIGTERM: TerminatedRunError("terminated; the next run goes on from here"),
+}
+
+
+class Stopper:
+    """Remembers that the run was asked to stop."""
+
+    def __init__(self) -> None:
+        self.error: TaggerError | None = None
+
+    def check(self) -> None:
+        """Raise InterruptedRunError or TerminatedRunError if a signal came."""
+        if self.error:
+            raise self.error
+
+    def stop(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self.error:
+            raise KeyboardInterrupt
+        self.error = ENDS[number]
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[Stopper]:
+    stopper = Stopper()
+    before = {number: signal.signal(number, stopper.stop) for number in ENDS}
+    try:
+        yield stopper
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""A whole scan: the order of its parts, its report, its counts."""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from tagger.crawl import Scope, crawl
+from tagger.engines import open_engine
+from tagger.errors import WorkerError
+from tagger.models import identify
+from tagger.records import Action, Outcome, ScanResult
+from tagger.report.csv import open_report
+from tagger.scan.steps import Step, Steps
+from tagger.scan.writing import THREADS, Writer
+from tagger.settings import Settings
+from tagger.state import open_state
+from tagger.tags import EXTENSIONS
+
+Item = TypeVar("Item")
+
+
+class Watcher(Protocol):
+    """Told of a scan's progress as it happens."""
+
+    def listening(self, tracks: int) -> None:
+        """Take note that all tracks are settled but so many, which are listened to now."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """Take note of a row that was added to the report."""
+
+    def between_tracks(self) -> None:
+        """Raise to end the run here, where nothing is half done."""
+
+
+def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> ScanResult:
+    """Scan `paths` and return the counts; every outcome goes to the report and to `watcher`.
+
+    What is finished stays finished whatever ends the run: rows, tags and state agree.
+    Raises the errors of a run that could not go on; a bad file is only a row.
+    """
+    started = time.monotonic()
+    run_id = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    model = identify(settings.model)
+    report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
+    rows: Counter[Action] = Counter()
+    failed_new = 0
+
+    def result() -> ScanResult:
+        seconds = time.monotonic() - started
+        return ScanResult(run_id, model, settings.dry_run, rows, failed_new, seconds, report)
+
+    with ExitStack() as stack:
+        state = stack.enter_context(open_state(settings.state))
+        add_row = stack.enter_context(open_report(report))
+        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        state.start_run(run_id, model=model, dry_run=settings.dry_run, report=report)
+        writer = Writer(settings, state, run_id, pool)
+
+        def settle(outcomes: Iterable[Outcome]) -> None:
+            nonlocal failed_new
+            for outcome in outcomes:
+                add_row(outcome)
+                rows[outcome.action] += 1
+                failed_new += outcome.new
+                watcher.settled(outcome)
+
+        try:
+            for steps in _passes(paths, Steps(settings, state, model), watcher):
+                settle(writer.carry_out(steps))
+        finally:
+            settle(writer.finish())
+            state.finish_run(run_id, result().summary())
+    return result()
+
+
+def _passes(paths: Sequence[Path], steps: Steps, watcher: Watcher) -> Iterator[Iterator[Step]]:
+    """Yield the two passes of a scan: what needs no listening, then the rest, if there is any."""
+    settings = steps.settings
+    scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
+    yield steps.known(_interruptible(crawl(paths, scope), watcher))
+    waiting = steps.state.queue_length()
+    if waiting:
+        watcher.listening(waiting)
+        listen = open_engine(settings.engine)
+        yield steps.heard(_interruptible(listen(steps.state.queued(), settings), watcher))
+
+
+def _interruptible(items: Iterable[Item], watcher: Watcher) -> Iterator[Item]:
+    try:
+        for item in items:
+            yield item
+            watcher.between_tracks()
+    except WorkerError:
+        watcher.between_tracks()  # a TERM to all processes is an order to stop, not an accident
+        raise

@@ -1,0 +1,402 @@
+"""Whole scans through the front door, with the bundled model, on real files in every container."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tagger.audio import packet_digest
+from tagger.cli import main
+from tagger.records import Tags, Track
+from tagger.tags import read_tags, replace_tags
+from tests.builders import build_audio, truncate, write_empty, write_text
+
+DECODED = (
+    ".mp3", ".wav", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b",
+    ".mp4", ".wma", ".wv",
+)  # fmt: skip
+"""The containers for which a test can make sound; for ape, mpc and spx there is no encoder."""
+
+ANY = ("--min-score", "0")  # the tests' chords are no genre that a model could be sure of
+
+
+class Scan:
+    """One `tagger scan` in this process: exit code, summary and report."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *args: str | Path) -> None:
+        capsys.readouterr()
+        self.code = main(["scan", "--json", *map(str, args)])
+        self.out, self.err = capsys.readouterr()
+        self.summary = json.loads(self.out) if self.out else {}
+        self.rows = read_report(self.summary["report"]) if self.out else []
+
+    @property
+    def actions(self) -> Counter[str]:
+        return Counter(row["action"] for row in self.rows)
+
+    def row(self, name: str) -> dict[str, str]:
+        (found,) = [row for row in self.rows if Path(row["path"]).name == name]
+        return found
+
+
+def read_report(path: str | Path) -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def set_genre(path: Path, *genres: str, keep: Tags | None = None) -> None:
+    """Give a file a genre as a person would, with whatever tagger wrote beside it left there."""
+    tags = keep or Tags()
+    edited = Tags(genres, tags.written, tags.scores, tags.model)
+    replace_tags(Track.from_stat(path, path.stat()), edited, packet_digest=packet_digest)
+
+
+def run_without_torch(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own, and fail if it imports what is heavy."""
+    script = (
+        "import sys; from tagger.cli import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'transformers'} & sys.modules.keys();"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    command = [sys.executable, "-c", script, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_every_container_is_tagged_and_the_sound_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m").mkdir()
+    paths = [build_audio(tmp_path / "m" / f"x{suffix}", seconds=4) for suffix in DECODED]
+    paths.append(build_audio(tmp_path / "m" / "alac.m4a", seconds=4, codec="alac"))
+    before = {path: packet_digest(path) for path in paths}
+    scan = Scan(capsys, tmp_path / "m", *ANY)
+    assert (scan.code, scan.err) == (0, scan.err)
+    assert scan.actions == {"written": len(paths)}
+    for path in paths:
+        tags, row = read_tags(path), scan.row(path.name)
+        assert tags.genres == tags.written == (row["genre"],)
+        assert tags.model == row["model"] == scan.summary["model"]
+        assert tags.scores == row["scores"]
+        assert tags.scores.startswith(f"{row['genre']}={float(row['score']):.3f};")
+        assert float(row["duration_s"]) == pytest.approx(4, abs=0.2)
+        assert packet_digest(path) == before[path]
+    again = Scan(capsys, tmp_path / "m", *ANY)
+    assert again.actions == {"unchanged": len(paths)}
+    assert [row["genre"] for row in again.rows] == [row["genre"] for row in scan.rows]
+
+
+def test_the_summary_adds_up(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_genre(library / "a.flac", "Polka")
+    write_empty(library / "z.mp3")
+    scan = Scan(capsys, library, *ANY)
+    assert list(scan.summary) == [
+        "run_id", "model", "dry_run", "tracks", "written", "would_write", "kept", "unchanged",
+        "low_score", "failed", "failed_new", "seconds", "report",
+    ]  # fmt: skip
+    counts = ("written", "would_write", "kept", "unchanged", "low_score", "failed")
+    assert [scan.summary[name] for name in counts] == [2, 0, 1, 0, 0, 1]
+    assert scan.summary["tracks"] == len(scan.rows) == 4
+    assert scan.code == 1
+
+
+def test_a_bad_file_is_a_row_and_stops_nobody(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_empty(library / "empty.mp3")
+    write_text(library / "text.mp3")
+    truncate(build_audio(library / "cut.flac", seconds=6))
+    (library / "unreadable.ogg").symlink_to(library / "unreadable.ogg")
+    shutil.copy(library / "a.flac", library / "wrong-suffix.m4a")
+    soundfile.write(library / "silent.wav", np.zeros(3 * 16_000), 16_000)
+    build_audio(library / "short.wav", seconds=0.6)
+    scan = Scan(capsys, library, *ANY)
+    assert scan.code == 1
+    assert scan.actions == {"written": 3, "failed": 6}
+    reasons = {Path(row["path"]).name: row["error"] for row in scan.rows if row["error"]}
+    assert "empty" in reasons["empty.mp3"]
+    assert "sync to MPEG frame" in reasons["text.mp3"]
+    assert "truncated" in reasons["cut.flac"] or "decoded" in reasons["cut.flac"]
+    assert "cannot read the tags" in reasons["wrong-suffix.m4a"]
+    assert "silent" in reasons["silent.wav"]
+    assert "too short" in reasons["short.wav"]
+
+    again = run_without_torch("scan", library, *ANY)
+    assert again.returncode == 0, again.stderr
+    (library / "empty.mp3").unlink()
+    build_audio(library / "empty.mp3", seconds=4)
+    assert Scan(capsys, library, *ANY).row("empty.mp3")["action"] == "written"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_read_permission_fails_until_it_has_it(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (library / "a.flac").chmod(0)
+    assert "Permission denied" in Scan(capsys, library, *ANY).row("a.flac")["error"]
+    (library / "a.flac").chmod(0o600)
+    assert Scan(capsys, library, *ANY).row("a.flac")["action"] == "written"
+
+
+def test_a_dry_run_writes_nothing_and_the_real_run_decodes_nothing(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in library.iterdir()}
+    dry = Scan(capsys, library, "-n", *ANY)
+    assert dry.actions == {"would-write": 3}
+    assert {path: path.read_bytes() for path in library.iterdir()} == before
+    real = run_without_torch("scan", library, "--json", *ANY)
+    assert real.returncode == 0, real.stderr
+    assert json.loads(real.stdout)["written"] == 3
+    assert read_tags(library / "b.mp3").genres == (dry.row("b.mp3")["genre"],)
+
+
+def test_help_and_a_run_with_nothing_to_do_import_nothing_heavy(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for args in (("--help",), ("scan", "--help"), ("--version",)):
+        assert run_without_torch(*args).returncode == 0
+    for path in library.iterdir():
+        set_genre(path, "Polka")
+    fully_tagged = run_without_torch("scan", library, "--json")
+    assert json.loads(fully_tagged.stdout)["kept"] == 3
+    set_genre(library / "a.flac")
+    Scan(capsys, library, *ANY)
+    nothing_new = run_without_torch("scan", library, "--json", *ANY)
+    assert json.loads(nothing_new.stdout)["unchanged"] == 1, nothing_new.stderr
+
+
+def test_a_new_threshold_map_or_top_k_decodes_nothing(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Scan(capsys, library, "-n", *ANY)
+    names = tmp_path / "names.toml"
+    genres = {row["genre"] for row in first.rows}
+    names.write_text("".join(f'"{genre}" = "Noise"\n' for genre in genres))
+    report = tmp_path / "report.csv"
+    result = run_without_torch(
+        "scan", library, "-n", *ANY, "--genre-map", names, "--top-k", "2", "--report", report
+    )
+    assert result.returncode == 0, result.stderr
+    rows = read_report(report)
+    assert {row["genre"] for row in rows} == {"Noise"}
+    assert {row["scores"].count("=") for row in rows} == {2}
+    result = run_without_torch("scan", library, "-n", "--min-score", "1", "--json")
+    assert json.loads(result.stdout)["low_score"] == 3
+
+
+def test_existing_genres_are_kept_replaced_or_joined(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_genre(library / "b.mp3", "Polka", "Ländler")
+    before = (library / "b.mp3").read_bytes()
+    kept = Scan(capsys, library, *ANY).row("b.mp3")
+    assert (kept["action"], kept["existing_genre"], kept["scores"]) == ("kept", "Polka;Ländler", "")
+    assert (library / "b.mp3").read_bytes() == before
+    audited = Scan(capsys, library, "--audit", *ANY).row("b.mp3")
+    assert audited["action"] == "kept"
+    assert audited["genre"]
+    appended = Scan(capsys, library, "--existing", "append", *ANY).row("b.mp3")
+    assert appended["action"] == "written"
+    assert read_tags(library / "b.mp3").genres == ("Polka", "Ländler", appended["genre"])
+    assert Scan(capsys, library, "--existing", "append", *ANY).row("b.mp3")["action"] == "unchanged"
+    Scan(capsys, library, "--existing", "replace", *ANY)
+    assert read_tags(library / "b.mp3").genres == (appended["genre"],)
+
+
+def test_what_a_person_changes_after_tagger_is_theirs(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, *ANY)
+    path = library / "c.ogg"
+    set_genre(path, "Polka", keep=read_tags(path))
+    row = Scan(capsys, library, *ANY, "--force").row("c.ogg")
+    assert (row["action"], row["existing_genre"]) == ("kept", "Polka")
+    assert read_tags(path).genres == ("Polka",)
+    set_genre(path, keep=read_tags(path))
+    row = Scan(capsys, library, *ANY, "--force").row("c.ogg")
+    assert row["action"] == "kept"
+    assert "removed by hand" in row["error"]
+
+
+def test_a_moved_track_is_not_listened_to_again(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, *ANY)
+    (library / "album").mkdir()
+    (library / "a.flac").rename(library / "album" / "renamed.flac")
+    result = run_without_torch("scan", library, "--json", *ANY)
+    assert json.loads(result.stdout)["unchanged"] == 3, result.stderr
+
+
+def test_the_replaced_tags_are_in_the_journal(
+    library: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_genre(library / "a.flac", "Polka")
+    scan = Scan(capsys, library / "a.flac", "--existing", "replace", *ANY)
+    with sqlite3.connect(home / "tagger" / "state.sqlite") as database:
+        run_id, path, before, size = database.execute(
+            "SELECT run_id, path, before, size FROM journal"
+        ).fetchone()
+    assert run_id == scan.summary["run_id"]
+    assert os.fsdecode(path) == str(library / "a.flac")
+    assert json.loads(before)["genres"] == ["Polka"]
+    assert size == (library / "a.flac").stat().st_size
+
+
+@pytest.mark.parametrize("mode", ["skip", "break", "in-place"])
+def test_hard_links(
+    library: Path, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, seeding = library / "a.flac", tmp_path / "seeding.flac"
+    os.link(path, seeding)
+    original = seeding.read_bytes()
+    row = Scan(capsys, path, "--hardlinks", mode, *ANY).row("a.flac")
+    if mode == "skip":
+        assert row["action"] == "kept"
+        assert "hard links" in row["error"]
+    else:
+        assert read_tags(path).genres == (row["genre"],)
+    assert path.samefile(seeding) == (mode != "break")
+    assert (seeding.read_bytes() == original) == (mode != "in-place")
+
+
+def test_a_name_that_is_not_utf8(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = library / os.fsdecode(b"caf\xe9\n.mp3")
+    (library / "b.mp3").rename(path)
+    scan = Scan(capsys, library, "-v", *ANY)
+    assert read_tags(path).genres
+    (row,) = [row for row in scan.rows if "caf" in row["path"]]
+    assert row["path"].endswith("caf\\xe9\n.mp3")
+    assert "caf\\xe9\\n.mp3" in scan.err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["scan"], 2, "Missing argument"),
+        (["scan", "--existing", "never", "."], 2, "must be one of keep|replace|append"),
+        (["scan", "--frobnicate", "."], 2, "No such option"),
+        (["scan", "/no/such/folder"], 3, "cannot read /no/such/folder: No such file"),
+        (["scan", "-m", "./no-model", "."], 3, "there is no model folder ./no-model"),
+        (["scan", "-m", "some/model", "."], 3, "some/model is not in the cache"),
+        (["scan", "--state", "/dev/null/x", "."], 3, "the state file"),
+        (["scan", "--report", "/dev/null/x.csv", "."], 3, "cannot write the report"),
+    ],
+)
+def test_wrong_usage_and_runs_that_cannot_go_on(
+    args: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(args) == code
+    out, err = capsys.readouterr()
+    assert words in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_second_run_on_one_state_file_is_refused(
+    library: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tagger.state import open_state\n"
+        "with open_state(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    state = home / "tagger" / "state.sqlite"
+    command = [sys.executable, "-c", script, str(state)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        assert Scan(capsys, library).code == 4
+        holder.kill()
+    assert Scan(capsys, library, *ANY).code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_keeps_what_it_did_and_the_next_goes_on(
+    tmp_path: Path, number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "m"
+    source = build_audio(tmp_path / "source.flac", seconds=4)
+    folder.mkdir()
+    for index in range(60):
+        shutil.copy(source, folder / f"{index:02}.flac")
+    report = tmp_path / "report.csv"
+    command = [
+        sys.executable, "-m", "tagger", "scan", str(folder), "--report", str(report), "-v", *ANY,
+        "--batch-size", "1",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("written"):
+                break
+        os.killpg(process.pid, number)  # as a terminal does it: the workers get it too
+        errors = process.stderr.read()
+    assert process.returncode == code, errors
+    assert "the next run goes on from here" in errors
+    assert "Traceback" not in errors
+    rows = read_report(report)
+    assert 0 < len(rows) < 60
+    for path in folder.iterdir():
+        written = [row for row in rows if row["path"] == str(path)]
+        assert bool(read_tags(path).genres) == bool(written)
+    assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
+    scan = Scan(capsys, folder, *ANY)
+    assert scan.actions == {"unchanged": len(rows), "written": 60 - len(rows)}
+
+
+def test_scores_do_not_depend_on_batch_or_neighbours(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_audio(library / "d.wav", seconds=1.5, seed=9)
+    build_audio(library / "e.wav", seconds=33, seed=10)
+    results = []
+    for batch, jobs in ((1, 1), (3, 2), (1000, 1)):
+        args = ("-n", "--top-k", "30", "--batch-size", str(batch), "--jobs", str(jobs))
+        scan = Scan(capsys, library, "--state", tmp_path / f"{batch}.sqlite", *args, *ANY)
+        results.append({row["path"]: parse(row["scores"]) for row in scan.rows})
+    for other in results[1:]:
+        for path, scores in results[0].items():
+            assert other[path] == pytest.approx(scores, abs=1.5e-3)
+
+
+def parse(scores: str) -> dict[str, float]:
+    pairs = (part.rsplit("=", 1) for part in scores.split(";"))
+    return {genre: float(score) for genre, score in pairs}
+
+
+def test_progress_is_plain_lines_away_from_a_terminal_and_quiet_is_quiet(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["scan", str(library), *ANY]) == 0
+    out, err = capsys.readouterr()
+    assert "listening to 3 tracks" in err
+    assert "\x1b" not in out + err
+    assert "written" in out
+    assert main(["scan", str(library), "-q", *ANY]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_mtime_moves_on_unless_it_is_to_be_kept(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = time.time() - 1000
+    for name in ("a.flac", "b.mp3"):
+        os.utime(library / name, (old, old))
+    Scan(capsys, library / "a.flac", *ANY)
+    Scan(capsys, library / "b.mp3", "--preserve-mtime", *ANY)
+    assert (library / "a.flac").stat().st_mtime > old + 500
+    assert (library / "b.mp3").stat().st_mtime == pytest.approx(old)
+    assert Scan(capsys, library, *ANY).actions == {"unchanged": 2, "written": 1}

@@ -1,0 +1,78 @@
+"""STYLE.md section 2, read from the imports: they point down, and each heavy library has owners."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tagger"
+
+LAYERS = [
+    {"errors", "records", "__init__"},
+    {"settings"},
+    {"crawl", "audio", "tags", "models", "state", "report", "decide"},
+    {"inference"},
+    {"engines"},
+    {"scan"},
+    {"cli"},
+    {"__main__"},
+]
+ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
+
+OWNERS = {
+    "torch": {"models", "inference"},
+    "transformers": {"models"},
+    "safetensors": {"models"},
+    "huggingface_hub": {"models"},
+    "tensorflow": {"models"},
+    "soundfile": {"audio"},
+    "soxr": {"audio"},
+    "av": {"audio"},
+    "mutagen": {"tags"},
+    "sqlite3": {"state"},
+    "filelock": {"state"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "platformdirs": {"settings"},
+}
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def home(path: Path) -> str:
+    """Return the module of the map that a source file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the full name of everything a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_module_has_a_row() -> None:
+    assert {home(path) for path in SOURCES} == set(ROW)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down_and_libraries_stay_with_their_owners(path: Path) -> None:
+    here = home(path)
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top in OWNERS:
+            assert here in OWNERS[top], f"{here} is no owner of {top}"
+        if top == "tagger":
+            target = rest[0] if rest and rest[0] in ROW else "__init__"
+            assert target == here or ROW[target] < ROW[here], f"{here} imports {target}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_import_hides_from_this_test(path: Path) -> None:
+    names = {n.id for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Name)}
+    assert not names & {"TYPE_CHECKING", "__import__"}
