@@ -1,7 +1,6 @@
 """Flags made of the fields of Settings, so that each option is declared in one place."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +38,12 @@ def _flag(name: str, option: Option) -> Callable[[Command], Command]:
     names = [*filter(None, [option.short]), f"--{name}"]
     if option.convert is to_flag:
         return _switch(name, names, option.help)
+    default = default_of(name)
     return click.option(
         *names,
         metavar=option.values,
         multiple=option.convert is to_patterns,
-        help=f"{option.help}{_default(name)}",
+        help=f"{option.help}  [default: {default}]" if default else option.help,
     )
 
 
@@ -57,11 +57,11 @@ def _switch(name: str, names: list[str], text: str) -> Callable[[Command], Comma
     return lambda command: on(off(command))
 
 
-def _default(name: str) -> str:
+def default_of(name: str) -> str:
+    """Return the default of an option in words, nothing where there is none."""
     value = getattr(DEFAULTS, name.replace("-", "_"))
     if value is None and "auto" in OPTIONS[name].values:
-        return "  [default: auto]"
-    if value in (None, (), {}):
+        return "auto"
+    if value in (None, False, (), {}):
         return ""
-    shown = value.value if isinstance(value, StrEnum) else str(value)
-    return f"  [default: {shown.replace(str(Path.home()), '~')}]"
+    return str(value).replace(str(Path.home()), "~")

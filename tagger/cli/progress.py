@@ -22,6 +22,8 @@ from tagger.cli.text import printable
 from tagger.records import Outcome, displayed
 
 LINE_EVERY_S = 30.0
+SHOWN_FAILURES = 5
+"""How many new failures the summary names; the report has them all."""
 
 
 class ScanProgress:
@@ -33,6 +35,7 @@ class ScanProgress:
         self.between_tracks = stopper.check
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.live = self.console.is_terminal
+        self.failures: list[Outcome] = []
         self.done = 0
         self.total: int | None = None
         self.started = self.told = time.monotonic()
@@ -70,6 +73,8 @@ class ScanProgress:
 
     def settled(self, outcome: Outcome) -> None:
         self.done += 1
+        if outcome.new and len(self.failures) < SHOWN_FAILURES:
+            self.failures.append(outcome)
         elapsed = time.monotonic() - self.started
         rate = self.done / elapsed if elapsed > 0 else 0.0
         self.bar.update(self.task, completed=self.done, rate=f"{rate:.1f} tracks/s")

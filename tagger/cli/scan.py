@@ -1,6 +1,7 @@
 """`tagger scan`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import printable
-from tagger.records import Action, ScanResult, displayed
+from tagger.records import Action, Outcome, ScanResult, displayed
 
 EXPLAINED = {
     Action.WRITTEN: "",
@@ -43,12 +44,12 @@ def scan(paths: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
     if settings.json:
         click.echo(json.dumps(result.summary()))
     elif not settings.quiet:
-        click.echo(summary(result))
+        click.echo(summary(result, progress.failures))
     return 1 if result.failed_new else 0
 
 
-def summary(result: ScanResult) -> str:
-    """Return the text that ends a scan."""
+def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
+    """Return the text that ends a scan; `failures` are the first ones that are new."""
     lines = [f"{result.tracks} tracks in {result.seconds:.1f} s, model {printable(result.model)}"]
     for action in Action:
         count = result.counts[action]
@@ -56,5 +57,12 @@ def summary(result: ScanResult) -> str:
             lines.append(f"  {action:<11} {count:>7}   {EXPLAINED[action]}".rstrip())
     if result.dry_run:
         lines.append("This was a dry run: no file was changed.")
+    if failures:
+        lines.append(f"{result.failed_new} failed for the first time:")
+        lines += [
+            printable(f"  {displayed(failure.track.path)}: {failure.error}") for failure in failures
+        ]
+        if result.failed_new > len(failures):
+            lines.append("  …")
     lines.append(f"Report: {printable(displayed(result.report))}")
     return "\n".join(lines)

@@ -52,7 +52,9 @@ def _opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tupl
     except OSError as error:
         raise os_error(error, doing) from error
     except FOREIGN_ERRORS as error:
-        raise TagError(f"{doing}: {error or type(error).__name__}") from error
+        raise TagError(
+            f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
+        ) from error
 
 
 def _load(suffix: str, file: BinaryIO) -> Any:
