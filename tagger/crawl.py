@@ -5,6 +5,7 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 
 from tagger.errors import LibraryError
@@ -36,26 +37,35 @@ class Scope:
 
 
 def crawl(paths: Sequence[Path], scope: Scope) -> Iterator[Track | Failure]:
-    """Yield every audio file below `paths` once, folder by folder and by name.
+    """Yield every audio file below `paths` once: the files named, then folder by folder, by name.
 
     Paths come out absolute. A folder or file that the system will not show is a Failure. A link
     is passed over, or with `follow_symlinks` stands for what it leads to.
-    Raises LibraryError where one of `paths` itself is not there.
+    Raises LibraryError at once where one of `paths` is not there or no part of a library.
     """
+    roots = [_root(path, scope) for path in paths]
     walk = _Walk(scope)
-    for path in paths:
-        try:
-            root = path.resolve(strict=True)
-            mode = root.stat().st_mode
-        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-            reason = getattr(error, "strerror", None) or error
-            raise LibraryError(f"cannot read {path}: {reason}") from error
+    files = [root for root in roots if not root.is_dir()]
+    folders = [root for root in roots if root.is_dir()]
+    return chain(
+        chain.from_iterable(walk.named(file) for file in files),
+        chain.from_iterable(walk.below(folder) for folder in folders),
+    )
+
+
+def _root(path: Path, scope: Scope) -> Path:
+    try:
+        root = path.resolve(strict=True)
+        mode = root.stat().st_mode
         if stat.S_ISDIR(mode):
-            yield from walk.folder(root, root)
-        elif root.suffix.lower() in scope.suffixes and stat.S_ISREG(mode):
-            yield from walk.named(root)
-        else:
-            raise LibraryError(f"{path} is neither a folder nor an audio file that tagger knows")
+            root.iterdir()
+            return root
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        reason = getattr(error, "strerror", None) or error
+        raise LibraryError(f"cannot read {path}: {reason}") from error
+    if root.suffix.lower() in scope.suffixes and stat.S_ISREG(mode):
+        return root
+    raise LibraryError(f"{path} is neither a folder nor an audio file that tagger knows")
 
 
 @dataclass(slots=True)
@@ -66,7 +76,27 @@ class _Walk:
     folders: set[tuple[int, int]] = field(default_factory=set)
     files: set[Path] = field(default_factory=set)
 
-    def folder(self, folder: Path, root: Path) -> Iterator[Track | Failure]:
+    def below(self, root: Path) -> Iterator[Track | Failure]:
+        """Walk a folder, depth first; by a stack, since folders may lie deeper than calls can."""
+        pending = [self._folder(root, root)]
+        while pending:
+            for found in pending[-1]:
+                if isinstance(found, Path):
+                    pending.append(self._folder(found, root))
+                    break
+                yield found
+            else:
+                pending.pop()
+
+    def named(self, path: Path) -> Iterator[Track | Failure]:
+        """Yield a file that the user or a link names, unless its folder was walked already."""
+        status = path.parent.stat()
+        if (status.st_dev, status.st_ino) not in self.folders and path not in self.files:
+            self.files.add(path)
+            yield from _look_at(path)
+
+    def _folder(self, folder: Path, root: Path) -> Iterator[Track | Failure | Path]:
+        """Yield the tracks of one folder, and the folders in it as paths."""
         try:
             status = folder.stat()
             if (status.st_dev, status.st_ino) in self.folders:
@@ -75,36 +105,27 @@ class _Walk:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            if folder == root:
-                raise LibraryError(f"cannot read {folder}: {error.strerror}") from error
             yield _unseen(folder, f"cannot list the folder: {error.strerror}")
             return
         if any(entry.name == NO_MEDIA for entry in entries):
             return
         for entry in entries:
             if not self._left_out(entry, root):
-                yield from self._entry(entry, root)
+                yield from self._entry(entry)
 
-    def named(self, path: Path) -> Iterator[Track | Failure]:
-        """Yield a file that the user or a link names, unless its folder is walked as well."""
-        status = path.parent.stat()
-        if (status.st_dev, status.st_ino) not in self.folders and path not in self.files:
-            self.files.add(path)
-            yield from _look_at(path)
-
-    def _entry(self, entry: os.DirEntry[str], root: Path) -> Iterator[Track | Failure]:
+    def _entry(self, entry: os.DirEntry[str]) -> Iterator[Track | Failure | Path]:
         path = Path(entry.path)
         try:
             if entry.is_symlink():
-                yield from self._link(path, root)
+                yield from self._link(path)
             elif entry.is_dir():
-                yield from self.folder(path, root)
+                yield path
             elif entry.is_file() and path.suffix.lower() in self.scope.suffixes:
                 yield from () if path in self.files else _look_at(path)
         except OSError as error:
             yield _unseen(path, f"cannot be looked at: {error.strerror}")
 
-    def _link(self, link: Path, root: Path) -> Iterator[Track | Failure]:
+    def _link(self, link: Path) -> Iterator[Track | Failure | Path]:
         if not self.scope.follow_symlinks:
             return
         try:
@@ -112,7 +133,7 @@ class _Walk:
         except (OSError, RuntimeError):
             return  # it leads nowhere
         if target.is_dir():
-            yield from self.folder(target, root)
+            yield target
         elif target.is_file() and target.suffix.lower() in self.scope.suffixes:
             yield from self.named(target)
 

@@ -79,3 +79,7 @@ class AccessError(TrackError):
     """The operating system refused: the cause lies beside the file, and may be gone tomorrow."""
 
     lasting = False
+
+
+class HalfWrittenError(AccessError):
+    """A file could not be written over to its end; its whole content lies beside it."""

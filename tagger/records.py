@@ -109,7 +109,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a whole run did; `counts` has every Action and adds up to `tracks`."""
+    """What a whole run did; `counts` has every Action."""
 
     run_id: str
     model: str

@@ -4,9 +4,11 @@ The fields of Settings are the one list of options. The command line makes its f
 the TOML file its keys, so that neither can have an option that the other lacks.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -58,10 +60,10 @@ def to_flag(value: object) -> bool:
 
 
 def to_count(value: object) -> int:
-    number = int(str(value))
-    if number < 1:
-        raise ValueError("must be 1 or more")
-    return number
+    text = str(value)
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("must be a whole number, 1 or more")
+    return int(text)
 
 
 def to_count_or_auto(value: object) -> int | None:
@@ -69,10 +71,11 @@ def to_count_or_auto(value: object) -> int | None:
 
 
 def to_probability(value: object) -> float:
-    number = float(str(value))
-    if not 0 <= number <= 1:
-        raise ValueError("must be between 0 and 1")
-    return number
+    with suppress(ValueError):
+        number = float(str(value))
+        if 0 <= number <= 1:
+            return number
+    raise ValueError("must be a number between 0 and 1")
 
 
 def to_device(value: object) -> str:
@@ -81,8 +84,17 @@ def to_device(value: object) -> str:
     raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
 
 
+def to_text(value: object) -> str:
+    if str(value).strip() and "\0" not in str(value):
+        return str(value)
+    raise ValueError("must not be empty")
+
+
 def to_path(value: object) -> Path:
-    return Path(str(value)).expanduser()
+    try:
+        return Path(to_text(value)).expanduser()
+    except RuntimeError as error:
+        raise ValueError("must not begin with the home of an unknown user") from error
 
 
 def to_patterns(value: object) -> tuple[str, ...]:
@@ -95,7 +107,7 @@ def to_genre_map(value: object) -> Mapping[str, str]:
     """Read a TOML file of `"label of the model" = "your name"`; an empty name drops the label."""
     names = read_toml(to_path(value))
     if all(isinstance(name, str) for name in names.values()):
-        return MappingProxyType({label.casefold(): name for label, name in names.items()})
+        return MappingProxyType({label.casefold(): name.strip() for label, name in names.items()})
     raise ValueError('every line must read "label" = "name"')
 
 
@@ -117,7 +129,7 @@ class Settings:
     """All that a scan can be told. None stands for `auto`."""
 
     dry_run: Annotated[bool, Option(to_flag, "Write nothing, only report.", short="-n")] = False
-    model: Annotated[str, Option(str, "The model that listens.", "ID_OR_DIR", "-m")] = "musicnn"
+    model: Annotated[str, Option(to_text, "The model that listens.", "ID_OR_DIR", "-m")] = "musicnn"
     report: Annotated[
         Path | None,
         Option(to_path, "The CSV report; a file per run in the state folder, else.", "FILE.csv"),
@@ -196,7 +208,7 @@ def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Se
     Without `config` the user's own file is read if there is one. Raises SettingsError.
     """
     path = config or default_config()
-    given = read_toml(path) if config or path.exists() else {}
+    given = read_toml(path) if config or os.access(path, os.F_OK) else {}
     unknown = sorted(given.keys() - OPTIONS.keys())
     if unknown:
         raise SettingsError(f"{path} has an option that tagger does not know: {unknown[0]}")

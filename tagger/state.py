@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -79,6 +80,17 @@ class Known:
     lasting: bool = False
 
 
+class Row(NamedTuple):
+    """A row of the table of tracks."""
+
+    id: int
+    path: bytes
+    duration_s: float | None
+    tags: str | None
+    failure: str | None
+    lasting: int
+
+
 class State:
     """The open database of one run. Nothing is lost that `commit` has seen, even without power."""
 
@@ -93,14 +105,13 @@ class State:
         row = self._row_of(track)
         if row is None:
             return Known()
-        track_id, duration_s, tags, failure, lasting = row
         found = self._db.execute(
             "SELECT scores FROM scores WHERE track_id = ? AND model = ? AND windows = ?",
-            (track_id, model, windows),
+            (row.id, model, windows),
         ).fetchone()
         scores = tuple(Score(*pair) for pair in json.loads(found[0])) if found else None
-        known_tags = _tags_from_json(tags) if tags else None
-        return Known(known_tags, scores, duration_s, failure, bool(lasting))
+        tags = _tags_from_json(row.tags) if row.tags else None
+        return Known(tags, scores, row.duration_s, row.failure, bool(row.lasting))
 
     def remember_tags(self, track: Track, tags: Tags) -> None:
         """Note what the file says; what was known of an older version of it is forgotten."""
@@ -116,14 +127,18 @@ class State:
             (track_id, prediction.model, windows, scores),
         )
         self._db.execute(
-            "UPDATE tracks SET duration_s = ?, failure = NULL WHERE id = ?",
-            (prediction.duration_s, track_id),
+            "UPDATE tracks SET duration_s = ? WHERE id = ?", (prediction.duration_s, track_id)
         )
 
     def remember_failure(self, failure: Failure) -> None:
         self._db.execute(
             "UPDATE tracks SET failure = ?, lasting = ? WHERE id = ?",
             (failure.reason, failure.lasting, self._settle(failure.track)),
+        )
+
+    def forget_failure(self, track: Track) -> None:
+        self._db.execute(
+            "UPDATE tracks SET failure = NULL WHERE path = ?", (os.fsencode(track.path),)
         )
 
     def open_journal(self, run_id: str, track: Track, *, before: Tags, after: Tags) -> int:
@@ -138,14 +153,18 @@ class State:
 
     def close_journal(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
         """Note that the file was replaced: what was learned of `old` holds for `new`."""
-        stat = (new.size, new.mtime_ns, new.inode)
         self._db.execute(
-            "UPDATE journal SET size = ?, mtime_ns = ?, inode = ? WHERE id = ?", (*stat, entry)
+            "UPDATE journal SET size = ?, mtime_ns = ?, inode = ? WHERE id = ?",
+            (new.size, new.mtime_ns, new.inode, entry),
         )
+        self.renew(old, new, tags)
+
+    def renew(self, old: Track, new: Track, tags: Tags) -> None:
+        """Let all that was learned of `old` hold for `new`, and forget its failure."""
         self._db.execute(
             "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
             " WHERE path = ?",
-            (*stat, _tags_to_json(tags), os.fsencode(old.path)),
+            (new.size, new.mtime_ns, new.inode, _tags_to_json(tags), os.fsencode(old.path)),
         )
         self.commit()
 
@@ -193,38 +212,30 @@ class State:
     def commit(self) -> None:
         self._db.commit()
 
-    def _row_of(self, track: Track) -> tuple[int, float | None, str | None, str | None, int] | None:
-        stat = (track.size, track.mtime_ns, track.inode)
-        columns = "id, duration_s, tags, failure, lasting"
-        same: tuple[int, float | None, str | None, str | None, int] | None = self._db.execute(
-            f"SELECT {columns} FROM tracks"  # noqa: S608 - no part of it comes from outside
-            " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
-            (os.fsencode(track.path), *stat),
-        ).fetchone()
-        return same or self._moved(track, columns)
-
-    def _moved(
-        self, track: Track, columns: str
-    ) -> tuple[int, float | None, str | None, str | None, int] | None:
-        """Look for the file under a path that is no more, and give its row the new path."""
-        candidates = self._db.execute(
-            f"SELECT path, {columns} FROM tracks"  # noqa: S608 - no part of it comes from outside
-            " WHERE inode = ? AND size = ? AND mtime_ns = ? AND path != ?",
-            (track.inode, track.size, track.mtime_ns, os.fsencode(track.path)),
-        ).fetchall()
-        for old_path, *row in candidates:
-            if not os.path.lexists(old_path):
-                path = os.fsencode(track.path)
+    def _row_of(self, track: Track) -> Row | None:
+        """Find the row of exactly this file; under a path that is no more, it moves to the new."""
+        path = os.fsencode(track.path)
+        rows = self._db.execute(
+            "SELECT id, path, duration_s, tags, failure, lasting FROM tracks"
+            " WHERE inode = ? AND size = ? AND mtime_ns = ?",
+            (track.inode, track.size, track.mtime_ns),
+        )
+        found = [Row(*row) for row in rows]
+        for row in found:
+            if row.path == path:
+                return row
+        for row in found:
+            if track.inode and _is_gone(row.path):
                 self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
-                self._db.execute("UPDATE tracks SET path = ? WHERE id = ?", (path, row[0]))
-                return tuple(row)
+                self._db.execute("UPDATE tracks SET path = ? WHERE id = ?", (path, row.id))
+                return row
         return None
 
     def _settle(self, track: Track) -> int:
         """Return the id of this version of the file, dropping what belongs to an older one."""
         row = self._row_of(track)
         if row is not None:
-            return row[0]
+            return row.id
         path = os.fsencode(track.path)
         self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
         cursor = self._db.execute(
@@ -241,6 +252,7 @@ def open_state(path: Path) -> Iterator[State]:
 
     Raises LockedError while another run has it, StateError where it is unusable, DiskFullError.
     """
+    path = path.resolve()  # one lock, by whatever name
     lock = FileLock(f"{path}.lock")  # flock: the lock of a process that died is no lock
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,7 +267,10 @@ def open_state(path: Path) -> Iterator[State]:
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise DiskFullError(f"no space left for the state file {path}") from error
-        raise StateError(f"the state file {path} cannot be used: {error}") from error
+        raise StateError(
+            f"the state file {path} cannot be used: {error} (moved away, a new one is made, without"
+            " what earlier runs learned and replaced)"
+        ) from error
     finally:
         lock.release()
 
@@ -281,6 +296,16 @@ def _migrate(connection: sqlite3.Connection) -> None:
         raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
     if version == 0:
         connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _is_gone(path: bytes) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # it may well be there, where we may not look
+    return False
 
 
 def _now() -> str:

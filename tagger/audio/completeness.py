@@ -12,7 +12,10 @@ from typing import BinaryIO
 from tagger.errors import AccessError, DecodeError
 
 OGG_TAIL = 2**17  # two of the largest pages
-UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program writes that streams into a pipe
+STREAMED = 0x7FFFF000
+"""From here on a size is what a program writes that streams into a pipe, as 0 is."""
+SLACK = 8
+"""Some writers forget the last filling byte, or that a size leaves out its own header."""
 
 
 def check_complete(path: Path) -> None:
@@ -27,7 +30,7 @@ def check_complete(path: Path) -> None:
             declared = DECLARED_SIZE.get(magic, _no_size)(file)
     except OSError as error:
         raise AccessError(f"cannot open: {error.strerror}") from error
-    if declared > size:
+    if declared > size + SLACK:
         raise DecodeError(f"truncated: {declared - size} bytes are missing at its end")
 
 
@@ -46,7 +49,7 @@ def _iff_size(file: BinaryIO) -> int:
 def _chunk_size(file: BinaryIO, layout: str) -> int:
     field = file.read(4)
     size: int = struct.unpack(layout, field)[0] if len(field) == struct.calcsize(layout) else 0
-    return 0 if size in UNKNOWN_SIZES else size + 8
+    return size + 8 if 0 < size < STREAMED else 0
 
 
 def _dsf_size(file: BinaryIO) -> int:

@@ -67,6 +67,8 @@ class AvSource:
             raise DecodeError("cannot be decoded: there is no audio stream in it")
         self.container = container
         self.stream = container.streams.audio[0]
+        if self.stream.codec_context is None:
+            raise DecodeError("cannot be decoded: FFmpeg knows no decoder for its sound")
         self.rate_hz: int = self.stream.rate
         if not self.rate_hz:
             raise DecodeError("cannot be decoded: its sampling rate is not known")
@@ -105,7 +107,7 @@ class AvSource:
 
     def _blocks(self) -> Iterator[tuple[float, Samples]]:
         """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped."""
-        planar = av.AudioResampler(format="fltp")
+        planar = av.AudioResampler(format="fltp", rate=self.rate_hz)
         for packet in self.container.demux(self.stream):
             try:
                 frames = packet.decode()

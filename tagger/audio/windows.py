@@ -1,6 +1,5 @@
 """Cut the stretches that a model listens to out of a recording, and read nothing else."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +40,13 @@ def read_windows(path: Path, *, rate_hz: int, window_s: float, count: int) -> Re
     for opener in openers(path):
         try:
             with opener(path) as source:
-                return _read(source, rate_hz=rate_hz, window_s=window_s, count=count)
+                recording = _read(source, rate_hz=rate_hz, window_s=window_s, count=count)
+            break
         except DecodeError as error:
             failure = error
-    raise failure
+    else:
+        raise failure
+    return _audible(recording)
 
 
 def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:
@@ -61,16 +63,25 @@ def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float,
 def _read(source: Source, *, rate_hz: int, window_s: float, count: int) -> Recording:
     duration_s = source.duration_s
     if duration_s < SHORTEST_S:
-        raise DecodeError(f"too short: {duration_s:.2f} s of sound, {SHORTEST_S:.0f} s is needed")
+        return Recording((), duration_s)
     length_s = min(window_s, duration_s)
     windows = tuple(
         _window(source, start_s, length_s=length_s, rate_hz=rate_hz)
         for start_s in plan_windows(duration_s, window_s, count)
     )
     _check_tail(source)
-    audible = tuple(window for window in windows if _rms(window) > SILENCE_RMS)
+    return Recording(windows, duration_s)
+
+
+def _audible(recording: Recording) -> Recording:
+    """Leave out the windows of silence. Raises DecodeError where too little sound is left."""
+    duration_s = recording.duration_s
+    if duration_s < SHORTEST_S:
+        raise DecodeError(f"too short: {duration_s:.2f} s of sound, {SHORTEST_S:.0f} s is needed")
+    audible = tuple(window for window in recording.windows if _rms(window) > SILENCE_RMS)
     if not audible:
-        raise DecodeError(f"silent: nothing above -70 dBFS in {_listened(windows)} of it")
+        heard = len(recording.windows)
+        raise DecodeError(f"silent: nothing above -70 dBFS where it was listened to ({heard}x)")
     return Recording(audible, duration_s)
 
 
@@ -102,7 +113,3 @@ def _check_tail(source: Source) -> None:
 
 def _rms(samples: Samples) -> float:
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-
-
-def _listened(windows: Sequence[Samples]) -> str:
-    return "the whole" if len(windows) == 1 else f"{len(windows)} places"

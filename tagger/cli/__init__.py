@@ -1,5 +1,6 @@
 """The command line: parses, shows and exits; the work is done elsewhere."""
 
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -31,4 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
+    except Exception:  # noqa: BLE001 - Python's own exit code, 1, would say that some tracks failed
+        traceback.print_exc()
+        return 3
     return code

@@ -3,6 +3,7 @@
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from tagger.cli.signals import Stopper
-from tagger.cli.text import printable
+from tagger.cli.text import count_of, printable
 from tagger.records import Outcome, displayed
 
 LINE_EVERY_S = 30.0
@@ -36,6 +37,7 @@ class ScanProgress:
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.live = self.console.is_terminal
         self.failures: list[Outcome] = []
+        self.report: Path | None = None
         self.done = 0
         self.total: int | None = None
         self.started = self.told = time.monotonic()
@@ -63,13 +65,18 @@ class ScanProgress:
         trace: TracebackType | None,
     ) -> None:
         self.bar.stop()
+        if error and self.report:
+            self._line(f"what was done stands in {printable(displayed(self.report))}")
 
     def listening(self, tracks: int) -> None:
         self.done, self.total = 0, tracks
         self.started = time.monotonic()
-        self.bar.reset(self.task, total=tracks, description="Listening", rate="")
+        self.bar.reset(self.task, total=tracks, description="Loading the model", rate="")
         if not self.live:
-            self._line(f"listening to {tracks} tracks; the others are settled")
+            self._line(f"{count_of(tracks)} to listen to")
+
+    def reporting(self, report: Path) -> None:
+        self.report = report
 
     def settled(self, outcome: Outcome) -> None:
         self.done += 1
@@ -77,7 +84,10 @@ class ScanProgress:
             self.failures.append(outcome)
         elapsed = time.monotonic() - self.started
         rate = self.done / elapsed if elapsed > 0 else 0.0
-        self.bar.update(self.task, completed=self.done, rate=f"{rate:.1f} tracks/s")
+        doing = "Looking" if self.total is None else "Listening"
+        self.bar.update(
+            self.task, completed=self.done, description=doing, rate=f"{rate:.1f} tracks/s"
+        )
         if self.verbose:
             self.console.print(Text(describe(outcome)), soft_wrap=True)
         elif not self.live and time.monotonic() - self.told >= LINE_EVERY_S:

@@ -9,7 +9,8 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import printable
+from tagger.cli.text import count_of, printable
+from tagger.errors import SettingsError
 from tagger.records import Action, Outcome, ScanResult, displayed
 
 EXPLAINED = {
@@ -23,11 +24,9 @@ EXPLAINED = {
 
 
 @click.command()
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
-)
+@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
 @settings_options
-def scan(paths: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
+def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """Listen to every track below PATH and write its genre into its tags.
 
     Tracks that have a genre keep it; see --existing. Try it first with --dry-run.
@@ -36,11 +35,13 @@ def scan(paths: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
     from tagger.scan import run_scan
 
     settings = settings_from(config, flags)
+    if "" in paths:
+        raise SettingsError("a PATH is empty")
     with (
         stopping_on_signals() as stopper,
         ScanProgress(quiet=settings.quiet, verbose=settings.verbose, stopper=stopper) as progress,
     ):
-        result = run_scan(paths, settings, progress)
+        result = run_scan([Path(path) for path in paths], settings, progress)
     if settings.json:
         click.echo(json.dumps(result.summary()))
     elif not settings.quiet:
@@ -50,13 +51,17 @@ def scan(paths: tuple[Path, ...], config: Path | None, **flags: Any) -> int:
 
 def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
     """Return the text that ends a scan; `failures` are the first ones that are new."""
-    lines = [f"{result.tracks} tracks in {result.seconds:.1f} s, model {printable(result.model)}"]
+    lines = [
+        f"{count_of(result.tracks)} in {result.seconds:.1f} s, model {printable(result.model)}"
+    ]
     for action in Action:
         count = result.counts[action]
         if count:
             lines.append(f"  {action:<11} {count:>7}   {EXPLAINED[action]}".rstrip())
     if result.dry_run:
         lines.append("This was a dry run: no file was changed.")
+    if not result.tracks:
+        lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += [

@@ -7,9 +7,9 @@ from types import FrameType
 
 from tagger.errors import InterruptedRunError, TaggerError, TerminatedRunError
 
-ENDS: dict[int, TaggerError] = {
-    signal.SIGINT: InterruptedRunError("interrupted; the next run goes on from here"),
-    signal.SIGTERM: TerminatedRunError("terminated; the next run goes on from here"),
+ENDS: dict[int, type[TaggerError]] = {
+    signal.SIGINT: InterruptedRunError,
+    signal.SIGTERM: TerminatedRunError,
 }
 
 
@@ -27,8 +27,8 @@ class Stopper:
     def stop(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.error:
-            raise KeyboardInterrupt
-        self.error = ENDS[number]
+            raise self.error
+        self.error = ENDS[number]("stopped; the next run goes on from here")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where the network runs: one function per engine, each with the same shape."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import assert_never
 
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Engine, Settings
@@ -13,4 +14,6 @@ def open_engine(engine: Engine) -> Listen:
     match engine:
         case Engine.LOCAL:
             from tagger.engines.local import listen
-    return listen
+
+            return listen
+    assert_never(engine)

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
+import torch
+
+from tagger.errors import ModelError, WorkerError
 from tagger.inference.dataset import TrackDataset, choose_jobs, load_tracks
 from tagger.inference.predict import Predictor, choose_device, choose_precision
 from tagger.models.checkpoint import load_classifier
@@ -12,7 +15,8 @@ from tagger.settings import Settings
 def listen(tracks: Iterable[Track], settings: Settings) -> Iterator[Prediction | Failure]:
     """Yield what the model hears in each track, or why it heard nothing, in the order given.
 
-    Raises ModelError where the model cannot be loaded or the device is not there.
+    Raises ModelError where the model cannot be loaded, the device is not there or its memory is too
+    small, WorkerError where a decoding process dies.
     """
     device = choose_device(settings.device)
     classifier = load_classifier(settings.model)
@@ -23,4 +27,10 @@ def listen(tracks: Iterable[Track], settings: Settings) -> Iterator[Prediction |
         batch_size=settings.batch_size,
     )
     dataset = TrackDataset(classifier.extractor, windows=settings.windows)
-    return predictor.predict(load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs)))
+    try:
+        yield from predictor.predict(load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs)))
+    except torch.OutOfMemoryError as error:
+        raise ModelError("the device's memory is too small: try a smaller --batch-size") from error
+    except RuntimeError as error:  # torch raises it for a dead worker, wherever this thread is
+        last = str(error).strip().splitlines()[-1]
+        raise WorkerError(f"decoding or the network broke down: {last}") from error

@@ -3,13 +3,13 @@
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tagger.audio import read_windows
-from tagger.errors import TrackError, WorkerError
+from tagger.errors import TrackError
 from tagger.models.checkpoint import Extractor, Inputs
 from tagger.records import Failure, Track
 
@@ -21,6 +21,11 @@ class Sample:
     track: Track
     duration_s: float
     inputs: Inputs
+
+    def owned(self) -> "Sample":
+        """Return a copy outside the workers' shared memory, which costs a file descriptor each."""
+        inputs = {name: tensor.clone() for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs)
 
     @property
     def windows(self) -> int:
@@ -41,24 +46,26 @@ class TrackDataset(Dataset[Sample | Failure]):
 
     def __getitem__(self, track: Track) -> Sample | Failure:
         try:
-            recording = read_windows(
-                track.path,
-                rate_hz=self.extractor.rate_hz,
-                window_s=self.extractor.window_s,
-                count=self.windows,
-            )
+            return self._sample(track)
         except TrackError as error:
             return Failure(track, str(error), lasting=error.lasting)
+        except Exception as error:  # noqa: BLE001 - whatever leaves a worker would end the whole run
+            return Failure(track, f"unexpected error while it was decoded: {error!r}")
+
+    def _sample(self, track: Track) -> Sample:
+        recording = read_windows(
+            track.path,
+            rate_hz=self.extractor.rate_hz,
+            window_s=self.extractor.window_s,
+            count=self.windows,
+        )
         return Sample(track, recording.duration_s, self.extractor(recording.windows))
 
 
 def load_tracks(
     dataset: TrackDataset, tracks: Iterable[Track], *, jobs: int
 ) -> Iterator[Sample | Failure]:
-    """Decode in `jobs` processes, ahead of the network by a few tracks, in the order given.
-
-    Raises WorkerError where one of the processes dies.
-    """
+    """Decode in `jobs` processes, ahead of the network by a few tracks, in the order given."""
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -66,15 +73,16 @@ def load_tracks(
         num_workers=jobs,
         worker_init_fn=_start_worker,
     )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        raise WorkerError(f"a decoding process died: {error}") from error
+    for sample in loader:
+        yield sample.owned() if isinstance(sample, Sample) else sample
 
 
 def choose_jobs(jobs: int | None) -> int:
     """Return the number of decoding processes; `auto` leaves one core to the network."""
-    return jobs or max(1, len(os.sched_getaffinity(0)) - 1)
+    if jobs:
+        return jobs
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux; containers allow fewer than there are
+    return max(1, (len(allowed(0)) if allowed else os.cpu_count() or 1) - 1)
 
 
 def _start_worker(_number: int) -> None:

@@ -83,7 +83,8 @@ class Predictor:
         for sample, windows in zip(batch, logits, strict=True):
             pooled = windows.mean(0)
             if not pooled.isfinite().all():
-                yield Failure(sample.track, "the model's scores for it are not finite numbers")
+                reason = "the model's scores for it are not finite numbers"
+                yield Failure(sample.track, reason, lasting=False)  # another precision may do
                 continue
             yield Prediction(
                 sample.track,

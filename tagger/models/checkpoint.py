@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
@@ -21,6 +22,11 @@ from tagger.records import Score
 
 DEFAULT_WINDOW_S = 30.0
 """What a model listens to at once where its checkpoint does not say, as in GTZAN's clips."""
+
+LOADING_ERRORS = (
+    OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, SafetensorError,
+)  # fmt: skip
+"""What loading a checkpoint raises where files are missing, broken, or of another kind of model."""
 
 Inputs = dict[str, torch.Tensor]
 
@@ -77,23 +83,26 @@ def load_classifier(name: str) -> Classifier:
         feature_extractor = AutoFeatureExtractor.from_pretrained(
             source.location, revision=source.revision, trust_remote_code=False
         )
-        model = AutoModelForAudioClassification.from_pretrained(
+        model, loading = AutoModelForAudioClassification.from_pretrained(
             source.location,
             revision=source.revision,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+        rate_hz = feature_extractor.sampling_rate
+    except LOADING_ERRORS as error:
         raise ModelError(f"the model {name} cannot be loaded: {_first_line(error)}") from error
+    untrained = sorted(loading["missing_keys"]) + sorted(map(str, loading["mismatched_keys"]))
+    if untrained:
+        raise ModelError(f"{name} is no trained audio classifier: it lacks {untrained[0]}")
     config = model.config
     return Classifier(
         identity=source.identity,
         labels=tuple(config.id2label[index] for index in range(config.num_labels)),
         multi_label=config.problem_type == "multi_label_classification",
         model=model.eval(),
-        extractor=Extractor(
-            feature_extractor, feature_extractor.sampling_rate, _window_s(feature_extractor)
-        ),
+        extractor=Extractor(feature_extractor, rate_hz, _window_s(feature_extractor)),
     )
 
 

@@ -1,15 +1,19 @@
 """From what the user calls a model to where it lies and which version it is, without loading it."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import ModelError
 from tagger.models.musicnn import CHECKPOINT
+from tagger.records import displayed
 
 BUNDLED = {"musicnn": CHECKPOINT}
 
-WEIGHTS = ("config.json", "model.safetensors", "model.safetensors.index.json")
+CONFIG = "config.json"
+VERSIONED = (CONFIG, "preprocessor_config.json", "*.safetensors")
+"""The files of a folder that decide what the model says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +38,9 @@ def identify(name: str) -> str:
 
 
 def find_source(name: str) -> Source:
-    folder = BUNDLED.get(name) or Path(name).expanduser()
+    folder = BUNDLED.get(name) or Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
     if folder.is_dir():
-        label = name if name in BUNDLED else folder.resolve().name
+        label = name if name in BUNDLED else displayed(Path(folder.resolve().name))
         return Source(f"{label}@{_folder_digest(folder)[:8]}", str(folder))
     if name.count("/") > 1 or name.startswith(("/", ".", "~")):
         raise ModelError(f"there is no model folder {name}")
@@ -46,9 +50,9 @@ def find_source(name: str) -> Source:
 
 def _folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
-    files = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    if folder / WEIGHTS[0] not in files:
-        raise ModelError(f"{folder} is no model: it has no {WEIGHTS[0]}")
+    files = [path for pattern in VERSIONED for path in sorted(folder.glob(pattern))]
+    if folder / CONFIG not in files:
+        raise ModelError(f"{folder} is no model: it has no {CONFIG}")
     try:
         for path in files:
             with path.open("rb") as file:
@@ -64,8 +68,8 @@ def _hub_revision(name: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        cached = try_to_load_from_cache(name, WEIGHTS[0])
-        path = cached if isinstance(cached, str) else hf_hub_download(name, WEIGHTS[0])
+        cached = try_to_load_from_cache(name, CONFIG)
+        path = cached if isinstance(cached, str) else hf_hub_download(name, CONFIG)
     except HFValidationError as error:
         raise ModelError(f"{name} is neither a model folder nor the id of a model") from error
     except LocalEntryNotFoundError as error:

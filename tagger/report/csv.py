@@ -2,11 +2,11 @@
 
 import csv
 import errno
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError
+from tagger.errors import DiskFullError, ReportError, SettingsError
 from tagger.records import Outcome, displayed, format_scores
 
 HEADER = (
@@ -18,25 +18,42 @@ HEADER = (
 def open_report(path: Path) -> Iterator[Callable[[Outcome], None]]:
     """Give a function that adds a row; each row is handed to the system at once.
 
-    Raises ReportError where the file cannot be written, DiskFullError where no space is left.
+    Raises ReportError where the file cannot be written, DiskFullError where no space is left, and
+    SettingsError for a file that is there and no report: it may be a song.
     """
     try:
+        _refuse_other_files(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)
     except OSError as error:
-        raise ReportError(f"cannot write the report {path}: {error.strerror}") from error
-    with file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
+        raise _refusal(path, error) from error
+    writer = csv.writer(file)
 
-        def add(outcome: Outcome) -> None:
-            try:
-                writer.writerow(row(outcome))
-            except OSError as error:
-                kind = DiskFullError if error.errno == errno.ENOSPC else ReportError
-                raise kind(f"cannot write the report {path}: {error.strerror}") from error
+    def add(cells: Sequence[str]) -> None:
+        try:
+            writer.writerow(cells)
+        except OSError as error:
+            raise _refusal(path, error) from error
 
-        yield add
+    try:
+        add(HEADER)
+        yield lambda outcome: add(row(outcome))
+    finally:
+        with suppress(OSError):  # what could not be flushed was raised when it was written
+            file.close()
+
+
+def _refuse_other_files(path: Path) -> None:
+    if path.is_file() and path.stat().st_size:
+        start = ",".join(HEADER).encode()
+        with path.open("rb") as file:
+            if file.read(len(start)) != start:
+                raise SettingsError(f"--report would overwrite {path}, which is no report")
+
+
+def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
+    kind = DiskFullError if error.errno == errno.ENOSPC else ReportError
+    return kind(f"cannot write the report {path}: {error.strerror}")
 
 
 def row(outcome: Outcome) -> tuple[str, ...]:

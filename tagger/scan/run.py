@@ -14,7 +14,7 @@ from tagger.crawl import Scope, crawl
 from tagger.engines import open_engine
 from tagger.errors import WorkerError
 from tagger.models import identify
-from tagger.records import Action, Outcome, ScanResult
+from tagger.records import Action, Failure, Outcome, ScanResult, Track
 from tagger.report.csv import open_report
 from tagger.scan.steps import Step, Steps
 from tagger.scan.writing import THREADS, Writer
@@ -27,6 +27,9 @@ Item = TypeVar("Item")
 
 class Watcher(Protocol):
     """Told of a scan's progress as it happens."""
+
+    def reporting(self, report: Path) -> None:
+        """Take note of where the report is being written."""
 
     def listening(self, tracks: int) -> None:
         """Take note that all tracks are settled but so many, which are listened to now."""
@@ -47,17 +50,20 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     started = time.monotonic()
     run_id = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     model = identify(settings.model)
+    found = crawl(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
     rows: Counter[Action] = Counter()
     failed_new = 0
 
     def result() -> ScanResult:
         seconds = time.monotonic() - started
-        return ScanResult(run_id, model, settings.dry_run, rows, failed_new, seconds, report)
+        counts = {action: rows[action] for action in Action}
+        return ScanResult(run_id, model, settings.dry_run, counts, failed_new, seconds, report)
 
     with ExitStack() as stack:
         state = stack.enter_context(open_state(settings.state))
         add_row = stack.enter_context(open_report(report))
+        watcher.reporting(report)
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
         state.start_run(run_id, model=model, dry_run=settings.dry_run, report=report)
         writer = Writer(settings, state, run_id, pool)
@@ -71,19 +77,22 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
                 watcher.settled(outcome)
 
         try:
-            for steps in _passes(paths, Steps(settings, state, model), watcher):
+            for steps in _passes(found, Steps(settings, state, model), watcher):
                 settle(writer.carry_out(steps))
         finally:
-            settle(writer.finish())
-            state.finish_run(run_id, result().summary())
+            try:
+                settle(list(writer.finish()))  # first every journal entry, then the rows
+            finally:
+                state.finish_run(run_id, result().summary())
     return result()
 
 
-def _passes(paths: Sequence[Path], steps: Steps, watcher: Watcher) -> Iterator[Iterator[Step]]:
+def _passes(
+    found: Iterable[Track | Failure], steps: Steps, watcher: Watcher
+) -> Iterator[Iterator[Step]]:
     """Yield the two passes of a scan: what needs no listening, then the rest, if there is any."""
     settings = steps.settings
-    scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
-    yield steps.known(_interruptible(crawl(paths, scope), watcher))
+    yield steps.known(_interruptible(found, watcher))
     waiting = steps.state.queue_length()
     if waiting:
         watcher.listening(waiting)
@@ -92,6 +101,7 @@ def _passes(paths: Sequence[Path], steps: Steps, watcher: Watcher) -> Iterator[I
 
 
 def _interruptible(items: Iterable[Item], watcher: Watcher) -> Iterator[Item]:
+    watcher.between_tracks()
     try:
         for item in items:
             yield item

@@ -52,67 +52,76 @@ class Steps:
         """Settle what the network made of the queue."""
         for result in results:
             if isinstance(result, Failure):
-                yield self._failed(result)
+                step: Step = self._failed(result)
             else:
                 self.state.remember_prediction(result, windows=self.settings.windows)
-                yield self._settle(result.track)
+                known = replace(
+                    self._recall(result.track), scores=result.scores, duration_s=result.duration_s
+                )
+                step = self._settle(result.track, known)
             self.state.commit()
+            yield step
 
     def _look_up(self, track: Track) -> Step | None:
         known = self._recall(track)
-        if known.failure is not None and known.lasting and not self.settings.force:
-            return self._failed(Failure(track, known.failure))
-        tags = known.tags
-        if tags is None:
+        failed_before = known.lasting and not self.settings.force and known.failure
+        if (known.tags is None and not failed_before) or self.settings.force:
             try:
                 tags = read_tags(track.path)
             except TrackError as error:
                 return self._failed(Failure(track, str(error), lasting=error.lasting))
             self.state.remember_tags(track, tags)
-        if track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP:
-            return Outcome(track, Action.KEPT, existing=tags.genres, error=LINKED)
-        if known.scores is not None and not self.settings.force:
-            return self._settle(track)
-        kept = decide.keeps(tags, self.settings.existing)
+            known = replace(known, tags=tags)
+        kept = decide.keeps(known.tags or Tags(), self.settings.existing)
         if kept and not self.settings.audit:
-            return Outcome(track, kept.action, existing=tags.genres, error=kept.reason)
+            return self._outcome(track, known, kept)
+        if failed_before:
+            return self._failed(Failure(track, failed_before))
+        if known.scores is not None and not self.settings.force:
+            return self._settle(track, known)
+        if self._is_linked(track) and not self.settings.audit:
+            return self._outcome(track, known, decide.Decision(Action.KEPT, reason=LINKED))
         self.state.enqueue(track)
         return None
 
-    def _settle(self, track: Track) -> Step:
+    def _settle(self, track: Track, known: Known) -> Step:
         """Decide on a track whose tags and scores are known."""
-        known = self._recall(track)
-        assert known.tags is not None
-        assert known.scores is not None
-        best = self._best(known.scores)
+        tags = known.tags or Tags()
         decision = decide.decide(
-            known.tags,
-            best,
+            tags,
+            self._best(known),
             model=self.model,
             existing=self.settings.existing,
             min_score=self.settings.min_score,
         )
-        outcome = Outcome(
+        if decision.action is Action.WRITTEN and self._is_linked(track):
+            decision = decide.Decision(Action.KEPT, reason=LINKED)
+        outcome = self._outcome(track, known, decision)
+        if decision.action is Action.WRITTEN and decision.tags and not self.settings.dry_run:
+            return Rewrite(track, tags, decision.tags, outcome, known.failure is not None)
+        if known.failure is not None:
+            self.state.forget_failure(track)
+        return outcome
+
+    def _outcome(self, track: Track, known: Known, decision: decide.Decision) -> Outcome:
+        best = self._best(known)
+        would_write = decision.action is Action.WRITTEN and self.settings.dry_run
+        return Outcome(
             track,
-            decision.action,
+            Action.WOULD_WRITE if would_write else decision.action,
             genres=tuple(score.genre for score in best[:1]),
-            existing=known.tags.genres,
+            existing=known.tags.genres if known.tags else (),
             scores=best,
             duration_s=known.duration_s,
-            model=self.model,
+            model=self.model if best else "",
             error=decision.reason,
         )
-        if decision.action is not Action.WRITTEN:
-            return outcome
-        if self.settings.dry_run:
-            return replace(outcome, action=Action.WOULD_WRITE)
-        assert decision.tags is not None
-        return Rewrite(
-            track, known.tags, decision.tags, outcome, reported=known.failure is not None
-        )
 
-    def _best(self, scores: tuple[Score, ...]) -> tuple[Score, ...]:
-        return decide.relabel(scores, self.settings.genre_map)[: self.settings.top_k]
+    def _is_linked(self, track: Track) -> bool:
+        return track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP
+
+    def _best(self, known: Known) -> tuple[Score, ...]:
+        return decide.relabel(known.scores or (), self.settings.genre_map)[: self.settings.top_k]
 
     def _failed(self, failure: Failure) -> Outcome:
         known = self._recall(failure.track)

@@ -5,21 +5,25 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from mutagen.aiff import AIFF
+from mutagen.apev2 import APEv2File
 from mutagen.asf import ASF, ASFUnicodeAttribute
 from mutagen.dsf import DSF
 from mutagen.flac import FLAC
-from mutagen.id3 import TCON, TXXX, Encoding
-from mutagen.monkeysaudio import MonkeysAudio
+from mutagen.id3 import (
+    TCON,
+    TXXX,
+    Encoding,
+    ID3EncryptionUnsupportedError,
+    ID3JunkFrameError,
+)
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4, AtomDataType, MP4FreeForm
-from mutagen.musepack import Musepack
 from mutagen.oggflac import OggFLAC
 from mutagen.oggopus import OggOpus
 from mutagen.oggspeex import OggSpeex
 from mutagen.oggvorbis import OggVorbis
 from mutagen.trueaudio import TrueAudio
 from mutagen.wave import WAVE
-from mutagen.wavpack import WavPack
 
 from tagger.errors import TagError
 
@@ -90,6 +94,27 @@ def _put_asf(tags: Any, name: str, values: Values) -> None:
     _put_list(tags, name, tuple(ASFUnicodeAttribute(value) for value in values))
 
 
+class OurTXXX(TXXX):
+    """Our own user text frames; mutagen keeps any other, or one it cannot parse, as bytes.
+
+    It does so with every frame whose parsing is not implemented. Its other way with frames that
+    it cannot parse, or that share a description, is to drop and to merge them.
+    """
+
+    @classmethod
+    def _fromData(cls, header: Any, tflags: int, data: bytes) -> TXXX:  # noqa: N802
+        compressed = cls.FLAG23_COMPRESS if header.version < (2, 4, 0) else cls.FLAG24_COMPRESS
+        if tflags & compressed:  # never ours, and a few bytes may hold gigabytes
+            raise NotImplementedError
+        try:
+            frame: Any = TXXX._fromData(header, tflags, data)  # noqa: SLF001 - mutagen's only hook
+        except (ID3JunkFrameError, ID3EncryptionUnsupportedError) as error:
+            raise NotImplementedError from error
+        if f"TXXX:{frame.desc}" not in ID3.fields:
+            raise NotImplementedError
+        return frame  # type: ignore[no-any-return]
+
+
 ID3 = Family(
     "TCON", "TXXX:TAGGER_SCORES", "TXXX:TAGGER_MODEL", "TXXX:TAGGER_GENRE", _get_id3, _put_id3
 )
@@ -106,7 +131,7 @@ MP4_FAMILY = Family(
 FAMILIES: dict[type, Family] = {
     **dict.fromkeys((MP3, WAVE, AIFF, DSF, TrueAudio), ID3),
     **dict.fromkeys((FLAC, OggFLAC, OggVorbis, OggOpus, OggSpeex), VORBIS),
-    **dict.fromkeys((MonkeysAudio, WavPack, Musepack), APE),
+    APEv2File: APE,
     ASF: ASF_FAMILY,
     MP4: MP4_FAMILY,
 }
@@ -130,6 +155,20 @@ def _ogg(file: BinaryIO) -> type:
     raise TagError("it holds no Ogg Vorbis, Opus, FLAC or Speex, whatever its name says")
 
 
+APE_MAGICS = (b"MAC ", b"wvpk", b"MPCK", b"MP+", b"ID3")
+
+
+def _ape(file: BinaryIO) -> type:
+    """Tell a file with an APEv2 tag; its sound is none of mutagen's business.
+
+    mutagen's reader of Musepack streams does not come back from some broken ones (1.48).
+    """
+    file.seek(0)
+    if file.read(4).startswith(APE_MAGICS):
+        return APEv2File
+    raise TagError("it holds no Monkey's Audio, WavPack or Musepack, whatever its name says")
+
+
 SUFFIXES: dict[str, type | Callable[[BinaryIO], type]] = {
     ".mp3": MP3,
     ".wav": WAVE,
@@ -147,9 +186,9 @@ SUFFIXES: dict[str, type | Callable[[BinaryIO], type]] = {
     ".m4b": MP4,
     ".mp4": MP4,
     ".wma": ASF,
-    ".ape": MonkeysAudio,
-    ".wv": WavPack,
-    ".mpc": Musepack,
+    ".ape": _ape,
+    ".wv": _ape,
+    ".mpc": _ape,
 }
 
 EXTENSIONS = frozenset(SUFFIXES)

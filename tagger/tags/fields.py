@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,27 +11,28 @@ from typing import Any, BinaryIO, Literal
 from mutagen import MutagenError
 from mutagen.apev2 import APENoHeaderError, APEv2
 from mutagen.flac import FLAC, Padding, VCFLACDict
-from mutagen.id3 import TCON, TXXX, BitPaddedInt
+from mutagen.id3 import TCON, BitPaddedInt
 from mutagen.mp3 import MP3
 from mutagen.wave import WAVE
 
 from tagger.errors import TagError
 from tagger.records import RawField, Tags
 from tagger.tags import riff
-from tagger.tags.containers import APE, FAMILIES, ID3, VORBIS, Family, Values, kind_of
+from tagger.tags.containers import APE, FAMILIES, ID3, VORBIS, Family, OurTXXX, Values, kind_of
 from tagger.tags.system import os_error
 
 FOREIGN_ERRORS = (
     MutagenError, ValueError, LookupError, ArithmeticError, EOFError, TypeError,
-    struct.error, zlib.error,
+    struct.error, zlib.error, RecursionError, MemoryError,
 )  # fmt: skip
 """What mutagen raises on broken files: its own error, or whatever a wrong size or offset leads to.
 Not OSError, which is about the disk, nor AttributeError, which would be about our own code."""
 
-OUR_FRAMES = {"TCON": TCON, "TXXX": TXXX}
+OUR_FRAMES = {"TCON": TCON, "TXXX": OurTXXX}
 """The ID3 frames that mutagen parses here. It keeps all others as the bytes that they are, and
 writes them back so, even those that it could not parse."""
 
+FRAME = "ID3 frame"
 FRAME_HEAD = 10
 V1_SIZE = 128
 
@@ -67,10 +69,16 @@ def _load(suffix: str, file: BinaryIO) -> Any:
         raise TagError("it holds no MPEG sound, whatever its name says")
     # Once there is an ID3v2 tag, players no longer look at ID3v1: it has to say the same.
     v1_alone = audio.tags is None and _v1_trailer(file)
-    if v1_alone or (audio.tags is not None and _has_plain_sizes(audio.tags)):
+    if v1_alone or (audio.tags is not None and _needs_parsing(audio.tags)):
         file.seek(0)
         audio = kind(file, translate=False)
     return audio
+
+
+def _needs_parsing(tags: Any) -> bool:
+    """Tell whether frames kept as bytes would mean something else in the tag that is written."""
+    unsynchronised = tags.version[:2] == (2, 4) and tags.f_unsynch
+    return unsynchronised or tags.version[:2] == (2, 2) or _has_plain_sizes(tags)
 
 
 def _has_plain_sizes(tags: Any) -> bool:
@@ -123,7 +131,7 @@ def _genres_elsewhere(file: BinaryIO, audio: Any, genres: Values) -> Values:
     more: Values = ()
     if isinstance(audio, WAVE):
         more = riff.read_genres(file)
-    elif isinstance(audio, MP3):
+    elif isinstance(audio, MP3) and not genres:
         file.seek(0)
         with suppress(APENoHeaderError):
             more = APE.get(APEv2(file), APE.genre)
@@ -139,7 +147,7 @@ def write_tags(path: Path, tags: Tags) -> None:
     with _opened(path, "r+b", "cannot write the tags") as (file, audio):
         family = FAMILIES[type(audio)]
         if _names(family, tags.genres) != tags.genres:
-            raise TagError(f"an ID3 tag would give {tags.genres} another meaning")
+            raise TagError(f"read back from its tags, {tags.genres} would not be the same")
         wanted = {
             family.genre: tags.genres,
             family.scores: (tags.scores,) if tags.scores else (),
@@ -233,7 +241,18 @@ def other_fields(path: Path) -> OtherFields:
             found |= riff.other_chunks(file)
         if family is ID3:
             found["ID3v1"] = _v1_trailer(file).hex()
+            raw = audio.tags.unknown_frames if audio.tags is not None else ()
+            frames = Counter(map(bytes, raw))
+            found |= {f"{FRAME} {data[:4]!r} {data!r}": str(n) for data, n in frames.items()}
         return found
+
+
+def lost_fields(before: OtherFields, after: OtherFields) -> list[str]:
+    """Name the fields that differ. ID3 frames may be new as bytes, when the tag itself is."""
+    names = sorted(before.keys() | after.keys())
+    differing = [name for name in names if before.get(name, "") != after.get(name, "")]
+    lost = [name for name in differing if name in before or not name.startswith(FRAME)]
+    return [name.split(" b", 1)[0] if name.startswith(FRAME) else name for name in lost]
 
 
 def _all_tags(file: BinaryIO, audio: Any) -> Any:
@@ -249,7 +268,5 @@ def _items(tags: Any, family: Family) -> Iterator[tuple[str, object]]:
     if tags is None:
         return
     yield from (tags.as_dict() if hasattr(tags, "as_dict") else dict(tags)).items()
-    if family is ID3:
-        yield from ((f"frame {number}", frame) for number, frame in enumerate(tags.unknown_frames))
     if family is VORBIS:
         yield "vendor", tags.vendor

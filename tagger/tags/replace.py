@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.errors import AccessError, TagError
-from tagger.records import Tags, Track
-from tagger.tags.fields import OtherFields, other_fields, read_tags, write_tags
+from tagger.errors import AccessError, HalfWrittenError, TagError
+from tagger.records import Tags, Track, displayed
+from tagger.tags.fields import lost_fields, other_fields, read_tags, write_tags
 from tagger.tags.system import os_error
 
 CHUNK = 1 << 20
@@ -156,18 +156,13 @@ def _write_all(target: int, block: bytes) -> None:
 
 def _verify(original: Path, copy: Path, wanted: Tags, packet_digest: Callable[[Path], str]) -> None:
     """Refuse a copy in which anything but the wanted fields differs from the original."""
-    changed = _differences(other_fields(original), other_fields(copy))
+    changed = lost_fields(other_fields(original), other_fields(copy))
     if changed:
         raise TagError(f"not written, for it would change {', '.join(changed)}")
     if read_tags(copy) != wanted:
         raise TagError("not written, for the new tags could not be read back")
     if packet_digest(original) != packet_digest(copy):
         raise TagError("not written, for it would change the sound")
-
-
-def _differences(before: OtherFields, after: OtherFields) -> list[str]:
-    names = sorted(before.keys() | after.keys())
-    return [name for name in names if before.get(name, "") != after.get(name, "")]
 
 
 def _swap(track: Track, desk: Desk, *, preserve_mtime: bool) -> None:
@@ -191,9 +186,8 @@ def _adopt(source: int, target: int) -> None:
     if (status.st_uid, status.st_gid) != (own.st_uid, own.st_gid):
         try:
             os.fchown(target, status.st_uid, status.st_gid)
-        except PermissionError:  # only root gives files away; the group may still be allowed
-            with suppress(PermissionError):
-                os.fchown(target, -1, status.st_gid)
+        except PermissionError as error:  # only root gives files away
+            raise AccessError("its owner and group could not be kept") from error
     os.fchmod(target, stat.S_IMODE(status.st_mode))
     if sys.platform == "linux":
         for name in _xattrs(source):
@@ -231,7 +225,9 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> None:
         try:
             _write_over(desk.part, target)
         except OSError as error:
-            raise os_error(error, f"half-written, its whole content is in {whole}") from error
+            raise HalfWrittenError(
+                f"half-written ({error.strerror}), its whole content is in {displayed(Path(whole))}"
+            ) from error
         except KeyboardInterrupt:
             _write_over(desk.part, target)  # too late to stop: finish, then obey
             os.unlink(whole, dir_fd=desk.folder)

@@ -109,12 +109,14 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def _info(file: BinaryIO) -> Chunk | None:
-    for chunk in chunks(file):
-        if chunk.name == b"LIST":
-            file.seek(chunk.start + HEAD)
-            if file.read(4) == b"INFO":
-                return chunk
-    return None
+    """Return the INFO chunk with a genre, else the first INFO chunk, if there is any."""
+    infos = []
+    for chunk in list(chunks(file)):
+        file.seek(chunk.start + HEAD)
+        if chunk.name == b"LIST" and file.read(4) == b"INFO":
+            infos.append(chunk)
+    with_genre = (info for info in infos if GENRE.encode() in dict(_entries(file, info)))
+    return next(with_genre, infos[0] if infos else None)
 
 
 def _entries(file: BinaryIO, info: Chunk) -> Iterator[tuple[bytes, bytes]]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ import soundfile
 
 from tagger.audio import packet_digest
 from tagger.cli import main
+from tagger.errors import DiskFullError, TagError
+from tagger.inference import dataset
 from tagger.records import Tags, Track
+from tagger.scan import writing
 from tagger.tags import read_tags, replace_tags
 from tests.builders import build_audio, truncate, write_empty, write_text
 
@@ -116,7 +120,6 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     write_empty(library / "empty.mp3")
     write_text(library / "text.mp3")
     truncate(build_audio(library / "cut.flac", seconds=6))
-    (library / "unreadable.ogg").symlink_to(library / "unreadable.ogg")
     shutil.copy(library / "a.flac", library / "wrong-suffix.m4a")
     soundfile.write(library / "silent.wav", np.zeros(3 * 16_000), 16_000)
     build_audio(library / "short.wav", seconds=0.6)
@@ -125,8 +128,8 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     assert scan.actions == {"written": 3, "failed": 6}
     reasons = {Path(row["path"]).name: row["error"] for row in scan.rows if row["error"]}
     assert "empty" in reasons["empty.mp3"]
-    assert "sync to MPEG frame" in reasons["text.mp3"]
-    assert "truncated" in reasons["cut.flac"] or "decoded" in reasons["cut.flac"]
+    assert "not what its name says (can't sync to MPEG frame)" in reasons["text.mp3"]
+    assert "truncated or damaged" in reasons["cut.flac"]
     assert "cannot read the tags" in reasons["wrong-suffix.m4a"]
     assert "silent" in reasons["silent.wav"]
     assert "too short" in reasons["short.wav"]
@@ -138,14 +141,154 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     assert Scan(capsys, library, *ANY).row("empty.mp3")["action"] == "written"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_without_read_permission_fails_until_it_has_it(
-    library: Path, capsys: pytest.CaptureFixture[str]
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    command = [sys.executable, "-m", "tagger", "scan", str(library), "-n", *ANY]
+    if os.geteuid() == 0:  # root reads everything, unless it gives that power away
+        powers = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}", *command]
     (library / "a.flac").chmod(0)
-    assert "Permission denied" in Scan(capsys, library, *ANY).row("a.flac")["error"]
+    report = tmp_path / "report.csv"
+    for code in (1, 0):
+        result = subprocess.run([*command, "--report", str(report)], check=False)
+        assert result.returncode == code
+        (row,) = [row for row in read_report(report) if row["path"].endswith("a.flac")]
+        assert (row["action"], "Permission denied" in row["error"]) == ("failed", True)
     (library / "a.flac").chmod(0o600)
     assert Scan(capsys, library, *ANY).row("a.flac")["action"] == "written"
+
+
+def test_a_full_disk_ends_the_run_and_rows_tags_and_state_agree(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    source = build_audio(tmp_path / "source.flac", seconds=4)
+    for index in range(8):
+        shutil.copy(source, folder / f"{index}.flac")
+    Scan(capsys, folder, "-n", *ANY)
+
+    def full(track: Track, *args: Any, **kwargs: Any) -> Track:
+        if track.path.name == "2.flac":
+            raise DiskFullError("no space left")
+        return replace_tags(track, *args, **kwargs)
+
+    monkeypatch.setattr(writing, "replace_tags", full)
+    report = tmp_path / "report.csv"
+    scan = Scan(capsys, folder, "--report", report, *ANY)
+    assert scan.code == 3
+    assert "no space left" in scan.err
+    actions = {Path(row["path"]).name: row["action"] for row in read_report(report)}
+    assert actions.pop("2.flac") == "failed"
+    assert set(actions.values()) == {"written"}
+    tagged = {path.name for path in folder.iterdir() if read_tags(path).genres}
+    assert tagged == set(actions)
+    with sqlite3.connect(home / "tagger" / "state.sqlite") as database:
+        entries = database.execute("SELECT path, size FROM journal").fetchall()
+        (finished,) = database.execute(
+            "SELECT finished_at FROM runs ORDER BY started_at DESC, rowid DESC"
+        ).fetchone()
+    assert {
+        Path(os.fsdecode(path)).name: size is not None for path, size in entries
+    } == dict.fromkeys(tagged, True)
+    assert finished
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    assert Scan(capsys, folder, *ANY).actions == {
+        "unchanged": len(tagged),
+        "written": 8 - len(tagged),
+    }
+
+
+def test_a_failure_to_write_is_reported_once_even_with_force(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> Track:
+        raise TagError("not written, for it would change the sound")
+
+    monkeypatch.setattr(writing, "replace_tags", refuse)
+    assert Scan(capsys, library / "a.flac", *ANY).code == 1
+    assert Scan(capsys, library / "a.flac", *ANY).code == 0
+    forced = Scan(capsys, library / "a.flac", "--force", *ANY)
+    assert (forced.code, forced.summary["failed"], forced.summary["failed_new"]) == (0, 1, 0)
+
+
+def test_an_edit_that_hides_its_time_is_noticed_and_kept(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = library / "a.flac"
+    Scan(capsys, path, "-n", *ANY)
+    track = Track.from_stat(path, path.stat())
+    content = path.read_bytes()
+    set_genre(path, "Polka")
+    edited = path.read_bytes()
+    path.write_bytes(content)  # the same inode, size and time, and another genre
+    assert len(edited) == len(content)
+    with path.open("r+b") as file:
+        file.write(edited)
+    os.utime(path, ns=(track.mtime_ns, track.mtime_ns))
+    state = Track.from_stat(path, path.stat())
+    assert (state.size, state.mtime_ns) == (track.size, track.mtime_ns)
+    Scan(capsys, path, *ANY)
+    assert read_tags(path).genres == ("Polka",)
+    assert Scan(capsys, path, *ANY).row("a.flac")["action"] == "kept"
+
+
+def test_two_names_of_one_file_in_the_library(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.link(library / "a.flac", library / "twin.flac")
+    scan = Scan(capsys, library, "--hardlinks", "in-place", *ANY)
+    assert scan.code == 0
+    assert scan.row("a.flac")["action"] == "written"
+    assert scan.row("twin.flac")["action"] == "unchanged"
+    assert (library / "a.flac").samefile(library / "twin.flac")
+    single = (library / "b.mp3").stat().st_ino
+    Scan(capsys, library, "--hardlinks", "in-place", "--existing", "replace", "--top-k", "2", *ANY)
+    assert (library / "b.mp3").stat().st_ino != single  # alone, it is replaced whole
+
+
+def test_a_link_made_later_changes_nothing_about_a_tagged_file(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, *ANY)
+    os.link(library / "a.flac", tmp_path / "backup.flac")
+    assert Scan(capsys, library, *ANY).actions == {"unchanged": 3}
+
+
+@pytest.mark.parametrize("target", ["song.flac", "state.sqlite"])
+def test_the_report_overwrites_nothing_but_a_report(
+    library: Path, home: Path, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, "-n", *ANY)
+    victim = {"song.flac": library / "a.flac", "state.sqlite": home / "tagger" / "state.sqlite"}
+    before = victim[target].read_bytes()
+    scan = Scan(capsys, library, "-n", "--report", victim[target])
+    assert scan.code == 2
+    assert "would overwrite" in scan.err
+    assert victim[target].read_bytes() == before
+
+
+def test_a_bad_path_is_said_before_anything_is_written(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, "-n", *ANY)
+    assert Scan(capsys, library, library / "missing", *ANY).code == 3
+    assert not any(read_tags(path).genres for path in library.iterdir())
+
+
+def test_a_decoding_process_that_is_killed_ends_the_run_with_a_clear_word(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(dataset, "read_windows", die)
+    scan = Scan(capsys, library, *ANY)
+    assert scan.code == 3
+    assert "broke down" in scan.err
+    assert "Traceback" not in scan.err
 
 
 def test_a_dry_run_writes_nothing_and_the_real_run_decodes_nothing(
@@ -292,6 +435,9 @@ def test_a_name_that_is_not_utf8(library: Path, capsys: pytest.CaptureFixture[st
         (["scan", "-m", "some/model", "."], 3, "some/model is not in the cache"),
         (["scan", "--state", "/dev/null/x", "."], 3, "the state file"),
         (["scan", "--report", "/dev/null/x.csv", "."], 3, "cannot write the report"),
+        (["scan", "--report", "/dev/full", "."], 3, "No space left"),
+        (["scan", "--report", "~nobody-knows/x", "."], 2, "home of an unknown user"),
+        (["scan", ""], 2, "a PATH is empty"),
     ],
 )
 def test_wrong_usage_and_runs_that_cannot_go_on(
@@ -345,7 +491,7 @@ def test_an_interrupted_run_keeps_what_it_did_and_the_next_goes_on(
         os.killpg(process.pid, number)  # as a terminal does it: the workers get it too
         errors = process.stderr.read()
     assert process.returncode == code, errors
-    assert "the next run goes on from here" in errors
+    assert "stopped; the next run goes on from here" in errors
     assert "Traceback" not in errors
     rows = read_report(report)
     assert 0 < len(rows) < 60
@@ -382,7 +528,7 @@ def test_progress_is_plain_lines_away_from_a_terminal_and_quiet_is_quiet(
 ) -> None:
     assert main(["scan", str(library), *ANY]) == 0
     out, err = capsys.readouterr()
-    assert "listening to 3 tracks" in err
+    assert "3 tracks to listen to" in err
     assert "\x1b" not in out + err
     assert "written" in out
     assert main(["scan", str(library), "-q", *ANY]) == 0

@@ -45,10 +45,12 @@ def test_auto_is_none_and_a_number_a_number() -> None:
     ("flags", "words"),
     [
         ({"existing": "apend"}, "--existing: must be one of keep|replace|append, not 'apend'"),
-        ({"min-score": "2"}, "--min-score: must be between 0 and 1"),
-        ({"min-score": "half"}, "--min-score"),
-        ({"windows": "0"}, "--windows: must be 1 or more"),
-        ({"jobs": "many"}, "--jobs"),
+        ({"min-score": "2"}, "--min-score: must be a number between 0 and 1"),
+        ({"min-score": "half"}, "--min-score: must be a number between 0 and 1, not 'half'"),
+        ({"windows": "0"}, "--windows: must be a whole number, 1 or more"),
+        ({"jobs": "many"}, "--jobs: must be a whole number"),
+        ({"model": ""}, "--model: must not be empty"),
+        ({"report": "~nobody-knows/x"}, "--report: must not begin with the home"),
         ({"device": "gpu"}, "--device: must be auto, cpu, cuda, cuda:N or mps"),
     ],
 )

@@ -79,11 +79,13 @@ def test_a_moved_file_is_recognised_but_a_copy_is_not(state: State, track: Track
     assert recall(state, track) == Known()
 
 
-def test_a_failure_is_kept_until_the_track_is_heard(state: State, track: Track) -> None:
+def test_a_failure_is_kept_until_it_is_forgotten(state: State, track: Track) -> None:
     state.remember_failure(Failure(track, "silent", lasting=True))
     assert recall(state, track) == Known(failure="silent", lasting=True)
     learn(state, track)
-    assert recall(state, track).failure is None
+    assert recall(state, track).failure == "silent"  # until it is known what becomes of the track
+    state.forget_failure(track)
+    assert recall(state, track) == Known(TAGS, SCORES, 61.5, lasting=True)
 
 
 def test_after_a_write_all_that_was_learned_holds_for_the_new_file(

@@ -47,8 +47,9 @@ def genres(data: bytes) -> tuple[str, ...]:
         [FMT, info(TITLE, ODD), DATA],
         [FMT, DATA, info(TITLE), NOTES, BEXT],
         [FMT, NOTES, info(TITLE, ODD, OLD), BEXT, DATA],
+        [FMT, DATA, info(TITLE), info(ODD, OLD)],
     ],
-    ids=["bare", "info", "info behind", "genre before the sound"],
+    ids=["bare", "info", "info behind", "genre before the sound", "two lists"],
 )
 def test_all_other_chunks_keep_their_bytes_and_order(chunks: list[bytes]) -> None:
     before = wav(*chunks)
