@@ -1,8 +1,8 @@
 """Open a file and read stretches of it: soundfile where it is exact, PyAV for the rest.
 
-libsndfile counts samples, so a stretch of WAV, AIFF, FLAC or Ogg Vorbis is exact and cheap. Its
-MP3 and Opus readers are not used: mpg123 writes warnings to the terminal and takes a guess for
-the length of a variable bit rate, and Opus seeks four times slower than in FFmpeg.
+libsndfile counts samples, so a stretch of WAV, AIFF or FLAC is exact and cheap. Its other readers
+are not used: that of Ogg Vorbis crashes on broken files, Opus seeks four times slower than in
+FFmpeg, and mpg123 writes warnings to the terminal and guesses the length of a variable bit rate.
 """
 
 import os
@@ -21,7 +21,7 @@ from tagger.errors import DecodeError
 
 Samples = NDArray[np.float32]
 
-EXACT_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac", ".ogg"})
+EXACT_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac"})
 
 DEMUXERS = "aac,aiff,ape,asf,dsf,flac,mov,mp3,mpc,mpc8,ogg,tta,w64,wav,wv"
 """What FFmpeg may take a file for: a playlist named song.mp3 must not open other files."""
@@ -46,8 +46,8 @@ class SoundfileSource:
     """A recording read by libsndfile."""
 
     def __init__(self, file: soundfile.SoundFile) -> None:
-        if file.format == "OGG" and file.subtype != "VORBIS":
-            raise DecodeError("libsndfile seeks badly in FLAC and Opus inside Ogg")
+        if file.format in ("OGG", "MP3"):
+            raise DecodeError("its content is not what its name says")
         self.file = file
         self.rate_hz: int = file.samplerate
         self.duration_s: float = file.frames / file.samplerate
