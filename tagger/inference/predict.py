@@ -1,6 +1,8 @@
 """Samples to Predictions: owns device, precision and batch size."""
 
+import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -55,6 +57,11 @@ class Predictor:
         self.device = device
         self.dtype = dtype
         self.batch_size = batch_size or AUTO_BATCH[device.type]
+        # On a CPU each core takes windows of its own and calculates alone. That needs one meeting a
+        # batch where torch's own threads need several a layer, which cost most on a busy machine.
+        cores = torch.get_num_threads() if device.type == "cpu" else 1
+        self.pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
+        self.cores = cores
         torch.nn.Module.to(classifier.model, device)
 
     def predict(self, samples: Iterable[Sample | Failure]) -> Iterator[Prediction | Failure]:
@@ -99,11 +106,12 @@ class Predictor:
         names = batch[0].inputs
         joined = {name: torch.cat([sample.inputs[name] for sample in batch]) for name in names}
         count = sum(sample.windows for sample in batch)
+        size = min(self.batch_size, math.ceil(count / self.cores))
         pieces = [
-            {name: tensor[start : start + self.batch_size] for name, tensor in joined.items()}
-            for start in range(0, count, self.batch_size)
+            {name: tensor[start : start + size] for name, tensor in joined.items()}
+            for start in range(0, count, size)
         ]
-        return torch.cat([self._forward(piece) for piece in pieces])
+        return torch.cat(list(self.pool.map(self._forward, pieces)))
 
     @torch.inference_mode()
     def _forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
