@@ -132,7 +132,9 @@ class Settings:
     model: Annotated[str, Option(to_text, "The model that listens.", "ID_OR_DIR", "-m")] = "musicnn"
     report: Annotated[
         Path | None,
-        Option(to_path, "The CSV report; a file per run in the state folder, else.", "FILE.csv"),
+        Option(
+            to_path, "The CSV report, by default a file per run in the state folder.", "FILE.csv"
+        ),
     ] = None
     state: Annotated[
         Path, Option(to_path, "The database of what earlier runs learned.", "FILE")

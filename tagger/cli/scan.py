@@ -29,7 +29,7 @@ EXPLAINED = {
 def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """Listen to every track below PATH and write its genre into its tags.
 
-    Tracks that have a genre keep it; see --existing. Try it first with --dry-run.
+    Tracks that have a genre keep it (--existing). Try a dry run first (-n).
     """
     from tagger.cli.progress import ScanProgress
     from tagger.scan import run_scan
