@@ -18,7 +18,7 @@ from tagger.errors import ModelError
 from tagger.inference.dataset import Sample
 from tagger.inference.predict import Predictor
 from tagger.models import identify
-from tagger.models.checkpoint import load_classifier
+from tagger.models.checkpoint import Classifier, load_classifier
 from tagger.models.musicnn import CHECKPOINT, register
 from tagger.records import Failure, Prediction, Track
 
@@ -68,13 +68,8 @@ def test_scores_are_those_of_the_pipeline(tiny: Path, model: str) -> None:
         assert score.probability == pytest.approx(other["score"], abs=1e-4)
 
 
-def predictor(classifier: object, *, batch_size: int = 4) -> Predictor:
-    return Predictor(
-        classifier,  # type: ignore[arg-type]
-        device=torch.device("cpu"),
-        dtype=None,
-        batch_size=batch_size,
-    )
+def predictor(classifier: Classifier) -> Predictor:
+    return Predictor(classifier, device=torch.device("cpu"), dtype=None, batch_size=4)
 
 
 def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> None:
