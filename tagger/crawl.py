@@ -58,7 +58,7 @@ def _root(path: Path, scope: Scope) -> Path:
         root = path.resolve(strict=True)
         mode = root.stat().st_mode
         if stat.S_ISDIR(mode):
-            root.iterdir()
+            os.scandir(root).close()
             return root
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         reason = getattr(error, "strerror", None) or error

@@ -141,13 +141,29 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     assert Scan(capsys, library, *ANY).row("empty.mp3")["action"] == "written"
 
 
+def as_anyone(*args: str | Path) -> list[str]:
+    """Return the command line of the program, run with no power to read what others may not."""
+    command = [sys.executable, "-m", "tagger", *map(str, args)]
+    if os.geteuid() != 0:
+        return command
+    powers = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}", *command]
+
+
+def test_a_folder_given_that_cannot_be_listed_ends_the_run(library: Path) -> None:
+    library.chmod(0o300)
+    command = as_anyone("scan", library)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    library.chmod(0o700)
+    assert result.returncode == 3
+    assert "cannot read" in result.stderr
+    assert "Permission denied" in result.stderr
+
+
 def test_a_file_without_read_permission_fails_until_it_has_it(
     library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, "-m", "tagger", "scan", str(library), "-n", *ANY]
-    if os.geteuid() == 0:  # root reads everything, unless it gives that power away
-        powers = "-dac_override,-dac_read_search"
-        command = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}", *command]
+    command = as_anyone("scan", library, "-n", *ANY)
     (library / "a.flac").chmod(0)
     report = tmp_path / "report.csv"
     for code in (1, 0):
