@@ -31,7 +31,6 @@ class ScanProgress:
     """Shows a scan; a context manager, since a live bar has to be taken down again."""
 
     def __init__(self, *, quiet: bool, verbose: bool, stopper: Stopper) -> None:
-        self.quiet = quiet
         self.verbose = verbose
         self.between_tracks = stopper.check
         self.console = Console(file=sys.stderr, quiet=quiet)

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import assert_never
 
+from tagger.models import Source
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Engine, Settings
 
-Listen = Callable[[Iterable[Track], Settings], Iterator[Prediction | Failure]]
+Listen = Callable[[Iterable[Track], Source, Settings], Iterator[Prediction | Failure]]
 
 
 def open_engine(engine: Engine) -> Listen:

@@ -7,19 +7,22 @@ import torch
 from tagger.errors import ModelError, WorkerError
 from tagger.inference.dataset import TrackDataset, choose_jobs, load_tracks
 from tagger.inference.predict import Predictor, choose_device, choose_precision
+from tagger.models import Source
 from tagger.models.checkpoint import load_classifier
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Settings
 
 
-def listen(tracks: Iterable[Track], settings: Settings) -> Iterator[Prediction | Failure]:
+def listen(
+    tracks: Iterable[Track], source: Source, settings: Settings
+) -> Iterator[Prediction | Failure]:
     """Yield what the model hears in each track, or why it heard nothing, in the order given.
 
     Raises ModelError where the model cannot be loaded, the device is not there or its memory is too
     small, WorkerError where a decoding process dies.
     """
     device = choose_device(settings.device)
-    classifier = load_classifier(settings.model)
+    classifier = load_classifier(source)
     predictor = Predictor(
         classifier,
         device=device,

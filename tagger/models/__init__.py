@@ -1,5 +1,5 @@
-"""Checkpoints: `identify` names one cheaply, `checkpoint.load_classifier` loads it."""
+"""Checkpoints: `find_source` names one cheaply, `checkpoint.load_classifier` loads it."""
 
-from tagger.models.names import identify
+from tagger.models.names import Source, find_source
 
-__all__ = ["identify"]
+__all__ = ["Source", "find_source"]

@@ -17,7 +17,7 @@ from transformers import (
 
 from tagger.errors import ModelError
 from tagger.models import musicnn
-from tagger.models.names import find_source
+from tagger.models.names import Source
 from tagger.records import Score
 
 DEFAULT_WINDOW_S = 30.0
@@ -70,12 +70,11 @@ class Classifier:
         return tuple(Score(self.labels[index], probability) for index, probability in pairs)
 
 
-def load_classifier(name: str) -> Classifier:
-    """Load a checkpoint by the name that the user gave it; safetensors only, and no remote code.
+def load_classifier(source: Source) -> Classifier:
+    """Load a checkpoint; safetensors only, and no remote code.
 
     Raises ModelError where that is impossible.
     """
-    source = find_source(name)
     musicnn.register()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -92,10 +91,14 @@ def load_classifier(name: str) -> Classifier:
         )
         rate_hz = feature_extractor.sampling_rate
     except LOADING_ERRORS as error:
-        raise ModelError(f"the model {name} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(
+            f"the model {source.location} cannot be loaded: {_first_line(error)}"
+        ) from error
     untrained = sorted(loading["missing_keys"]) + sorted(map(str, loading["mismatched_keys"]))
     if untrained:
-        raise ModelError(f"{name} is no trained audio classifier: it lacks {untrained[0]}")
+        raise ModelError(
+            f"{source.location} is no trained audio classifier: it lacks {untrained[0]}"
+        )
     config = model.config
     return Classifier(
         identity=source.identity,

@@ -18,8 +18,10 @@ VERSIONED = (CONFIG, "preprocessor_config.json", "*.safetensors")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a checkpoint comes from; `identity` names it together with its version.
+    """Where a checkpoint comes from.
 
+    identity: its name and version, as tags, report and state know it. Two versions never share one:
+    it carries the Hub's revision, or a hash of the weights of a folder.
     location: a folder, or the id of a repository on the Hub, then with its `revision`.
     """
 
@@ -28,16 +30,8 @@ class Source:
     revision: str | None = None
 
 
-def identify(name: str) -> str:
-    """Return the name and version of a model, as tags, report and state know it.
-
-    Two versions of a checkpoint never share an identity: it carries the Hub's revision, or a
-    hash of the weights of a folder. Raises ModelError where there is no such model.
-    """
-    return find_source(name).identity
-
-
 def find_source(name: str) -> Source:
+    """Return where the model lies that the user calls so. Raises ModelError where there is none."""
     folder = BUNDLED.get(name) or Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
     if folder.is_dir():
         label = name if name in BUNDLED else displayed(Path(folder.resolve().name))

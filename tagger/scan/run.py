@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from tagger.crawl import Scope, crawl
 from tagger.engines import open_engine
 from tagger.errors import WorkerError
-from tagger.models import identify
+from tagger.models import Source, find_source
 from tagger.records import Action, Failure, Outcome, ScanResult, Track
 from tagger.report.csv import open_report
 from tagger.scan.steps import Step, Steps
@@ -49,7 +49,7 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     """
     started = time.monotonic()
     run_id = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    model = identify(settings.model)
+    source = find_source(settings.model)
     found = crawl(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
     rows: Counter[Action] = Counter()
@@ -58,14 +58,16 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     def result() -> ScanResult:
         seconds = time.monotonic() - started
         counts = {action: rows[action] for action in Action}
-        return ScanResult(run_id, model, settings.dry_run, counts, failed_new, seconds, report)
+        return ScanResult(
+            run_id, source.identity, settings.dry_run, counts, failed_new, seconds, report
+        )
 
     with ExitStack() as stack:
         state = stack.enter_context(open_state(settings.state))
         add_row = stack.enter_context(open_report(report))
         watcher.reporting(report)
         pool = stack.enter_context(ThreadPoolExecutor(THREADS))
-        state.start_run(run_id, model=model, dry_run=settings.dry_run, report=report)
+        state.start_run(run_id, model=source.identity, dry_run=settings.dry_run, report=report)
         writer = Writer(settings, state, run_id, pool)
 
         def settle(outcomes: Iterable[Outcome]) -> None:
@@ -77,7 +79,7 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
                 watcher.settled(outcome)
 
         try:
-            for steps in _passes(found, Steps(settings, state, model), watcher):
+            for steps in _passes(found, source, Steps(settings, state, source.identity), watcher):
                 settle(writer.carry_out(steps))
         finally:
             try:
@@ -88,7 +90,7 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
 
 
 def _passes(
-    found: Iterable[Track | Failure], steps: Steps, watcher: Watcher
+    found: Iterable[Track | Failure], source: Source, steps: Steps, watcher: Watcher
 ) -> Iterator[Iterator[Step]]:
     """Yield the two passes of a scan: what needs no listening, then the rest, if there is any."""
     settings = steps.settings
@@ -97,7 +99,8 @@ def _passes(
     if waiting:
         watcher.listening(waiting)
         listen = open_engine(settings.engine)
-        yield steps.heard(_interruptible(listen(steps.state.queued(), settings), watcher))
+        results = listen(steps.state.queued(), source, settings)
+        yield steps.heard(_interruptible(results, watcher))
 
 
 def _interruptible(items: Iterable[Item], watcher: Watcher) -> Iterator[Item]:

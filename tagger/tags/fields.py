@@ -102,7 +102,7 @@ def read_tags(path: Path) -> Tags:
         genres, scores, model, written = (stored.get(name, ()) for name in family.fields)
         genres = _names(family, genres)
         return Tags(
-            genres + _genres_elsewhere(file, audio, genres),
+            genres + _unsaid(stored.get(riff.GENRE) or _ape_genres(file, audio, genres), genres),
             written=written,
             scores="".join(scores[:1]),
             model="".join(model[:1]),
@@ -126,15 +126,17 @@ def _stored(file: BinaryIO, audio: Any) -> dict[str, Values]:
     return {name: values for name, values in found.items() if values}
 
 
-def _genres_elsewhere(file: BinaryIO, audio: Any, genres: Values) -> Values:
-    """Return the genres that the file's other tag names beside these: INFO in WAV, APEv2 in MP3."""
-    more: Values = ()
-    if isinstance(audio, WAVE):
-        more = riff.read_genres(file)
-    elif isinstance(audio, MP3) and not genres:
+def _ape_genres(file: BinaryIO, audio: Any, genres: Values) -> Values:
+    """Return the genres of the APEv2 tag of an MP3 whose ID3 tag names none."""
+    if isinstance(audio, MP3) and not genres:
         file.seek(0)
         with suppress(APENoHeaderError):
-            more = APE.get(APEv2(file), APE.genre)
+            return APE.get(APEv2(file), APE.genre)
+    return ()
+
+
+def _unsaid(more: Values, genres: Values) -> Values:
+    """Return the genres of the file's other tag (INFO in WAV, APEv2 in MP3) that are not these."""
     known = {genre.casefold() for genre in riff.split(riff.join(genres))}
     return tuple(genre for genre in more if genre.casefold() not in known)
 

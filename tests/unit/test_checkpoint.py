@@ -17,7 +17,7 @@ from transformers import (
 from tagger.errors import ModelError
 from tagger.inference.dataset import Sample
 from tagger.inference.predict import Predictor
-from tagger.models import identify
+from tagger.models import find_source
 from tagger.models.checkpoint import Classifier, load_classifier
 from tagger.models.musicnn import CHECKPOINT, register
 from tagger.records import Failure, Prediction, Track
@@ -55,7 +55,7 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("model", ["tiny", "musicnn"])
 def test_scores_are_those_of_the_pipeline(tiny: Path, model: str) -> None:
     register()
-    classifier = load_classifier(str(tiny) if model == "tiny" else model)
+    classifier = load(str(tiny) if model == "tiny" else model)
     samples = np.random.default_rng(0).normal(0, 0.1, 47_616).astype(np.float32)
     inputs = classifier.extractor([samples])
     sample = Sample(TRACK, 3.0, inputs)
@@ -68,12 +68,20 @@ def test_scores_are_those_of_the_pipeline(tiny: Path, model: str) -> None:
         assert score.probability == pytest.approx(other["score"], abs=1e-4)
 
 
+def load(name: str) -> Classifier:
+    return load_classifier(find_source(name))
+
+
+def identity(name: str) -> str:
+    return find_source(name).identity
+
+
 def predictor(classifier: Classifier) -> Predictor:
     return Predictor(classifier, device=torch.device("cpu"), dtype=None, batch_size=4)
 
 
 def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> None:
-    classifier = load_classifier(str(tiny))
+    classifier = load(str(tiny))
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     good = Sample(TRACK, 1.0, classifier.extractor([noise, noise]))
     bad = Sample(TRACK, 1.0, {"input_values": torch.full((1, 16_000), torch.nan)})
@@ -88,12 +96,12 @@ def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> Non
 
 
 def test_the_identity_follows_the_content_of_a_folder(tiny: Path, copy: Path) -> None:
-    assert identify(str(copy)).startswith("copy@")
-    assert identify(str(copy)).split("@")[1] == identify(str(tiny)).split("@")[1]
+    assert identity(str(copy)).startswith("copy@")
+    assert identity(str(copy)).split("@")[1] == identity(str(tiny)).split("@")[1]
     weights = load_file(copy / "model.safetensors")
     weights["classifier.bias"] += 1
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    assert identify(str(copy)).split("@")[1] != identify(str(tiny)).split("@")[1]
+    assert identity(str(copy)).split("@")[1] != identity(str(tiny)).split("@")[1]
 
 
 def test_a_checkpoint_without_a_trained_head_is_no_classifier(copy: Path) -> None:
@@ -102,18 +110,18 @@ def test_a_checkpoint_without_a_trained_head_is_no_classifier(copy: Path) -> Non
         del weights[name]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"no trained audio classifier: it lacks classifier"):
-        load_classifier(str(copy))
+        load(str(copy))
 
 
 def test_what_cannot_be_loaded_is_one_clear_line(copy: Path, tmp_path: Path) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ModelError, match="cannot be loaded") as error:
-        load_classifier(str(copy))
+        load(str(copy))
     assert "\n" not in str(error.value)
     path.unlink()
     torch.save({}, copy / "pytorch_model.bin")
     with pytest.raises(ModelError, match="cannot be loaded"):
-        load_classifier(str(copy))
+        load(str(copy))
     with pytest.raises(ModelError, match=r"has no config\.json"):
-        identify(str(tmp_path))
+        find_source(str(tmp_path))
