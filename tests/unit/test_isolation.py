@@ -1,0 +1,121 @@
+"""A call on a file that crashes, hangs or devours memory costs that file alone."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tagger.errors import AccessError, DecodeError, TagError
+from tagger.isolation import MIB, Guard, Limits
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    with Guard(Limits(seconds=2, memory_mib=512)) as guard:
+        yield guard
+
+
+def identity(value: object) -> tuple[int, object]:
+    return os.getpid(), value
+
+
+def refuse() -> None:
+    raise TagError("broken")
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def abort() -> None:
+    os.abort()
+
+
+def hang() -> None:
+    while True:
+        time.sleep(60)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def devour() -> int:
+    return len(bytearray(1024 * MIB))
+
+
+def stumble() -> None:
+    raise KeyError("unforeseen")
+
+
+def die_of_memory() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash_unless_new(seen: Path) -> str:
+    """Crash in the process that wrote `seen`, as one does whose heap an earlier file spoilt."""
+    if seen.read_text() == str(os.getpid()):
+        crash()
+    return "well"
+
+
+def write_process_number(seen: Path) -> None:
+    seen.write_text(str(os.getpid()))
+
+
+def test_calls_run_in_another_process_and_share_it(guard: Guard) -> None:
+    first, second = guard.call(identity, "a"), guard.call(identity, {"b": 1})
+    assert first[0] == second[0] != os.getpid()
+    assert (first[1], second[1]) == ("a", {"b": 1})
+
+
+def test_our_own_errors_come_back_as_they_are(guard: Guard) -> None:
+    with pytest.raises(TagError, match="broken"):
+        guard.call(refuse)
+    guard.call(identity, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (crash, "crashes the decoder .SIGSEGV"),
+        (abort, "crashes the decoder .SIGABRT"),
+        (hang, "more than 2 s"),
+        (spin, "more than 2 s"),
+        (devour, "more than 512 MiB"),
+        (stumble, "unexpected error.*KeyError"),
+    ],
+)
+def test_what_befalls_a_call_is_a_failure_of_the_file_and_the_next_is_well(
+    guard: Guard, function: Callable[[], None], words: str
+) -> None:
+    with pytest.raises(DecodeError, match=words) as caught:
+        guard.call(function)
+    assert caught.value.lasting
+    assert guard.call(identity, 1)[1] == 1
+
+
+def test_a_process_that_the_system_killed_may_be_tried_again_tomorrow(guard: Guard) -> None:
+    with pytest.raises(AccessError, match="memory") as caught:
+        guard.call(die_of_memory)
+    assert not caught.value.lasting
+
+
+def test_a_file_is_not_blamed_for_what_an_earlier_one_did_to_the_process(
+    guard: Guard, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    guard.call(write_process_number, seen)
+    assert guard.call(crash_unless_new, seen) == "well"
+
+
+def test_no_process_outlives_the_guard_or_its_owner(guard: Guard) -> None:
+    (number, _), child = guard.call(identity, 1), guard.idle[0]
+    child.pipe.close()  # as when the owner is killed
+    assert child.process.wait(5) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
