@@ -81,5 +81,5 @@ class AccessError(TrackError):
     lasting = False
 
 
-class HalfWrittenError(AccessError):
-    """A file could not be written over to its end; its whole content lies beside it."""
+class UnfinishedError(AccessError):
+    """A file is half-written, or a copy of it is left beside it; the next run mends that."""

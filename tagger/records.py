@@ -9,13 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """An audio file as the crawl found it; two equal Tracks are the same untouched file."""
+    """An audio file as the crawl found it; two equal Tracks are the same untouched file.
+
+    links: how many names the file has, which says nothing about its content.
+    """
 
     path: Path
     size: int
     mtime_ns: int
     inode: int
-    links: int = 1
+    links: int = field(default=1, compare=False)
 
     @classmethod
     def from_stat(cls, path: Path, status: os.stat_result) -> "Track":
@@ -59,6 +62,21 @@ class Tags:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be replaced in one file.
+
+    copy: the name of the copy, beside the file, that is worked on. undoes: the numbers of the
+    journal entries that this takes back; `after.raw` is then put back to the letter.
+    """
+
+    track: Track
+    before: Tags
+    after: Tags
+    copy: str
+    undoes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a model heard in a track: all its labels, best first."""
 
@@ -93,7 +111,7 @@ class Outcome:
     """What one run did with one track: a row of the report.
 
     genres: what stands in the file because of tagger, or would; scores: the top k, best first.
-    new: for a failure, whether no earlier run had reported it.
+    new: somebody has to be told: of a failure that no earlier run reported, of an undo refused.
     """
 
     track: Track
@@ -105,6 +123,17 @@ class Outcome:
     model: str = ""
     error: str = ""
     new: bool = False
+
+    @classmethod
+    def failed(cls, failure: Failure, tags: Tags | None, *, reported: bool) -> "Outcome":
+        """Return the row of a failure; `reported`: by an earlier run already."""
+        return cls(
+            failure.track,
+            Action.FAILED,
+            existing=tags.genres if tags else (),
+            error=failure.reason,
+            new=not reported,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +164,39 @@ class ScanResult:
             "failed_new": self.failed_new,
             "seconds": round(self.seconds, 3),
             "report": displayed(self.report),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """What an undo did: of how many files the tags were put back, or would be, and the rest.
+
+    refused: changed since, so that putting back would lose somebody's work.
+    """
+
+    run_id: str
+    dry_run: bool
+    restored: int
+    would_restore: int
+    refused: int
+    failed: int
+    seconds: float
+
+    @property
+    def tracks(self) -> int:
+        return self.restored + self.would_restore + self.refused + self.failed
+
+    def summary(self) -> dict[str, object]:
+        """Return the summary as `--json` prints it and the state file keeps it."""
+        return {
+            "run_id": self.run_id,
+            "dry_run": self.dry_run,
+            "tracks": self.tracks,
+            "restored": self.restored,
+            "would_restore": self.would_restore,
+            "refused": self.refused,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
         }
 
 

@@ -166,6 +166,12 @@ class Settings:
     jobs: Annotated[
         int | None, Option(to_count_or_auto, "How many processes decode.", "N|auto")
     ] = None
+    max_seconds: Annotated[
+        int, Option(to_count, "How long one file may take to be read; longer is a failure.", "N")
+    ] = 120
+    max_memory: Annotated[
+        int, Option(to_count, "How much memory, in MiB, reading one file may take (Linux).", "N")
+    ] = 2048
     force: Annotated[
         bool, Option(to_flag, "Listen again to what is known, and try again what failed.")
     ] = False

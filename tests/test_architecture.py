@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 LAYERS = [
     {"errors", "records", "__init__"},
     {"settings"},
-    {"crawl", "audio", "tags", "models", "state", "report", "decide"},
-    {"inference"},
+    {"crawl", "audio", "tags", "models", "state", "report", "decide", "isolation"},
+    {"inference", "writing"},
     {"engines"},
-    {"scan"},
+    {"scan", "undo"},
     {"cli"},
     {"__main__"},
 ]
@@ -35,6 +35,7 @@ OWNERS = {
     "filelock": {"state"},
     "click": {"cli"},
     "rich": {"cli"},
+    "subprocess": {"isolation"},
     "platformdirs": {"settings"},
 }
 

@@ -1,39 +1,41 @@
-"""A digest of the sound as it is stored, to prove that an edit of the tags left it alone."""
+"""Digests of what a file holds as it is stored, to prove that an edit of the tags left it alone."""
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import av
 
 from tagger.audio.sources import AV_OPTIONS, describe
 from tagger.errors import DecodeError
 
-PICTURE = av.stream.Disposition.attached_pic
 
+def stream_digests(path: Path) -> dict[str, str]:
+    """Return a SHA-256 over every packet of each stream, undecoded, and what the chapters are.
 
-def packet_digest(path: Path) -> str:
-    """Return a SHA-256 over every packet of every stream but attached pictures, undecoded.
-
-    Like `ffmpeg -c copy -f streamhash`; time stamps and stream parameters count as well.
+    Like `ffmpeg -c copy -f streamhash`; time stamps and stream parameters count as well. A picture
+    is a stream, as FFmpeg sees it.
     Raises DecodeError where FFmpeg cannot take the container apart.
     """
-    digest = hashlib.sha256()
+    digests: dict[str, Any] = defaultdict(hashlib.sha256)
     try:
         with av.open(path.absolute(), options=AV_OPTIONS) as container:
-            streams = [s for s in container.streams if not s.disposition & PICTURE]
-            for stream in streams:
+            names = [f"{stream.type} stream {stream.index}" for stream in container.streams]
+            for name, stream in zip(names, container.streams, strict=True):
                 codec = stream.codec_context
-                extradata = codec.extradata if codec else None
-                digest.update(f"{stream.index} {stream.type} {stream.time_base}".encode())
-                digest.update(extradata or b"")
+                digests[name].update(f"{stream.disposition} {stream.time_base}".encode())
+                digests[name].update((codec.extradata if codec else None) or b"")
             is_ape = container.format.name == "ape"
-            for packet in container.demux(streams):
+            for packet in container.demux():
                 sound = _without_ape_tag(bytes(packet)) if is_ape else bytes(packet)
-                digest.update(f"{packet.stream_index} {packet.pts} {len(sound)}".encode())
+                digest = digests[names[packet.stream_index]]
+                digest.update(f"{packet.pts} {len(sound)} ".encode())
                 digest.update(sound)
+            found = {name: digest.hexdigest() for name, digest in digests.items()}
+            return found | {"chapters": repr(container.chapters())}
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"cannot be taken apart (FFmpeg: {describe(error)})") from error
-    return digest.hexdigest()
 
 
 def _without_ape_tag(packet: bytes) -> bytes:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import click
 
 from tagger import __version__
+from tagger.cli.runs import runs
 from tagger.cli.scan import scan
 from tagger.cli.text import printable
+from tagger.cli.undo import undo
 from tagger.errors import TaggerError
 
 
@@ -17,7 +19,8 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-commands.add_command(scan)
+for command in (scan, undo, runs):
+    commands.add_command(command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

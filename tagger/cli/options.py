@@ -13,17 +13,27 @@ Command = Callable[..., int]
 DEFAULTS = Settings()
 
 
-def settings_options(command: Command) -> Command:
-    """Decorate a command with every option of Settings and `--config`."""
-    for name, option in reversed(list(OPTIONS.items())):
-        command = _flag(name, option)(command)
-    config = click.option(
-        "--config",
-        metavar="FILE.toml",
-        type=click.Path(path_type=Path),
-        help="Read options from this file instead of the one in the user's config folder.",
-    )
-    return config(command)
+def settings_options(**helps: str) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command options of Settings, and `--config`.
+
+    `helps` names the fields, each with its own help, or nothing for the usual one. Without any, the
+    command gets them all.
+    """
+    names = [name.replace("_", "-") for name in helps] or list(OPTIONS)
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            text = helps.get(name.replace("-", "_")) or OPTIONS[name].help
+            command = _flag(name, OPTIONS[name]._replace(help=text))(command)
+        config = click.option(
+            "--config",
+            metavar="FILE.toml",
+            type=click.Path(path_type=Path),
+            help="Read options from this file instead of the one in the user's config folder.",
+        )
+        return config(command)
+
+    return decorate
 
 
 def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:

@@ -1,7 +1,8 @@
-"""What a person sees on stderr during a scan: a live bar on a terminal, else a line at times."""
+"""What a person sees on stderr during a run: a live bar on a terminal, else a line at times."""
 
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,22 +21,28 @@ from rich.text import Text
 
 from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, printable
-from tagger.records import Outcome, displayed
+from tagger.records import Action, Outcome, displayed
+from tagger.settings import Settings
 
 LINE_EVERY_S = 30.0
 SHOWN_FAILURES = 5
 """How many new failures the summary names; the report has them all."""
 
 
-class ScanProgress:
-    """Shows a scan; a context manager, since a live bar has to be taken down again."""
+class RunProgress:
+    """Shows a run; a context manager, since a live bar has to be taken down again."""
 
-    def __init__(self, *, quiet: bool, verbose: bool, stopper: Stopper) -> None:
-        self.verbose = verbose
+    def __init__(
+        self, settings: Settings, stopper: Stopper, words: Mapping[Action, str] | None = None
+    ) -> None:
+        """Make one that calls the actions by these words, by their own without."""
+        self.verbose, quiet = settings.verbose, settings.quiet
+        self.words = words or {action: action.value for action in Action}
         self.between_tracks = stopper.check
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.live = self.console.is_terminal
         self.failures: list[Outcome] = []
+        self.doing = "Looking"
         self.report: Path | None = None
         self.done = 0
         self.total: int | None = None
@@ -68,11 +75,18 @@ class ScanProgress:
             self._line(f"what was done stands in {printable(displayed(self.report))}")
 
     def listening(self, tracks: int) -> None:
-        self.done, self.total = 0, tracks
+        self._expect(tracks, "Listening", "to listen to")
+        self.bar.update(self.task, description="Loading the model")
+
+    def restoring(self, tracks: int) -> None:
+        self._expect(tracks, "Putting back", "to put back")
+
+    def _expect(self, tracks: int, doing: str, what: str) -> None:
+        self.doing, self.done, self.total = doing, 0, tracks
         self.started = time.monotonic()
-        self.bar.reset(self.task, total=tracks, description="Loading the model", rate="")
+        self.bar.reset(self.task, total=tracks, description=doing, rate="")
         if not self.live:
-            self._line(f"{count_of(tracks)} to listen to")
+            self._line(f"{count_of(tracks)} {what}")
 
     def reporting(self, report: Path) -> None:
         self.report = report
@@ -83,12 +97,11 @@ class ScanProgress:
             self.failures.append(outcome)
         elapsed = time.monotonic() - self.started
         rate = self.done / elapsed if elapsed > 0 else 0.0
-        doing = "Looking" if self.total is None else "Listening"
         self.bar.update(
-            self.task, completed=self.done, description=doing, rate=f"{rate:.1f} tracks/s"
+            self.task, completed=self.done, description=self.doing, rate=f"{rate:.1f} tracks/s"
         )
         if self.verbose:
-            self.console.print(Text(describe(outcome)), soft_wrap=True)
+            self.console.print(Text(self._describe(outcome)), soft_wrap=True)
         elif not self.live and time.monotonic() - self.told >= LINE_EVERY_S:
             of = "" if self.total is None else f" of {self.total}"
             left = (
@@ -96,16 +109,16 @@ class ScanProgress:
             )
             self._line(f"{self.done}{of} tracks, {rate:.1f} tracks/s{left}")
 
+    def _describe(self, outcome: Outcome) -> str:
+        score = f" ({outcome.scores[0].probability:.2f})" if outcome.scores else ""
+        genre = f" {';'.join(outcome.genres)}{score}" if outcome.genres else ""
+        error = f": {outcome.error}" if outcome.error else ""
+        word = self.words[outcome.action]
+        return printable(f"{word:<11} {displayed(outcome.track.path)}{genre}{error}")
+
     def _line(self, text: str) -> None:
         self.told = time.monotonic()
         self.console.print(Text(f"tagger: {text}"), soft_wrap=True)
-
-
-def describe(outcome: Outcome) -> str:
-    """Return one line on what became of a track."""
-    genre = f" {outcome.genres[0]} ({outcome.scores[0].probability:.2f})" if outcome.genres else ""
-    error = f": {outcome.error}" if outcome.error else ""
-    return printable(f"{outcome.action:<11} {displayed(outcome.track.path)}{genre}{error}")
 
 
 def _duration(seconds: float) -> str:

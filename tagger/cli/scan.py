@@ -9,7 +9,7 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import count_of, printable
+from tagger.cli.text import count_of, printable, told
 from tagger.errors import SettingsError
 from tagger.records import Action, Outcome, ScanResult, displayed
 
@@ -25,13 +25,14 @@ EXPLAINED = {
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
-@settings_options
+@settings_options()
 def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """Listen to every track below PATH and write its genre into its tags.
 
-    Tracks that have a genre keep it (--existing). Try a dry run first (-n).
+    Tracks that have a genre keep it (--existing). Try a dry run first (-n); `tagger undo` takes a
+    run back.
     """
-    from tagger.cli.progress import ScanProgress
+    from tagger.cli.progress import RunProgress
     from tagger.scan import run_scan
 
     settings = settings_from(config, flags)
@@ -39,7 +40,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         raise SettingsError("a PATH is empty")
     with (
         stopping_on_signals() as stopper,
-        ScanProgress(quiet=settings.quiet, verbose=settings.verbose, stopper=stopper) as progress,
+        RunProgress(settings, stopper) as progress,
     ):
         result = run_scan([Path(path) for path in paths], settings, progress)
     if settings.json:
@@ -64,10 +65,6 @@ def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
         lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
-        lines += [
-            printable(f"  {displayed(failure.track.path)}: {failure.error}") for failure in failures
-        ]
-        if result.failed_new > len(failures):
-            lines.append("  …")
+        lines += told(failures, of=result.failed_new)
     lines.append(f"Report: {printable(displayed(result.report))}")
     return "\n".join(lines)

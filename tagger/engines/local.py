@@ -7,6 +7,7 @@ import torch
 from tagger.errors import ModelError, WorkerError
 from tagger.inference.dataset import TrackDataset, choose_jobs, load_tracks
 from tagger.inference.predict import Predictor, choose_device, choose_precision
+from tagger.isolation import Limits
 from tagger.models import Source
 from tagger.models.checkpoint import load_classifier
 from tagger.records import Failure, Prediction, Track
@@ -29,7 +30,11 @@ def listen(
         dtype=choose_precision(settings.precision, device),
         batch_size=settings.batch_size,
     )
-    dataset = TrackDataset(classifier.extractor, windows=settings.windows)
+    dataset = TrackDataset(
+        classifier.extractor,
+        windows=settings.windows,
+        limits=Limits(settings.max_seconds, settings.max_memory),
+    )
     try:
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs)))
     except torch.OutOfMemoryError as error:

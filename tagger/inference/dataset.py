@@ -1,4 +1,8 @@
-"""Tracks to network inputs in worker processes; a bad file is a value and costs no one else."""
+"""Tracks to network inputs in worker processes; a bad file is a value and costs no one else.
+
+Each worker has a smaller process of its own that decodes: a file that crashes it takes no worker,
+no batch and no other track along.
+"""
 
 import os
 import signal
@@ -10,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tagger.audio import read_windows
 from tagger.errors import TrackError
+from tagger.isolation import Guard, Limits
 from tagger.models.checkpoint import Extractor, Inputs
 from tagger.records import Failure, Track
 
@@ -40,9 +45,10 @@ class Sample:
 class TrackDataset(Dataset[Sample | Failure]):
     """Looked up by Track, not by number: so the tracks can stream through the loader's sampler."""
 
-    def __init__(self, extractor: Extractor, *, windows: int) -> None:
+    def __init__(self, extractor: Extractor, *, windows: int, limits: Limits) -> None:
         self.extractor = extractor
         self.windows = windows
+        self.guard = Guard(limits)  # empty until the first call, which a loader worker makes
 
     def __getitem__(self, track: Track) -> Sample | Failure:
         try:
@@ -53,7 +59,8 @@ class TrackDataset(Dataset[Sample | Failure]):
             return Failure(track, f"unexpected error while it was decoded: {error!r}")
 
     def _sample(self, track: Track) -> Sample:
-        recording = read_windows(
+        recording = self.guard.call(
+            read_windows,
             track.path,
             rate_hz=self.extractor.rate_hz,
             window_s=self.extractor.window_s,
@@ -73,7 +80,11 @@ def load_tracks(
         num_workers=jobs,
         worker_init_fn=_start_worker,
     )
-    for sample in loader:
+    samples = iter(loader)
+    # torch would raise in whatever this thread is doing when a worker dies, be it a commit. Without
+    # its handler the loader notices it where it waits for the worker.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for sample in samples:
         yield sample.owned() if isinstance(sample, Sample) else sample
 
 

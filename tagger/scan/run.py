@@ -1,12 +1,9 @@
 """A whole scan: the order of its parts, its report, its counts."""
 
-import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,10 +14,10 @@ from tagger.models import Source, find_source
 from tagger.records import Action, Failure, Outcome, ScanResult, Track
 from tagger.report.csv import open_report
 from tagger.scan.steps import Step, Steps
-from tagger.scan.writing import THREADS, Writer
 from tagger.settings import Settings
-from tagger.state import open_state
+from tagger.state import RunKind, new_run_id, open_state
 from tagger.tags import EXTENSIONS
+from tagger.writing import open_writer
 
 Item = TypeVar("Item")
 
@@ -48,7 +45,7 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     Raises the errors of a run that could not go on; a bad file is only a row.
     """
     started = time.monotonic()
-    run_id = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    run_id = new_run_id()
     source = find_source(settings.model)
     found = crawl(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
@@ -66,9 +63,10 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
         state = stack.enter_context(open_state(settings.state))
         add_row = stack.enter_context(open_report(report))
         watcher.reporting(report)
-        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
-        state.start_run(run_id, model=source.identity, dry_run=settings.dry_run, report=report)
-        writer = Writer(settings, state, run_id, pool)
+        writer = stack.enter_context(open_writer(run_id, settings, state))
+        state.runs.start(
+            run_id, RunKind.SCAN, dry_run=settings.dry_run, model=source.identity, report=report
+        )
 
         def settle(outcomes: Iterable[Outcome]) -> None:
             nonlocal failed_new
@@ -79,13 +77,14 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
                 watcher.settled(outcome)
 
         try:
-            for steps in _passes(found, source, Steps(settings, state, source.identity), watcher):
+            todo = Steps(settings, state, source.identity, writer.guard)
+            for steps in _passes(found, source, todo, watcher):
                 settle(writer.carry_out(steps))
         finally:
             try:
                 settle(list(writer.finish()))  # first every journal entry, then the rows
             finally:
-                state.finish_run(run_id, result().summary())
+                state.runs.finish(run_id, result().summary())
     return result()
 
 

@@ -5,29 +5,20 @@ from dataclasses import dataclass, replace
 
 from tagger import decide
 from tagger.errors import TrackError
+from tagger.isolation import Guard
 from tagger.records import Action, Failure, Outcome, Prediction, Score, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import Known, State
 from tagger.tags import read_tags
+from tagger.writing import LINKED, Rewrite
 
 COMMIT_EVERY = 500
 
-LINKED = "it has several hard links (--hardlinks break|in-place writes it)"
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """A track whose tags are to be replaced, and the Outcome if that goes well."""
-
-    track: Track
-    before: Tags
-    after: Tags
-    outcome: Outcome
-    reported: bool
-    """Whether an earlier run had already reported a failure of this track."""
+UNDONE = "tagger's tags were undone (--force writes them again)"
 
 
 Step = Outcome | Rewrite
+"""What there is to do about a track: nothing but to report it, or to write into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +28,7 @@ class Steps:
     settings: Settings
     state: State
     model: str
+    guard: Guard
 
     def known(self, found: Iterable[Track | Failure]) -> Iterator[Step]:
         """Settle what needs no listening; queue the rest."""
@@ -67,7 +59,7 @@ class Steps:
         failed_before = known.lasting and not self.settings.force and known.failure
         if (known.tags is None and not failed_before) or self.settings.force:
             try:
-                tags = read_tags(track.path)
+                tags = self.guard.call(read_tags, track.path)
             except TrackError as error:
                 return self._failed(Failure(track, str(error), lasting=error.lasting))
             self.state.remember_tags(track, tags)
@@ -79,8 +71,9 @@ class Steps:
             return self._failed(Failure(track, failed_before))
         if known.scores is not None and not self.settings.force:
             return self._settle(track, known)
-        if self._is_linked(track) and not self.settings.audit:
-            return self._outcome(track, known, decide.Decision(Action.KEPT, reason=LINKED))
+        held = self._held(track, known)
+        if held and not self.settings.audit:
+            return self._outcome(track, known, held)
         self.state.enqueue(track)
         return None
 
@@ -94,8 +87,8 @@ class Steps:
             existing=self.settings.existing,
             min_score=self.settings.min_score,
         )
-        if decision.action is Action.WRITTEN and self._is_linked(track):
-            decision = decide.Decision(Action.KEPT, reason=LINKED)
+        if decision.action is Action.WRITTEN:
+            decision = self._held(track, known) or decision
         outcome = self._outcome(track, known, decision)
         if decision.action is Action.WRITTEN and decision.tags and not self.settings.dry_run:
             return Rewrite(track, tags, decision.tags, outcome, known.failure is not None)
@@ -117,8 +110,13 @@ class Steps:
             error=decision.reason,
         )
 
-    def _is_linked(self, track: Track) -> bool:
-        return track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP
+    def _held(self, track: Track, known: Known) -> decide.Decision | None:
+        """Return a KEPT decision if the track is not to be written whatever stands in its tags."""
+        if known.undone and not self.settings.force:
+            return decide.Decision(Action.KEPT, reason=UNDONE)
+        if track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP:
+            return decide.Decision(Action.KEPT, reason=LINKED)
+        return None
 
     def _best(self, known: Known) -> tuple[Score, ...]:
         return decide.relabel(known.scores or (), self.settings.genre_map)[: self.settings.top_k]
@@ -126,17 +124,7 @@ class Steps:
     def _failed(self, failure: Failure) -> Outcome:
         known = self._recall(failure.track)
         self.state.remember_failure(failure)
-        return failed(failure, known.tags, reported=known.failure is not None)
+        return Outcome.failed(failure, known.tags, reported=known.failure is not None)
 
     def _recall(self, track: Track) -> Known:
         return self.state.recall(track, model=self.model, windows=self.settings.windows)
-
-
-def failed(failure: Failure, tags: Tags | None, *, reported: bool) -> Outcome:
-    return Outcome(
-        failure.track,
-        Action.FAILED,
-        existing=tags.genres if tags else (),
-        error=failure.reason,
-        new=not reported,
-    )

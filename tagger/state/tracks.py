@@ -1,83 +1,32 @@
-"""The SQLite file that lets a run skip what earlier runs learned; owns sqlite3.
-
-It knows each file by path, size, mtime and inode, keeps the scores of every model that listened
-to it, the journal of replaced tags, and the runs.
-"""
+"""What is known of each file, and the queue of those that wait to be listened to."""
 
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
-from tagger.errors import DiskFullError, LockedError, StateError
-from tagger.records import Failure, Prediction, RawField, Score, Tags, Track
-
-SCHEMA_VERSION = 1
-
-SCHEMA = """
-CREATE TABLE tracks (
-    id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL UNIQUE,      -- as the system has it; not every name is UTF-8
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    inode INTEGER NOT NULL,
-    duration_s REAL,
-    tags TEXT,                      -- records.Tags as JSON
-    failure TEXT,                   -- why an earlier run could do nothing with it
-    lasting INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX tracks_by_inode ON tracks (inode);
-CREATE TABLE scores (
-    track_id INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
-    model TEXT NOT NULL,
-    windows INTEGER NOT NULL,
-    scores TEXT NOT NULL,           -- [[label, probability], ...], all of them, best first
-    PRIMARY KEY (track_id, model)
-) WITHOUT ROWID;
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY,
-    started_at TEXT NOT NULL,
-    finished_at TEXT,
-    model TEXT NOT NULL,
-    dry_run INTEGER NOT NULL,
-    report BLOB NOT NULL,
-    result TEXT                     -- the summary as JSON, once the run is over
-);
-CREATE TABLE journal (
-    id INTEGER PRIMARY KEY,
-    run_id TEXT NOT NULL REFERENCES runs (id),
-    path BLOB NOT NULL,
-    before TEXT NOT NULL,           -- records.Tags as JSON: what stood there
-    after TEXT NOT NULL,
-    size INTEGER,                   -- the file as it was left, once it was replaced
-    mtime_ns INTEGER,
-    inode INTEGER
-);
-"""
-
-QUEUE = """
-CREATE TEMP TABLE queue (
-    id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER
-);
-"""
+from tagger.records import Failure, Prediction, Score, Tags, Track
+from tagger.state.journal import Journal
+from tagger.state.runs import Runs
+from tagger.state.schema import tags_from_json, tags_to_json
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What earlier runs learned of an untouched file; None where they did not look."""
+    """What earlier runs learned of an untouched file; None where they did not look.
+
+    undone: tagger's tags were taken out again on request. That outlives changes of the file.
+    """
 
     tags: Tags | None = None
     scores: tuple[Score, ...] | None = None
     duration_s: float | None = None
     failure: str | None = None
     lasting: bool = False
+    undone: bool = False
 
 
 class Row(NamedTuple):
@@ -89,6 +38,7 @@ class Row(NamedTuple):
     tags: str | None
     failure: str | None
     lasting: int
+    undone: int
 
 
 class State:
@@ -96,6 +46,8 @@ class State:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self.journal = Journal(connection)
+        self.runs = Runs(connection)
 
     def recall(self, track: Track, *, model: str, windows: int) -> Known:
         """Return what is known of exactly this file; a moved file is recognised by its inode.
@@ -104,19 +56,19 @@ class State:
         """
         row = self._row_of(track)
         if row is None:
-            return Known()
+            return Known(undone=self._is_undone(track.path))
         found = self._db.execute(
             "SELECT scores FROM scores WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone()
         scores = tuple(Score(*pair) for pair in json.loads(found[0])) if found else None
-        tags = _tags_from_json(row.tags) if row.tags else None
-        return Known(tags, scores, row.duration_s, row.failure, bool(row.lasting))
+        tags = tags_from_json(row.tags) if row.tags else None
+        return Known(tags, scores, row.duration_s, row.failure, bool(row.lasting), bool(row.undone))
 
     def remember_tags(self, track: Track, tags: Tags) -> None:
         """Note what the file says; what was known of an older version of it is forgotten."""
         self._db.execute(
-            "UPDATE tracks SET tags = ? WHERE id = ?", (_tags_to_json(tags), self._settle(track))
+            "UPDATE tracks SET tags = ? WHERE id = ?", (tags_to_json(tags), self._settle(track))
         )
 
     def remember_prediction(self, prediction: Prediction, *, windows: int) -> None:
@@ -141,36 +93,22 @@ class State:
             "UPDATE tracks SET failure = NULL WHERE path = ?", (os.fsencode(track.path),)
         )
 
-    def open_journal(self, run_id: str, track: Track, *, before: Tags, after: Tags) -> int:
-        """Note what is about to be replaced, for good, and return the number of the entry."""
-        cursor = self._db.execute(
-            "INSERT INTO journal (run_id, path, before, after) VALUES (?, ?, ?, ?)",
-            (run_id, os.fsencode(track.path), _tags_to_json(before), _tags_to_json(after)),
+    def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
+        """Note that a file was replaced and what it says now, in the journal too."""
+        stands = self.journal.close(entry, new)
+        self.renew(old, new, tags)
+        self._db.execute(
+            "UPDATE tracks SET undone = ? WHERE id = ?", (not stands, self._settle(new))
         )
         self.commit()
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
-
-    def close_journal(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
-        """Note that the file was replaced: what was learned of `old` holds for `new`."""
-        self._db.execute(
-            "UPDATE journal SET size = ?, mtime_ns = ?, inode = ? WHERE id = ?",
-            (new.size, new.mtime_ns, new.inode, entry),
-        )
-        self.renew(old, new, tags)
 
     def renew(self, old: Track, new: Track, tags: Tags) -> None:
         """Let all that was learned of `old` hold for `new`, and forget its failure."""
         self._db.execute(
             "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
             " WHERE path = ?",
-            (new.size, new.mtime_ns, new.inode, _tags_to_json(tags), os.fsencode(old.path)),
+            (new.size, new.mtime_ns, new.inode, tags_to_json(tags), os.fsencode(old.path)),
         )
-        self.commit()
-
-    def cancel_journal(self, entry: int) -> None:
-        """Note that the file was left as it was."""
-        self._db.execute("DELETE FROM journal WHERE id = ?", (entry,))
 
     def enqueue(self, track: Track) -> None:
         """Put a track aside to be listened to; the queue lies on disk and ends with the run."""
@@ -195,20 +133,6 @@ class State:
             for last, path, *stat in rows:  # noqa: B007 - read by the next page
                 yield Track(Path(os.fsdecode(path)), *stat)
 
-    def start_run(self, run_id: str, *, model: str, dry_run: bool, report: Path) -> None:
-        self._db.execute(
-            "INSERT INTO runs (id, started_at, model, dry_run, report) VALUES (?, ?, ?, ?, ?)",
-            (run_id, _now(), model, dry_run, os.fsencode(report)),
-        )
-        self.commit()
-
-    def finish_run(self, run_id: str, result: Mapping[str, object]) -> None:
-        self._db.execute(
-            "UPDATE runs SET finished_at = ?, result = ? WHERE id = ?",
-            (_now(), json.dumps(result), run_id),
-        )
-        self.commit()
-
     def commit(self) -> None:
         self._db.commit()
 
@@ -216,7 +140,7 @@ class State:
         """Find the row of exactly this file; under a path that is no more, it moves to the new."""
         path = os.fsencode(track.path)
         rows = self._db.execute(
-            "SELECT id, path, duration_s, tags, failure, lasting FROM tracks"
+            "SELECT id, path, duration_s, tags, failure, lasting, undone FROM tracks"
             " WHERE inode = ? AND size = ? AND mtime_ns = ?",
             (track.inode, track.size, track.mtime_ns),
         )
@@ -228,6 +152,7 @@ class State:
             if track.inode and _is_gone(row.path):
                 self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
                 self._db.execute("UPDATE tracks SET path = ? WHERE id = ?", (path, row.id))
+                self._db.execute("UPDATE journal SET path = ? WHERE path = ?", (path, row.path))
                 return row
         return None
 
@@ -236,66 +161,20 @@ class State:
         row = self._row_of(track)
         if row is not None:
             return row.id
-        path = os.fsencode(track.path)
+        path, undone = os.fsencode(track.path), self._is_undone(track.path)
         self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
         cursor = self._db.execute(
-            "INSERT INTO tracks (path, size, mtime_ns, inode) VALUES (?, ?, ?, ?)",
-            (path, track.size, track.mtime_ns, track.inode),
+            "INSERT INTO tracks (path, size, mtime_ns, inode, undone) VALUES (?, ?, ?, ?, ?)",
+            (path, track.size, track.mtime_ns, track.inode, undone),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-
-@contextmanager
-def open_state(path: Path) -> Iterator[State]:
-    """Open or make the database, for this process alone.
-
-    Raises LockedError while another run has it, StateError where it is unusable, DiskFullError.
-    """
-    path = path.resolve()  # one lock, by whatever name
-    lock = FileLock(f"{path}.lock")  # flock: the lock of a process that died is no lock
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise LockedError(f"another run is using {path}") from error
-    except OSError as error:
-        raise StateError(f"the state file {path} cannot be used: {error.strerror}") from error
-    try:
-        with _connected(path) as connection:
-            yield State(connection)
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            raise DiskFullError(f"no space left for the state file {path}") from error
-        raise StateError(
-            f"the state file {path} cannot be used: {error} (moved away, a new one is made, without"
-            " what earlier runs learned and replaced)"
-        ) from error
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # the journal must outlive a power cut
-        connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection)
-        connection.executescript(QUEUE)
-        yield connection
-        connection.commit()
-    finally:
-        connection.close()
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
-    if version == 0:
-        connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    def _is_undone(self, path: Path) -> bool:
+        found = self._db.execute(
+            "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
+        ).fetchone()
+        return bool(found and found[0])
 
 
 def _is_gone(path: bytes) -> bool:
@@ -306,22 +185,3 @@ def _is_gone(path: bytes) -> bool:
     except OSError:
         return False  # it may well be there, where we may not look
     return False
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _tags_to_json(tags: Tags) -> str:
-    return json.dumps(asdict(tags))
-
-
-def _tags_from_json(text: str) -> Tags:
-    stored = json.loads(text)
-    return Tags(
-        genres=tuple(stored["genres"]),
-        written=tuple(stored["written"]),
-        scores=stored["scores"],
-        model=stored["model"],
-        raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
-    )

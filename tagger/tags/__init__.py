@@ -2,6 +2,16 @@
 
 from tagger.tags.containers import EXTENSIONS
 from tagger.tags.fields import other_fields, read_tags, write_raw, write_tags
-from tagger.tags.replace import replace_tags
+from tagger.tags.leftovers import clear_leftovers
+from tagger.tags.replace import copy_name, replace_tags
 
-__all__ = ["EXTENSIONS", "other_fields", "read_tags", "replace_tags", "write_raw", "write_tags"]
+__all__ = [
+    "EXTENSIONS",
+    "clear_leftovers",
+    "copy_name",
+    "other_fields",
+    "read_tags",
+    "replace_tags",
+    "write_raw",
+    "write_tags",
+]

@@ -249,7 +249,7 @@ def other_fields(path: Path) -> OtherFields:
         return found
 
 
-def lost_fields(before: OtherFields, after: OtherFields) -> list[str]:
+def lost_fields(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """Name the fields that differ. ID3 frames may be new as bytes, when the tag itself is."""
     names = sorted(before.keys() | after.keys())
     differing = [name for name in names if before.get(name, "") != after.get(name, "")]

@@ -5,14 +5,14 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.errors import AccessError, HalfWrittenError, TagError
-from tagger.records import Tags, Track, displayed
-from tagger.tags.fields import lost_fields, other_fields, read_tags, write_tags
+from tagger.errors import AccessError, TagError, UnfinishedError
+from tagger.records import Change, Track, displayed
+from tagger.tags.fields import lost_fields, read_tags, write_raw, write_tags
 from tagger.tags.system import os_error
 
 CHUNK = 1 << 20
@@ -35,61 +35,74 @@ class Desk:
     name: str
 
 
-def replace_tags(
-    track: Track,
-    tags: Tags,
-    *,
-    packet_digest: Callable[[Path], str],
-    preserve_mtime: bool = False,
-    in_place: bool = False,
-) -> Track:
-    """Write these tags into the file, whole or not at all; return the Track it is afterwards.
+Inspect = Callable[[Path], Mapping[str, str]]
+"""Tells all that is in a file beside our fields: other tags, pictures, sound."""
 
-    TagError where the result would differ in anything else, AccessError where the file is not what
-    the Track says or the system refuses, DiskFullError where no space is left. The original is
-    untouched then. in_place keeps the inode, for the sake of hard links.
+
+def replace_tags(
+    change: Change, inspect: Inspect, *, preserve_mtime: bool = False, in_place: bool = False
+) -> Track:
+    """Write tags into a file, whole or not at all; return the Track it is afterwards.
+
+    TagError where `inspect` would find anything else changed, AccessError where the file is not
+    what the Track says or the system refuses, DiskFullError where no space is left. The original is
+    untouched then. UnfinishedError where not even that could be done.
+    in_place keeps the inode, for the sake of hard links.
     """
+    track = change.track
     finish = _overwrite if in_place else _swap
     try:
-        with _desk(track) as desk:
+        with _desk(track, change.copy) as desk:
             _copy(desk.original, desk.part)
-            copy = track.path.with_name(desk.name)
-            write_tags(copy, tags)
-            _verify(track.path, copy, tags, packet_digest)
-            finish(track, desk, preserve_mtime=preserve_mtime)
-            os.fsync(desk.folder)
-            return Track.from_stat(track.path, _status(track, desk.folder))
+            _edit(change, track.path.with_name(desk.name), inspect)
+            status = finish(track, desk, preserve_mtime=preserve_mtime)
+            with suppress(OSError):  # the file is the new one, whether or not its disk is well
+                os.fsync(desk.folder)
+            return Track.from_stat(track.path, status)
     except OSError as error:
         raise os_error(error, "cannot replace the file") from error
 
 
 @contextmanager
-def _desk(track: Track) -> Iterator[Desk]:
+def _desk(track: Track, name: str) -> Iterator[Desk]:
     """Open what the work needs; afterwards no copy is left, whatever happened.
 
     All is done through the folder's descriptor: a folder swapped for a link leads nowhere else.
     """
-    with _closing(os.open(track.path.parent, os.O_RDONLY | os.O_DIRECTORY)) as folder:
+    with opened(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
         _same(track, _status(track, folder))
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        with _closing(os.open(track.path.name, flags, dir_fd=folder)) as original:
+        with opened(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as original:
             _same(track, os.fstat(original))
-            name = copy_name(track)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            with _closing(os.open(name, flags, 0o600, dir_fd=folder)) as part:
+            new = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            with opened(name, new, folder=folder) as part:
                 try:
                     yield Desk(folder, original, part, name)
                 finally:
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=folder)
+                    _remove(name, folder)
+
+
+def _remove(name: str, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass  # it took the place of its original
+    except OSError as error:
+        raise UnfinishedError(
+            f"its copy {displayed(Path(name))} could not be removed: {error.strerror}"
+        ) from error
 
 
 @contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
+def opened(
+    path: str | Path, flags: int, *, folder: int | None = None, mode: int = 0o600
+) -> Iterator[int]:
+    """Open a file, never through a link, and close it again; `folder` is an open descriptor."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, mode, dir_fd=folder)
     try:
         yield descriptor
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # what is to last was synced before
+            os.close(descriptor)
 
 
 def _status(track: Track, folder: int) -> os.stat_result:
@@ -118,6 +131,12 @@ def copy_name(track: Track) -> str:
     while len(short) < len(whole) and whole[len(short)] & 0xC0 == UTF8_REST:
         short = short[:-1]
     return os.fsdecode(b"." + short + ending)
+
+
+def whole_name(copy: str) -> str:
+    """Return the name that a copy gets once it is checked and about to be written over a file."""
+    suffix = Path(copy).suffix
+    return copy.removesuffix(UNFINISHED + suffix) + WHOLE + suffix
 
 
 def _copy(source: int, target: int) -> None:
@@ -154,25 +173,30 @@ def _write_all(target: int, block: bytes) -> None:
         left = left[os.write(target, left) :]
 
 
-def _verify(original: Path, copy: Path, wanted: Tags, packet_digest: Callable[[Path], str]) -> None:
-    """Refuse a copy in which anything but the wanted fields differs from the original."""
-    changed = lost_fields(other_fields(original), other_fields(copy))
+def _edit(change: Change, copy: Path, inspect: Inspect) -> None:
+    """Change the copy, and refuse it if anything but the wanted fields differs then."""
+    if change.undoes:
+        write_raw(copy, change.after.raw)
+    else:
+        write_tags(copy, change.after)
+    found = read_tags(copy)
+    if found != change.after or (change.undoes and set(found.raw) != set(change.after.raw)):
+        raise TagError("not written, for the new tags could not be read back")
+    changed = lost_fields(inspect(change.track.path), inspect(copy))
     if changed:
         raise TagError(f"not written, for it would change {', '.join(changed)}")
-    if read_tags(copy) != wanted:
-        raise TagError("not written, for the new tags could not be read back")
-    if packet_digest(original) != packet_digest(copy):
-        raise TagError("not written, for it would change the sound")
 
 
-def _swap(track: Track, desk: Desk, *, preserve_mtime: bool) -> None:
-    """Put the checked copy in the place of the original."""
+def _swap(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:
+    """Put the checked copy in the place of the original; the rename is the last that can fail."""
     _adopt(desk.original, desk.part)
     if preserve_mtime:
         _keep_times(desk.original, desk.part)
     os.fsync(desk.part)
+    status = os.fstat(desk.part)
     _same(track, _status(track, desk.folder))
     os.replace(desk.name, track.path.name, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
+    return status
 
 
 def _keep_times(source: int, target: int) -> None:
@@ -207,35 +231,35 @@ def _xattrs(source: int) -> list[str]:
         raise
 
 
-def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> None:
+def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:
     """Write the checked copy over the original, which keeps its inode and so its hard links.
 
     This is not atomic. The copy is therefore synced first, and renamed to say that it is whole: a
     run that finds such a file knows that its original may be half-written, and what it has to be.
     """
-    flags = os.O_RDWR | os.O_NOFOLLOW
-    with _closing(os.open(track.path.name, flags, dir_fd=desk.folder)) as target:
+    with opened(track.path.name, os.O_RDWR, folder=desk.folder) as target:
         _same(track, os.fstat(target))
         times = os.fstat(target)
-        _reserve(target, track.size, os.fstat(desk.part).st_size)
         os.fsync(desk.part)
-        whole = desk.name.removesuffix(UNFINISHED + track.path.suffix) + WHOLE + track.path.suffix
+        whole = whole_name(desk.name)
         os.rename(desk.name, whole, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
-        os.fsync(desk.folder)
         try:
-            _write_over(desk.part, target)
+            os.fsync(desk.folder)
+            _reserve(target, track.size, os.fstat(desk.part).st_size)
+        except OSError:
+            _remove(whole, desk.folder)
+            raise
+        try:
+            write_over(desk.part, target)
+            if preserve_mtime:
+                os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+            os.fsync(target)
         except OSError as error:
-            raise HalfWrittenError(
+            raise UnfinishedError(
                 f"half-written ({error.strerror}), its whole content is in {displayed(Path(whole))}"
             ) from error
-        except KeyboardInterrupt:
-            _write_over(desk.part, target)  # too late to stop: finish, then obey
-            os.unlink(whole, dir_fd=desk.folder)
-            raise
-        if preserve_mtime:
-            os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
-        os.fsync(target)
-        os.unlink(whole, dir_fd=desk.folder)
+        _remove(whole, desk.folder)
+        return os.fstat(target)
 
 
 def _reserve(target: int, old: int, new: int) -> None:
@@ -249,7 +273,8 @@ def _reserve(target: int, old: int, new: int) -> None:
         raise
 
 
-def _write_over(source: int, target: int) -> None:
+def write_over(source: int, target: int) -> None:
+    """Make one open file what another one is."""
     os.lseek(source, 0, os.SEEK_SET)
     os.lseek(target, 0, os.SEEK_SET)
     while block := os.read(source, CHUNK):

@@ -1,21 +1,43 @@
 """Replace tags in threads while the next tracks are decoded; the database stays with one thread."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from tagger.audio import packet_digest
-from tagger.errors import AccessError, HalfWrittenError, TaggerError, TrackError
-from tagger.records import Action, Failure, Outcome, Track
-from tagger.scan.steps import Rewrite, Step, failed
+from tagger.audio import stream_digests
+from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
+from tagger.isolation import Guard, Limits
+from tagger.records import Action, Change, Failure, Outcome, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
-from tagger.tags import read_tags, replace_tags
+from tagger.tags import copy_name, other_fields, read_tags, replace_tags
+from tagger.writing.recovery import recover
+
+LINKED = "it has several hard links (--hardlinks break|in-place writes it)"
+"""Why a file is left alone, where that is the setting."""
 
 THREADS = 2
 IN_FLIGHT = 4
 """So many files may be between journal and rename at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A track whose tags are to be replaced, and the Outcome if that goes well.
+
+    reported: an earlier run had reported a failure of this track. undoes: the journal entries that
+    this takes back, `after.raw` being what stood there.
+    """
+
+    track: Track
+    before: Tags
+    after: Tags
+    outcome: Outcome
+    reported: bool = False
+    undoes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +49,19 @@ class Started:
     future: Future[Track]
 
 
+@contextmanager
+def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writer"]:
+    """Give a Writer with its threads and guarded processes.
+
+    Unless this is a dry run, what a killed run left is mended first.
+    """
+    limits = Limits(settings.max_seconds, settings.max_memory)
+    with Guard(limits) as guard, ThreadPoolExecutor(THREADS) as pool:
+        if not settings.dry_run:
+            recover(state, guard)
+        yield Writer(run_id, settings, state, guard, pool)
+
+
 class Writer:
     """Carries out Rewrites; outcomes keep the order of the steps.
 
@@ -35,16 +70,17 @@ class Writer:
     """
 
     def __init__(
-        self, settings: Settings, state: State, run_id: str, pool: ThreadPoolExecutor
+        self, run_id: str, settings: Settings, state: State, guard: Guard, pool: ThreadPoolExecutor
     ) -> None:
+        self.run_id = run_id
         self.settings = settings
         self.state = state
-        self.run_id = run_id
+        self.guard = guard
         self.pool = pool
         self.waiting: deque[Outcome | Started] = deque()
         self.broken: TaggerError | None = None
 
-    def carry_out(self, steps: Iterable[Step]) -> Iterator[Outcome]:
+    def carry_out(self, steps: Iterable[Outcome | Rewrite]) -> Iterator[Outcome]:
         """Yield an outcome for each step. Raises DiskFullError once all that was begun is done."""
         for step in steps:
             if isinstance(step, Rewrite) and self._is_at_work_on(step.track):
@@ -74,10 +110,11 @@ class Writer:
     def _start(self, rewrite: Rewrite) -> Outcome | Started:
         track = rewrite.track
         try:
-            before = read_tags(track.path)
+            before = self.guard.call(read_tags, track.path)
             if before == rewrite.after:  # done meanwhile through another name of the file
                 now = Track.from_stat(track.path, track.path.lstat())
                 self.state.renew(track, now, before)
+                self.state.commit()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)
         except TrackError as error:
             return self._failed(rewrite, error)
@@ -86,16 +123,20 @@ class Writer:
         if before != rewrite.before:  # an editor that puts size and mtime back
             self.state.remember_tags(track, before)
             return self._failed(rewrite, AccessError("its tags were changed since they were read"))
-        entry = self.state.open_journal(self.run_id, track, before=before, after=rewrite.after)
+        change = Change(track, before, rewrite.after, copy_name(track), rewrite.undoes)
+        entry = self.state.journal.open(self.run_id, change)
         future = self.pool.submit(
             replace_tags,
-            track,
-            rewrite.after,
-            packet_digest=packet_digest,
+            change,
+            self._inspect,
             preserve_mtime=self.settings.preserve_mtime,
             in_place=track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE,
         )
         return Started(rewrite, entry, future)
+
+    def _inspect(self, path: Path) -> Mapping[str, str]:
+        """Return all that a file holds beside our fields: other tags, pictures, sound."""
+        return self.guard.call(other_fields, path) | self.guard.call(stream_digests, path)
 
     def _finish_head(self) -> Outcome:
         head = self.waiting[0]
@@ -107,13 +148,18 @@ class Writer:
         rewrite = started.rewrite
         try:
             new = started.future.result()
-        except TaggerError as error:
-            if not isinstance(error, HalfWrittenError):
-                self.state.cancel_journal(started.entry)
+        except Exception as cause:  # noqa: BLE001 - one file's accident must not end the run
+            error = (
+                cause
+                if isinstance(cause, TaggerError)
+                else TagError(f"unexpected error while it was written: {cause!r}")
+            )
+            if not isinstance(error, UnfinishedError):  # that is for the next run to settle
+                self.state.journal.cancel(started.entry)
             if not isinstance(error, TrackError):
                 self.broken = error
             return self._failed(rewrite, error)
-        self.state.close_journal(started.entry, rewrite.track, new, rewrite.after)
+        self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
         return rewrite.outcome
 
     def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
@@ -121,4 +167,4 @@ class Writer:
         failure = Failure(rewrite.track, str(error), lasting=lasting)
         self.state.remember_failure(failure)
         self.state.commit()
-        return failed(failure, rewrite.before, reported=rewrite.reported)
+        return Outcome.failed(failure, rewrite.before, reported=rewrite.reported)

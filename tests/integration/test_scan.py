@@ -1,6 +1,5 @@
 """Whole scans through the front door, with the bundled model, on real files in every container."""
 
-import csv
 import json
 import os
 import shutil
@@ -9,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +15,20 @@ import numpy as np
 import pytest
 import soundfile
 
-from tagger.audio import packet_digest
+from tagger.audio import stream_digests
 from tagger.cli import main
 from tagger.errors import DiskFullError, TagError
-from tagger.inference import dataset
-from tagger.records import Tags, Track
-from tagger.scan import writing
+from tagger.records import Change, Track
 from tagger.tags import read_tags, replace_tags
+from tagger.writing import writer
 from tests.builders import build_audio, truncate, write_empty, write_text
+from tests.front_door import ANY, Scan, as_anyone, read_report, run_without_torch, set_genre
 
 DECODED = (
     ".mp3", ".wav", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b",
     ".mp4", ".wma", ".wv",
 )  # fmt: skip
 """The containers for which a test can make sound; for ape, mpc and spx there is no encoder."""
-
-ANY = ("--min-score", "0")  # the tests' chords are no genre that a model could be sure of
-
-
-class Scan:
-    """One `tagger scan` in this process: exit code, summary and report."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *args: str | Path) -> None:
-        capsys.readouterr()
-        self.code = main(["scan", "--json", *map(str, args)])
-        self.out, self.err = capsys.readouterr()
-        self.summary = json.loads(self.out) if self.out else {}
-        self.rows = read_report(self.summary["report"]) if self.out else []
-
-    @property
-    def actions(self) -> Counter[str]:
-        return Counter(row["action"] for row in self.rows)
-
-    def row(self, name: str) -> dict[str, str]:
-        (found,) = [row for row in self.rows if Path(row["path"]).name == name]
-        return found
-
-
-def read_report(path: str | Path) -> list[dict[str, str]]:
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def set_genre(path: Path, *genres: str, keep: Tags | None = None) -> None:
-    """Give a file a genre as a person would, with whatever tagger wrote beside it left there."""
-    tags = keep or Tags()
-    edited = Tags(genres, tags.written, tags.scores, tags.model)
-    replace_tags(Track.from_stat(path, path.stat()), edited, packet_digest=packet_digest)
-
-
-def run_without_torch(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the program in a process of its own, and fail if it imports what is heavy."""
-    script = (
-        "import sys; from tagger.cli import main; code = main(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers'} & sys.modules.keys();"
-        "sys.exit(f'imported {heavy}' if heavy else code)"
-    )
-    command = [sys.executable, "-c", script, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_every_container_is_tagged_and_the_sound_is_left_alone(
@@ -83,7 +37,7 @@ def test_every_container_is_tagged_and_the_sound_is_left_alone(
     (tmp_path / "m").mkdir()
     paths = [build_audio(tmp_path / "m" / f"x{suffix}", seconds=4) for suffix in DECODED]
     paths.append(build_audio(tmp_path / "m" / "alac.m4a", seconds=4, codec="alac"))
-    before = {path: packet_digest(path) for path in paths}
+    before = {path: stream_digests(path) for path in paths}
     scan = Scan(capsys, tmp_path / "m", *ANY)
     assert (scan.code, scan.err) == (0, scan.err)
     assert scan.actions == {"written": len(paths)}
@@ -94,7 +48,7 @@ def test_every_container_is_tagged_and_the_sound_is_left_alone(
         assert tags.scores == row["scores"]
         assert tags.scores.startswith(f"{row['genre']}={float(row['score']):.3f};")
         assert float(row["duration_s"]) == pytest.approx(4, abs=0.2)
-        assert packet_digest(path) == before[path]
+        assert stream_digests(path) == before[path]
     again = Scan(capsys, tmp_path / "m", *ANY)
     assert again.actions == {"unchanged": len(paths)}
     assert [row["genre"] for row in again.rows] == [row["genre"] for row in scan.rows]
@@ -141,15 +95,6 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     assert Scan(capsys, library, *ANY).row("empty.mp3")["action"] == "written"
 
 
-def as_anyone(*args: str | Path) -> list[str]:
-    """Return the command line of the program, run with no power to read what others may not."""
-    command = [sys.executable, "-m", "tagger", *map(str, args)]
-    if os.geteuid() != 0:
-        return command
-    powers = "-dac_override,-dac_read_search"
-    return ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}", *command]
-
-
 def test_a_folder_given_that_cannot_be_listed_ends_the_run(library: Path) -> None:
     library.chmod(0o300)
     command = as_anyone("scan", library)
@@ -185,12 +130,12 @@ def test_a_full_disk_ends_the_run_and_rows_tags_and_state_agree(
         shutil.copy(source, folder / f"{index}.flac")
     Scan(capsys, folder, "-n", *ANY)
 
-    def full(track: Track, *args: Any, **kwargs: Any) -> Track:
-        if track.path.name == "2.flac":
+    def full(change: Change, *args: Any, **kwargs: Any) -> Track:
+        if change.track.path.name == "2.flac":
             raise DiskFullError("no space left")
-        return replace_tags(track, *args, **kwargs)
+        return replace_tags(change, *args, **kwargs)
 
-    monkeypatch.setattr(writing, "replace_tags", full)
+    monkeypatch.setattr(writer, "replace_tags", full)
     report = tmp_path / "report.csv"
     scan = Scan(capsys, folder, "--report", report, *ANY)
     assert scan.code == 3
@@ -223,7 +168,7 @@ def test_a_failure_to_write_is_reported_once_even_with_force(
     def refuse(*_: object, **__: object) -> Track:
         raise TagError("not written, for it would change the sound")
 
-    monkeypatch.setattr(writing, "replace_tags", refuse)
+    monkeypatch.setattr(writer, "replace_tags", refuse)
     assert Scan(capsys, library / "a.flac", *ANY).code == 1
     assert Scan(capsys, library / "a.flac", *ANY).code == 0
     forced = Scan(capsys, library / "a.flac", "--force", *ANY)
@@ -292,19 +237,6 @@ def test_a_bad_path_is_said_before_anything_is_written(
     Scan(capsys, library, "-n", *ANY)
     assert Scan(capsys, library, library / "missing", *ANY).code == 3
     assert not any(read_tags(path).genres for path in library.iterdir())
-
-
-def test_a_decoding_process_that_is_killed_ends_the_run_with_a_clear_word(
-    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr(dataset, "read_windows", die)
-    scan = Scan(capsys, library, *ANY)
-    assert scan.code == 3
-    assert "broke down" in scan.err
-    assert "Traceback" not in scan.err
 
 
 def test_a_dry_run_writes_nothing_and_the_real_run_decodes_nothing(

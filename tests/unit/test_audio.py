@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tagger.audio import packet_digest, plan_windows, read_windows
+from tagger.audio import plan_windows, read_windows, stream_digests
 from tagger.audio.sources import open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError
 from tests.builders import build_audio, truncate
@@ -163,7 +163,7 @@ def test_any_name_is_read(tmp_path: Path, name: bytes, suffix: str) -> None:
     path = tmp_path / (os.fsdecode(name) + suffix)
     build_audio(tmp_path / f"plain{suffix}", seconds=2).rename(path)
     assert read_windows(path, rate_hz=RATE_HZ, window_s=1, count=1).windows
-    assert packet_digest(path)
+    assert stream_digests(path)
 
 
 def test_only_the_windows_are_read_of_a_long_recording(tmp_path: Path) -> None:
@@ -186,14 +186,14 @@ def bytes_read() -> int:
 
 def test_the_digest_tells_any_change_of_the_sound(tmp_path: Path) -> None:
     digests = {
-        packet_digest(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed))
+        stream_digests(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed))
         for seed in (1, 2)
         for suffix in SUFFIXES
     }
     assert len(digests) == 2 * len(SUFFIXES) - 2  # FLAC is the same in Ogg
     one = build_audio(tmp_path / "x.mp3", seconds=1)
     data = bytearray(one.read_bytes())
-    before = packet_digest(one)
+    before = stream_digests(one)
     data[-100] ^= 1
     one.write_bytes(data)
-    assert packet_digest(one) != before
+    assert stream_digests(one) != before

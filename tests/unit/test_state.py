@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tagger.errors import LockedError, StateError
-from tagger.records import Failure, Prediction, RawField, Score, Tags, Track
-from tagger.state import Known, State, open_state
+from tagger.records import Change, Failure, Prediction, RawField, Score, Tags, Track
+from tagger.state import Known, RunKind, State, open_state
 
 TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
 SCORES = (Score("Pop", 0.9), Score("Rock", 0.1))
@@ -92,10 +92,10 @@ def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
     state: State, track: Track
 ) -> None:
     learn(state, track)
-    state.start_run("r1", model="m@1", dry_run=False, report=Path("r.csv"))
-    entry = state.open_journal("r1", track, before=TAGS, after=Tags(("Pop",)))
+    state.runs.start("r1", RunKind.SCAN, dry_run=False)
+    entry = state.journal.open("r1", Change(track, TAGS, Tags(("Pop",)), ".copy"))
     new = replace(track, size=9, mtime_ns=99, inode=999)
-    state.close_journal(entry, track, new, Tags(("Pop",)))
+    state.finish_replacement(entry, track, new, Tags(("Pop",)))
     assert recall(state, new) == Known(Tags(("Pop",)), SCORES, 61.5)
     assert recall(state, track) == Known()
 
@@ -103,8 +103,8 @@ def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
 def test_the_journal_is_on_disk_before_the_file_is_touched(
     tmp_path: Path, state: State, track: Track
 ) -> None:
-    state.start_run("r1", model="m@1", dry_run=False, report=Path("r.csv"))
-    state.open_journal("r1", track, before=TAGS, after=Tags())
+    state.runs.start("r1", RunKind.SCAN, dry_run=False)
+    state.journal.open("r1", Change(track, TAGS, Tags(), ".copy"))
     with sqlite3.connect(tmp_path / "state.sqlite") as other:
         (before,) = other.execute("SELECT before FROM journal").fetchone()
     assert '"values": ["Rock", "Pop"]' in before

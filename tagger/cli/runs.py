@@ -1,0 +1,75 @@
+"""`tagger runs`."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import settings_from, settings_options
+from tagger.cli.text import printable
+from tagger.records import displayed
+from tagger.state import Run
+
+
+@click.command()
+@settings_options(state="", json="Print the list as JSON.")
+def runs(config: Path | None, **flags: Any) -> int:
+    """List earlier runs: when, what they wrote, and what of that was undone."""
+    from tagger.state import read_runs
+
+    settings = settings_from(config, flags)
+    found = read_runs(settings.state)
+    if settings.json:
+        click.echo(json.dumps([described(run) for run in found]))
+    elif found:
+        show(found)
+    else:
+        click.echo("There was no run yet.")
+    return 0
+
+
+def described(run: Run) -> dict[str, object]:
+    return {
+        "run_id": run.id,
+        "kind": run.kind,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at or None,
+        "dry_run": run.dry_run,
+        "model": run.model,
+        "report": displayed(run.report) if run.report else None,
+        "replaced": run.replaced,
+        "undone": run.undone,
+        "result": dict(run.result),
+    }
+
+
+def show(found: Sequence[Run]) -> None:
+    """Print a table, the newest run last."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in found))
+    for name in ("began", "what", "model"):
+        table.add_column(name, no_wrap=True)
+    for name in ("tracks", "written", "undone", "failed"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for run in found:
+        cells = (
+            run.id,
+            f"{datetime.fromisoformat(run.started_at).astimezone():%Y-%m-%d %H:%M}",
+            f"{run.kind} (dry)" if run.dry_run else run.kind,
+            run.model,
+            str(run.result.get("tracks", "")),
+            str(run.replaced or ""),
+            str(run.undone or ""),
+            str(run.result.get("failed") or ""),
+            "" if run.finished_at else "cut off",
+        )
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console().print(table)

@@ -1,0 +1,85 @@
+"""`tagger undo`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import settings_from, settings_options
+from tagger.cli.signals import stopping_on_signals
+from tagger.cli.text import count_of, told
+from tagger.errors import SettingsError
+from tagger.records import Action, Outcome, UndoResult
+
+WORDS = {
+    Action.WRITTEN: "put back",
+    Action.WOULD_WRITE: "to put back",
+    Action.UNCHANGED: "put back",
+    Action.KEPT: "refused",
+    Action.FAILED: "failed",
+}
+"""What the actions of a scan mean here."""
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=str, metavar="[PATH...]")
+@click.option("--run", "run_id", metavar="ID", help="Undo this run (`tagger runs` lists them).")
+@settings_options(
+    dry_run="Write nothing, only say what would be put back.",
+    state="",
+    force="Put back the genre of files that were changed since, if nobody edited that.",
+    hardlinks="",
+    preserve_mtime="",
+    max_seconds="",
+    max_memory="",
+    json="",
+    quiet="",
+    verbose="Say what became of each file.",
+)
+def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flags: Any) -> int:
+    """Put back the tags that tagger replaced.
+
+    With --run those that one run replaced, with PATH all that tagger ever wrote there, with both
+    that run's below PATH, and with neither those of the newest scan. A file that somebody changed
+    since is left alone. Files put back are not tagged again, unless by `scan --force`.
+    """
+    from tagger.cli.progress import RunProgress
+    from tagger.undo import run_undo
+
+    settings = settings_from(config, flags)
+    if "" in paths:
+        raise SettingsError("a PATH is empty")
+    with (
+        stopping_on_signals() as stopper,
+        RunProgress(settings, stopper, WORDS) as progress,
+    ):
+        result = run_undo([Path(path) for path in paths], run_id, settings, progress)
+    if settings.json:
+        click.echo(json.dumps(result.summary()))
+    elif not settings.quiet:
+        click.echo(summary(result, progress.failures))
+    return 1 if result.refused or result.failed else 0
+
+
+def summary(result: UndoResult, left: Sequence[Outcome]) -> str:
+    """Return the text that ends an undo; `left` are the first files that were left as they are."""
+    if not result.tracks:
+        return "Nothing to undo."
+    lines = [f"{count_of(result.tracks)} in {result.seconds:.1f} s"]
+    counts = {
+        Action.WRITTEN: result.restored,
+        Action.WOULD_WRITE: result.would_restore,
+        Action.KEPT: result.refused,
+        Action.FAILED: result.failed,
+    }
+    lines += [f"  {WORDS[action]:<11} {count:>7}" for action, count in counts.items() if count]
+    if left:
+        lines.append("Left as they are:")
+        lines += told(left, of=result.refused + result.failed)
+    if result.dry_run:
+        lines.append("This was a dry run: no file was changed.")
+    elif result.restored:
+        lines.append(f"Taken back itself by: tagger undo --run {result.run_id}")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""The journal: what stood in each file before tagger replaced it, kept for good."""
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagger.records import Change, Tags, Track
+from tagger.state.runs import RunKind
+from tagger.state.schema import tags_from_json, tags_to_json
+
+ENTRIES = """
+SELECT id, run_id, path, copy, before, after, old_size, old_mtime_ns, old_inode,
+       size, mtime_ns, inode
+FROM journal
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One replacement. `copy`: the name of the file that was worked on, beside the original.
+
+    old: the file as it was before, None where that is not known. new: as it was left; None where
+    the run was killed before it could tell.
+    """
+
+    id: int
+    run_id: str
+    path: Path
+    copy: str
+    before: Tags
+    after: Tags
+    old: Track | None
+    new: Track | None
+
+
+class Journal:
+    """The entries of all runs. Nothing here is deleted but what never touched a file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def open(self, run_id: str, change: Change) -> int:
+        """Note what is about to be replaced, safe from a power cut; return the entry's number."""
+        track = change.track
+        cursor = self._db.execute(
+            "INSERT INTO journal"
+            " (run_id, path, copy, before, after, old_size, old_mtime_ns, old_inode)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                run_id, os.fsencode(track.path), os.fsencode(change.copy),
+                tags_to_json(change.before), tags_to_json(change.after),
+                track.size, track.mtime_ns, track.inode,
+            ),
+        )  # fmt: skip
+        self._db.executemany(
+            "UPDATE journal SET undone_by = ? WHERE id = ?",
+            [(run_id, number) for number in change.undoes],
+        )
+        self._db.commit()
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def close(self, entry: int, new: Track) -> bool:
+        """Note that the file was replaced, and what it is since.
+
+        Return whether tagger's tags stand in it now: they do unless this was an undo. Where it took
+        another undo back, what the other had undone stands again.
+        """
+        run_id, kind = self._db.execute(
+            "SELECT run_id, kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?",
+            (entry,),
+        ).fetchone()
+        stat = {"size": new.size, "mtime": new.mtime_ns, "inode": new.inode}
+        self._db.execute(
+            "UPDATE journal SET size = :size, mtime_ns = :mtime, inode = :inode WHERE id = :entry",
+            stat | {"entry": entry},
+        )
+        again = self._db.execute(
+            "UPDATE journal SET undone_by = NULL, size = :size, mtime_ns = :mtime, inode = :inode"
+            " WHERE path = :path AND undone_by IN"
+            " (SELECT run_id FROM journal WHERE path = :path AND undone_by = :run)",
+            stat | {"path": os.fsencode(new.path), "run": run_id},
+        )
+        return kind != RunKind.UNDO or again.rowcount > 0
+
+    def cancel(self, entry: int) -> None:
+        """Note that the file was left as it was."""
+        self._db.execute(
+            "UPDATE journal SET undone_by = NULL WHERE (undone_by, path) ="
+            " (SELECT run_id, path FROM journal WHERE id = ?)",
+            (entry,),
+        )
+        self._db.execute("DELETE FROM journal WHERE id = ?", (entry,))
+
+    def unfinished(self) -> list[Entry]:
+        """Return the entries that a killed run left open, the oldest first."""
+        return self._entries("WHERE size IS NULL ORDER BY id")
+
+    def standing_paths(self, run_id: str | None = None) -> list[Path]:
+        """Return, in order, the files with an entry that was not undone: of one run or any scan."""
+        found = self._db.execute(
+            "SELECT DISTINCT path FROM journal JOIN runs ON runs.id = run_id"
+            " WHERE size IS NOT NULL AND undone_by IS NULL"
+            " AND (run_id = :run OR :run IS NULL AND kind = :scan) ORDER BY path",
+            {"run": run_id, "scan": RunKind.SCAN},
+        )
+        return [Path(os.fsdecode(path)) for (path,) in found]
+
+    def standing(self, path: Path, run_id: str | None = None) -> list[Entry]:
+        """Return the entries of a file that were not undone, the newest first.
+
+        Of scans, or of undos where the run given is one.
+        """
+        return self._entries(
+            "WHERE path = ? AND size IS NOT NULL AND undone_by IS NULL"
+            " AND (SELECT kind FROM runs WHERE id = run_id) ="
+            " coalesce((SELECT kind FROM runs WHERE id = ?), ?) ORDER BY id DESC",
+            os.fsencode(path), run_id, RunKind.SCAN,
+        )  # fmt: skip
+
+    def last_run(self) -> str | None:
+        """Return the newest scan with an entry that was not undone."""
+        found = self._db.execute(
+            "SELECT run_id FROM journal JOIN runs ON runs.id = run_id"
+            " WHERE size IS NOT NULL AND undone_by IS NULL AND kind = ?"
+            " ORDER BY journal.id DESC LIMIT 1",
+            (RunKind.SCAN,),
+        ).fetchone()
+        return found[0] if found else None
+
+    def _entries(self, condition: str, *values: object) -> list[Entry]:
+        return [_entry(row) for row in self._db.execute(f"{ENTRIES} {condition}", values)]
+
+
+def _entry(row: Any) -> Entry:
+    number, run_id, stored_path, copy, before, after, *stat = row
+    path = Path(os.fsdecode(stored_path))
+    old, new = (
+        Track(path, *numbers) if numbers[0] is not None else None
+        for numbers in (stat[:3], stat[3:])
+    )
+    return Entry(
+        number, run_id, path, os.fsdecode(copy or b""), tags_from_json(before),
+        tags_from_json(after), old, new,
+    )  # fmt: skip

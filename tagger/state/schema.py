@@ -1,0 +1,105 @@
+"""The layout of the database, and the way from an older one to it."""
+
+import json
+import sqlite3
+from dataclasses import asdict
+
+from tagger.errors import StateError
+from tagger.records import RawField, Tags
+
+SCHEMA = """
+CREATE TABLE tracks (
+    id INTEGER PRIMARY KEY,
+    path BLOB NOT NULL UNIQUE,      -- as the system has it; not every name is UTF-8
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    duration_s REAL,
+    tags TEXT,                      -- records.Tags as JSON
+    failure TEXT,                   -- why an earlier run could do nothing with it
+    lasting INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX tracks_by_inode ON tracks (inode);
+CREATE TABLE scores (
+    track_id INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
+    model TEXT NOT NULL,
+    windows INTEGER NOT NULL,
+    scores TEXT NOT NULL,           -- [[label, probability], ...], all of them, best first
+    PRIMARY KEY (track_id, model)
+) WITHOUT ROWID;
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    started_at TEXT NOT NULL,
+    finished_at TEXT,
+    model TEXT NOT NULL,
+    dry_run INTEGER NOT NULL,
+    report BLOB NOT NULL,
+    result TEXT                     -- the summary as JSON, once the run is over
+);
+CREATE TABLE journal (
+    id INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL REFERENCES runs (id),
+    path BLOB NOT NULL,
+    before TEXT NOT NULL,           -- records.Tags as JSON: what stood there
+    after TEXT NOT NULL,
+    size INTEGER,                   -- the file as it was left, once it was replaced
+    mtime_ns INTEGER,
+    inode INTEGER
+);
+"""
+
+UNDO = """
+ALTER TABLE tracks ADD COLUMN undone INTEGER NOT NULL DEFAULT 0; -- and so not to be written again
+ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'scan';   -- or undo
+ALTER TABLE journal ADD COLUMN copy BLOB;        -- the name of the copy that is worked on
+ALTER TABLE journal ADD COLUMN old_size INTEGER; -- the file as it was before
+ALTER TABLE journal ADD COLUMN old_mtime_ns INTEGER;
+ALTER TABLE journal ADD COLUMN old_inode INTEGER;
+ALTER TABLE journal ADD COLUMN undone_by TEXT REFERENCES runs (id);
+CREATE INDEX journal_by_path ON journal (path);
+CREATE INDEX journal_by_run ON journal (run_id);
+CREATE INDEX journal_unfinished ON journal (id) WHERE size IS NULL;
+"""
+
+MIGRATIONS = (SCHEMA, UNDO)
+"""What turns each version of the layout into the next; version 0 is an empty file."""
+
+QUEUE = """
+CREATE TEMP TABLE queue (
+    id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER
+);
+"""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database to the newest layout. Raises StateError for one newer than that."""
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+    connection.executescript(QUEUE)
+
+
+def is_current(connection: sqlite3.Connection) -> bool:
+    return _version(connection) == len(MIGRATIONS)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def tags_to_json(tags: Tags) -> str:
+    return json.dumps(asdict(tags))
+
+
+def tags_from_json(text: str) -> Tags:
+    stored = json.loads(text)
+    return Tags(
+        genres=tuple(stored["genres"]),
+        written=tuple(stored["written"]),
+        scores=stored["scores"],
+        model=stored["model"],
+        raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
+    )

@@ -1,0 +1,159 @@
+"""Put back the tags that earlier runs replaced, as long as nobody has changed the files since."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from tagger.errors import SettingsError, TrackError
+from tagger.isolation import Guard
+from tagger.records import Action, Failure, Outcome, Tags, Track, UndoResult
+from tagger.settings import Hardlinks, Settings
+from tagger.state import Entry, RunKind, State, new_run_id, open_state
+from tagger.tags import read_tags
+from tagger.writing import LINKED, Rewrite, open_writer
+
+CHANGED = "changed since tagger wrote it (--force puts its genre back nevertheless)"
+EDITED = "its genre was edited since tagger wrote it: left as it is"
+
+
+class UndoWatcher(Protocol):
+    """Told of an undo's progress as it happens."""
+
+    def restoring(self, tracks: int) -> None:
+        """Take note of how many files are to be looked at."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """Take note of what became of a file: WRITTEN is put back, KEPT is refused."""
+
+    def between_tracks(self) -> None:
+        """Raise to end the run here, where nothing is half done."""
+
+
+def run_undo(
+    paths: Sequence[Path], run_id: str | None, settings: Settings, watcher: UndoWatcher
+) -> UndoResult:
+    """Undo a run, or all that tagger wrote below `paths`; without either, the newest scan.
+
+    An undo is a run with a journal of its own, and can itself be undone by its id.
+    Raises SettingsError for a run that never was, and the errors of a run that could not go on.
+    """
+    started = time.monotonic()
+    own_id = new_run_id()
+    counts: Counter[Action] = Counter()
+
+    def result() -> UndoResult:
+        return UndoResult(
+            own_id,
+            settings.dry_run,
+            restored=counts[Action.WRITTEN] + counts[Action.UNCHANGED],
+            would_restore=counts[Action.WOULD_WRITE],
+            refused=counts[Action.KEPT],
+            failed=counts[Action.FAILED],
+            seconds=time.monotonic() - started,
+        )
+
+    def settle(outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            counts[outcome.action] += 1
+            watcher.settled(outcome)
+
+    with open_state(settings.state) as state, open_writer(own_id, settings, state) as writer:
+        if run_id is None and not paths:
+            run_id = state.journal.last_run()
+        plan = Plan(settings, state, writer.guard, run_id)
+        found = plan.find(paths)
+        state.runs.start(own_id, RunKind.UNDO, dry_run=settings.dry_run)
+        watcher.restoring(len(found))
+        try:
+            settle(writer.carry_out(_steps(found, plan, watcher)))
+        finally:
+            settle(list(writer.finish()))
+            state.runs.finish(own_id, result().summary())
+    return result()
+
+
+def _steps(
+    found: Iterable[Path], plan: "Plan", watcher: UndoWatcher
+) -> Iterator[Outcome | Rewrite]:
+    for path in found:
+        watcher.between_tracks()
+        yield plan.step(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be put back in which file; nothing here touches a file but to read its tags."""
+
+    settings: Settings
+    state: State
+    guard: Guard
+    run_id: str | None
+
+    def find(self, paths: Sequence[Path]) -> list[Path]:
+        """Return the files below `paths` that have something to be undone, all without `paths`."""
+        if self.run_id is not None and self.state.runs.kind_of(self.run_id) is None:
+            raise SettingsError(f"there is no run {self.run_id} (tagger runs lists them)")
+        roots = [path.resolve() for path in paths]
+        return [
+            path
+            for path in self.state.journal.standing_paths(self.run_id)
+            if not roots or any(path.is_relative_to(root) for root in roots)
+        ]
+
+    def step(self, path: Path) -> Outcome | Rewrite:
+        """Return what is to be done about a file: a Rewrite, or why there will be none."""
+        entries = self.entries(path)
+        try:
+            track = Track.from_stat(path, path.lstat())
+            tags = self.guard.call(read_tags, path)
+        except OSError as error:
+            track = Track(path, size=0, mtime_ns=0, inode=0)
+            return _failed(track, f"cannot be looked at: {error.strerror}")
+        except TrackError as error:
+            return _failed(track, str(error))
+        before = entries[-1].before
+        outcome = Outcome(track, Action.WRITTEN, genres=before.genres, existing=tags.genres)
+        reason = self._objection(track, tags, entries)
+        if reason:
+            return replace(outcome, action=Action.KEPT, genres=(), error=reason, new=True)
+        if self.settings.dry_run:
+            return replace(outcome, action=Action.WOULD_WRITE)
+        undoes = tuple(entry.id for entry in entries)
+        return Rewrite(track, tags, before, outcome, undoes=undoes)
+
+    def entries(self, path: Path) -> list[Entry]:
+        """Return the entries of a file to be undone, the newest first.
+
+        Of one run, its own. Else all that follow from each other without an edit between them: what
+        somebody wrote after one run and before the next is as far back as it goes.
+        """
+        newest, *older = entries = self.state.journal.standing(path, self.run_id)
+        if self.run_id is not None:
+            return [entry for entry in entries if entry.run_id == self.run_id]
+        chain = [newest]
+        for entry in older:
+            if entry.after != chain[-1].before:
+                break
+            chain.append(entry)
+        return chain
+
+    def _objection(self, track: Track, tags: Tags, entries: Sequence[Entry]) -> str:
+        """Return why a file is to be left alone, nothing if it may be written."""
+        latest = self.state.journal.standing(track.path, self.run_id)[0]
+        newest = entries[0]
+        if latest != newest:
+            return f"run {latest.run_id} wrote it later: undo that first"
+        if tags != newest.after:
+            return EDITED
+        if track != newest.new and not self.settings.force:
+            return CHANGED
+        if track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP:
+            return LINKED
+        return ""
+
+
+def _failed(track: Track, reason: str) -> Outcome:
+    return Outcome.failed(Failure(track, reason), None, reported=False)

@@ -1,0 +1,106 @@
+"""Files that crash, hang or bloat what reads them: each is one row, and the others are tagged."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tagger.inference import dataset
+from tagger.scan import steps
+from tagger.tags import read_tags
+from tagger.writing import writer
+from tests import hostile
+from tests.builders import build_audio
+from tests.front_door import ANY, Scan, run_without_torch
+
+REASONS = {
+    "crash": "crashes the decoder (SIGSEGV)",
+    "abort": "crashes the decoder (SIGABRT)",
+    "hang": "takes more than 2 s",
+    "bomb": "takes more than 1024 MiB of memory",
+}
+LIMITS = ("--max-seconds", "2", "--max-memory", "1024")
+
+
+@pytest.fixture
+def mixed(library: Path) -> Path:
+    """Put hostile files between the good ones."""
+    for word in REASONS:
+        for good in ("a", "c"):
+            shutil.copy(library / "a.flac", library / f"{word}-{good}.flac")
+    return library
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(dataset, "read_windows"), (steps, "read_tags"), (writer, "stream_digests")],
+    ids=["decoding", "reading tags", "comparing"],
+)
+def test_a_hostile_file_is_a_row_and_the_rest_is_tagged(
+    mixed: Path,
+    module: object,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {path: path.read_bytes() for path in mixed.iterdir()}
+    monkeypatch.setattr(module, name, getattr(hostile, name))
+    scan = Scan(capsys, mixed, *LIMITS, *ANY)
+    assert scan.code == 1
+    assert scan.actions == {"written": 3, "failed": 8}
+    for path, content in before.items():
+        row = scan.row(path.name)
+        reason = REASONS.get(path.name.partition("-")[0], "")
+        assert reason in row["error"]
+        assert (path.read_bytes() == content) == bool(reason)
+        assert read_tags(path).genres == (() if reason else (row["genre"],))
+    assert set(mixed.iterdir()) == set(before)
+
+    again = run_without_torch("scan", mixed, *LIMITS, *ANY)  # without listening again
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_hostile_file_is_tried_again_once_it_changed(
+    mixed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "read_windows", hostile.read_windows)
+        Scan(capsys, mixed, *LIMITS, *ANY)
+    os.utime(mixed / "crash-a.flac")
+    assert Scan(capsys, mixed, *ANY).row("crash-a.flac")["action"] == "written"
+
+
+def test_a_loader_worker_that_is_killed_ends_the_run_with_a_clear_word(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(library / "a.flac", library / "murder-.flac")
+    monkeypatch.setattr(dataset, "read_windows", hostile.read_windows)
+    scan = Scan(capsys, library, *ANY)
+    assert scan.code == 3
+    assert "broke down" in scan.err
+    assert "Traceback" not in scan.err
+
+
+def test_a_run_killed_while_it_listens_leaves_no_lock(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = build_audio(tmp_path / "source.flac", seconds=4)
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for index in range(30):
+        shutil.copy(source, folder / f"{index:02}.flac")
+    command = [sys.executable, "-m", "tagger", "scan", str(folder), "-v", *ANY, "--batch-size", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("written"):
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        scan = Scan(capsys, folder, *ANY)
+        assert scan.code == 0
+        assert sum(scan.actions.values()) == 30

@@ -1,0 +1,37 @@
+"""Replace the tags of a file as a scan does, without a scan."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tagger.audio import stream_digests
+from tagger.records import Change, Tags, Track
+from tagger.tags import copy_name, other_fields, read_tags, replace_tags
+
+
+def track_of(path: Path) -> Track:
+    return Track.from_stat(path, path.lstat())
+
+
+def everything_else(path: Path) -> Mapping[str, str]:
+    """Return all that is in a file beside our fields."""
+    return other_fields(path) | stream_digests(path)
+
+
+def retag(path: Path, tags: Tags, *, preserve_mtime: bool = False, in_place: bool = False) -> Track:
+    return replace_tags(
+        change_of(track_of(path), tags),
+        everything_else,
+        preserve_mtime=preserve_mtime,
+        in_place=in_place,
+    )
+
+
+def change_of(track: Track, tags: Tags) -> Change:
+    return Change(track, Tags(), tags, copy_name(track))
+
+
+def restore(path: Path, before: Tags) -> Track:
+    """Put back the fields that the file had, to the letter."""
+    track = track_of(path)
+    change = Change(track, read_tags(path), before, copy_name(track), undoes=(1,))
+    return replace_tags(change, everything_else)
