@@ -72,18 +72,23 @@ class Journal:
             "SELECT run_id, kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?",
             (entry,),
         ).fetchone()
-        stat = {"size": new.size, "mtime": new.mtime_ns, "inode": new.inode}
-        self._db.execute(
-            "UPDATE journal SET size = :size, mtime_ns = :mtime, inode = :inode WHERE id = :entry",
-            stat | {"entry": entry},
-        )
+        self._note(entry, new)
+        if kind != RunKind.UNDO:
+            return True
         again = self._db.execute(
-            "UPDATE journal SET undone_by = NULL, size = :size, mtime_ns = :mtime, inode = :inode"
-            " WHERE path = :path AND undone_by IN"
+            "UPDATE journal SET undone_by = NULL WHERE path = :path AND undone_by IN"
             " (SELECT run_id FROM journal WHERE path = :path AND undone_by = :run)",
-            stat | {"path": os.fsencode(new.path), "run": run_id},
+            {"path": os.fsencode(new.path), "run": run_id},
         )
-        return kind != RunKind.UNDO or again.rowcount > 0
+        for standing in self.standing(new.path)[:1]:
+            self._note(standing.id, new)  # the file says again what that one wrote
+        return again.rowcount > 0
+
+    def _note(self, entry: int, new: Track) -> None:
+        self._db.execute(
+            "UPDATE journal SET size = ?, mtime_ns = ?, inode = ? WHERE id = ?",
+            (new.size, new.mtime_ns, new.inode, entry),
+        )
 
     def cancel(self, entry: int) -> None:
         """Note that the file was left as it was."""

@@ -1,0 +1,248 @@
+"""`tagger undo` puts back what stood there, and nothing that somebody wrote since."""
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tagger.audio import stream_digests
+from tagger.cli import main
+from tagger.records import Tags
+from tagger.state import open_state
+from tagger.state.schema import SCHEMA
+from tagger.tags import other_fields, read_tags
+from tests.builders import add_genre, build_audio, open_tags
+from tests.front_door import ANY, Command, Scan, set_genre
+from tests.replacing import retag
+
+
+class Undo(Command):
+    """One `tagger undo`."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *args: str | Path) -> None:
+        super().__init__(capsys, "undo", "-v", *args)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        names = ("restored", "would_restore", "refused", "failed")
+        return {name: self.summary[name] for name in names if self.summary[name]}
+
+
+Before = dict[Path, tuple[Tags, object, object, object]]
+
+
+def contents(library: Path) -> Before:
+    """Return all that is in the files, tags as they are stored included."""
+    return {
+        path: (tags := read_tags(path), tags.raw, other_fields(path), stream_digests(path))
+        for path in library.iterdir()
+    }
+
+
+REPLACE = ("--existing", "replace")
+
+
+@pytest.fixture
+def tagged(library: Path) -> Path:
+    """Give one of the three tracks a genre of its owner's, in two values."""
+    add_genre(library / "b.mp3", "Polka", "Walzer")
+    return library
+
+
+def test_the_newest_run_is_put_back_and_not_tagged_again(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(tagged)
+    Scan(capsys, tagged, *REPLACE, *ANY)
+    dry = Undo(capsys, "--dry-run")
+    assert (dry.code, dry.counts) == (0, {"would_restore": 3})
+    assert contents(tagged) != before
+    undo = Undo(capsys)
+    assert (undo.code, undo.counts) == (0, {"restored": 3})
+    assert contents(tagged) == before
+
+    nightly = Scan(capsys, tagged, *REPLACE, *ANY)
+    assert nightly.actions == {"kept": 3}
+    assert "were undone" in nightly.row("a.flac")["error"]
+    add_title(tagged / "a.flac")
+    assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"kept": 3}
+    assert Undo(capsys).counts == {}
+    assert Scan(capsys, tagged / "a.flac", "--force", *ANY).actions == {"written": 1}
+
+
+def add_title(path: Path) -> None:
+    """Change something about a file that is none of tagger's business."""
+    audio = open_tags(path)
+    audio["title"] = ["New"]
+    audio.save()
+
+
+def test_a_path_goes_back_to_what_stood_there_before_all_runs(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(tagged)
+    Scan(capsys, tagged, *REPLACE, *ANY)
+    Scan(capsys, tagged, *REPLACE, "--top-k", "2", *ANY)
+    undo = Undo(capsys, tagged / "b.mp3", tagged / "a.flac")
+    assert undo.counts == {"restored": 2}
+    after = contents(tagged)
+    changed = tagged / "c.ogg"
+    assert after.pop(changed) != before.pop(changed)
+    assert after == before
+
+
+def test_one_run_goes_back_by_itself_but_not_below_a_later_one(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Scan(capsys, tagged, *REPLACE, *ANY)
+    between = contents(tagged)
+    second = Scan(capsys, tagged / "b.mp3", *REPLACE, "--top-k", "2", *ANY)
+    refused = Undo(capsys, "--run", first.summary["run_id"], tagged / "b.mp3")
+    assert (refused.code, refused.counts) == (1, {"refused": 1})
+    assert f"run {second.summary['run_id']} wrote it later" in refused.err
+    assert Undo(capsys, "--run", second.summary["run_id"]).counts == {"restored": 1}
+    assert contents(tagged) == between
+    assert Undo(capsys, "--run", first.summary["run_id"]).counts == {"restored": 3}
+
+
+def test_an_undo_can_be_undone_and_that_too(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(tagged)
+    Scan(capsys, tagged, *REPLACE, *ANY)
+    written = contents(tagged)
+    undo = Undo(capsys)
+    assert Undo(capsys, "--run", undo.summary["run_id"]).counts == {"restored": 3}
+    assert contents(tagged) == written
+    assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"unchanged": 3}
+    assert Undo(capsys).counts == {"restored": 3}
+    assert contents(tagged) == before
+
+
+def test_a_file_changed_since_is_refused_and_an_edited_genre_always(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, tagged, *REPLACE, *ANY)
+    add_title(tagged / "a.flac")
+    set_genre(tagged / "b.mp3", "Swing", keep=read_tags(tagged / "b.mp3"))
+    (tagged / "c.ogg").unlink()
+    edited = contents(tagged)
+    undo = Undo(capsys)
+    assert (undo.code, undo.counts) == (1, {"refused": 2, "failed": 1})
+    assert "a.flac: changed since tagger wrote it" in undo.err
+    assert "b.mp3: its genre was edited" in undo.err
+    assert "c.ogg: cannot be looked at: No such file" in undo.err
+    assert contents(tagged) == edited
+    assert Undo(capsys, "--force", tagged).counts == {"restored": 1, "refused": 1, "failed": 1}
+    assert read_tags(tagged / "a.flac") == Tags()
+    assert "title" in other_fields(tagged / "a.flac")
+    assert read_tags(tagged / "b.mp3").genres == ("Swing",)
+
+
+def test_an_edit_between_two_runs_is_as_far_back_as_it_goes(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tagged / "b.mp3"
+    Scan(capsys, path, *REPLACE, *ANY)
+    retag(path, Tags(("Swing",)))
+    Scan(capsys, path, *REPLACE, *ANY)
+    Undo(capsys, path)
+    assert read_tags(path).genres == ("Swing",)
+    assert Undo(capsys, path).counts == {"refused": 1}
+    assert read_tags(path).genres == ("Swing",)
+
+
+def test_a_file_that_was_moved_is_found(tagged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Scan(capsys, tagged, *REPLACE, *ANY)
+    (tagged / "b.mp3").rename(tagged / "moved.mp3")
+    Scan(capsys, tagged, *ANY)
+    assert Undo(capsys).counts == {"restored": 3}
+    assert read_tags(tagged / "moved.mp3").genres == ("Polka", "Walzer")
+
+
+def test_a_file_with_several_links_is_left_alone_unless_asked(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tagged / "a.flac"
+    Scan(capsys, path, *ANY)
+    os.link(path, tagged / "twin.flac")
+    undo = Undo(capsys)
+    assert undo.counts == {"refused": 1}
+    assert "several hard links" in undo.err
+    assert Undo(capsys, "--hardlinks", "in-place").counts == {"restored": 1}
+    assert read_tags(tagged / "twin.flac") == Tags()
+    assert path.samefile(tagged / "twin.flac")
+
+
+def test_times_move_on_unless_they_are_to_be_kept(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, tagged, *ANY)
+    old = {path: path.stat().st_mtime_ns for path in tagged.iterdir()}
+    Undo(capsys, tagged / "a.flac", "--preserve-mtime")
+    Undo(capsys, tagged / "c.ogg")
+    assert (tagged / "a.flac").stat().st_mtime_ns == old[tagged / "a.flac"]
+    assert (tagged / "c.ogg").stat().st_mtime_ns > old[tagged / "c.ogg"]
+
+
+def test_there_is_nothing_to_undo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["undo"]) == 0
+    assert capsys.readouterr().out == "Nothing to undo.\n"
+    assert main(["undo", str(tmp_path)]) == 0
+    assert main(["undo", "--run", "never"]) == 2
+    assert "there is no run never" in capsys.readouterr().err
+
+
+def test_runs_are_listed_even_while_another_run_holds_the_file(
+    tagged: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out == "There was no run yet.\n"
+    scan = Scan(capsys, tagged, *ANY)
+    undo = Undo(capsys, tagged / "a.flac")
+    with open_state(home / "tagger" / "state.sqlite"):
+        listed = Command(capsys, "runs").summary
+    names = ("run_id", "kind", "replaced", "undone")
+    assert [tuple(run[name] for name in names) for run in listed] == [
+        (scan.summary["run_id"], "scan", 2, 1),
+        (undo.summary["run_id"], "undo", 1, 0),
+    ]
+    assert main(["runs"]) == 0
+    table = capsys.readouterr().out
+    assert scan.summary["run_id"] in table
+
+
+def test_the_state_of_the_first_version_is_taken_over(
+    library: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "tagger").mkdir(parents=True)
+    with sqlite3.connect(home / "tagger" / "state.sqlite") as database:
+        database.executescript(SCHEMA + "PRAGMA user_version = 1;")
+        database.execute("INSERT INTO runs VALUES ('old', '2026-11-22', NULL, 'm', 0, 'r', NULL)")
+    database.close()
+    assert [run["run_id"] for run in Command(capsys, "runs").summary] == ["old"]
+    assert Scan(capsys, library, *ANY).actions == {"written": 3}
+    assert Undo(capsys).counts == {"restored": 3}
+
+
+def test_a_second_undo_beside_a_running_one_is_refused(
+    library: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, *ANY)
+    with open_state(home / "tagger" / "state.sqlite"):
+        assert Undo(capsys).code == 4
+
+
+def test_files_of_one_run_alone_under_one_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("music", "music2"):
+        (tmp_path / name).mkdir()
+        build_audio(tmp_path / name / "a.flac", seconds=4)
+    scan = Scan(capsys, tmp_path / "music", tmp_path / "music2", *ANY)
+    undo = Undo(capsys, "--run", scan.summary["run_id"], tmp_path / "music")
+    assert undo.counts == {"restored": 1}
+    assert read_tags(tmp_path / "music2" / "a.flac").genres
