@@ -54,9 +54,18 @@ def _opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tupl
     except OSError as error:
         raise os_error(error, doing) from error
     except FOREIGN_ERRORS as error:
+        refusal = _refusal_behind(error)
+        if refusal:
+            raise os_error(refusal, doing) from error
         raise TagError(
             f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
         ) from error
+
+
+def _refusal_behind(error: BaseException) -> OSError | None:
+    """Return the refusal of the system that mutagen turned into an error of its own, if any."""
+    cause = error.__context__
+    return cause if cause is None or isinstance(cause, OSError) else _refusal_behind(cause)
 
 
 def _load(suffix: str, file: BinaryIO) -> Any:

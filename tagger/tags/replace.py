@@ -77,15 +77,16 @@ def _desk(track: Track, name: str) -> Iterator[Desk]:
             with opened(name, new, folder=folder) as part:
                 try:
                     yield Desk(folder, original, part, name)
-                finally:
+                except BaseException:
                     _remove(name, folder)
+                    raise
 
 
 def _remove(name: str, folder: int) -> None:
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
-        pass  # it took the place of its original
+        pass
     except OSError as error:
         raise UnfinishedError(
             f"its copy {displayed(Path(name))} could not be removed: {error.strerror}"
@@ -254,12 +255,13 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_res
             if preserve_mtime:
                 os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
             os.fsync(target)
+            status = os.fstat(target)
         except OSError as error:
             raise UnfinishedError(
                 f"half-written ({error.strerror}), its whole content is in {displayed(Path(whole))}"
             ) from error
         _remove(whole, desk.folder)
-        return os.fstat(target)
+        return status
 
 
 def _reserve(target: int, old: int, new: int) -> None:
