@@ -6,6 +6,7 @@ Every call to the system that a replacement makes fails once; and disks that are
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,11 @@ import pytest
 
 from tagger.audio import stream_digests
 from tagger.isolation import Guard
-from tagger.records import Track
+from tagger.records import Tags, Track
 from tagger.tags import other_fields, read_tags, replace_tags
 from tagger.writing import writer
 from tests.builders import ENDINGS, add_genre, audio_bytes
-from tests.front_door import Scan
+from tests.front_door import Command, Scan, as_anyone, read_report
 from tests.integration.test_killed import call_directly, learn
 
 CALLS = (
@@ -158,3 +159,126 @@ def test_a_failure_of_any_call_loses_nothing(
         pytest.fail("the calls have no end")
     if stride == 1:
         assert seen >= {"open", "file.write", "fsync", "rename" if linked else "replace"}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of one MiB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tagger-test", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let tests mount anything")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path: Path, *, leaving: int) -> None:
+    """Fill the disk but for so many bytes."""
+    path.unlink(missing_ok=True)
+    status = os.statvfs(path.parent)
+    path.write_bytes(bytes(max(0, status.f_bavail * status.f_bsize - leaving)))
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["renamed", "in place"])
+def test_a_disk_too_full_for_the_copy(
+    disk: Path, tmp_path: Path, *, linked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song, state = disk / "song.m4a", tmp_path / "state.sqlite"
+    song.write_bytes(audio_bytes(".m4a", rich=True) + b"\0\0\x40\x00free" + bytes(0x4000 - 8))
+    if linked:
+        song.with_name("twin").hardlink_to(song)
+    learn(state, [song])
+    old, names = song.read_bytes(), {"filler", *(path.name for path in disk.iterdir())}
+    args = (disk, "--state", state, "--hardlinks", "in-place")
+    codes = set()
+    for leaving in range(0, 2 * len(old), 4096):
+        fill(disk / "filler", leaving=leaving)
+        scan = Scan(capsys, *args)
+        codes.add(scan.code)
+        if not scan.code:
+            break
+        assert (scan.code, "No space left" in scan.err) == (3, True)
+        assert song.read_bytes() == old
+        assert {path.name for path in disk.iterdir()} == names
+    assert codes == {0, 3}
+    assert read_tags(song).genres == ("Jazz",)
+    assert {path.name for path in disk.iterdir()} == names
+
+
+def test_a_disk_too_full_for_the_journal(
+    disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song, state = tmp_path / "song.flac", disk / "state.sqlite"
+    song.write_bytes(audio_bytes(".flac"))
+    learn(state, [song])
+    report = tmp_path / "report.csv"
+    refusals = 0
+    for leaving in range(0, 1 << 20, 4096):
+        fill(disk / "filler", leaving=leaving)
+        scan = Scan(capsys, song, "--state", state, "--report", report)
+        assert scan.code in (0, 3)
+        assert "Traceback" not in scan.err
+        if read_tags(song).genres:
+            break  # whether or not the disk was full behind that: the journal has it
+        refusals += 1
+    assert refusals
+    (disk / "filler").unlink()
+    assert Command(capsys, "undo", "--state", state).summary["restored"] == 1
+    assert read_tags(song) == Tags()
+
+
+def test_a_disk_mounted_read_only(
+    disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song, state = disk / "song.flac", tmp_path / "state.sqlite"
+    song.write_bytes(audio_bytes(".flac"))
+    learn(state, [song])
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    scan = Scan(capsys, disk, "--state", state)
+    assert scan.code == 1
+    assert "Read-only file system" in scan.row("song.flac")["error"]
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert Scan(capsys, disk, "--state", state).actions == {"written": 1}
+
+
+def test_a_folder_that_nobody_may_write_in(tmp_path: Path) -> None:
+    song, state, report = (tmp_path / name for name in ("m/song.flac", "state.sqlite", "r.csv"))
+    song.parent.mkdir()
+    song.write_bytes(audio_bytes(".flac"))
+    learn(state, [song])
+    song.parent.chmod(0o500)
+    command = as_anyone("scan", song.parent, "--state", state, "--report", report)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    song.parent.chmod(0o700)
+    assert result.returncode == 1, result.stderr
+    assert "Permission denied" in read_report(report)[0]["error"]
+    assert [path.name for path in song.parent.iterdir()] == ["song.flac"]
+
+
+def test_a_mount_that_vanishes_in_the_middle_and_comes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, state = tmp_path / "m", tmp_path / "state.sqlite"
+    folder.mkdir()
+    songs = [folder / f"{number}.flac" for number in range(4)]
+    for song in songs:
+        song.write_bytes(audio_bytes(".flac"))
+    learn(state, songs)
+
+    def vanish(path: Path) -> Tags:
+        if path.name == "2.flac":
+            folder.rename(tmp_path / "away")
+        return read_tags(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "call", call_directly)
+        patch.setattr(writer, "read_tags", vanish)
+        scan = Scan(capsys, folder, "--state", state)
+    assert scan.code == 1
+    assert "No such file" in scan.row("2.flac")["error"]
+    (tmp_path / "away").rename(folder)
+    again = Scan(capsys, folder, "--state", state)
+    assert again.code == 0
+    assert again.actions["failed"] == 0
+    assert {read_tags(song).genres for song in songs} == {("Jazz",)}
