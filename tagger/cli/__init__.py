@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = commands.main(argv, prog_name="tagger", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.UsageError) and error.ctx:
+            click.echo(f"{error.ctx.get_usage()}\n", err=True)
+        click.echo(f"tagger: {printable(error.format_message())}", err=True)
         return error.exit_code
     except TaggerError as error:
         click.echo(f"tagger: {printable(str(error))}", err=True)

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,9 +57,18 @@ def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
     return kind(f"cannot write the report {path}: {error.strerror}")
 
 
+FORMULA = re.compile(r"(^|;)(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
+"""Where a spreadsheet takes text for a formula; some take a semicolon for the end of a cell."""
+
+
+def inert(cell: str) -> str:
+    """Put an apostrophe before what a spreadsheet would calculate instead of show (OWASP)."""
+    return FORMULA.sub(r"\1'", cell)
+
+
 def row(outcome: Outcome) -> tuple[str, ...]:
     best = outcome.scores[0] if outcome.scores else None
-    return (
+    cells = (
         displayed(outcome.track.path),
         outcome.action,
         ";".join(outcome.genres),
@@ -69,3 +79,4 @@ def row(outcome: Outcome) -> tuple[str, ...]:
         outcome.model,
         outcome.error,
     )
+    return tuple(map(inert, cells))
