@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from tagger.records import Action, Score, Tags, format_scores
 from tagger.settings import Existing
@@ -16,6 +17,36 @@ class Decision:
     tags: Tags | None = None
     reason: str = ""
 
+
+class Standing(Enum):
+    """Whose genre stands in a file."""
+
+    NOBODYS = auto()
+    THEIRS = auto()  # also what was tagger's, once somebody changed it
+    OURS = auto()
+    BOTH = auto()  # ours behind theirs, as `append` leaves them
+    REMOVED = auto()  # ours, and somebody took it out
+
+
+class Rule(Enum):
+    """What there is to do about the genre of a file."""
+
+    LEAVE = auto()
+    OURS_ALONE = auto()
+    OURS_BEHIND_THEIRS = auto()
+
+
+RULES: Mapping[Standing, Mapping[Existing, Rule]] = {
+    standing: dict(zip((Existing.KEEP, Existing.REPLACE, Existing.APPEND), rules, strict=True))
+    for standing, rules in {
+        Standing.NOBODYS: (Rule.OURS_ALONE, Rule.OURS_ALONE, Rule.OURS_ALONE),
+        Standing.THEIRS: (Rule.LEAVE, Rule.OURS_ALONE, Rule.OURS_BEHIND_THEIRS),
+        Standing.OURS: (Rule.OURS_ALONE, Rule.OURS_ALONE, Rule.OURS_ALONE),
+        Standing.BOTH: (Rule.LEAVE, Rule.OURS_ALONE, Rule.OURS_BEHIND_THEIRS),
+        Standing.REMOVED: (Rule.LEAVE, Rule.OURS_ALONE, Rule.OURS_ALONE),
+    }.items()
+}
+"""CONTRACT.md section 5, by what `--existing` says."""
 
 REMOVED = "the genre that tagger wrote was removed by hand (--existing replace writes it again)"
 
@@ -45,15 +76,22 @@ def theirs(tags: Tags) -> tuple[str, ...]:
     return tags.genres
 
 
+def standing(tags: Tags) -> Standing:
+    """Tell whose genre stands in a file, by what tagger noted there when it wrote."""
+    if not tags.genres:
+        return Standing.REMOVED if tags.written else Standing.NOBODYS
+    before = theirs(tags)
+    if len(before) == len(tags.genres):
+        return Standing.THEIRS
+    return Standing.BOTH if before else Standing.OURS
+
+
 def keeps(tags: Tags, existing: Existing) -> Decision | None:
     """Return a KEPT decision if the track's genre stands whatever a model may hear in it."""
-    if existing is not Existing.KEEP:
+    whose = standing(tags)
+    if RULES[whose][existing] is not Rule.LEAVE:
         return None
-    if theirs(tags):
-        return Decision(Action.KEPT)
-    if tags.written and not tags.genres:
-        return Decision(Action.KEPT, reason=REMOVED)
-    return None
+    return Decision(Action.KEPT, reason=REMOVED if whose is Standing.REMOVED else "")
 
 
 def decide(
@@ -79,7 +117,8 @@ def wanted_tags(
 ) -> Tags | None:
     """Return the tags as they should be, or None if appending would only repeat a genre."""
     genre = best[0].genre
-    before = () if existing is Existing.REPLACE else theirs(tags)
+    rule = RULES[standing(tags)][existing]
+    before = theirs(tags) if rule is Rule.OURS_BEHIND_THEIRS else ()
     if genre.casefold() in (name.casefold() for name in before):
         return None
     return Tags(genres=(*before, genre), written=(genre,), scores=format_scores(best), model=model)

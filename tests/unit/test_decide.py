@@ -2,7 +2,7 @@
 
 import pytest
 
-from tagger.decide import decide, relabel, theirs
+from tagger.decide import RULES, Standing, decide, relabel, standing, theirs
 from tagger.records import Action, Score, Tags
 from tagger.settings import Existing
 
@@ -44,6 +44,7 @@ REMOVED = Tags(written=("Jazz",), scores="Jazz=0.800", model=MODEL)
         (APPENDED, KEEP, Action.KEPT, None),
         (APPENDED, APPEND, Action.UNCHANGED, ("Rock", "Jazz")),
         (APPENDED, REPLACE, Action.WRITTEN, ("Jazz",)),
+        (OLDER, REPLACE, Action.WRITTEN, ("Jazz",)),
         (EDITED, KEEP, Action.KEPT, None),
         (EDITED, APPEND, Action.WRITTEN, ("Swing", "Jazz")),
         (EDITED, REPLACE, Action.WRITTEN, ("Jazz",)),
@@ -87,6 +88,28 @@ def test_what_was_written_once_is_theirs_again_after_any_edit() -> None:
     assert theirs(APPENDED) == ("Rock",)
     assert theirs(EDITED) == ("Swing",)
     assert theirs(ours("Jazz", "Rock")) == ("Jazz", "Rock")
+
+
+def test_every_standing_has_a_rule_for_every_setting() -> None:
+    assert set(RULES) == set(Standing)
+    assert all(set(rules) == set(Existing) for rules in RULES.values())
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (NONE, Standing.NOBODYS),
+        (THEIRS, Standing.THEIRS),
+        (EDITED, Standing.THEIRS),
+        (ours("Jazz", "Swing"), Standing.THEIRS),
+        (ours("jazz"), Standing.THEIRS),
+        (OURS, Standing.OURS),
+        (APPENDED, Standing.BOTH),
+        (REMOVED, Standing.REMOVED),
+    ],
+)
+def test_whose_genre_stands_in_a_file(tags: Tags, expected: Standing) -> None:
+    assert standing(tags) is expected
 
 
 def test_labels_with_one_name_add_up_and_labels_without_fall_out() -> None:
