@@ -36,17 +36,17 @@ class Rule(Enum):
     OURS_BEHIND_THEIRS = auto()
 
 
+KEEP, REPLACE, APPEND = Existing
+ALONE, BEHIND = Rule.OURS_ALONE, Rule.OURS_BEHIND_THEIRS
+
 RULES: Mapping[Standing, Mapping[Existing, Rule]] = {
-    standing: dict(zip((Existing.KEEP, Existing.REPLACE, Existing.APPEND), rules, strict=True))
-    for standing, rules in {
-        Standing.NOBODYS: (Rule.OURS_ALONE, Rule.OURS_ALONE, Rule.OURS_ALONE),
-        Standing.THEIRS: (Rule.LEAVE, Rule.OURS_ALONE, Rule.OURS_BEHIND_THEIRS),
-        Standing.OURS: (Rule.OURS_ALONE, Rule.OURS_ALONE, Rule.OURS_ALONE),
-        Standing.BOTH: (Rule.LEAVE, Rule.OURS_ALONE, Rule.OURS_BEHIND_THEIRS),
-        Standing.REMOVED: (Rule.LEAVE, Rule.OURS_ALONE, Rule.OURS_ALONE),
-    }.items()
+    Standing.NOBODYS: {KEEP: ALONE, REPLACE: ALONE, APPEND: ALONE},
+    Standing.THEIRS: {KEEP: Rule.LEAVE, REPLACE: ALONE, APPEND: BEHIND},
+    Standing.OURS: {KEEP: ALONE, REPLACE: ALONE, APPEND: ALONE},
+    Standing.BOTH: {KEEP: Rule.LEAVE, REPLACE: ALONE, APPEND: BEHIND},
+    Standing.REMOVED: {KEEP: Rule.LEAVE, REPLACE: ALONE, APPEND: ALONE},
 }
-"""CONTRACT.md section 5, by what `--existing` says."""
+"""CONTRACT.md section 5: what to do, by whose genre stands there and by what `--existing` says."""
 
 REMOVED = "the genre that tagger wrote was removed by hand (--existing replace writes it again)"
 
@@ -118,7 +118,7 @@ def wanted_tags(
     """Return the tags as they should be, or None if appending would only repeat a genre."""
     genre = best[0].genre
     rule = RULES[standing(tags)][existing]
-    before = theirs(tags) if rule is Rule.OURS_BEHIND_THEIRS else ()
+    before = theirs(tags) if rule is BEHIND else ()
     if genre.casefold() in (name.casefold() for name in before):
         return None
     return Tags(genres=(*before, genre), written=(genre,), scores=format_scores(best), model=model)
