@@ -19,10 +19,11 @@ FROM journal
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One replacement. `copy`: the name of the file that was worked on, beside the original.
+    """One replacement.
 
-    old: the file as it was before, None where that is not known. new: as it was left; None where
-    the run was killed before it could tell.
+    copy: the name of the file that was worked on, beside the original. old: the file as it was
+    before. new: as it was left; None where the run was killed before it could tell. The first
+    version of the state file knew no copy, which is empty then, and no old.
     """
 
     id: int

@@ -20,7 +20,8 @@ def recover(state: State, guard: Guard) -> None:
         if not entry.path.parent.is_dir():
             continue
         try:
-            clear_leftovers(entry.path, entry.copy, entry.old)
+            if entry.copy:
+                clear_leftovers(entry.path, entry.copy, entry.old)
             _settle(entry, state, guard)
         except TrackError as error:
             track = _look_at(entry)

@@ -1,8 +1,12 @@
 """`tagger undo` puts back what stood there, and nothing that somebody wrote since."""
 
+import json
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +17,9 @@ from tagger.records import Tags
 from tagger.state import open_state
 from tagger.state.schema import SCHEMA
 from tagger.tags import other_fields, read_tags
-from tests.builders import add_genre, build_audio, open_tags
+from tests.builders import add_genre, audio_bytes, build_audio, open_tags
 from tests.front_door import ANY, Command, Scan, set_genre
+from tests.integration.test_killed import learn
 from tests.replacing import retag
 
 
@@ -222,6 +227,11 @@ def test_the_state_of_the_first_version_is_taken_over(
     with sqlite3.connect(home / "tagger" / "state.sqlite") as database:
         database.executescript(SCHEMA + "PRAGMA user_version = 1;")
         database.execute("INSERT INTO runs VALUES ('old', '2026-11-22', NULL, 'm', 0, 'r', NULL)")
+        empty = json.dumps({"genres": [], "written": [], "scores": "", "model": "", "raw": []})
+        database.execute(  # of a run that was killed
+            "INSERT INTO journal (run_id, path, before, after) VALUES ('old', ?, ?, ?)",
+            (os.fsencode(library / "a.flac"), empty, empty.replace("[]", '["Jazz"]', 1)),
+        )
     database.close()
     assert [run["run_id"] for run in Command(capsys, "runs").summary] == ["old"]
     assert Scan(capsys, library, *ANY).actions == {"written": 3}
@@ -246,3 +256,29 @@ def test_files_of_one_run_alone_under_one_folder(
     undo = Undo(capsys, "--run", scan.summary["run_id"], tmp_path / "music")
     assert undo.counts == {"restored": 1}
     assert read_tags(tmp_path / "music2" / "a.flac").genres
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_undo_is_taken_up_again(
+    tmp_path: Path, number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, state = tmp_path / "m", tmp_path / "state.sqlite"
+    folder.mkdir()
+    songs = [folder / f"{index:02}.flac" for index in range(60)]
+    for song in songs:
+        song.write_bytes(audio_bytes(".flac"))
+    learn(state, songs)
+    Scan(capsys, folder, "--state", state)
+    command = [sys.executable, "-m", "tagger", "undo", "-v", "--state", str(state)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("put back"):
+                break
+        process.send_signal(number)
+        told = 1 + sum(line.startswith("put back") for line in process.stderr)
+    assert process.returncode == code
+    left = [song for song in songs if read_tags(song).genres]
+    assert len(left) == 60 - told > 0
+    assert Undo(capsys, "--state", state).counts == {"restored": len(left)}
+    assert not any(read_tags(song).genres for song in songs)
