@@ -65,6 +65,8 @@ def run_undo(
             run_id = state.journal.last_run()
         plan = Plan(settings, state, writer.guard, run_id)
         found = plan.find(paths)
+        if not found:
+            return result()
         state.runs.start(own_id, RunKind.UNDO, dry_run=settings.dry_run)
         watcher.restoring(len(found))
         try:

@@ -66,5 +66,7 @@ def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += told(failures, of=result.failed_new)
+    if result.counts[Action.WRITTEN]:
+        lines.append(f"To take this back: tagger undo --run {result.run_id}")
     lines.append(f"Report: {printable(displayed(result.report))}")
     return "\n".join(lines)

@@ -81,5 +81,5 @@ def summary(result: UndoResult, left: Sequence[Outcome]) -> str:
     if result.dry_run:
         lines.append("This was a dry run: no file was changed.")
     elif result.restored:
-        lines.append(f"Taken back itself by: tagger undo --run {result.run_id}")
+        lines.append(f"To take this back: tagger undo --run {result.run_id}")
     return "\n".join(lines)
