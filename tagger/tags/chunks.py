@@ -57,7 +57,7 @@ def read_form(file: BinaryIO) -> Form:
         raise TagError("it is no plain WAV or AIFF file (RF64 and other kinds cannot be tagged)")
     end = size_of(file)
     declared = HEAD + int.from_bytes(head[4:8], order)
-    chunks = _walk(file, declared, order) if declared <= end else None
+    chunks = _walk(file, declared, order) if FORM_HEAD < declared <= end else None
     if chunks is None:  # some writers never come back to set the size of the whole
         chunks = _walk(file, end, order)
     if chunks is None:

@@ -83,8 +83,17 @@ def write_tags(path: Path, tags: Tags) -> None:
         )
         for text in (text for texts in values.values() for text in texts):
             _refuse_unstorable(text)
-        info = riff.content_of(tags.genres) if tags.genres else None
+        info = riff.content_of(tags.genres) if tags.genres and _needs_info(file, tag) else None
         _store(file, tag, {n: tag.codec.items_for(n, texts) for n, texts in values.items()}, info)
+
+
+def _needs_info(file: BinaryIO, tag: Tag) -> bool:
+    """Tell whether a genre belongs into INFO: where there is no such chunk, FFmpeg reads ID3.
+
+    From a WAV with both it shows INFO alone: a new chunk for the genre would hide the title.
+    """
+    ours = sum(map(len, tag.ours().values()))
+    return tag.has_info and (riff.find_info(file) is not None or len(tag.items) == ours)
 
 
 def _refuse_unstorable(value: str) -> None:

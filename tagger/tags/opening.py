@@ -1,5 +1,6 @@
 """A file opened for the sake of its tag; foreign errors stop here."""
 
+import errno
 import struct
 import zlib
 from collections.abc import Iterator
@@ -30,9 +31,9 @@ def opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tuple
             if not file.read(1):
                 raise TagError("the file is empty")
             yield file, open_tag(path.suffix, file)
-    except OSError as error:
-        raise os_error(error, doing) from error
-    except FOREIGN_ERRORS as error:
+    except (OSError, *FOREIGN_ERRORS) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise os_error(error, doing) from error  # EINVAL: a place before the file's start
         raise TagError(
             f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
         ) from error
