@@ -97,14 +97,14 @@ def open_ogg(file: BinaryIO) -> Tag:
     tail = tail if tail.strip(b"\0") else b""
 
     def rest(file: BinaryIO) -> Rest:
-        yield "vendor", repr(comments.vendor)
+        yield "vendor", repr((packet[: 1 if block_head else 0], comments.vendor))
         yield "what stands behind the comments", tail.hex()
         yield from _other_pages(file, header)
 
     def save(file: BinaryIO, items: Sequence[bytes]) -> None:
         body = kind.prefix + build_comments(comments.vendor, items) + kind.framing
         if magic == OGG_FLAC:
-            new = _flac_block(packet[:1], body)
+            new = _flac_block(packet[:1], body + tail)
         else:
             following = size_of(file) - len(packet)
             room = PaddingInfo(len(packet) - len(body), following)
@@ -223,24 +223,22 @@ def _other_pages(file: BinaryIO, header: Header) -> Rest:
     """
     ours = header.pages[0].serial
     streams: dict[int, Any] = {}
-    numbers = {ours: header.pages[-1].sequence}
+    numbers: dict[int, int] = {}
     sounding: set[int] = set()
     stop = 0
     for page in pages_from(file, 0):
         stop = page.stop
         found = streams.setdefault(page.serial, sha256())
+        step = page.number - (0 if page.flags & FIRST else numbers.get(page.serial, 0))
+        numbers[page.serial] = page.number
         if page.serial == ours and header.start <= page.start < header.stop:
-            if page.start == header.start:
-                found.update(b"".join(header.packets[1:]))
+            found.update(b"".join(header.packets[1:]) if page.start == header.start else b"")
             continue
-        if page.position > 0 or page.serial in sounding:
-            sounding.add(page.serial)
-            step = page.number - numbers.get(page.serial, 0)
+        if page.start < header.start or page.position > 0 or page.serial in sounding:
+            sounding |= {page.serial} if page.position > 0 else set()
             found.update(f"{page.flags} {page.position} {step}".encode())
             found.update(read_at(file, page.start + PAGE.size, page.body - page.start - PAGE.size))
         found.update(read_at(file, page.body, page.stop - page.body))
-        if page.start >= header.stop or page.serial != ours:
-            numbers[page.serial] = page.number
     for serial, found in streams.items():
         yield f"the sound (stream {serial:x})", found.hexdigest()
     yield "what stands behind the Ogg pages", digest(file, stop, size_of(file))
