@@ -16,7 +16,7 @@ from mutagen.mp4._atom import AtomError
 
 from tagger.errors import TagError
 from tagger.tags.items import Codec, Rest, Tag, Values
-from tagger.tags.regions import digest, read_at
+from tagger.tags.regions import digest, read_at, splice
 
 ILST = (b"moov", b"udta", b"meta", b"ilst")
 PLACE_OF_FREE = "moov.udta.meta.free"
@@ -26,6 +26,7 @@ FREEFORM, NUMBER = b"----", b"gnre"
 UTF16 = 2
 TABLES = {b"stco": ">I", b"co64": ">Q"}
 BASE_OFFSET = 1
+MUTAGEN: Any = MP4Tags()
 FRAGMENTED = "it is a fragmented MP4; ffmpeg -i OLD -c copy NEW makes one that can be tagged"
 
 
@@ -69,9 +70,32 @@ def _base_of(head: bytes) -> int:
 
 
 def _save(file: BinaryIO, items: Sequence[bytes]) -> None:
-    content = Atom.render(b"ilst", b"".join(items))
-    tags: Any = MP4Tags()
-    tags._MP4Tags__save(file, _atoms(file), content, None)  # noqa: SLF001 - nothing public does it
+    atoms = _atoms(file)
+    if items or ILST in atoms:
+        content = Atom.render(b"ilst", b"".join(items))
+        MUTAGEN._MP4Tags__save(file, atoms, content, None)  # noqa: SLF001 - nothing public does it
+    if not items:
+        _take_out_empty(file)
+
+
+def _take_out_empty(file: BinaryIO) -> None:
+    """Remove the meta atom if it holds no more than mutagen puts into a file that has none."""
+    atoms = _atoms(file)
+    path = atoms.path(*ILST[:-1]) if ILST in atoms else []
+    if not path or not all(_is_empty(file, atom) for atom in path[-1].children):
+        return
+    gone = path.pop()
+    if len(path[-1].children) == 1:
+        gone = path.pop()
+    splice(file, gone.offset, gone.offset + gone.length, b"")
+    MUTAGEN._MP4Tags__update_parents(file, path, -gone.length)  # noqa: SLF001
+    MUTAGEN._MP4Tags__update_offsets(file, atoms, -gone.length, gone.offset)  # noqa: SLF001
+
+
+def _is_empty(file: BinaryIO, atom: Any) -> bool:
+    if atom.name == b"hdlr":
+        return _whole(file, atom)[8:] == NEW_HDLR
+    return atom.name == b"free" or (atom.name == b"ilst" and not atom.children)
 
 
 def _rest(file: BinaryIO) -> Rest:

@@ -1,6 +1,7 @@
 """What else is in a file: all but our fields, as text to compare before a file is replaced."""
 
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 from tagger.tags.opening import opened
@@ -23,7 +24,7 @@ def other_fields(path: Path) -> OtherFields:
             if name not in tag.codec.fields:
                 seen[name] += 1
                 key = f"{name} ({seen[name]})" if seen[name] > 1 else name
-                found[key] = item.hex()
+                found[key] = sha256(item).hexdigest()
         for name, content in tag.rest(file):
             found[name] = content
         return found
