@@ -109,18 +109,18 @@ def write_raw(path: Path, raw: Iterable[RawField]) -> None:
     """
     with opened(path, "r+b", "cannot write the tags") as (file, tag):
         fields = {field.name: field.values for field in raw}
-        stored = {
-            name.removesuffix(AS_STORED): [bytes.fromhex(value) for value in values]
-            for name, values in fields.items()
-            if name.endswith(AS_STORED)
-        }
-        info = stored.pop(riff.GENRE, [riff.content_of(fields.get(riff.GENRE, ()))])[0]
-        items = {
-            name: tag.codec.items_for(name, fields[name])
-            for name in tag.codec.fields
-            if name in fields
-        }
-        _store(file, tag, items | stored, info if riff.GENRE in fields else None)
+        items = {name: _items_of(tag, name, fields) for name in tag.codec.fields}
+        info = riff.content_of(fields.get(riff.GENRE, ()))
+        for value in fields.get(riff.GENRE + AS_STORED, ()):
+            info = bytes.fromhex(value)
+        _store(file, tag, items, info if riff.GENRE in fields else None)
+
+
+def _items_of(tag: Tag, name: str, fields: Mapping[str, Values]) -> list[bytes]:
+    """Return the items of a raw field: its bytes, if in this tag they still mean its texts."""
+    stored = [bytes.fromhex(value) for value in fields.get(name + AS_STORED, ())]
+    texts = fields.get(name, ())
+    return stored if stored and _texts(tag, stored) == texts else tag.codec.items_for(name, texts)
 
 
 def _store(file: BinaryIO, tag: Tag, items: Mapping[str, list[bytes]], info: bytes | None) -> None:

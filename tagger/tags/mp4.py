@@ -28,6 +28,7 @@ TABLES = {b"stco": ">I", b"co64": ">Q"}
 BASE_OFFSET = 1
 MUTAGEN: Any = MP4Tags()
 FRAGMENTED = "it is a fragmented MP4; ffmpeg -i OLD -c copy NEW makes one that can be tagged"
+UNFIT = "the atoms of its MP4 do not fit into one another; ffmpeg -i OLD -c copy NEW may mend it"
 
 
 def open_mp4(file: BinaryIO) -> Tag:
@@ -35,7 +36,9 @@ def open_mp4(file: BinaryIO) -> Tag:
     if (b"moov",) not in atoms:
         raise TagError("it holds no MP4 sound, whatever its name says")
     items = atoms[ILST].children if ILST in atoms else []
-    refusal = FRAGMENTED if _has_places_unknown_to_mutagen(file, atoms) else ""
+    refusal = UNFIT if not all(map(_fits, atoms.atoms)) else ""
+    if _has_places_unknown_to_mutagen(file, atoms):
+        refusal = FRAGMENTED
     return Tag(CODEC, tuple(_whole(file, item) for item in items), _save, _rest, refusal=refusal)
 
 
@@ -44,10 +47,15 @@ def _atoms(file: BinaryIO) -> Any:
     try:
         return Atoms(file)
     except AtomError as error:
-        raise TagError(
-            f"the atoms of its MP4 do not fit into one another ({error}); ffmpeg -i OLD -c copy NEW"
-            " may mend it"
-        ) from error
+        raise TagError(f"{UNFIT} ({error})") from error
+
+
+def _fits(atom: Any) -> bool:
+    """Tell whether the atoms in this one end where it does."""
+    if not atom.children:
+        return True
+    last = atom.children[-1]
+    return last.offset + last.length == atom.offset + atom.length and all(map(_fits, atom.children))
 
 
 def _whole(file: BinaryIO, atom: Any) -> bytes:

@@ -191,6 +191,19 @@ def test_a_damaged_tree_of_atoms_is_refused_with_a_cure(tmp_path: Path) -> None:
         read_tags(path)
 
 
+def test_an_atom_that_ends_elsewhere_than_its_content_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    head = with_items(atom(b"\xa9gen", data(1, b"Rock")))
+    place = head.index(b"udta") - 4
+    size = int.from_bytes(head[place : place + 4], "big")
+    path.write_bytes(head[:place] + struct.pack(">I", size - 8) + head[place + 4 :])
+    before = path.read_bytes()
+    assert read_tags(path).genres == ("Rock",)
+    with pytest.raises(TagError, match="do not fit into one another"):
+        write_tags(path, OURS)
+    assert path.read_bytes() == before
+
+
 def test_an_older_journal_without_bytes_still_brings_a_genre_back(tmp_path: Path) -> None:
     path = tmp_path / "song.m4a"
     path.write_bytes(with_items(atom(b"gnre", data(0, b"\0\x12"))))
