@@ -25,7 +25,7 @@ DULL = re.compile(
     r"|vendor string:$"
 )
 """Lines of plain output that tell sizes and numbers of blocks, which change as well."""
-OURS = re.compile(r"genre|tagger|gnre|ContentType|©gen|HandlerType = Meta|VendorID", re.IGNORECASE)
+OURS = re.compile(r"genre|tagger|gnre|ContentType|©gen", re.IGNORECASE)
 
 
 BROKEN: dict[tuple[str, str], str] = {

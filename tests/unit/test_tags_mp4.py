@@ -162,12 +162,19 @@ def test_chapters_are_a_part_of_what_is_compared(tmp_path: Path) -> None:
     written_and_undone(path)
 
 
-def test_fragments_that_point_from_where_they_stand_are_written(tmp_path: Path) -> None:
-    options = {**FRAGMENTS, "movflags": FRAGMENTS["movflags"] + "+default_base_moof+skip_trailer"}
+@pytest.mark.parametrize(
+    ("flags", "duration", "count"),
+    [("+default_base_moof+skip_trailer", "100000", 9), ("+skip_trailer", "9000000", 1)],
+    ids=["from where they stand", "one from the start of the file"],
+)
+def test_fragments_that_mutagen_can_move_are_written(
+    tmp_path: Path, flags: str, duration: str, count: int
+) -> None:
+    options = {"movflags": FRAGMENTS["movflags"] + flags, "frag_duration": duration}
     path = remuxed(build_audio(tmp_path / "a.m4a", seconds=1), tmp_path / "song.mp4", options)
     sound = packets(path)
     write_tags(path, OURS)
-    assert path.read_bytes().count(b"moof") > 2
+    assert path.read_bytes().count(b"moof") == count
     assert packets(path) == sound
     written_and_undone(path)
 
