@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from tagger.errors import TagError
-from tagger.tags.ape import open_ape
-from tagger.tags.asf import open_asf
-from tagger.tags.flac import open_flac
-from tagger.tags.id3_chunks import open_aiff, open_wav
-from tagger.tags.id3_files import open_dsf, open_mp3, open_tta
+from tagger.tags.formats.ape import open_ape
+from tagger.tags.formats.asf import open_asf
+from tagger.tags.formats.flac import open_flac
+from tagger.tags.formats.id3_chunks import open_aiff, open_wav
+from tagger.tags.formats.id3_files import open_dsf, open_mp3, open_tta
+from tagger.tags.formats.mp4 import open_mp4
+from tagger.tags.formats.ogg import open_ogg
 from tagger.tags.items import Tag
-from tagger.tags.mp4 import open_mp4
-from tagger.tags.ogg import open_ogg
 
 OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
     ".mp3": open_mp3,

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from tagger.errors import TagError
 from tagger.records import RawField, Tags
-from tagger.tags import riff
+from tagger.tags.formats import riff
 from tagger.tags.items import Tag, Values
 from tagger.tags.opening import opened
 from tagger.tags.others import lost_fields, other_fields

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from tagger.errors import TagError
-from tagger.tags import riff
+from tagger.tags.formats import riff
 
 
 def chunk(name: bytes, content: bytes) -> bytes:

@@ -291,6 +291,7 @@ def test_sound_on_the_page_of_the_comments_is_refused(tmp_path: Path) -> None:
     pages[1].packets += pages[2].packets[:3]
     pages[1].position = 3 * 960
     path.write_bytes(b"".join(page.write() for page in pages))
+    assert read_tags(path).genres == ()
     with pytest.raises(TagError, match="begins on the page of its comments"):
         write_tags(path, OURS)
 

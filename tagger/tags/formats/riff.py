@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from tagger.errors import TagError
-from tagger.tags.chunks import HEAD, Chunk, chunk_bytes, read_form, replace_chunk
-from tagger.tags.chunks import other_chunks as all_but
+from tagger.tags.formats.chunks import HEAD, Chunk, chunk_bytes, read_form, replace_chunk
+from tagger.tags.formats.chunks import other_chunks as all_but
 from tagger.tags.items import Rest, Values
 from tagger.tags.regions import read_at
 

@@ -8,9 +8,9 @@ from mutagen import PaddingInfo
 from mutagen.id3 import BitPaddedInt
 
 from tagger.errors import TagError
+from tagger.tags.formats.vorbis import CODEC, Comments, build_comments, read_comments
 from tagger.tags.items import Rest, Tag
 from tagger.tags.regions import digest, read_at, size_of, splice
-from tagger.tags.vorbis import CODEC, Comments, build_comments, read_comments
 
 MAGIC = b"fLaC"
 HEAD = 4

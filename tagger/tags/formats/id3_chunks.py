@@ -7,9 +7,9 @@ from functools import partial
 from typing import BinaryIO
 
 from tagger.errors import TagError
-from tagger.tags import id3, riff
-from tagger.tags.chunks import Chunk, Form, other_chunks, read_form, replace_chunk
-from tagger.tags.id3_files import frames_tag, rest_of_tag
+from tagger.tags.formats import id3, riff
+from tagger.tags.formats.chunks import Chunk, Form, other_chunks, read_form, replace_chunk
+from tagger.tags.formats.id3_files import frames_tag, rest_of_tag
 from tagger.tags.items import Rest, Tag
 from tagger.tags.regions import read_at, size_of
 

@@ -1,30 +1,25 @@
-"""ID3v2 tags as bytes: their frames, the text of ours, and a tag made of frames.
+"""ID3v2 tags as bytes: their frames, and a tag made of frames.
 
 By the documents of id3.org: "ID3 tag version 2.3.0", and "2.4.0 - Main Structure".
 """
 
 import re
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import BinaryIO
 
 from mutagen import PaddingInfo
-from mutagen.id3 import TCON, TXXX, BitPaddedInt, Encoding
+from mutagen.id3 import BitPaddedInt
 from mutagen.id3._id3v1 import ParseID3v1
 from mutagen.id3._tags import save_frame
 from mutagen.id3._util import ID3SaveConfig, unsynch
 
 from tagger.errors import TagError
-from tagger.tags.items import Codec, Values
 from tagger.tags.regions import read_at
 
 HEAD = 10
 SIZE_LIMIT = 1 << 28
-TEXT_LIMIT = 1 << 16
-"""No genre unfolds to more, but a few compressed bytes may hold gigabytes."""
 
 UNSYNCHRONISED, EXTENDED, FOOTER = 0x80, 0x40, 0x10
 V2_2, V2_3, V2_4 = 2, 3, 4
@@ -35,10 +30,6 @@ NAMES = {
     V2_3: re.compile(rb"[A-Z][A-Z0-9]{2}[A-Z0-9 \0]"),  # some write names of 2.2 into 2.3
     V2_4: re.compile(rb"[A-Z][A-Z0-9]{2}[A-Z0-9 \0]"),
 }
-OF_OLD = {"TCO": "TCON", "TXX": "TXXX"}
-WIDE = {1: "utf-16-le", 2: "utf-16-be"}
-MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-NARROW = {0: "latin-1", 3: "utf-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +59,7 @@ def read_frames(file: BinaryIO, start: int) -> Frames | None:
     if len(body) < size or max(head[6:]) >> 7:
         raise TagError("its ID3v2 tag is cut off, or its size is wrong")
     if flags & UNSYNCHRONISED and version < V2_4:
-        body = _synchronised(body)
+        body = synchronised(body)
     if flags & EXTENDED:
         body = body[_extended_size(body, version) :]
     frames, tail = _split(body, version)
@@ -78,7 +69,7 @@ def read_frames(file: BinaryIO, start: int) -> Frames | None:
     return Frames(version, tuple(frames), tail.rstrip(b"\0"), HEAD + size + footer)
 
 
-def _synchronised(data: bytes) -> bytes:
+def synchronised(data: bytes) -> bytes:
     with suppress(ValueError):  # some set the flag and write the bytes as they are
         data = unsynch.decode(data)
     return data
@@ -123,7 +114,7 @@ def _split_by(body: bytes, version: int, bits: int) -> tuple[list[bytes], bytes]
 
 def _flagged(frame: bytes) -> bytes:
     """Return a frame of an unsynchronised tag of 2.4 so that it says by itself what it is."""
-    if _synchronised(frame[HEAD:]) == frame[HEAD:]:
+    if synchronised(frame[HEAD:]) == frame[HEAD:]:
         return frame
     return frame[:9] + bytes([frame[9] | 2]) + frame[HEAD:]
 
@@ -147,98 +138,9 @@ def build_tag(old: Frames | None, frames: Sequence[bytes], *, following: int) ->
 def frames_of_v1(trailer: bytes) -> list[bytes]:
     """Return what an ID3v1 tag says as frames of the version for new tags."""
     found = ParseID3v1(trailer, NEW_VERSION) or {}
-    return [_rendered(frame, NEW_VERSION) for frame in found.values()]
+    return [rendered(frame, NEW_VERSION) for frame in found.values()]
 
 
-def _rendered(frame: object, version: int) -> bytes:
+def rendered(frame: object, version: int) -> bytes:
     # v23_sep=None: several values stay several in 2.3 too, divided by null as in 2.4
     return bytes(save_frame(frame, config=ID3SaveConfig(version, None)))
-
-
-@cache
-def codec(version: int) -> Codec:
-    return Codec(
-        "TCON",
-        "TXXX:TAGGER_SCORES",
-        "TXXX:TAGGER_MODEL",
-        "TXXX:TAGGER_GENRE",
-        name_of=partial(_name_of, version),
-        texts_of=partial(_texts_of, version),
-        items_for=partial(_frames_for, version),
-        genre_names=_genre_names,
-    )
-
-
-def _name_of(version: int, frame: bytes) -> str:
-    name = frame[: 3 if version == V2_2 else 4].rstrip(b" \0").decode("latin-1")
-    name = OF_OLD.get(name, name)
-    return f"TXXX:{''.join(_texts(version, frame)[:1])}" if name == "TXXX" else name
-
-
-def _texts_of(version: int, frame: bytes) -> Values:
-    own = _name_of(version, frame).startswith("TXXX")
-    return tuple(_texts(version, frame)[own:])
-
-
-def _texts(version: int, frame: bytes) -> list[str]:
-    """Return the texts of a frame, none where they cannot be told."""
-    data = _content(version, frame)
-    if data[:1] in (b"\1", b"\2"):
-        return _wide_texts(data[1:], data[0])
-    if not data or data[0] not in NARROW:
-        return []
-    texts = data[1:].decode(NARROW[data[0]], "replace").split("\0")
-    return texts if texts[-1] else texts[:-1]
-
-
-def _wide_texts(data: bytes, encoding: int) -> list[str]:
-    """Decode UTF-16, where each text may begin with a mark of its own."""
-    units = [data[i : i + 2] for i in range(0, len(data) - 1, 2)]
-    stops = [2 * i for i, unit in enumerate(units) if unit == b"\0\0"]
-    texts, name, start = [], WIDE[encoding], 0
-    for stop in [*stops, 2 * len(units)]:
-        piece, start = data[start:stop], stop + 2
-        name = MARKS.get(piece[:2], name)
-        piece = piece[2:] if piece[:2] in MARKS else piece
-        texts.append(piece.decode(name, "replace"))
-    return texts if texts[-1] else texts[:-1]
-
-
-def _content(version: int, frame: bytes) -> bytes:
-    """Return what a frame holds, unfolded; nothing where it is encrypted or broken."""
-    if version == V2_2:
-        return frame[6:]
-    flags, data = frame[9], frame[HEAD:]
-    if version == V2_3:
-        folded, secret, grouped, length, shifted = (flags & bit for bit in (128, 64, 32, 128, 0))
-    else:
-        folded, secret, grouped, length, shifted = (flags & bit for bit in (8, 4, 64, 1, 2))
-    if secret:
-        return b""
-    data = data[(1 if grouped else 0) + (4 if length else 0) :]
-    data = _synchronised(data) if shifted else data
-    if folded:
-        try:
-            data = zlib.decompressobj().decompress(data, TEXT_LIMIT)
-        except zlib.error:
-            return b""
-    return data
-
-
-def _frames_for(version: int, name: str, values: Values) -> list[bytes]:
-    version = max(version, V2_3)  # nothing is written into 2.2
-    kind, _, description = name.partition(":")
-    # UTF-16 is the only Unicode that ID3v2.3 knows, and 2.4 prefers UTF-8.
-    encoding = Encoding.UTF8 if version == V2_4 else Encoding.UTF16
-    text = list(values)
-    frame = (
-        TXXX(encoding=encoding, desc=description, text=text)
-        if kind == "TXXX"
-        else TCON(encoding=encoding, text=text)
-    )
-    return [_rendered(frame, version)] if values else []
-
-
-def _genre_names(genres: Values) -> Values:
-    """Return genres as names: ID3 also knows them by number, such as `17` or `(17)`."""
-    return tuple(TCON(text=list(genres)).genres) if genres else ()

@@ -1,11 +1,6 @@
-"""Ogg files: the packet of comments of their first stream, and the pages that hold it (RFC 3533).
+"""Ogg files: the packet of comments of their first stream, and all that is no comment."""
 
-mutagen makes the pages' bytes. Which pages, and how large, is reckoned here: mutagen takes minutes
-over comments with a large picture, and numbers on into the next stream of a chained file.
-"""
-
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, BinaryIO
@@ -14,16 +9,20 @@ from mutagen import PaddingInfo
 from mutagen.ogg import OggPage
 
 from tagger.errors import TagError
+from tagger.tags.formats.ogg_pages import (
+    FIRST,
+    NO_POSITION,
+    PAGE,
+    new_layout,
+    pages_from,
+    renumber,
+    same_layout,
+)
+from tagger.tags.formats.vorbis import CODEC, build_comments, read_comments
 from tagger.tags.items import Rest, Tag
 from tagger.tags.regions import digest, read_at, size_of, splice
-from tagger.tags.vorbis import CODEC, build_comments, read_comments
 
-PAGE = struct.Struct("<4sBBqIIIB")
-CONTINUED, FIRST, LAST = 1, 2, 4
-LACING = 255
-SMALL_PAGE, LARGE_PAGE = 16 * LACING, 250 * LACING
-"""Sizes of the pages of new comments: as mutagen makes them, and for those with large pictures."""
-NO_POSITION = -1  # of a page on which no packet ends
+SHARED = "its sound begins on the page of its comments, where no encoder puts it"
 OGG_FLAC = b"\x7fFLAC"
 BLOCK_LIMIT = 1 << 24
 
@@ -42,33 +41,6 @@ KINDS = {
     b"Speex   ": Kind(b""),
     OGG_FLAC: Kind(b""),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page by its place in the file; flags, position, serial and number as its head says."""
-
-    start: int
-    body: int
-    stop: int
-    flags: int
-    position: int
-    serial: int
-    number: int
-
-
-def pages_from(file: BinaryIO, start: int) -> Iterator[Page]:
-    """Yield the pages from this place on, up to what is no page."""
-    while True:
-        head = read_at(file, start, PAGE.size)
-        if len(head) < PAGE.size or not head.startswith(b"OggS"):
-            return
-        _, _, flags, position, serial, number, _, count = PAGE.unpack(head)
-        lacing = file.read(count)
-        body = start + PAGE.size + count
-        stop = body + sum(lacing)
-        yield Page(start, body, stop, flags, position, serial, number)
-        start = stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +83,8 @@ def open_ogg(file: BinaryIO) -> Tag:
             new = body + (tail or bytes(room.get_default_padding()))
         _replace(file, header, new)
 
-    return Tag(CODEC, comments.items, save, rest)
+    has_sound = len(header.packets) > 1 and header.pages[-1].position > 0
+    return Tag(CODEC, comments.items, save, rest, refusal=SHARED if has_sound else "")
 
 
 def _kind(file: BinaryIO) -> tuple[bytes, Kind]:
@@ -142,8 +115,6 @@ def _header(file: BinaryIO) -> Header:
         elif pages:
             others.append(page.write())
     packets = tuple(OggPage.to_packets(pages))
-    if len(packets) > 1 and pages[-1].position > 0:
-        raise TagError("its sound begins on the page of its comments, where no encoder puts it")
     return Header(tuple(pages), packets, tuple(others), pages[0].offset, file.tell())
 
 
@@ -152,9 +123,10 @@ def _replace(file: BinaryIO, header: Header, packet: bytes) -> None:
     first, last = header.pages[0], header.pages[-1]
     sizes = [len(each) for each in header.packets]
     if len(packet) == sizes[0]:
-        new = _same_layout(header.pages, packet)
+        new = same_layout(header.pages, packet)
     else:
-        new = _new_layout(header, packet)
+        new = new_layout([packet, *header.packets[1:]])
+        new[-1].position = last.position
     for number, page in enumerate(new):
         page.serial, page.sequence = first.serial, first.sequence + number
         page.continued = page.continued if number else first.continued
@@ -165,54 +137,7 @@ def _replace(file: BinaryIO, header: Header, packet: bytes) -> None:
     data = b"".join([*(page.write() for page in new), *header.others])
     splice(file, header.start, header.stop, data)
     if shift:
-        _renumber(file, header.start + len(data), first.serial, shift)
-
-
-def _same_layout(pages: Sequence[Any], packet: bytes) -> list[Any]:
-    position = 0
-    for page in pages:
-        size = len(page.packets[0])
-        page.packets[0] = packet[position : position + size]
-        position += size
-    return list(pages)
-
-
-def _new_layout(header: Header, packet: bytes) -> list[Any]:
-    """Return pages for the comments, and for what shared the last of their old pages."""
-    packets = [packet, *header.packets[1:]]
-    size = LARGE_PAGE if len(packet) > 16 * LARGE_PAGE else SMALL_PAGE
-    pages: list[Any] = [OggPage()]
-    for each in packets:
-        if pages[-1].packets and sum(map(len, pages[-1].packets)) + len(each) > size:
-            pages.append(OggPage())
-        for start in range(0, len(each) or 1, size):
-            if start:
-                pages[-1].complete, pages[-1].position = False, _ended(pages[-1])
-                pages.append(OggPage())
-                pages[-1].continued = True
-            pages[-1].packets.append(each[start : start + size])
-    pages[-1].position = header.pages[-1].position
-    return pages
-
-
-def _ended(page: Any) -> int:
-    return 0 if len(page.packets) > 1 else NO_POSITION
-
-
-def _renumber(file: BinaryIO, start: int, serial: int, shift: int) -> None:
-    """Add to the numbers of a stream's pages; a stream that is chained behind has its own."""
-    for page in pages_from(file, start):
-        if page.serial != serial:
-            continue
-        if page.flags & FIRST:
-            return
-        file.seek(page.start)
-        whole = OggPage(file)
-        whole.sequence += shift
-        file.seek(page.start)
-        file.write(whole.write())
-        if page.flags & LAST:
-            return
+        renumber(file, header.start + len(data), first.serial, shift)
 
 
 def _other_pages(file: BinaryIO, header: Header) -> Rest:

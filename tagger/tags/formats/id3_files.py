@@ -8,7 +8,8 @@ from typing import BinaryIO
 from mutagen.mp3 import MPEGInfo
 
 from tagger.errors import TagError
-from tagger.tags import ape, id3
+from tagger.tags.formats import ape, id3
+from tagger.tags.formats.id3_text import codec
 from tagger.tags.items import Rest, Tag
 from tagger.tags.regions import digest, read_at, size_of, splice, v1_trailer
 
@@ -69,7 +70,7 @@ def frames_tag(
     version = found.version if found else id3.NEW_VERSION
     frames = found.frames if found else tuple(from_v1)
     refusal = NO_V2_2 if version == id3.V2_2 else ""
-    return Tag(id3.codec(version), frames, save, rest, refusal=refusal)
+    return Tag(codec(version), frames, save, rest, refusal=refusal)
 
 
 def open_dsf(file: BinaryIO) -> Tag:
