@@ -32,8 +32,16 @@ def opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tuple
                 raise TagError("the file is empty")
             yield file, open_tag(path.suffix, file)
     except (OSError, *FOREIGN_ERRORS) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise os_error(error, doing) from error  # EINVAL: a place before the file's start
+        refusal = _refusal(error)
+        if refusal:
+            raise os_error(refusal, doing) from error
         raise TagError(
             f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
         ) from error
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """Return what the system refused, even if mutagen turned it into an error of its own."""
+    if isinstance(error, OSError):  # EINVAL: a place before the file's start, in a broken file
+        return error if error.errno != errno.EINVAL else None
+    return _refusal(error.__context__) if error else None

@@ -1,6 +1,7 @@
 """What else is in a file: all but our fields, as text to compare before a file is replaced."""
 
 from collections import Counter
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def other_fields(path: Path) -> OtherFields:
         return found
 
 
-def lost_fields(before: OtherFields, after: OtherFields) -> list[str]:
+def lost_fields(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """Name the fields that differ."""
     names = sorted(before.keys() | after.keys())
     return [name for name in names if before.get(name) != after.get(name)]

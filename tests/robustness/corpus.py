@@ -4,7 +4,7 @@
 
 By hand: it needs ffmpeg, exiftool, mediainfo, kid3-cli, metaflac, vorbis-tools, opus-tools and
 AtomicParsley. Each file is copied and does in a process of its own what a scan does: its tags are
-read, replaced and, by `write_raw`, put back. Exit code 1 if any file crashed, hung, came out
+read, replaced and put back. Exit code 1 if any file crashed, hung, came out
 different, or does not show the genre.
 """
 
@@ -24,10 +24,10 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tagger.audio import packet_digest
 from tagger.errors import TaggerError
-from tagger.records import Tags, Track
-from tagger.tags import EXTENSIONS, other_fields, read_tags, replace_tags, write_raw
+from tagger.records import Tags
+from tagger.tags import EXTENSIONS, other_fields, read_tags
+from tests.replacing import restore, retag
 from tests.robustness import readers
 
 GENRE = "Corpus-Core"
@@ -49,11 +49,6 @@ class Result:
     shown_by: tuple[str, ...] = ()
 
 
-def replace(path: Path) -> None:
-    """Write as a scan does."""
-    replace_tags(Track.from_stat(path, path.lstat()), TAGS, packet_digest=packet_digest)
-
-
 def try_one(source: Path) -> Result:
     """Take one file through all that tagger does with it."""
     with TemporaryDirectory() as folder:
@@ -63,7 +58,7 @@ def try_one(source: Path) -> Result:
         try:
             before, others = read_tags(path), other_fields(path)
             seen, sound = readers.read(path), readers.stream_hash(path)
-            replace(path)
+            retag(path, TAGS)
         except TaggerError as error:
             known = source.suffix.lower() in EXTENSIONS
             touched = () if path.read_bytes() == data else ("refused, but changed",)
@@ -74,7 +69,7 @@ def try_one(source: Path) -> Result:
         shown_by = tuple(name for name, fields in written.items() if GENRE in str(fields))
         missing = [name for name in shows_a_genre(seen) if name not in shown_by]
         findings += [f"{name} showed a genre before and does not show ours" for name in missing]
-        write_raw(path, before.raw)
+        restore(path, before)
         restored = read_tags(path)
         if (restored, restored.raw, other_fields(path)) != (before, before.raw, others):
             findings.append("undone, the tags are others")
