@@ -9,9 +9,6 @@ from tagger.records import RawField, Tags
 from tagger.tags.formats import riff
 from tagger.tags.items import Tag, Values
 from tagger.tags.opening import opened
-from tagger.tags.others import lost_fields, other_fields
-
-__all__ = ["lost_fields", "other_fields", "read_tags", "write_raw", "write_tags"]
 
 AS_STORED = " as stored"
 """Marks a raw field whose values are the bytes of a field, as hex: where the text alone would not

@@ -29,12 +29,14 @@ def opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tuple
     try:
         with path.open(mode) as file:
             if not file.read(1):
-                raise TagError("the file is empty")
+                raise TagError("the file is empty")  # noqa: TRY301 - told like all the rest
             yield file, open_tag(path.suffix, file)
-    except (OSError, *FOREIGN_ERRORS) as error:
+    except (OSError, TagError, *FOREIGN_ERRORS) as error:
         refusal = _refusal(error)
         if refusal:
             raise os_error(refusal, doing) from error
+        if isinstance(error, TagError):
+            raise
         raise TagError(
             f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
         ) from error
