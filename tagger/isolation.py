@@ -29,6 +29,12 @@ MIB = 1 << 20
 GRACE_S = 5.0
 """How long after its time a process may take to be ended by its own alarm clock."""
 
+CRASHES = {
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS,
+    signal.SIGTRAP,
+}  # fmt: skip
+"""What ends a process for what it did, not for what somebody wanted."""
+
 SERVE = "from tagger.isolation import serve; serve({descriptor}, memory_mib={memory_mib})"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 OOM_SCORE = Path("/proc/self/oom_score_adj")
@@ -163,10 +169,10 @@ def _last_words(code: int, limits: Limits) -> Answer:
     if code == -signal.SIGALRM:
         reason = f"reading it takes more than {limits.seconds} s (--max-seconds)"
         return Answer(error=DecodeError(reason), fate=Fate.TOO_SLOW)
-    if code == -signal.SIGKILL:
-        reason = "the system ended the process that read it, as it does when memory runs out"
-        return Answer(error=AccessError(reason), fate=Fate.BROKEN)
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if code < 0 and -code not in CRASHES:
+        reason = f"the process that read it was ended ({how}), as happens when memory runs out"
+        return Answer(error=AccessError(reason), fate=Fate.BROKEN)
     return Answer(error=DecodeError(f"it crashes the decoder ({how})"), fate=Fate.BROKEN)
 
 
@@ -177,7 +183,9 @@ def serve(descriptor: int, *, memory_mib: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib * MIB, memory_mib * MIB))
         with suppress(OSError):
             OOM_SCORE.write_text("500")  # if memory runs out, rather this process than the run
-    # The signal ends the process whatever it is doing, and without anybody's help.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends when there is nobody to ask any more
+    # The alarm ends the process whatever it is doing, and without anybody's help.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with Connection(descriptor) as pipe:
         while True:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from tagger.errors import SettingsError, TrackError
+from tagger.errors import AccessError, SettingsError, TagError, TrackError
 from tagger.isolation import Guard
 from tagger.records import Action, Failure, Outcome, Tags, Track, UndoResult
 from tagger.settings import Hardlinks, Settings
@@ -16,6 +16,7 @@ from tagger.tags import read_tags
 from tagger.writing import LINKED, Rewrite, open_writer
 
 CHANGED = "changed since tagger wrote it (--force puts its genre back nevertheless)"
+GONE = "it is not there (a scan finds files that were moved, then they can be undone)"
 EDITED = "its genre was edited since tagger wrote it: left as it is"
 
 
@@ -67,7 +68,7 @@ def run_undo(
         found = plan.find(paths)
         if not found:
             return result()
-        state.runs.start(own_id, RunKind.UNDO, dry_run=settings.dry_run)
+        state.runs.start(own_id, plan.kind, dry_run=settings.dry_run)
         watcher.restoring(len(found))
         try:
             settle(writer.carry_out(_steps(found, plan, watcher)))
@@ -95,6 +96,12 @@ class Plan:
     run_id: str | None
     unmended: Mapping[Path, str]
 
+    @property
+    def kind(self) -> RunKind:
+        """What this run is: what takes an undo back writes tagger's tags again."""
+        undone = self.run_id and self.state.runs.kind_of(self.run_id)
+        return RunKind.REDO if undone is RunKind.UNDO else RunKind.UNDO
+
     def find(self, paths: Sequence[Path]) -> list[Path]:
         """Return the files below `paths` that have something to be undone, all without `paths`."""
         if self.run_id is not None and self.state.runs.kind_of(self.run_id) is None:
@@ -108,17 +115,12 @@ class Plan:
 
     def step(self, path: Path) -> Outcome | Rewrite:
         """Return what is to be done about a file: a Rewrite, or why there will be none."""
-        entries = self.entries(path)
         try:
-            track = Track.from_stat(path, path.lstat())
-            tags = self.guard.call(read_tags, path)
-        except OSError as error:
-            track = Track(path, size=0, mtime_ns=0, inode=0)
-            return _failed(track, f"cannot be looked at: {error.strerror}")
+            track, tags = self._look_at(path)
         except TrackError as error:
-            return _failed(track, str(error))
-        if path in self.unmended:
-            return _failed(track, self.unmended[path])
+            nowhere = Track(path, size=0, mtime_ns=0, inode=0)
+            return Outcome.failed(Failure(nowhere, str(error)), None, reported=False)
+        entries = self.entries(path)
         before = entries[-1].before
         outcome = Outcome(track, Action.WRITTEN, genres=before.genres, existing=tags.genres)
         reason = self._objection(track, tags, entries)
@@ -128,6 +130,17 @@ class Plan:
             return replace(outcome, action=Action.WOULD_WRITE)
         undoes = tuple(entry.id for entry in entries)
         return Rewrite(track, tags, before, outcome, undoes=undoes)
+
+    def _look_at(self, path: Path) -> tuple[Track, Tags]:
+        if path in self.unmended:
+            raise TagError(self.unmended[path])
+        try:
+            track = Track.from_stat(path, path.lstat())
+        except FileNotFoundError as error:
+            raise AccessError(GONE) from error
+        except OSError as error:
+            raise AccessError(f"cannot be looked at: {error.strerror}") from error
+        return track, self.guard.call(read_tags, path)
 
     def entries(self, path: Path) -> list[Entry]:
         """Return the entries of a file to be undone, the newest first.
@@ -158,7 +171,3 @@ class Plan:
         if track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP:
             return LINKED
         return ""
-
-
-def _failed(track: Track, reason: str) -> Outcome:
-    return Outcome.failed(Failure(track, reason), None, reported=False)

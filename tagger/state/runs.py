@@ -13,10 +13,11 @@ from typing import Any
 
 
 class RunKind(StrEnum):
-    """The kinds of runs that write into files."""
+    """The kinds of runs that write into files; a redo takes an undo back."""
 
     SCAN = "scan"
     UNDO = "undo"
+    REDO = "redo"
 
 
 @dataclass(frozen=True, slots=True)

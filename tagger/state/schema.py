@@ -59,26 +59,44 @@ ALTER TABLE journal ADD COLUMN undone_by TEXT REFERENCES runs (id);
 CREATE INDEX journal_by_path ON journal (path);
 CREATE INDEX journal_by_run ON journal (run_id);
 CREATE INDEX journal_unfinished ON journal (id) WHERE size IS NULL;
+PRAGMA application_id = 1413564231; -- TAGG
 """
+
+APPLICATION_ID = 0x54414747
+"""What tells our database from any other, from the second version on."""
 
 MIGRATIONS = (SCHEMA, UNDO)
 """What turns each version of the layout into the next; version 0 is an empty file."""
 
-QUEUE = """
+TEMPORARY = """
 CREATE TEMP TABLE queue (
     id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER
 );
+CREATE TEMP VIEW standing AS -- the entries of the journal that were not undone
+    SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
+    WHERE size IS NOT NULL AND undone_by IS NULL;
+CREATE TEMP VIEW undos AS SELECT id FROM runs WHERE kind = 'undo';
 """
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database to the newest layout. Raises StateError for one newer than that."""
+    """Bring the database to the newest layout, as the checks of `check_ours` allow."""
     version = _version(connection)
-    if version > len(MIGRATIONS):
-        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
     for number, script in enumerate(MIGRATIONS[version:], version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-    connection.executescript(QUEUE)
+    connection.executescript(TEMPORARY)
+
+
+def check_ours(connection: sqlite3.Connection) -> None:
+    """Raise StateError for a database of another program or a newer tagger; it changes nothing."""
+    version = _version(connection)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    is_first = version == 1 and {"tracks", "journal"} <= tables
+    if tables and application != APPLICATION_ID and not is_first:
+        raise StateError("the state file is the database of another program")
+    if version > len(MIGRATIONS):
+        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
 
 
 def is_current(connection: sqlite3.Connection) -> bool:
@@ -95,11 +113,15 @@ def tags_to_json(tags: Tags) -> str:
 
 
 def tags_from_json(text: str) -> Tags:
-    stored = json.loads(text)
-    return Tags(
-        genres=tuple(stored["genres"]),
-        written=tuple(stored["written"]),
-        scores=stored["scores"],
-        model=stored["model"],
-        raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
-    )
+    """Return what `tags_to_json` made. Raises StateError for what it did not."""
+    try:
+        stored = json.loads(text)
+        return Tags(
+            genres=tuple(stored["genres"]),
+            written=tuple(stored["written"]),
+            scores=stored["scores"],
+            model=stored["model"],
+            raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
+        )
+    except (ValueError, LookupError, TypeError) as error:
+        raise StateError(f"the state file is damaged: {error!r} in the tags of a file") from error

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
@@ -19,8 +20,9 @@ from tagger.tags.system import os_error
 CHUNK = 1 << 20
 NAME_LIMIT = 255
 UTF8_REST = 0x80  # how all bytes of a letter but the first one start
-UNFINISHED, WHOLE = ".part", ".whole"
+UNFINISHED, WHOLE = ".part", ".full"
 """Marks of our files: a copy at work, and a checked one on its way over its original."""
+CHANGED = "changed while tagger was at work: left as it is"
 NOT_COPIED = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
 NOT_KEPT = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA}
 SPECIAL_XATTRS = ("security.", "system.", "trusted.")
@@ -34,6 +36,8 @@ class Desk:
     original: int
     part: int
     name: str
+    changed_ns: int
+    """When the original was last changed in any way: the one time that nobody can set."""
 
 
 Inspect = Callable[[Path], Mapping[str, str]]
@@ -55,7 +59,7 @@ def replace_tags(
     try:
         with _desk(track, change.copy) as desk:
             _copy(desk.original, desk.part)
-            _edit(change, track.path.with_name(desk.name), inspect)
+            _edit(change, desk, inspect)
             status = finish(track, desk, preserve_mtime=preserve_mtime)
             with suppress(OSError):  # the file is the new one, whether or not its disk is well
                 os.fsync(desk.folder)
@@ -77,7 +81,8 @@ def _desk(track: Track, name: str) -> Iterator[Desk]:
             new = os.O_RDWR | os.O_CREAT | os.O_EXCL
             with opened(name, new, folder=folder) as part:
                 try:
-                    yield Desk(folder, original, part, name)
+                    changed_ns = os.fstat(original).st_ctime_ns
+                    yield Desk(folder, original, part, name, changed_ns)
                 except BaseException:
                     _remove(name, folder)
                     raise
@@ -117,7 +122,16 @@ def _same(track: Track, status: os.stat_result) -> None:
         raise AccessError("changed while tagger was at work: it is no regular file any more")
     now = Track.from_stat(track.path, status)
     if (now.size, now.mtime_ns, now.inode) != (track.size, track.mtime_ns, track.inode):
-        raise AccessError("changed while tagger was at work: left as it is")
+        raise AccessError(CHANGED)
+
+
+def _check_both(track: Track, desk: Desk) -> None:
+    """Refuse to go on if the original, or what bears the name of the copy, is another one now."""
+    now, copy = _status(track, desk.folder), os.fstat(desk.part)
+    _same(track, now)
+    named = os.stat(desk.name, dir_fd=desk.folder, follow_symlinks=False)
+    if now.st_ctime_ns != desk.changed_ns or not os.path.samestat(named, copy):
+        raise AccessError(CHANGED)
 
 
 def copy_name(track: Track) -> str:
@@ -133,6 +147,13 @@ def copy_name(track: Track) -> str:
     while len(short) < len(whole) and whole[len(short)] & 0xC0 == UTF8_REST:
         short = short[:-1]
     return os.fsdecode(b"." + short + ending)
+
+
+def is_copy_name(name: str, track: Track) -> bool:
+    """Tell whether `copy_name` can have made this name for the file as it was."""
+    mark = re.escape(f".tagger-{track.inode:x}-")
+    ending = re.escape(UNFINISHED + track.path.suffix)
+    return bool(re.fullmatch(rf"\.[^/\0]*{mark}[0-9a-f]{{8}}{ending}", name, re.DOTALL))
 
 
 def whole_name(copy: str) -> str:
@@ -175,12 +196,17 @@ def _write_all(target: int, block: bytes) -> None:
         left = left[os.write(target, left) :]
 
 
-def _edit(change: Change, copy: Path, inspect: Inspect) -> None:
-    """Change the copy, and refuse it if anything but the wanted fields differs then."""
-    if change.undoes:
-        write_raw(copy, change.after.raw)
-    else:
-        write_tags(copy, change.after)
+def _edit(change: Change, desk: Desk, inspect: Inspect) -> None:
+    """Change the copy, and refuse it if anything but the wanted fields differs then.
+
+    It is written through its descriptor: whatever is put in the place of its name stays as it is.
+    """
+    copy = change.track.path.with_name(desk.name)
+    with os.fdopen(os.dup(desk.part), "r+b") as file:
+        if change.undoes:
+            write_raw(copy, change.after.raw, file)
+        else:
+            write_tags(copy, change.after, file)
     found = read_tags(copy)
     if found != change.after or (change.undoes and set(found.raw) != set(change.after.raw)):
         raise TagError("not written, for the new tags could not be read back")
@@ -196,7 +222,7 @@ def _swap(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:
         _keep_times(desk.original, desk.part)
     os.fsync(desk.part)
     status = os.fstat(desk.part)
-    _same(track, _status(track, desk.folder))
+    _check_both(track, desk)
     os.replace(desk.name, track.path.name, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
     return status
 
@@ -214,14 +240,23 @@ def _adopt(source: int, target: int) -> None:
             os.fchown(target, status.st_uid, status.st_gid)
         except PermissionError as error:  # only root gives files away
             raise AccessError("its owner and group could not be kept") from error
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
     if sys.platform == "linux":
-        for name in _xattrs(source):
-            try:
+        _adopt_xattrs(source, target)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+
+
+def _adopt_xattrs(source: int, target: int) -> None:
+    """Set those of the original, and take off what the folder gave, such as a default ACL."""
+    wanted = _xattrs(source)
+    for name in sorted({*wanted, *_xattrs(target)}):
+        try:
+            if name in wanted:
                 os.setxattr(target, name, os.getxattr(source, name))
-            except OSError as error:
-                if error.errno not in NOT_KEPT or not name.startswith(SPECIAL_XATTRS):
-                    raise
+            else:
+                os.removexattr(target, name)
+        except OSError as error:
+            if error.errno not in NOT_KEPT or not name.startswith(SPECIAL_XATTRS):
+                raise
 
 
 def _xattrs(source: int) -> list[str]:
@@ -243,6 +278,7 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_res
         _same(track, os.fstat(target))
         times = os.fstat(target)
         os.fsync(desk.part)
+        _check_both(track, desk)
         whole = whole_name(desk.name)
         os.rename(desk.name, whole, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
         try:

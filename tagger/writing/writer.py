@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,21 +149,19 @@ class Writer:
 
     def _finish(self, started: Started) -> Outcome:
         rewrite = started.rewrite
-        try:
+        wait([started.future])  # a signal may raise here; what the thread does is another matter
+        cause = started.future.exception()
+        if cause is None:
             new = started.future.result()
-        except Exception as cause:  # noqa: BLE001 - one file's accident must not end the run
-            error = (
-                cause
-                if isinstance(cause, TaggerError)
-                else TagError(f"unexpected error while it was written: {cause!r}")
-            )
-            if not isinstance(error, UnfinishedError):  # that is for the next run to settle
-                self.state.journal.cancel(started.entry)
-            if not isinstance(error, TrackError):
-                self.broken = error
-            return self._failed(rewrite, error)
-        self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
-        return rewrite.outcome
+            self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
+            return rewrite.outcome
+        unforeseen = TagError(f"unexpected error while it was written: {cause!r}")
+        error = cause if isinstance(cause, TaggerError) else unforeseen
+        if not isinstance(error, UnfinishedError):  # that is for the next run to settle
+            self.state.journal.cancel(started.entry)
+        if not isinstance(error, TrackError):
+            self.broken = error
+        return self._failed(rewrite, error)
 
     def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
         lasting = isinstance(error, TrackError) and error.lasting

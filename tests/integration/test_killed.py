@@ -27,7 +27,8 @@ from tagger.isolation import Guard
 from tagger.models import find_source
 from tagger.records import Prediction, Score
 from tagger.state import Journal, open_state
-from tagger.tags import other_fields, read_tags, replace
+from tagger.tags import leftovers, other_fields, read_tags, replace, replace_tags
+from tagger.writing import writer
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.front_door import Scan
 from tests.replacing import track_of
@@ -191,8 +192,9 @@ def test_a_half_written_file_that_somebody_touched_is_told_until_a_person_decide
     with monkeypatch.context() as patch:
         patch.setattr(replace, "write_over", fail)
         assert "half-written" in Scan(capsys, *args).row("song.mp3")["error"]
-    later = song.stat().st_mtime_ns + 3600 * 10**9
-    os.utime(song, ns=(later, later))
+    monkeypatch.setattr(leftovers, "SHORTEST_S", 0.1)
+    time.sleep(0.2)
+    song.touch()
     for code in (1, 0):
         scan = Scan(capsys, *args)
         assert scan.code == code
@@ -202,6 +204,58 @@ def test_a_half_written_file_that_somebody_touched_is_told_until_a_person_decide
     whole.rename(song)
     assert main(["undo", "--state", str(state)]) == 0
     assert read_tags(song).genres == ()
+
+
+def test_an_impatient_second_signal_loses_no_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, state = tmp_path / "m", tmp_path / "state.sqlite"
+    folder.mkdir()
+    song = folder / "song.flac"
+    song.write_bytes(audio_bytes(".flac"))
+    add_genre(song, "Polka")
+    learn(state, [song])
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return replace_tags(*args, **kwargs)
+
+    monkeypatch.setattr(Guard, "call", call_directly)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "replace_tags", interrupted)
+        assert main(["scan", str(folder), "--state", str(state), "--existing", "replace"]) == 130
+    assert read_tags(song).genres == ("Jazz",)
+    assert main(["undo", str(folder), "--state", str(state)]) == 0
+    assert read_tags(song).genres == ("Polka",)
+
+
+def test_the_entry_of_a_file_that_is_not_there_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, state = tmp_path / "m", tmp_path / "state.sqlite"
+    folder.mkdir()
+    song = folder / "song.flac"
+    song.write_bytes(audio_bytes(".flac"))
+    add_genre(song, "Polka")
+    learn(state, [song])
+    args = (folder, "--state", state, "--existing", "replace")
+    if not os.fork():  # and be killed between the rename and the end of the entry
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Guard, "call", call_directly)
+            patch.setattr(Journal, "close", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            main(["scan", *map(str, args), "-q"])
+        os._exit(0)
+    os.wait()
+    folder.rename(tmp_path / "unmounted")
+    folder.mkdir()
+    assert Scan(capsys, *args).summary["tracks"] == 0
+    folder.rmdir()
+    (tmp_path / "unmounted").rename(folder)
+    assert Scan(capsys, *args).actions == {"unchanged": 1}
+    assert main(["undo", str(song), "--state", str(state)]) == 0
+    assert read_tags(song).genres == ("Polka",)
 
 
 def test_whole_programs_killed_by_the_clock(tmp_path: Path) -> None:

@@ -122,7 +122,13 @@ def test_an_undo_can_be_undone_and_that_too(
     assert Undo(capsys, "--run", undo.summary["run_id"]).counts == {"restored": 3}
     assert contents(tagged) == written
     assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"unchanged": 3}
-    assert Undo(capsys).counts == {"restored": 3}
+    third = Undo(capsys)
+    assert third.counts == {"restored": 3}
+    assert contents(tagged) == before
+    assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"kept": 3}
+    assert Undo(capsys).counts == {}
+    assert Undo(capsys, "--run", third.summary["run_id"]).counts == {"restored": 3}
+    assert Undo(capsys, tagged).counts == {"restored": 3}
     assert contents(tagged) == before
 
 
@@ -138,7 +144,7 @@ def test_a_file_changed_since_is_refused_and_an_edited_genre_always(
     assert (undo.code, undo.counts) == (1, {"refused": 2, "failed": 1})
     assert "a.flac: changed since tagger wrote it" in undo.err
     assert "b.mp3: its genre was edited" in undo.err
-    assert "c.ogg: cannot be looked at: No such file" in undo.err
+    assert "c.ogg: it is not there" in undo.err
     assert contents(tagged) == edited
     assert Undo(capsys, "--force", tagged).counts == {"restored": 1, "refused": 1, "failed": 1}
     assert read_tags(tagged / "a.flac") == Tags()

@@ -52,6 +52,11 @@ def stumble() -> None:
     raise KeyError("unforeseen")
 
 
+def send_signal(number: int) -> str:
+    os.kill(os.getpid(), number)
+    return "still there"
+
+
 def die_of_memory() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -97,6 +102,11 @@ def test_what_befalls_a_call_is_a_failure_of_the_file_and_the_next_is_well(
         guard.call(function)
     assert caught.value.lasting
     assert guard.call(identity, 1)[1] == 1
+
+
+def test_a_stop_for_all_processes_is_no_fault_of_the_file(guard: Guard) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        assert guard.call(send_signal, number) == "still there"
 
 
 def test_a_process_that_the_system_killed_may_be_tried_again_tomorrow(guard: Guard) -> None:
