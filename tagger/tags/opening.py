@@ -45,7 +45,7 @@ def opened(
         if isinstance(error, TagError):
             raise
         raise TagError(
-            f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
+            f"{doing}: broken, or not what its name says ({str(error) or type(error).__name__})"
         ) from error
 
 
