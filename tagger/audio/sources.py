@@ -106,19 +106,24 @@ class AvSource:
         return np.concatenate(blocks)[:wanted] if blocks else np.empty(0, np.float32)
 
     def _blocks(self) -> Iterator[tuple[float, Samples]]:
-        """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped."""
+        """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped.
+
+        Of the frames of a packet (64 in Musepack) only the first one tells its time.
+        """
         planar = av.AudioResampler(format="fltp", rate=self.rate_hz)
+        time_s: float | None = None
         for packet in self.container.demux(self.stream):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 continue  # the first packets after a seek may lean on ones that were not read
             for frame in frames:
-                time_s = frame.time
+                time_s = time_s if frame.time is None else frame.time
                 if time_s is None:
                     continue
                 for converted in planar.resample(frame):
                     yield time_s, converted.to_ndarray().mean(axis=0)
+                time_s += frame.samples / self.rate_hz
 
 
 @contextmanager

@@ -20,6 +20,11 @@ SUFFIXES = (
 CUT = [(suffix, count) for suffix in SUFFIXES for count in (1, 10)]
 CUT.remove((".wma", 1))  # its length is then judged by what is left of it
 LOSSLESS = (".wav", ".aiff", ".tta", ".flac", ".wv")
+SILENT_MUSEPACK = bytes.fromhex(
+    "4d50434b53480e2bbe1f4f0885b108001b1b52470c010000000000000000454907a0011e0153"
+    "4f08190000000041500c0fffffffffffffffe04150050fff5354060112d0534503"
+)
+"""Two seconds of silence by mpcenc."""
 
 
 def ramp(seconds: float, rate_hz: int) -> NDArray[np.float32]:
@@ -56,6 +61,16 @@ def test_a_window_of_a_lossy_file_stands_where_it_should(tmp_path: Path, suffix:
     windows = read_windows(path, rate_hz=RATE_HZ, window_s=2.0, count=10).windows
     loudness = [float(np.sqrt(2 * np.mean(np.square(window)))) * 41 for window in windows]
     assert loudness == pytest.approx([4 * i + 2.5 for i in range(10)], abs=2.5)
+
+
+def test_every_frame_of_a_packet_is_heard(tmp_path: Path) -> None:
+    """Musepack puts 64 frames into a packet, and FFmpeg knows the time of the first one alone."""
+    path = tmp_path / "a.mpc"
+    path.write_bytes(SILENT_MUSEPACK)
+    with open_av(path) as source:
+        assert source.read(0.2, 1.0).size == source.rate_hz
+    with pytest.raises(DecodeError, match="silent"):
+        read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1)
 
 
 def test_soundfile_and_ffmpeg_agree(tmp_path: Path) -> None:
@@ -186,7 +201,9 @@ def bytes_read() -> int:
 
 def test_the_digest_tells_any_change_of_the_sound(tmp_path: Path) -> None:
     digests = {
-        stream_digests(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed))
+        stream_digests(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed))[
+            "audio stream 0"
+        ]
         for seed in (1, 2)
         for suffix in SUFFIXES
     }
