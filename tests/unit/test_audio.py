@@ -1,8 +1,10 @@
 """Windows of real files in every container that a test can make sound in."""
 
 import os
+import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -71,6 +73,31 @@ def test_every_frame_of_a_packet_is_heard(tmp_path: Path) -> None:
         assert source.read(0.2, 1.0).size == source.rate_hz
     with pytest.raises(DecodeError, match="silent"):
         read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1)
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 9, 64])
+def test_ffmpeg_hears_the_mean_of_any_number_of_channels(tmp_path: Path, channels: int) -> None:
+    """From eight on, PyAV reads past the end of a frame's planes, and dies if it may choose."""
+    path = tmp_path / "a.tta"
+    noise = np.random.default_rng(0).normal(0, 0.1, (2 * RATE_HZ, channels)).astype(np.float32)
+    soundfile.write(path, noise, RATE_HZ, format="WAV", subtype="FLOAT")
+    (window,) = read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1).windows
+    assert window == pytest.approx(noise[RATE_HZ // 2 :][:RATE_HZ].mean(axis=1), abs=1e-6)
+
+
+def test_mp3_inside_wav_is_left_to_ffmpeg(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of such a file libsndfile takes the chunk behind for sound, and tells the terminal of it."""
+    with av.open(build_audio(tmp_path / "a.mp3", seconds=3)) as container:
+        sound = b"".join(bytes(packet) for packet in container.demux())
+    mp3 = struct.pack("<HHIIHHHHIHHH", 85, 2, 44_100, 16_000, 1, 0, 12, 1, 2, 417, 1, 0)
+    chunks = {b"fmt ": mp3, b"data": sound, b"id3 ": bytes(2000)}
+    body = b"".join(struct.pack("<4sI", name, len(data)) + data for name, data in chunks.items())
+    path = tmp_path / "a.wav"
+    path.write_bytes(struct.pack("<4sI4s", b"RIFF", len(body) + 4, b"WAVE") + body)
+    assert read_windows(path, rate_hz=RATE_HZ, window_s=3.0, count=1).windows
+    assert not capfd.readouterr().err
 
 
 def test_soundfile_and_ffmpeg_agree(tmp_path: Path) -> None:
