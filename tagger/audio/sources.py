@@ -111,7 +111,8 @@ class AvSource:
     def _blocks(self) -> Iterator[tuple[float, Samples]]:
         """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped.
 
-        Of the frames of a packet (64 in Musepack) only the first one tells its time.
+        Only the first frame of a packet (of 64 in Musepack) tells its time, in WMA Pro and Lossless
+        none: these begin about where their packet does.
         """
         planar, packed = (av.AudioResampler(name, rate=self.rate_hz) for name in ("fltp", "flt"))
         time_s: float | None = None
@@ -120,6 +121,8 @@ class AvSource:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 continue  # the first packets after a seek may lean on ones that were not read
+            if time_s is None and packet.pts is not None and packet.time_base is not None:
+                time_s = float(packet.pts * packet.time_base)
             for frame in frames:
                 time_s = time_s if frame.time is None else frame.time
                 if time_s is None:

@@ -75,6 +75,43 @@ def test_every_frame_of_a_packet_is_heard(tmp_path: Path) -> None:
         read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1)
 
 
+def test_frames_that_tell_no_time_begin_where_their_packet_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.wma"
+    path.write_bytes(silent_wma_pro(packets=4))
+    with open_av(path) as source:
+        assert source.duration_s == pytest.approx(7.8)
+        for start_s in (0.0, 3.0, 6.0):
+            assert source.read(start_s, 1.0).size == source.rate_hz
+
+
+def silent_wma_pro(*, packets: int) -> bytes:
+    """Return a WMA Pro file of silence in packets of 41 frames, 1.95 s, as Microsoft made them."""
+    block, length_ms = 8917, 1950
+    frames = "0800000034801c00" + "0460026800118009a000460026800118009a00" * 10
+    sound = bytes.fromhex(frames).ljust(block, b"\0")
+    head = struct.Struct("<B2xBBIHBBIBII")
+    content = b"".join(
+        head.pack(130, 0, 93, n * length_ms, length_ms, 129, n, 0, 8, block, n * length_ms) + sound
+        for n in range(packets)
+    )
+    codec = bytes.fromhex("1800030000000000000000000000e0000000")
+    wave = struct.pack("<HHIIHHH", 0x162, 2, 44_100, 4800, block, 16, len(codec)) + codec
+    length, size = packets * length_ms * 10_000, head.size + block
+    file = struct.pack("<32xQQQQIIII", packets, length, length, 0, 2, size, size, 38_400)
+    kinds = "409e69f84d5bcf11a8fd00805f5c442b0057fb20555bcf11a8fd00805f5c442b"
+    stream = bytes.fromhex(kinds) + struct.pack("<8xI4xH4x", len(wave), 1) + wave
+    objects = _asf("a1dcab8c47a9cf118ee400c00c205365", file)
+    objects += _asf("9107dcb7b7a9cf118ee600c00c205365", stream)
+    data = struct.pack("<16xQH", packets, 0x101) + content
+    return _asf("3026b2758e66cf11a6d900aa0062ce6c", struct.pack("<IH", 2, 0x201) + objects) + _asf(
+        "3626b2758e66cf11a6d900aa0062ce6c", data
+    )
+
+
+def _asf(guid: str, content: bytes) -> bytes:
+    return bytes.fromhex(guid) + struct.pack("<Q", 24 + len(content)) + content
+
+
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 64])
 def test_ffmpeg_hears_the_mean_of_any_number_of_channels(tmp_path: Path, channels: int) -> None:
     """From eight on, PyAV reads past the end of a frame's planes, and dies if it may choose."""
