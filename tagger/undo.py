@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -63,7 +63,7 @@ def run_undo(
     with open_state(settings.state) as state, open_writer(own_id, settings, state) as writer:
         if run_id is None and not paths:
             run_id = state.journal.last_run()
-        plan = Plan(settings, state, writer.guard, run_id)
+        plan = Plan(settings, state, writer.guard, run_id, writer.unmended)
         found = plan.find(paths)
         if not found:
             return result()
@@ -93,6 +93,7 @@ class Plan:
     state: State
     guard: Guard
     run_id: str | None
+    unmended: Mapping[Path, str]
 
     def find(self, paths: Sequence[Path]) -> list[Path]:
         """Return the files below `paths` that have something to be undone, all without `paths`."""
@@ -116,6 +117,8 @@ class Plan:
             return _failed(track, f"cannot be looked at: {error.strerror}")
         except TrackError as error:
             return _failed(track, str(error))
+        if path in self.unmended:
+            return _failed(track, self.unmended[path])
         before = entries[-1].before
         outcome = Outcome(track, Action.WRITTEN, genres=before.genres, existing=tags.genres)
         reason = self._objection(track, tags, entries)

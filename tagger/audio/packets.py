@@ -20,7 +20,7 @@ def stream_digests(path: Path) -> dict[str, str]:
     """
     digests: dict[str, Any] = defaultdict(hashlib.sha256)
     try:
-        with av.open(path.absolute(), options=AV_OPTIONS) as container:
+        with av.open(path.absolute(), options=AV_OPTIONS, metadata_errors="replace") as container:
             names = [f"{stream.type} stream {stream.index}" for stream in container.streams]
             for name, stream in zip(names, container.streams, strict=True):
                 codec = stream.codec_context

@@ -154,7 +154,7 @@ def open_soundfile(path: Path) -> Iterator[Source]:
 def open_av(path: Path) -> Iterator[Source]:
     """Open by absolute path, for FFmpeg reads what stands before a colon as a protocol."""
     try:
-        with av.open(path.absolute(), options=AV_OPTIONS) as container:
+        with av.open(path.absolute(), options=AV_OPTIONS, metadata_errors="replace") as container:
             yield AvSource(container)
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"cannot be decoded (FFmpeg: {describe(error)})") from error

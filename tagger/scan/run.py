@@ -77,7 +77,7 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
                 watcher.settled(outcome)
 
         try:
-            todo = Steps(settings, state, source.identity, writer.guard)
+            todo = Steps(settings, state, source.identity, writer.guard, writer.unmended)
             for steps in _passes(found, source, todo, watcher):
                 settle(writer.carry_out(steps))
         finally:

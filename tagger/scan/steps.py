@@ -1,7 +1,8 @@
 """One track at a time: from what is known or was heard to an Outcome, or a Rewrite to be done."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tagger import decide
 from tagger.errors import TrackError
@@ -29,10 +30,11 @@ class Steps:
     state: State
     model: str
     guard: Guard
+    unmended: Mapping[Path, str] = field(default_factory=dict)
 
     def known(self, found: Iterable[Track | Failure]) -> Iterator[Step]:
         """Settle what needs no listening; queue the rest."""
-        for number, track in enumerate(found, 1):
+        for number, track in enumerate(map(self._judged, found), 1):
             step = self._look_up(track) if isinstance(track, Track) else self._failed(track)
             if number % COMMIT_EVERY == 0:
                 self.state.commit()
@@ -53,6 +55,12 @@ class Steps:
                 step = self._settle(result.track, known)
             self.state.commit()
             yield step
+
+    def _judged(self, found: Track | Failure) -> Track | Failure:
+        """Return a track that is not to be touched as a Failure."""
+        if isinstance(found, Track) and found.path in self.unmended:
+            return Failure(found, self.unmended[found.path], lasting=False)
+        return found
 
     def _look_up(self, track: Track) -> Step | None:
         known = self._recall(track)

@@ -1,103 +1,18 @@
 """Read and change the genre of a file, and what tagger says about it, in any container."""
 
-import struct
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-
-from mutagen import MutagenError
-from mutagen.apev2 import APENoHeaderError, APEv2
-from mutagen.flac import FLAC, Padding, VCFLACDict
-from mutagen.id3 import TCON, BitPaddedInt
-from mutagen.mp3 import MP3
-from mutagen.wave import WAVE
+from typing import BinaryIO
 
 from tagger.errors import TagError
 from tagger.records import RawField, Tags
-from tagger.tags import riff
-from tagger.tags.containers import APE, FAMILIES, ID3, VORBIS, Family, OurTXXX, Values, kind_of
-from tagger.tags.system import os_error
+from tagger.tags.formats import riff
+from tagger.tags.items import Tag, Values
+from tagger.tags.opening import opened
 
-FOREIGN_ERRORS = (
-    MutagenError, ValueError, LookupError, ArithmeticError, EOFError, TypeError,
-    struct.error, zlib.error, RecursionError, MemoryError,
-)  # fmt: skip
-"""What mutagen raises on broken files: its own error, or whatever a wrong size or offset leads to.
-Not OSError, which is about the disk, nor AttributeError, which would be about our own code."""
-
-OUR_FRAMES = {"TCON": TCON, "TXXX": OurTXXX}
-"""The ID3 frames that mutagen parses here. It keeps all others as the bytes that they are, and
-writes them back so, even those that it could not parse."""
-
-FRAME = "ID3 frame"
-FRAME_HEAD = 10
-V1_SIZE = 128
-
-NEW_ID3_VERSION = 4
-"""ID3v2.4 for a file that has no tag: the version in which several genres are standard."""
-
-OtherFields = dict[str, str]
-"""Everything but our fields, as text to compare: tag fields, pictures, versions, other blocks."""
-
-
-@contextmanager
-def _opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tuple[BinaryIO, Any]]:
-    """Give the open file and what mutagen made of it; foreign errors stop here."""
-    try:
-        with path.open(mode) as file:
-            if not file.read(1):
-                raise TagError("the file is empty")
-            yield file, _load(path.suffix, file)
-    except OSError as error:
-        raise os_error(error, doing) from error
-    except FOREIGN_ERRORS as error:
-        refusal = _refusal_behind(error)
-        if refusal:
-            raise os_error(refusal, doing) from error
-        raise TagError(
-            f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
-        ) from error
-
-
-def _refusal_behind(error: BaseException) -> OSError | None:
-    """Return the refusal of the system that mutagen turned into an error of its own, if any."""
-    cause = error.__context__
-    return cause if cause is None or isinstance(cause, OSError) else _refusal_behind(cause)
-
-
-def _load(suffix: str, file: BinaryIO) -> Any:
-    kind: Any = kind_of(suffix, file)
-    file.seek(0)
-    if FAMILIES[kind] is not ID3:
-        return kind(file)
-    audio = kind(file, known_frames=OUR_FRAMES, translate=False, load_v1=False)
-    if getattr(audio.info, "sketchy", False):
-        raise TagError("it holds no MPEG sound, whatever its name says")
-    # Once there is an ID3v2 tag, players no longer look at ID3v1: it has to say the same.
-    v1_alone = audio.tags is None and _v1_trailer(file)
-    if v1_alone or (audio.tags is not None and _needs_parsing(audio.tags)):
-        file.seek(0)
-        audio = kind(file, translate=False)
-    return audio
-
-
-def _needs_parsing(tags: Any) -> bool:
-    """Tell whether frames kept as bytes would mean something else in the tag that is written."""
-    unsynchronised = tags.version[:2] == (2, 4) and tags.f_unsynch
-    return unsynchronised or tags.version[:2] == (2, 2) or _has_plain_sizes(tags)
-
-
-def _has_plain_sizes(tags: Any) -> bool:
-    """Tell whether frames of an ID3v2.4 tag have sizes that are not syncsafe, as old iTunes wrote.
-
-    mutagen understands them, but they must not be kept as bytes beside frames that are right.
-    """
-    return tags.version[:2] == (2, 4) and any(
-        BitPaddedInt(bytes(frame[4:8])) != len(frame) - FRAME_HEAD for frame in tags.unknown_frames
-    )
+AS_STORED = " as stored"
+"""Marks a raw field whose values are the bytes of a field, as hex: where the text alone would not
+bring back its case, encoding, type, number of items or whatever else another program chose."""
 
 
 def read_tags(path: Path) -> Tags:
@@ -105,43 +20,27 @@ def read_tags(path: Path) -> Tags:
 
     Raises TagError for what is no such audio file or has broken tags, AccessError.
     """
-    with _opened(path, "rb", "cannot read the tags") as (file, audio):
-        stored = _stored(file, audio)
-        family = FAMILIES[type(audio)]
-        genres, scores, model, written = (stored.get(name, ()) for name in family.fields)
-        genres = _names(family, genres)
+    with opened(path, "rb", "cannot read the tags") as (file, tag):
+        texts = {name: _texts(tag, items) for name, items in tag.ours().items()}
+        genres, scores, model, written = (texts.get(name, ()) for name in tag.codec.fields)
+        genres = _names(tag, genres)
+        info = riff.read_genres(file) if tag.has_info else ()
+        more = info or (() if genres else tag.elsewhere(file))
         return Tags(
-            genres + _unsaid(stored.get(riff.GENRE) or _ape_genres(file, audio, genres), genres),
+            genres + _unsaid(more, genres),
             written=written,
             scores="".join(scores[:1]),
             model="".join(model[:1]),
-            raw=tuple(RawField(name, values) for name, values in stored.items()),
+            raw=_raw(file, tag),
         )
 
 
-def _names(family: Family, genres: Values) -> Values:
-    """Return genres as names: ID3 also knows them by number, such as `17` or `(17)`."""
-    named = TCON(text=list(genres)).genres if family is ID3 and genres else genres
-    return tuple(genre for genre in named if genre.strip())
+def _texts(tag: Tag, items: Iterable[bytes]) -> Values:
+    return tuple(text for item in items for text in tag.codec.texts_of(item))
 
 
-def _stored(file: BinaryIO, audio: Any) -> dict[str, Values]:
-    """Return our fields as the file has them, without those that it lacks."""
-    family = FAMILIES[type(audio)]
-    names = family.fields if audio.tags is not None else ()
-    found = {name: family.get(audio.tags, name) for name in names}
-    if isinstance(audio, WAVE):
-        found[riff.GENRE] = riff.read_genres(file)
-    return {name: values for name, values in found.items() if values}
-
-
-def _ape_genres(file: BinaryIO, audio: Any, genres: Values) -> Values:
-    """Return the genres of the APEv2 tag of an MP3 whose ID3 tag names none."""
-    if isinstance(audio, MP3) and not genres:
-        file.seek(0)
-        with suppress(APENoHeaderError):
-            return APE.get(APEv2(file), APE.genre)
-    return ()
+def _names(tag: Tag, genres: Values) -> Values:
+    return tuple(genre for genre in tag.codec.genre_names(genres) if genre.strip())
 
 
 def _unsaid(more: Values, genres: Values) -> Values:
@@ -150,23 +49,54 @@ def _unsaid(more: Values, genres: Values) -> Values:
     return tuple(genre for genre in more if genre.casefold() not in known)
 
 
+def _raw(file: BinaryIO, tag: Tag) -> tuple[RawField, ...]:
+    """Return our fields as the file has them, without those that it lacks."""
+    found = []
+    for name, items in tag.ours().items():
+        texts = _texts(tag, items)
+        found.append(RawField(name, texts))
+        if tag.codec.items_for(name, texts) != items:
+            found.append(RawField(name + AS_STORED, tuple(item.hex() for item in items)))
+    info = riff.stored_genre(file) if tag.has_info else None
+    if info is not None:
+        genres = riff.read_genres(file)
+        found.append(RawField(riff.GENRE, genres))
+        if riff.content_of(genres) != info:
+            found.append(RawField(riff.GENRE + AS_STORED, (info.hex(),)))
+    return tuple(found)
+
+
 def write_tags(path: Path, tags: Tags) -> None:
     """Change this very file so that it says `tags`; what is empty is taken out.
 
     Raises TagError where that would lose something, AccessError, DiskFullError.
     """
-    with _opened(path, "r+b", "cannot write the tags") as (file, audio):
-        family = FAMILIES[type(audio)]
-        if _names(family, tags.genres) != tags.genres:
+    with opened(path, "r+b", "cannot write the tags") as (file, tag):
+        if _names(tag, tags.genres) != tags.genres:
             raise TagError(f"read back from its tags, {tags.genres} would not be the same")
-        wanted = {
-            family.genre: tags.genres,
-            family.scores: (tags.scores,) if tags.scores else (),
-            family.model: (tags.model,) if tags.model else (),
-            family.written: tags.written,
-            riff.GENRE: tags.genres,
-        }
-        _store(file, audio, wanted)
+        scores, model = ((text,) if text else () for text in (tags.scores, tags.model))
+        values = dict(
+            zip(tag.codec.fields, (tags.genres, scores, model, tags.written), strict=True)
+        )
+        for text in (text for texts in values.values() for text in texts):
+            _refuse_unstorable(text)
+        info = riff.content_of(tags.genres) if tags.genres and _needs_info(file, tag) else None
+        _store(file, tag, {n: tag.codec.items_for(n, texts) for n, texts in values.items()}, info)
+
+
+def _needs_info(file: BinaryIO, tag: Tag) -> bool:
+    """Tell whether a genre belongs into INFO: where there is no such chunk, FFmpeg reads ID3.
+
+    From a WAV with both it shows INFO alone: a new chunk for the genre would hide the title.
+    """
+    ours = sum(map(len, tag.ours().values()))
+    return tag.has_info and (riff.find_info(file) is not None or len(tag.items) == ours)
+
+
+def _refuse_unstorable(value: str) -> None:
+    """Refuse text that some kind of tag cannot hold as it is."""
+    if not value or "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise TagError(f"no tag can store the text {value!r}")
 
 
 def write_raw(path: Path, raw: Iterable[RawField]) -> None:
@@ -174,110 +104,26 @@ def write_raw(path: Path, raw: Iterable[RawField]) -> None:
 
     Raises TagError where that would lose something, AccessError, DiskFullError.
     """
-    with _opened(path, "r+b", "cannot write the tags") as (file, audio):
-        _store(file, audio, {field.name: field.values for field in raw})
+    with opened(path, "r+b", "cannot write the tags") as (file, tag):
+        fields = {field.name: field.values for field in raw}
+        items = {name: _items_of(tag, name, fields) for name in tag.codec.fields}
+        info = riff.content_of(fields.get(riff.GENRE, ()))
+        for value in fields.get(riff.GENRE + AS_STORED, ()):
+            info = bytes.fromhex(value)
+        _store(file, tag, items, info if riff.GENRE in fields else None)
 
 
-def _store(file: BinaryIO, audio: Any, wanted: Mapping[str, Values]) -> None:
-    """Set our fields to the wanted values, and remove those for which there are none."""
-    _refuse_lossy(audio)
-    family = FAMILIES[type(audio)]
-    if audio.tags is None:
-        audio.add_tags()
-    for name in family.fields:
-        family.put(audio.tags, name, tuple(map(_storable, wanted.get(name, ()))))
-    _save(audio, file)
-    if isinstance(audio, WAVE):
-        riff.write_genres(file, wanted.get(riff.GENRE, ()))
+def _items_of(tag: Tag, name: str, fields: Mapping[str, Values]) -> list[bytes]:
+    """Return the items of a raw field: its bytes, if in this tag they still mean its texts."""
+    stored = [bytes.fromhex(value) for value in fields.get(name + AS_STORED, ())]
+    texts = fields.get(name, ())
+    return stored if stored and _texts(tag, stored) == texts else tag.codec.items_for(name, texts)
 
 
-def _storable(value: str) -> str:
-    """Refuse text that some kind of tag cannot hold as it is."""
-    if not value or "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise TagError(f"no tag can store the text {value!r}")
-    return value
-
-
-def _save(audio: Any, file: BinaryIO) -> None:
-    file.seek(0)
-    if FAMILIES[type(audio)] is not ID3:
-        audio.save(file)
-        return
-    trailer = _v1_trailer(file)
-    file.seek(0)
-    # v23_sep=None: several values stay several in 2.3 too, divided by null as in 2.4
-    audio.tags.save(file, v2_version=_id3_version(audio), v23_sep=None)
-    if trailer:  # mutagen keeps an ID3v1 tag, but would write our genre into it
-        file.seek(-V1_SIZE, 2)
-        file.write(trailer)
-
-
-def _id3_version(audio: Any) -> int:
-    """Return the version to save in: the one that the file has."""
-    major, minor, *_ = audio.tags.version
-    return minor if major == 2 else NEW_ID3_VERSION  # noqa: PLR2004 - 1.1 for ID3v1
-
-
-def _v1_trailer(file: BinaryIO) -> bytes:
-    file.seek(max(file.seek(0, 2) - V1_SIZE, 0))
-    trailer = file.read(V1_SIZE)
-    return trailer if trailer.startswith(b"TAG") and len(trailer) == V1_SIZE else b""
-
-
-def _refuse_lossy(audio: Any) -> None:
-    """Refuse the files that mutagen cannot write back as they are."""
-    family, tags = FAMILIES[type(audio)], audio.tags
-    if tags is None:
-        return
-    if family is ID3 and tags.version[:2] == (2, 2):
-        raise TagError("its ID3v2.2 tag cannot be kept; a tag editor can bring it to 2.3 or 2.4")
-    if family is VORBIS and any("\ufffd" in value for _, value in tags):
-        raise TagError("its comments hold text that is no UTF-8 and would be lost")
-
-
-def other_fields(path: Path) -> OtherFields:
-    """Return all that the file's tags hold beside our fields; compare two to find a difference.
-
-    Raises TagError, AccessError.
-    """
-    with _opened(path, "rb", "cannot read the tags") as (file, audio):
-        family = FAMILIES[type(audio)]
-        ours = {name.casefold() for name in family.fields}
-        fields = _items(_all_tags(file, audio), family)
-        found = {name: repr(value) for name, value in fields if name.casefold() not in ours}
-        if isinstance(audio, FLAC):
-            kept = [b for b in audio.metadata_blocks if not isinstance(b, Padding | VCFLACDict)]
-            found |= {f"block {number}": repr(block.write()) for number, block in enumerate(kept)}
-        if isinstance(audio, WAVE):
-            found |= riff.other_chunks(file)
-        if family is ID3:
-            found["ID3v1"] = _v1_trailer(file).hex()
-            raw = audio.tags.unknown_frames if audio.tags is not None else ()
-            frames = Counter(map(bytes, raw))
-            found |= {f"{FRAME} {data[:4]!r} {data!r}": str(n) for data, n in frames.items()}
-        return found
-
-
-def lost_fields(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Name the fields that differ. ID3 frames may be new as bytes, when the tag itself is."""
-    names = sorted(before.keys() | after.keys())
-    differing = [name for name in names if before.get(name, "") != after.get(name, "")]
-    lost = [name for name in differing if name in before or not name.startswith(FRAME)]
-    return [name.split(" b", 1)[0] if name.startswith(FRAME) else name for name in lost]
-
-
-def _all_tags(file: BinaryIO, audio: Any) -> Any:
-    """Return the tags parsed to the last field, ID3v1 where there is no other; None for no tags."""
-    if FAMILIES[type(audio)] is not ID3:
-        return audio.tags
-    file.seek(0)
-    return type(audio)(file, translate=False).tags
-
-
-def _items(tags: Any, family: Family) -> Iterator[tuple[str, object]]:
-    """Yield the fields by name; those that share one name together, in their order."""
-    if tags is None:
-        return
-    yield from (tags.as_dict() if hasattr(tags, "as_dict") else dict(tags)).items()
-    if family is VORBIS:
-        yield "vendor", tags.vendor
+def _store(file: BinaryIO, tag: Tag, items: Mapping[str, list[bytes]], info: bytes | None) -> None:
+    """Set our fields to these items, and remove those for which there are none."""
+    if tag.refusal:
+        raise TagError(tag.refusal)
+    tag.save(file, tag.with_ours(items))
+    if tag.has_info:
+        riff.store_genre(file, info)

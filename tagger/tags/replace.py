@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tagger.errors import AccessError, TagError, UnfinishedError
 from tagger.records import Change, Track, displayed
-from tagger.tags.fields import lost_fields, read_tags, write_raw, write_tags
+from tagger.tags.fields import read_tags, write_raw, write_tags
+from tagger.tags.others import lost_fields
 from tagger.tags.system import os_error
 
 CHUNK = 1 << 20

@@ -1,8 +1,10 @@
 """Settle what a killed run left open: its journal entries, its copies, a half-written file."""
 
-from tagger.errors import TrackError
+from pathlib import Path
+
+from tagger.errors import AccessError, TrackError
 from tagger.isolation import Guard
-from tagger.records import Failure, Track
+from tagger.records import Track
 from tagger.state import Entry, State
 from tagger.tags import clear_leftovers, read_tags
 
@@ -10,12 +12,13 @@ NEVER = (0, 0, 0)
 """Size, time and inode of a file that no undo will ever find unchanged."""
 
 
-def recover(state: State, guard: Guard) -> None:
+def recover(state: State, guard: Guard) -> dict[Path, str]:
     """Bring files and journal together again, whatever moment the last run was killed at.
 
-    A file in a folder that is not there (an unmounted disk) waits for a later run. One that cannot
-    be mended is remembered as a failure, which the report repeats until it changes.
+    Return the files that cannot be mended, each with the reason: their entries stay open. So do
+    those in a folder that is not there (an unmounted disk).
     """
+    unmended: dict[Path, str] = {}
     for entry in state.journal.unfinished():
         if not entry.path.parent.is_dir():
             continue
@@ -24,15 +27,20 @@ def recover(state: State, guard: Guard) -> None:
                 clear_leftovers(entry.path, entry.copy, entry.old)
             _settle(entry, state, guard)
         except TrackError as error:
-            track = _look_at(entry)
-            if track is not None:
-                state.remember_failure(Failure(track, str(error)))
+            unmended[entry.path] = str(error)
         state.commit()
+    return unmended
 
 
 def _settle(entry: Entry, state: State, guard: Guard) -> None:
     """Close the entry if the file is the new one, cancel it if it is the old one."""
-    now = _look_at(entry)
+    now = entry.old
+    try:
+        now = Track.from_stat(entry.path, entry.path.lstat())
+    except FileNotFoundError:
+        pass  # deleted since, or moved
+    except OSError as error:
+        raise AccessError(f"cannot be looked at: {error.strerror}") from error
     if now is None or now == entry.old:
         state.journal.cancel(entry.id)
         return
@@ -43,10 +51,3 @@ def _settle(entry: Entry, state: State, guard: Guard) -> None:
         state.journal.cancel(entry.id)
     else:  # somebody's edit: what stood there stays on record, but is not for us to put back
         state.journal.close(entry.id, Track(entry.path, *NEVER))
-
-
-def _look_at(entry: Entry) -> Track | None:
-    try:
-        return Track.from_stat(entry.path, entry.path.lstat())
-    except OSError:
-        return None

@@ -57,16 +57,18 @@ def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writ
     """
     limits = Limits(settings.max_seconds, settings.max_memory)
     with Guard(limits) as guard, ThreadPoolExecutor(THREADS) as pool:
+        writer = Writer(run_id, settings, state, guard, pool)
         if not settings.dry_run:
-            recover(state, guard)
-        yield Writer(run_id, settings, state, guard, pool)
+            writer.unmended = recover(state, guard)
+        yield writer
 
 
 class Writer:
     """Carries out Rewrites; outcomes keep the order of the steps.
 
     What was started is always finished, and told, before an error ends the run: rows, tags and
-    state agree about every file.
+    state agree about every file. unmended: files that a killed run left in a state that only a
+    person can judge, with the reason.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Writer:
         self.pool = pool
         self.waiting: deque[Outcome | Started] = deque()
         self.broken: TaggerError | None = None
+        self.unmended: Mapping[Path, str] = {}
 
     def carry_out(self, steps: Iterable[Outcome | Rewrite]) -> Iterator[Outcome]:
         """Yield an outcome for each step. Raises DiskFullError once all that was begun is done."""

@@ -4,6 +4,7 @@ A process writes one file and kills itself at a call that a seeded number choose
 that a whole write makes, in whichever thread. Whole programs killed by the clock come on top.
 """
 
+import errno
 import os
 import random
 import shutil
@@ -28,6 +29,7 @@ from tagger.records import Prediction, Score
 from tagger.state import Journal, open_state
 from tagger.tags import other_fields, read_tags, replace
 from tests.builders import ENDINGS, add_genre, audio_bytes
+from tests.front_door import Scan
 from tests.replacing import track_of
 
 KILLS = {False: 12, True: 4}
@@ -169,6 +171,37 @@ def test_a_kill_at_any_call_of_a_write_loses_nothing(
         assert (read_tags(bench.song), read_tags(bench.song).raw) == (tags, tags.raw)
         assert (other_fields(bench.song), stream_digests(bench.song)) == (others, sound)
     assert killed >= KILLS[linked] - 1  # threads may share the calls out otherwise
+
+
+def test_a_half_written_file_that_somebody_touched_is_told_until_a_person_decides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, state = tmp_path / "m", tmp_path / "state.sqlite"
+    folder.mkdir()
+    song = folder / "song.mp3"
+    song.write_bytes(audio_bytes(".mp3"))
+    song.with_name("twin").hardlink_to(song)
+    learn(state, [song])
+    args = (folder, "--state", state, "--hardlinks", "in-place")
+
+    def fail(_: int, target: int) -> None:
+        os.write(target, b"half")
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replace, "write_over", fail)
+        assert "half-written" in Scan(capsys, *args).row("song.mp3")["error"]
+    later = song.stat().st_mtime_ns + 3600 * 10**9
+    os.utime(song, ns=(later, later))
+    for code in (1, 0):
+        scan = Scan(capsys, *args)
+        assert scan.code == code
+        assert "somebody changed it since" in scan.row("song.mp3")["error"]
+    (whole,) = set(folder.iterdir()) - {song, song.with_name("twin")}
+    assert read_tags(whole).genres == ("Jazz",)
+    whole.rename(song)
+    assert main(["undo", "--state", str(state)]) == 0
+    assert read_tags(song).genres == ()
 
 
 def test_whole_programs_killed_by_the_clock(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tagger.audio import Recording, read_windows, stream_digests
 from tagger.errors import TrackError
 from tagger.records import Tags
 from tagger.tags import other_fields, read_tags
-from tagger.tags.fields import lost_fields
+from tagger.tags.others import lost_fields
 from tests.replacing import everything_else, restore, retag
 
 SLOW_S = 5.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tagger.audio import plan_windows, read_windows, stream_digests
 from tagger.audio.sources import open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError
-from tests.builders import build_audio, truncate
+from tests.builders import add_rich_tags, build_audio, truncate
 
 RATE_HZ = 16_000
 SUFFIXES = (
@@ -265,9 +265,7 @@ def bytes_read() -> int:
 
 def test_the_digest_tells_any_change_of_the_sound(tmp_path: Path) -> None:
     digests = {
-        stream_digests(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed))[
-            "audio stream 0"
-        ]
+        str(stream_digests(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed)))
         for seed in (1, 2)
         for suffix in SUFFIXES
     }
@@ -278,3 +276,13 @@ def test_the_digest_tells_any_change_of_the_sound(tmp_path: Path) -> None:
     data[-100] ^= 1
     one.write_bytes(data)
     assert stream_digests(one) != before
+
+
+def test_chapters_and_pictures_are_told_like_streams(tmp_path: Path) -> None:
+    book = build_audio(tmp_path / "book.m4b", seconds=1)
+    plain, rich = stream_digests(book), stream_digests(add_rich_tags(book))
+    assert "Chapter 1" in plain["chapters"]
+    assert plain["chapters"] == rich["chapters"]
+    assert set(rich) - set(plain) == {"video stream 2"}  # the picture
+    book.write_bytes(book.read_bytes().replace(b"Chapter 1", b"Chapter 9"))
+    assert stream_digests(book)["chapters"] != rich["chapters"]

@@ -19,7 +19,7 @@ from mutagen import apev2, flac, id3, mp4, ogg
 from tagger.errors import AccessError, TagError, TrackError
 from tagger.records import Tags
 from tagger.tags import EXTENSIONS, other_fields, read_tags, write_raw, write_tags
-from tagger.tags.fields import lost_fields
+from tagger.tags.others import lost_fields
 from tests.builders import (
     ENDINGS,
     PNG,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.errors import AccessError, DiskFullError, TagError
+from tagger.errors import AccessError, DiskFullError, TagError, TrackError
 from tagger.records import Tags
 from tagger.tags import other_fields, read_tags, replace, replace_tags, write_tags
 from tests.builders import ENDINGS, add_genre, audio_bytes
@@ -143,7 +143,7 @@ def test_any_other_difference_leaves_the_original(
 ) -> None:
     before = song.stat()
     monkeypatch.setattr(replace, "write_tags", damage(where))
-    with pytest.raises(TagError, match=reason):
+    with pytest.raises(TrackError, match=reason):
         retag(song, TAGS)
     assert_untouched(song, before)
 
