@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.audio import Recording, read_windows, stream_digests
+from tagger.audio import read_windows, stream_digests
 from tagger.errors import TrackError
 from tagger.records import Tags
 from tagger.tags import other_fields, read_tags
@@ -22,7 +22,10 @@ TAGS = Tags(("Hip-Hop", "Soul"), ("Hip-Hop", "Soul"), "Hip-Hop=0.8;Soul=0.1", "m
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a call ended: well (no kind), refused, or a finding; alike ones have the same sign."""
+    """How a call ended: well (no kind), refused, or a finding; alike ones have the same sign.
+
+    `address space` is a refusal for the sake of the limit: most are sizes that a file only claims.
+    """
 
     kind: str = ""
     sign: str = ""
@@ -33,36 +36,33 @@ def listen(path: Path) -> object:
     return read_windows(path, rate_hz=16_000, window_s=3.0, count=8)
 
 
-def heard(path: Path) -> Recording | None:
+def is_heard(path: Path) -> bool:
     with suppress(TrackError):
-        return read_windows(path, rate_hz=16_000, window_s=3.0, count=8)
-    return None
+        listen(path)
+        return True
+    return False
 
 
 def rewrite(path: Path) -> None:
     """Write our tags and take them back; nothing else may change, or nothing at all if refused."""
     before = path.read_bytes()
     try:
-        tags, others, sound = read_tags(path), everything_else(path), heard(path)
+        tags, others, sound = read_tags(path), everything_else(path), is_heard(path)
         retag(path, TAGS)
     except TrackError:
         assert path.read_bytes() == before, "refused, but changed"
         raise
     finally:
         assert list(path.parent.iterdir()) == [path], "a copy was left"
-    assert read_tags(path) == TAGS, "other tags are read back"
-    assert not lost_fields(others, everything_else(path)), "something else changed"
-    assert sound is None or sounds_like(sound, heard(path)), "it sounds different"
-    restore(path, tags)
-    assert read_tags(path).raw == tags.raw, "undo brings other tags"
-    assert not lost_fields(others, everything_else(path)), "undo changed something else"
-
-
-def sounds_like(before: Recording, after: Recording | None) -> bool:
-    """Tell whether the windows are the same, or somewhere else as the length had to be guessed."""
-    if after is None or before.duration_s != after.duration_s:
-        return after is not None
-    return [w.tobytes() for w in before.windows] == [w.tobytes() for w in after.windows]
+    try:
+        assert read_tags(path) == TAGS, "other tags are read back"
+        assert not lost_fields(others, everything_else(path)), "something else changed"
+        assert is_heard(path) or not sound, "it is no longer heard"
+        restore(path, tags)
+        assert read_tags(path).raw == tags.raw, "undo brings other tags"
+        assert not lost_fields(others, everything_else(path)), "undo changed something else"
+    except TrackError as error:
+        raise AssertionError(f"written, then refused: {error}") from error
 
 
 CALLS: dict[str, Callable[[Path], object]] = {
@@ -96,7 +96,7 @@ def judge(path: Path, call: str) -> Verdict:
 def place(error: BaseException) -> str:
     """Return the kind of an error, the innermost line of Python it came from, its text."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} {Path(frame.filename).name}:{frame.lineno} {error!s:.40}"
+    return f"{type(error).__name__} {Path(frame.filename).name}:{frame.lineno} {error!s:.60}"
 
 
 def peak_memory() -> int:
