@@ -118,7 +118,8 @@ class Fuzz:
         folder = self.scratch / str(next(self.numbers))
         folder.mkdir()
         ours, theirs = FORK.Pipe(duplex=False)
-        process = FORK.Process(target=work, args=(self.seeds, self.seed, cases, folder, theirs))
+        args = (self.seeds, self.seed, cases, folder, theirs)
+        process = FORK.Process(target=work, args=args, daemon=True)
         process.start()
         theirs.close()
         self.workers.append(Worker(process, ours, folder, cases[-1], Step(cases[0], "", "")))
@@ -204,6 +205,7 @@ def main() -> int:
     args = parser.parse_args()
     seeds = sorted(path for path in args.seeds.iterdir() if path.suffix.lower() in EXTENSIONS)
     args.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the children would live on
     with tempfile.TemporaryDirectory() as scratch:
         if args.only is not None:
             _, suffix, data = build_case(seeds, args.seed, args.only)
