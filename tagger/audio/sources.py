@@ -32,6 +32,9 @@ AV_OPTIONS = {
     "fflags": "fastseek",  # else a seek in an MP3 without an index reads all that lies before it
 }
 
+MOST_PLANES = 7
+"""PyAV (18.1) dies of a frame with more: it takes what lies behind the eighth for another."""
+
 
 class Source(Protocol):
     """An open recording; `read` gives mono float32 of shape (n,) at `rate_hz`."""
@@ -46,7 +49,7 @@ class SoundfileSource:
     """A recording read by libsndfile."""
 
     def __init__(self, file: soundfile.SoundFile) -> None:
-        if file.format in ("OGG", "MP3"):
+        if file.format in ("OGG", "MP3") or file.subtype.startswith("MPEG"):
             raise DecodeError("its content is not what its name says")
         self.file = file
         self.rate_hz: int = file.samplerate
@@ -106,19 +109,36 @@ class AvSource:
         return np.concatenate(blocks)[:wanted] if blocks else np.empty(0, np.float32)
 
     def _blocks(self) -> Iterator[tuple[float, Samples]]:
-        """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped."""
-        planar = av.AudioResampler(format="fltp", rate=self.rate_hz)
+        """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped.
+
+        Only the first frame of a packet (of 64 in Musepack) tells its time, in WMA Pro and Lossless
+        none: these begin about where their packet does.
+        """
+        planar, packed = (av.AudioResampler(name, rate=self.rate_hz) for name in ("fltp", "flt"))
+        time_s: float | None = None
         for packet in self.container.demux(self.stream):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 continue  # the first packets after a seek may lean on ones that were not read
+            if time_s is None and packet.pts is not None and packet.time_base is not None:
+                time_s = float(packet.pts * packet.time_base)
             for frame in frames:
-                time_s = frame.time
+                time_s = time_s if frame.time is None else frame.time
                 if time_s is None:
                     continue
-                for converted in planar.resample(frame):
-                    yield time_s, converted.to_ndarray().mean(axis=0)
+                convert = planar if frame.layout.nb_channels <= MOST_PLANES else packed
+                for converted in convert.resample(frame):
+                    yield time_s, _mono(converted)
+                time_s += frame.samples / self.rate_hz
+
+
+def _mono(frame: av.AudioFrame) -> Samples:
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    mono: Samples = samples.mean(axis=0)
+    return mono
 
 
 @contextmanager

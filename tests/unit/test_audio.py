@@ -1,8 +1,10 @@
 """Windows of real files in every container that a test can make sound in."""
 
 import os
+import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -20,6 +22,11 @@ SUFFIXES = (
 CUT = [(suffix, count) for suffix in SUFFIXES for count in (1, 10)]
 CUT.remove((".wma", 1))  # its length is then judged by what is left of it
 LOSSLESS = (".wav", ".aiff", ".tta", ".flac", ".wv")
+SILENT_MUSEPACK = bytes.fromhex(
+    "4d50434b53480e2bbe1f4f0885b108001b1b52470c010000000000000000454907a0011e0153"
+    "4f08190000000041500c0fffffffffffffffe04150050fff5354060112d0534503"
+)
+"""Two seconds of silence by mpcenc."""
 
 
 def ramp(seconds: float, rate_hz: int) -> NDArray[np.float32]:
@@ -56,6 +63,78 @@ def test_a_window_of_a_lossy_file_stands_where_it_should(tmp_path: Path, suffix:
     windows = read_windows(path, rate_hz=RATE_HZ, window_s=2.0, count=10).windows
     loudness = [float(np.sqrt(2 * np.mean(np.square(window)))) * 41 for window in windows]
     assert loudness == pytest.approx([4 * i + 2.5 for i in range(10)], abs=2.5)
+
+
+def test_every_frame_of_a_packet_is_heard(tmp_path: Path) -> None:
+    """Musepack puts 64 frames into a packet, and FFmpeg knows the time of the first one alone."""
+    path = tmp_path / "a.mpc"
+    path.write_bytes(SILENT_MUSEPACK)
+    with open_av(path) as source:
+        assert source.read(0.2, 1.0).size == source.rate_hz
+    with pytest.raises(DecodeError, match="silent"):
+        read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1)
+
+
+def test_frames_that_tell_no_time_begin_where_their_packet_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.wma"
+    path.write_bytes(silent_wma_pro(packets=4))
+    with open_av(path) as source:
+        assert source.duration_s == pytest.approx(7.8)
+        for start_s in (0.0, 3.0, 6.0):
+            assert source.read(start_s, 1.0).size == source.rate_hz
+
+
+def silent_wma_pro(*, packets: int) -> bytes:
+    """Return a WMA Pro file of silence in packets of 41 frames, 1.95 s, as Microsoft made them."""
+    block, length_ms = 8917, 1950
+    frames = "0800000034801c00" + "0460026800118009a000460026800118009a00" * 10
+    sound = bytes.fromhex(frames).ljust(block, b"\0")
+    head = struct.Struct("<B2xBBIHBBIBII")
+    content = b"".join(
+        head.pack(130, 0, 93, n * length_ms, length_ms, 129, n, 0, 8, block, n * length_ms) + sound
+        for n in range(packets)
+    )
+    codec = bytes.fromhex("1800030000000000000000000000e0000000")
+    wave = struct.pack("<HHIIHHH", 0x162, 2, 44_100, 4800, block, 16, len(codec)) + codec
+    length, size = packets * length_ms * 10_000, head.size + block
+    file = struct.pack("<32xQQQQIIII", packets, length, length, 0, 2, size, size, 38_400)
+    kinds = "409e69f84d5bcf11a8fd00805f5c442b0057fb20555bcf11a8fd00805f5c442b"
+    stream = bytes.fromhex(kinds) + struct.pack("<8xI4xH4x", len(wave), 1) + wave
+    objects = _asf("a1dcab8c47a9cf118ee400c00c205365", file)
+    objects += _asf("9107dcb7b7a9cf118ee600c00c205365", stream)
+    data = struct.pack("<16xQH", packets, 0x101) + content
+    return _asf("3026b2758e66cf11a6d900aa0062ce6c", struct.pack("<IH", 2, 0x201) + objects) + _asf(
+        "3626b2758e66cf11a6d900aa0062ce6c", data
+    )
+
+
+def _asf(guid: str, content: bytes) -> bytes:
+    return bytes.fromhex(guid) + struct.pack("<Q", 24 + len(content)) + content
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 9, 64])
+def test_ffmpeg_hears_the_mean_of_any_number_of_channels(tmp_path: Path, channels: int) -> None:
+    """From eight on, PyAV reads past the end of a frame's planes, and dies if it may choose."""
+    path = tmp_path / "a.tta"
+    noise = np.random.default_rng(0).normal(0, 0.1, (2 * RATE_HZ, channels)).astype(np.float32)
+    soundfile.write(path, noise, RATE_HZ, format="WAV", subtype="FLOAT")
+    (window,) = read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1).windows
+    assert window == pytest.approx(noise[RATE_HZ // 2 :][:RATE_HZ].mean(axis=1), abs=1e-6)
+
+
+def test_mp3_inside_wav_is_left_to_ffmpeg(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of such a file libsndfile takes the chunk behind for sound, and tells the terminal of it."""
+    with av.open(build_audio(tmp_path / "a.mp3", seconds=3)) as container:
+        sound = b"".join(bytes(packet) for packet in container.demux())
+    mp3 = struct.pack("<HHIIHHHHIHHH", 85, 2, 44_100, 16_000, 1, 0, 12, 1, 2, 417, 1, 0)
+    chunks = {b"fmt ": mp3, b"data": sound, b"id3 ": bytes(2000)}
+    body = b"".join(struct.pack("<4sI", name, len(data)) + data for name, data in chunks.items())
+    path = tmp_path / "a.wav"
+    path.write_bytes(struct.pack("<4sI4s", b"RIFF", len(body) + 4, b"WAVE") + body)
+    assert read_windows(path, rate_hz=RATE_HZ, window_s=3.0, count=1).windows
+    assert not capfd.readouterr().err
 
 
 def test_soundfile_and_ffmpeg_agree(tmp_path: Path) -> None:
