@@ -221,5 +221,5 @@ def test_an_older_journal_without_bytes_still_brings_a_genre_back(tmp_path: Path
 
 def test_an_atom_that_claims_more_than_there_is_costs_no_time(tmp_path: Path) -> None:
     path = tmp_path / "x.m4a"
-    path.write_bytes(audio_bytes(".m4a") + struct.pack(">I4sQ", 1, b"free", 1 << 60))
+    path.write_bytes(audio_bytes(".m4a") + struct.pack(">I4sQ", 1, b"free", 1 << 43))
     assert other_fields(path)
