@@ -20,13 +20,21 @@ from rich.progress import (
 from rich.text import Text
 
 from tagger.cli.signals import Stopper
-from tagger.cli.text import count_of, printable
+from tagger.cli.text import count_of, ignore_broken_pipe, printable
 from tagger.records import Action, Outcome, displayed
 from tagger.settings import Settings
 
 LINE_EVERY_S = 30.0
 SHOWN_FAILURES = 5
 """How many new failures the summary names; the report has them all."""
+
+
+class PatientConsole(Console):
+    """Goes on when nobody reads any more; rich would end the program, with the code of failures."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        ignore_broken_pipe()
 
 
 class RunProgress:
@@ -39,7 +47,7 @@ class RunProgress:
         self.verbose, quiet = settings.verbose, settings.quiet
         self.words = words or {action: action.value for action in Action}
         self.between_tracks = stopper.check
-        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.console = PatientConsole(file=sys.stderr, quiet=quiet)
         self.live = self.console.is_terminal
         self.failures: list[Outcome] = []
         self.doing = "Looking"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tagger.cli.options import settings_from, settings_options
-from tagger.cli.text import printable
+from tagger.cli.text import printable, show
 from tagger.records import displayed
 from tagger.state import Run
 
@@ -23,11 +23,11 @@ def runs(config: Path | None, **flags: Any) -> int:
     settings = settings_from(config, flags)
     found = read_runs(settings.state)
     if settings.json:
-        click.echo(json.dumps([described(run) for run in found]))
+        show(json.dumps([described(run) for run in found]))
     elif found:
-        show(found)
+        show_table(found)
     else:
-        click.echo("There was no run yet.")
+        show("There was no run yet.")
     return 0
 
 
@@ -46,7 +46,7 @@ def described(run: Run) -> dict[str, object]:
     }
 
 
-def show(found: Sequence[Run]) -> None:
+def show_table(found: Sequence[Run]) -> None:
     """Print a table, the newest run last."""
     from rich.console import Console
     from rich.table import Table

@@ -1,6 +1,10 @@
 """Text of unknown origin on a terminal."""
 
+import os
+import sys
 from collections.abc import Sequence
+
+import click
 
 from tagger.records import Outcome, displayed
 
@@ -18,3 +22,18 @@ def told(outcomes: Sequence[Outcome], *, of: int) -> list[str]:
     """Return a line for each of the first outcomes that went wrong, out of so many."""
     lines = [printable(f"  {displayed(each.track.path)}: {each.error}") for each in outcomes]
     return [*lines, "  …"] if of > len(outcomes) else lines
+
+
+def show(text: str) -> None:
+    """Print a result; a reader that went away is no failure of the run."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        ignore_broken_pipe()
+
+
+def ignore_broken_pipe() -> None:
+    """Let what is still to be printed go nowhere, as Python's documentation has it (SIGPIPE)."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())

@@ -483,6 +483,18 @@ def test_progress_is_plain_lines_away_from_a_terminal_and_quiet_is_quiet(
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_reader_that_goes_away_is_no_failure(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, "-n", *ANY)
+    command = f"'{sys.executable}' -m tagger scan '{library}' -v --min-score 0 2>&1"
+    for reader in ("head -c 1 >/dev/null", "true"):
+        script = f"{command} | {reader}; exit ${{PIPESTATUS[0]}}"
+        result = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
+        assert (result.returncode, result.stderr) == (0, b"")
+    assert Scan(capsys, library, *ANY).actions == {"unchanged": 3}
+
+
 def test_mtime_moves_on_unless_it_is_to_be_kept(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
