@@ -137,7 +137,7 @@ class State:
         self._db.commit()
 
     def _row_of(self, track: Track) -> Row | None:
-        """Find the row of exactly this file; under a path that is no more, it moves to the new."""
+        """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""
         path = os.fsencode(track.path)
         rows = self._db.execute(
             "SELECT id, path, duration_s, tags, failure, lasting, undone FROM tracks"
@@ -149,12 +149,15 @@ class State:
             if row.path == path:
                 return row
         for row in found:
-            if track.inode and _is_gone(row.path):
-                self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
-                self._db.execute("UPDATE tracks SET path = ? WHERE id = ?", (path, row.id))
-                self._db.execute("UPDATE journal SET path = ? WHERE path = ?", (path, row.path))
+            if track.inode and _has_left(row.path, track.inode):
+                self._rename(path, b"moved away %d" % row.id)
+                self._rename(row.path, path)
                 return row
         return None
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        self._db.execute("UPDATE tracks SET path = ? WHERE path = ?", (new, old))
+        self._db.execute("UPDATE journal SET path = ? WHERE path = ?", (new, old))
 
     def _settle(self, track: Track) -> int:
         """Return the id of this version of the file, dropping what belongs to an older one."""
@@ -177,11 +180,11 @@ class State:
         return bool(found and found[0])
 
 
-def _is_gone(path: bytes) -> bool:
+def _has_left(path: bytes, inode: int) -> bool:
+    """Tell whether a file is no longer at a path: nothing is there, or another file."""
     try:
-        os.lstat(path)
+        return Track.from_stat(Path(os.fsdecode(path)), os.lstat(path)).inode != inode
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False  # it may well be there, where we may not look
-    return False

@@ -173,6 +173,22 @@ def test_a_file_that_was_moved_is_found(tagged: Path, capsys: pytest.CaptureFixt
     assert read_tags(tagged / "moved.mp3").genres == ("Polka", "Walzer")
 
 
+def test_names_that_were_swapped_do_not_swap_what_was_undone(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, spare = tagged / "a.flac", tagged / "d.flac", tagged / "spare"
+    build_audio(other, seconds=4, frequency_hz=440)
+    Scan(capsys, tagged, *ANY)
+    Undo(capsys, one)
+    for source, target in ((one, spare), (other, one), (spare, other)):
+        source.rename(target)
+    scan = Scan(capsys, tagged, *ANY)
+    assert scan.row("a.flac")["action"] == "unchanged"
+    assert "were undone" in scan.row("d.flac")["error"]
+    assert Undo(capsys, one).counts == {"restored": 1}
+    assert read_tags(one) == read_tags(other) == Tags()
+
+
 def test_a_file_with_several_links_is_left_alone_unless_asked(
     tagged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

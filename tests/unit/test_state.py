@@ -81,6 +81,20 @@ def test_a_moved_file_is_recognised_but_a_copy_is_not(state: State, track: Track
     assert recall(state, track) == Known()
 
 
+def test_two_files_that_swapped_their_names_are_both_recognised(state: State, track: Track) -> None:
+    other = track.path.with_name("b.mp3")
+    other.write_bytes(b"other")
+    second = Track.from_stat(other, other.stat())
+    learn(state, track)
+    state.remember_tags(second, Tags(("Folk",)))
+    track.path.rename(track.path.with_name("c"))
+    other.rename(track.path)
+    track.path.with_name("c").rename(other)
+    swapped = replace(track, path=second.path), replace(second, path=track.path)
+    assert recall(state, swapped[0]).tags == TAGS
+    assert recall(state, swapped[1]).tags == Tags(("Folk",))
+
+
 def test_a_failure_is_kept_until_it_is_forgotten(state: State, track: Track) -> None:
     state.remember_failure(Failure(track, "silent", lasting=True))
     assert recall(state, track) == Known(failure="silent", lasting=True)
