@@ -6,6 +6,7 @@ FFmpeg, and mpg123 writes warnings to the terminal and guesses the length of a v
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,11 +18,15 @@ import soundfile
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from tagger.errors import DecodeError
+from tagger.errors import AccessError, DecodeError
 
 Samples = NDArray[np.float32]
 
 EXACT_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac"})
+EXACT_START = re.compile(
+    rb"(RIFF|RIFX|RF64)....WAVE|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|fLaC", re.DOTALL
+)
+"""How WAV, W64, AIFF and FLAC begin: libsndfile would go by the content, and it has 20 readers."""
 
 DEMUXERS = "aac,aiff,ape,asf,dsf,flac,mov,mp3,mpc,mpc8,ogg,tta,w64,wav,wv"
 """What FFmpeg may take a file for: a playlist named song.mp3 must not open other files."""
@@ -49,8 +54,8 @@ class SoundfileSource:
     """A recording read by libsndfile."""
 
     def __init__(self, file: soundfile.SoundFile) -> None:
-        if file.format in ("OGG", "MP3") or file.subtype.startswith("MPEG"):
-            raise DecodeError("its content is not what its name says")
+        if file.subtype.startswith("MPEG"):
+            raise DecodeError("cannot be decoded exactly: it is MP3 inside WAV")
         self.file = file
         self.rate_hz: int = file.samplerate
         self.duration_s: float = file.frames / file.samplerate
@@ -143,11 +148,22 @@ def _mono(frame: av.AudioFrame) -> Samples:
 
 @contextmanager
 def open_soundfile(path: Path) -> Iterator[Source]:
+    _check_start(path)
     try:
         with soundfile.SoundFile(os.fsencode(path)) as file:
             yield SoundfileSource(file)
     except soundfile.LibsndfileError as error:
         raise DecodeError(f"cannot be decoded (libsndfile: {error.error_string})") from error
+
+
+def _check_start(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError as error:
+        raise AccessError(f"cannot open: {error.strerror}") from error
+    if not EXACT_START.match(start):
+        raise DecodeError("its content is not what its name says")
 
 
 @contextmanager

@@ -137,6 +137,17 @@ def test_mp3_inside_wav_is_left_to_ffmpeg(
     assert not capfd.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".aiff", ".flac"])
+def test_libsndfile_is_not_shown_what_its_name_belies(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its MP3 reader would tell the terminal that the size is not the one of the header."""
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(build_audio(tmp_path / "a.mp3", seconds=3).read_bytes() * 2)
+    assert read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1).windows
+    assert not capfd.readouterr().err
+
+
 def test_soundfile_and_ffmpeg_agree(tmp_path: Path) -> None:
     path = build_audio(tmp_path / "a.flac", seconds=5)
     with open_soundfile(path) as one, open_av(path) as other:
