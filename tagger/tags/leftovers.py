@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tagger.errors import AccessError, UnfinishedError
 from tagger.records import Track, displayed
-from tagger.tags.replace import is_copy_name, opened, whole_name, write_over
+from tagger.tags.copying import opened, write_over
+from tagger.tags.replace import is_copy_name, whole_name
 
 SLOWEST_WRITE = 1 << 20
 """Bytes a second that a disk surely writes: so long at most may a file have been written over."""

@@ -1,11 +1,9 @@
 """Replace the tags of one file: copied, edited, checked, synced and renamed, or left as it was."""
 
-import errno
 import os
 import re
 import secrets
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,19 +11,16 @@ from pathlib import Path
 
 from tagger.errors import AccessError, TagError, UnfinishedError
 from tagger.records import Change, Track, displayed
+from tagger.tags.copying import adopt, copy_bytes, keep_times, opened, reserve, write_over
 from tagger.tags.fields import read_tags, write_raw, write_tags
 from tagger.tags.others import lost_fields
 from tagger.tags.system import os_error
 
-CHUNK = 1 << 20
 NAME_LIMIT = 255
 UTF8_REST = 0x80  # how all bytes of a letter but the first one start
 UNFINISHED, WHOLE = ".part", ".full"
 """Marks of our files: a copy at work, and a checked one on its way over its original."""
 CHANGED = "changed while tagger was at work: left as it is"
-NOT_COPIED = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
-NOT_KEPT = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA}
-SPECIAL_XATTRS = ("security.", "system.", "trusted.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ def replace_tags(
     finish = _overwrite if in_place else _swap
     try:
         with _desk(track, change.copy) as desk:
-            _copy(desk.original, desk.part)
+            copy_bytes(desk.original, desk.part)
             _edit(change, desk, inspect)
             status = finish(track, desk, preserve_mtime=preserve_mtime)
             with suppress(OSError):  # the file is the new one, whether or not its disk is well
@@ -97,19 +92,6 @@ def _remove(name: str, folder: int) -> None:
         raise UnfinishedError(
             f"its copy {displayed(Path(name))} could not be removed: {error.strerror}"
         ) from error
-
-
-@contextmanager
-def opened(
-    path: str | Path, flags: int, *, folder: int | None = None, mode: int = 0o600
-) -> Iterator[int]:
-    """Open a file, never through a link, and close it again; `folder` is an open descriptor."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW, mode, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        with suppress(OSError):  # what is to last was synced before
-            os.close(descriptor)
 
 
 def _status(track: Track, folder: int) -> os.stat_result:
@@ -162,40 +144,6 @@ def whole_name(copy: str) -> str:
     return copy.removesuffix(UNFINISHED + suffix) + WHOLE + suffix
 
 
-def _copy(source: int, target: int) -> None:
-    """Copy a file; without moving a byte where the file system can share them."""
-    size = os.fstat(source).st_size
-    os.lseek(source, 0, os.SEEK_SET)
-    os.lseek(target, 0, os.SEEK_SET)
-    copied = _copy_in_kernel(source, target, size)
-    os.lseek(source, copied, os.SEEK_SET)
-    os.lseek(target, copied, os.SEEK_SET)
-    while block := os.read(source, CHUNK):
-        _write_all(target, block)
-
-
-def _copy_in_kernel(source: int, target: int, size: int) -> int:
-    """Return how many bytes the kernel copied: all, or as far as it knows how to."""
-    copied = 0
-    if sys.platform == "linux":
-        try:
-            while copied < size:
-                count = os.copy_file_range(source, target, size - copied)
-                if not count:
-                    break
-                copied += count
-        except OSError as error:
-            if error.errno not in NOT_COPIED:
-                raise
-    return copied
-
-
-def _write_all(target: int, block: bytes) -> None:
-    left = memoryview(block)
-    while left:
-        left = left[os.write(target, left) :]
-
-
 def _edit(change: Change, desk: Desk, inspect: Inspect) -> None:
     """Change the copy, and refuse it if anything but the wanted fields differs then.
 
@@ -217,55 +165,14 @@ def _edit(change: Change, desk: Desk, inspect: Inspect) -> None:
 
 def _swap(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:
     """Put the checked copy in the place of the original; the rename is the last that can fail."""
-    _adopt(desk.original, desk.part)
+    adopt(desk.original, desk.part)
     if preserve_mtime:
-        _keep_times(desk.original, desk.part)
+        keep_times(desk.original, desk.part)
     os.fsync(desk.part)
     status = os.fstat(desk.part)
     _check_both(track, desk)
     os.replace(desk.name, track.path.name, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
     return status
-
-
-def _keep_times(source: int, target: int) -> None:
-    status = os.fstat(source)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _adopt(source: int, target: int) -> None:
-    """Give the copy owner, mode and extended attributes (with them the ACL) of the original."""
-    status, own = os.fstat(source), os.fstat(target)
-    if (status.st_uid, status.st_gid) != (own.st_uid, own.st_gid):
-        try:
-            os.fchown(target, status.st_uid, status.st_gid)
-        except PermissionError as error:  # only root gives files away
-            raise AccessError("its owner and group could not be kept") from error
-    if sys.platform == "linux":
-        _adopt_xattrs(source, target)
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
-
-
-def _adopt_xattrs(source: int, target: int) -> None:
-    """Set those of the original, and take off what the folder gave, such as a default ACL."""
-    wanted = _xattrs(source)
-    for name in sorted({*wanted, *_xattrs(target)}):
-        try:
-            if name in wanted:
-                os.setxattr(target, name, os.getxattr(source, name))
-            else:
-                os.removexattr(target, name)
-        except OSError as error:
-            if error.errno not in NOT_KEPT or not name.startswith(SPECIAL_XATTRS):
-                raise
-
-
-def _xattrs(source: int) -> list[str]:
-    try:
-        return os.listxattr(source)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return []
-        raise
 
 
 def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:
@@ -283,7 +190,7 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_res
         os.rename(desk.name, whole, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
         try:
             os.fsync(desk.folder)
-            _reserve(target, track.size, os.fstat(desk.part).st_size)
+            reserve(target, track.size, os.fstat(desk.part).st_size)
         except OSError:
             _remove(whole, desk.folder)
             raise
@@ -299,24 +206,3 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_res
             ) from error
         _remove(whole, desk.folder)
         return status
-
-
-def _reserve(target: int, old: int, new: int) -> None:
-    """Make sure before the first byte is written that the disk has room for the last."""
-    if new <= old or sys.platform != "linux":
-        return
-    try:
-        os.posix_fallocate(target, old, new - old)
-    except OSError:
-        os.ftruncate(target, old)
-        raise
-
-
-def write_over(source: int, target: int) -> None:
-    """Make one open file what another one is."""
-    os.lseek(source, 0, os.SEEK_SET)
-    os.lseek(target, 0, os.SEEK_SET)
-    while block := os.read(source, CHUNK):
-        _write_all(target, block)
-    os.ftruncate(target, os.fstat(source).st_size)
-    os.fsync(target)

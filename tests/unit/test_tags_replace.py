@@ -12,6 +12,7 @@ import pytest
 from tagger.errors import AccessError, DiskFullError, TagError, TrackError
 from tagger.records import Tags
 from tagger.tags import other_fields, read_tags, replace, replace_tags, write_tags
+from tagger.tags.copying import copy_bytes
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.replacing import change_of, everything_else, restore, retag, track_of
 
@@ -270,16 +271,16 @@ def test_a_folder_swapped_for_a_link_leads_nowhere_else(song: Path, tmp_path: Pa
 def test_a_copy_swapped_for_a_link_is_not_written_through(song: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.flac"
     other.write_bytes(audio_bytes(".flac"))
-    before, copying = song.read_bytes(), replace._copy
+    before = song.read_bytes()
 
     def swap_copy(source: int, target: int) -> None:
-        copying(source, target)
+        copy_bytes(source, target)
         (copy,) = (path for path in song.parent.iterdir() if path != song)
         copy.unlink()
         copy.symlink_to(other)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replace, "_copy", swap_copy)
+        patch.setattr(replace, "copy_bytes", swap_copy)
         with pytest.raises(TrackError):
             retag(song, TAGS)
     assert other.read_bytes() == audio_bytes(".flac")
@@ -322,13 +323,11 @@ def test_an_edit_during_the_check_that_hides_its_time_is_not_lost(song: Path) ->
 def test_an_attribute_that_the_folder_gives_is_not_kept(
     song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copying = replace._copy
-
     def copy_with_more(source: int, target: int) -> None:
-        copying(source, target)
+        copy_bytes(source, target)
         os.setxattr(target, "user.surplus", b"1")
 
-    monkeypatch.setattr(replace, "_copy", copy_with_more)
+    monkeypatch.setattr(replace, "copy_bytes", copy_with_more)
     retag(song, TAGS)
     assert os.listxattr(song) == []
 
