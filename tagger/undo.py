@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -41,41 +41,49 @@ def run_undo(
     An undo is a run with a journal of its own, and can itself be undone by its id.
     Raises SettingsError for a run that never was, and the errors of a run that could not go on.
     """
-    started = time.monotonic()
-    own_id = new_run_id()
-    counts: Counter[Action] = Counter()
-
-    def result() -> UndoResult:
-        return UndoResult(
-            own_id,
-            settings.dry_run,
-            restored=counts[Action.WRITTEN] + counts[Action.UNCHANGED],
-            would_restore=counts[Action.WOULD_WRITE],
-            refused=counts[Action.KEPT],
-            failed=counts[Action.FAILED],
-            seconds=time.monotonic() - started,
-        )
+    tally = Tally(new_run_id(), settings.dry_run)
 
     def settle(outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
-            counts[outcome.action] += 1
+            tally.counts[outcome.action] += 1
             watcher.settled(outcome)
 
-    with open_state(settings.state) as state, open_writer(own_id, settings, state) as writer:
+    with open_state(settings.state) as state, open_writer(tally.run_id, settings, state) as writer:
         if run_id is None and not paths:
             run_id = state.journal.last_run()
         plan = Plan(settings, state, writer.guard, run_id, writer.unmended)
         found = plan.find(paths)
         if not found:
-            return result()
-        state.runs.start(own_id, plan.kind, dry_run=settings.dry_run)
+            return tally.result()
+        state.runs.start(tally.run_id, plan.kind, dry_run=settings.dry_run)
         watcher.restoring(len(found))
         try:
             settle(writer.carry_out(_steps(found, plan, watcher)))
         finally:
             settle(list(writer.finish()))
-            state.runs.finish(own_id, result().summary())
-    return result()
+            state.runs.finish(tally.run_id, tally.result().summary())
+    return tally.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What an undo has done so far."""
+
+    run_id: str
+    dry_run: bool
+    started: float = field(default_factory=time.monotonic)
+    counts: Counter[Action] = field(default_factory=Counter)
+
+    def result(self) -> UndoResult:
+        return UndoResult(
+            self.run_id,
+            self.dry_run,
+            restored=self.counts[Action.WRITTEN] + self.counts[Action.UNCHANGED],
+            would_restore=self.counts[Action.WOULD_WRITE],
+            refused=self.counts[Action.KEPT],
+            failed=self.counts[Action.FAILED],
+            seconds=time.monotonic() - self.started,
+        )
 
 
 def _steps(
@@ -120,10 +128,11 @@ class Plan:
         except TrackError as error:
             nowhere = Track(path, size=0, mtime_ns=0, inode=0)
             return Outcome.failed(Failure(nowhere, str(error)), None, reported=False)
-        entries = self.entries(path)
+        standing = self.state.journal.standing(path, self.run_id)
+        entries = self._chosen(standing)
         before = entries[-1].before
         outcome = Outcome(track, Action.WRITTEN, genres=before.genres, existing=tags.genres)
-        reason = self._objection(track, tags, entries)
+        reason = self._objection(track, tags, entries[0], standing[0])
         if reason:
             return replace(outcome, action=Action.KEPT, genres=(), error=reason, new=True)
         if self.settings.dry_run:
@@ -142,26 +151,26 @@ class Plan:
             raise AccessError(f"cannot be looked at: {error.strerror}") from error
         return track, self.guard.call(read_tags, path)
 
-    def entries(self, path: Path) -> list[Entry]:
-        """Return the entries of a file to be undone, the newest first.
+    def _chosen(self, standing: Sequence[Entry]) -> list[Entry]:
+        """Return those entries of a file that are to be undone, the newest first.
 
         Of one run, its own. Else all that follow from each other without an edit between them: what
         somebody wrote after one run and before the next is as far back as it goes.
         """
-        newest, *older = entries = self.state.journal.standing(path, self.run_id)
         if self.run_id is not None:
-            return [entry for entry in entries if entry.run_id == self.run_id]
-        chain = [newest]
-        for entry in older:
+            return [entry for entry in standing if entry.run_id == self.run_id]
+        chain = [standing[0]]
+        for entry in standing[1:]:
             if entry.after != chain[-1].before:
                 break
             chain.append(entry)
         return chain
 
-    def _objection(self, track: Track, tags: Tags, entries: Sequence[Entry]) -> str:
-        """Return why a file is to be left alone, nothing if it may be written."""
-        latest = self.state.journal.standing(track.path, self.run_id)[0]
-        newest = entries[0]
+    def _objection(self, track: Track, tags: Tags, newest: Entry, latest: Entry) -> str:
+        """Return why a file is to be left alone, nothing if it may be written.
+
+        newest: the last entry to be undone; latest: the last that there is.
+        """
         if latest != newest:
             return f"run {latest.run_id} wrote it later: undo that first"
         if tags != newest.after:

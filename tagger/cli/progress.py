@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,22 +18,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tagger.cli.console import PatientConsole
 from tagger.cli.signals import Stopper
-from tagger.cli.text import count_of, ignore_broken_pipe, printable
+from tagger.cli.text import count_of, printable
 from tagger.records import Action, Outcome, displayed
 from tagger.settings import Settings
 
 LINE_EVERY_S = 30.0
 SHOWN_FAILURES = 5
 """How many new failures the summary names; the report has them all."""
-
-
-class PatientConsole(Console):
-    """Goes on when nobody reads any more; rich would end the program, with the code of failures."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        ignore_broken_pipe()
 
 
 class RunProgress:

@@ -48,9 +48,10 @@ def described(run: Run) -> dict[str, object]:
 
 def show_table(found: Sequence[Run]) -> None:
     """Print a table, the newest run last."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from tagger.cli.console import PatientConsole
 
     table = Table(box=None, pad_edge=False)
     table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in found))
@@ -72,4 +73,4 @@ def show_table(found: Sequence[Run]) -> None:
             "" if run.finished_at else "cut off",
         )
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console().print(table)
+    PatientConsole().print(table)

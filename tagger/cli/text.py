@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import IO
 
 import click
 
@@ -24,16 +25,16 @@ def told(outcomes: Sequence[Outcome], *, of: int) -> list[str]:
     return [*lines, "  …"] if of > len(outcomes) else lines
 
 
-def show(text: str) -> None:
-    """Print a result; a reader that went away is no failure of the run."""
+def show(text: str, *, err: bool = False) -> None:
+    """Print a line; a reader that went away is no failure of the run."""
     try:
-        click.echo(text)
+        click.echo(text, err=err)
     except BrokenPipeError:
-        ignore_broken_pipe()
+        ignore_broken_pipe(sys.stderr if err else sys.stdout)
 
 
-def ignore_broken_pipe() -> None:
-    """Let what is still to be printed go nowhere, as Python's documentation has it (SIGPIPE)."""
+def ignore_broken_pipe(stream: IO[str]) -> None:
+    """Let what is still to be printed there go nowhere, as Python's documentation has it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

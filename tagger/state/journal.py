@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,16 @@ class Journal:
                 track.size, track.mtime_ns, track.inode,
             ),
         )  # fmt: skip
-        self._db.executemany(
-            "UPDATE journal SET undone_by = ? WHERE id = ?",
-            [(run_id, number) for number in change.undoes],
-        )
+        self.mark_undone(change.undoes, run_id)
         self._db.commit()
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def mark_undone(self, entries: Sequence[int], run_id: str) -> None:
+        """Note which run took these entries back."""
+        self._db.executemany(
+            "UPDATE journal SET undone_by = ? WHERE id = ?", [(run_id, each) for each in entries]
+        )
 
     def close(self, entry: int, new: Track) -> bool:
         """Note that the file was replaced, and what it is since.

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from dataclasses import asdict
+from typing import Any
 
 from tagger.errors import StateError
 from tagger.records import RawField, Tags
@@ -48,7 +49,10 @@ CREATE TABLE journal (
 );
 """
 
-UNDO = """
+APPLICATION_ID = 0x54414747
+"""`TAGG`: what tells our database from any other, from the second version on."""
+
+UNDO = f"""
 ALTER TABLE tracks ADD COLUMN undone INTEGER NOT NULL DEFAULT 0; -- and so not to be written again
 ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'scan';   -- or undo
 ALTER TABLE journal ADD COLUMN copy BLOB;        -- the name of the copy that is worked on
@@ -59,11 +63,8 @@ ALTER TABLE journal ADD COLUMN undone_by TEXT REFERENCES runs (id);
 CREATE INDEX journal_by_path ON journal (path);
 CREATE INDEX journal_by_run ON journal (run_id);
 CREATE INDEX journal_unfinished ON journal (id) WHERE size IS NULL;
-PRAGMA application_id = 1413564231; -- TAGG
+PRAGMA application_id = {APPLICATION_ID};
 """
-
-APPLICATION_ID = 0x54414747
-"""What tells our database from any other, from the second version on."""
 
 MIGRATIONS = (SCHEMA, UNDO)
 """What turns each version of the layout into the next; version 0 is an empty file."""
@@ -112,10 +113,18 @@ def tags_to_json(tags: Tags) -> str:
     return json.dumps(asdict(tags))
 
 
+def from_json(text: str) -> Any:
+    """Return what a column holds as JSON. Raises StateError where that is damaged."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StateError(f"the state file is damaged ({error})") from error
+
+
 def tags_from_json(text: str) -> Tags:
     """Return what `tags_to_json` made. Raises StateError for what it did not."""
+    stored = from_json(text)
     try:
-        stored = json.loads(text)
         return Tags(
             genres=tuple(stored["genres"]),
             written=tuple(stored["written"]),
@@ -123,5 +132,5 @@ def tags_from_json(text: str) -> Tags:
             model=stored["model"],
             raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
         )
-    except (ValueError, LookupError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise StateError(f"the state file is damaged: {error!r} in the tags of a file") from error

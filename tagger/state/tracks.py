@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tagger.records import Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal
 from tagger.state.runs import Runs
-from tagger.state.schema import tags_from_json, tags_to_json
+from tagger.state.schema import from_json, tags_from_json, tags_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class State:
             "SELECT scores FROM scores WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone()
-        scores = tuple(Score(*pair) for pair in json.loads(found[0])) if found else None
+        scores = tuple(Score(*pair) for pair in from_json(found[0])) if found else None
         tags = tags_from_json(row.tags) if row.tags else None
         return Known(tags, scores, row.duration_s, row.failure, bool(row.lasting), bool(row.undone))
 
@@ -95,10 +95,15 @@ class State:
 
     def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
         """Note that a file was replaced and what it says now, in the journal too."""
-        stands = self.journal.close(entry, new)
+        undone = not self.journal.close(entry, new)
+        self._db.execute(  # under all its names: an undo in place is one for each
+            "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?",
+            (undone, old.size, old.mtime_ns, old.inode),
+        )
         self.renew(old, new, tags)
         self._db.execute(
-            "UPDATE tracks SET undone = ? WHERE id = ?", (not stands, self._settle(new))
+            "UPDATE tracks SET undone = ?, tags = ? WHERE id = ?",
+            (undone, tags_to_json(tags), self._settle(new)),
         )
         self.commit()
 
@@ -106,9 +111,12 @@ class State:
         """Let all that was learned of `old` hold for `new`, and forget its failure."""
         self._db.execute(
             "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
-            " WHERE path = ?",
-            (new.size, new.mtime_ns, new.inode, tags_to_json(tags), os.fsencode(old.path)),
-        )
+            " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+            (
+                new.size, new.mtime_ns, new.inode, tags_to_json(tags),
+                os.fsencode(old.path), old.size, old.mtime_ns, old.inode,
+            ),
+        )  # fmt: skip
 
     def enqueue(self, track: Track) -> None:
         """Put a track aside to be listened to; the queue lies on disk and ends with the run."""

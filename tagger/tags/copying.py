@@ -17,7 +17,7 @@ SPECIAL_XATTRS = ("security.", "system.", "trusted.")
 
 
 @contextmanager
-def opened(
+def descriptor_of(
     path: str | Path, flags: int, *, folder: int | None = None, mode: int = 0o600
 ) -> Iterator[int]:
     """Open a file, never through a link, and close it again; `folder` is an open descriptor."""

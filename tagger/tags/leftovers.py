@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tagger.errors import AccessError, UnfinishedError
 from tagger.records import Track, displayed
-from tagger.tags.copying import opened, write_over
+from tagger.tags.copying import descriptor_of, write_over
 from tagger.tags.replace import is_copy_name, whole_name
 
 SLOWEST_WRITE = 1 << 20
@@ -64,7 +64,10 @@ def _finish(path: Path, whole: Path, old: Track) -> None:
     if _is_regular(path):
         now = path.lstat()
         if now.st_ino == old.inode and -1 <= now.st_ctime - begun.st_ctime <= longest_s:
-            with opened(whole, os.O_RDONLY) as source, opened(path, os.O_RDWR) as target:
+            with (
+                descriptor_of(whole, os.O_RDONLY) as source,
+                descriptor_of(path, os.O_RDWR) as target,
+            ):
                 os.fchmod(source, begun.st_mode & 0o777)  # it begins now, if this is killed too
                 os.fsync(source)
                 write_over(source, target)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tagger.errors import AccessError, TagError, UnfinishedError
 from tagger.records import Change, Track, displayed
-from tagger.tags.copying import adopt, copy_bytes, keep_times, opened, reserve, write_over
+from tagger.tags.copying import adopt, copy_bytes, descriptor_of, keep_times, reserve, write_over
 from tagger.tags.fields import read_tags, write_raw, write_tags
 from tagger.tags.others import lost_fields
 from tagger.tags.system import os_error
@@ -69,12 +69,12 @@ def _desk(track: Track, name: str) -> Iterator[Desk]:
 
     All is done through the folder's descriptor: a folder swapped for a link leads nowhere else.
     """
-    with opened(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
+    with descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
         _same(track, _status(track, folder))
-        with opened(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as original:
+        with descriptor_of(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as original:
             _same(track, os.fstat(original))
             new = os.O_RDWR | os.O_CREAT | os.O_EXCL
-            with opened(name, new, folder=folder) as part:
+            with descriptor_of(name, new, folder=folder) as part:
                 try:
                     changed_ns = os.fstat(original).st_ctime_ns
                     yield Desk(folder, original, part, name, changed_ns)
@@ -181,7 +181,7 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_res
     This is not atomic. The copy is therefore synced first, and renamed to say that it is whole: a
     run that finds such a file knows that its original may be half-written, and what it has to be.
     """
-    with opened(track.path.name, os.O_RDWR, folder=desk.folder) as target:
+    with descriptor_of(track.path.name, os.O_RDWR, folder=desk.folder) as target:
         _same(track, os.fstat(target))
         times = os.fstat(target)
         os.fsync(desk.part)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tagger.audio import stream_digests
 from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
-from tagger.isolation import Guard, Limits
+from tagger.isolation import Guard, limits_of
 from tagger.records import Action, Change, Failure, Outcome, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
@@ -55,8 +55,7 @@ def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writ
 
     Unless this is a dry run, what a killed run left is mended first.
     """
-    limits = Limits(settings.max_seconds, settings.max_memory)
-    with Guard(limits) as guard, ThreadPoolExecutor(THREADS) as pool:
+    with Guard(limits_of(settings)) as guard, ThreadPoolExecutor(THREADS) as pool:
         writer = Writer(run_id, settings, state, guard, pool)
         if not settings.dry_run:
             writer.unmended = recover(state, guard)
@@ -117,6 +116,7 @@ class Writer:
             if before == rewrite.after:  # done meanwhile through another name of the file
                 now = Track.from_stat(track.path, track.path.lstat())
                 self.state.renew(track, now, before)
+                self.state.journal.mark_undone(rewrite.undoes, self.run_id)
                 self.state.commit()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)
         except TrackError as error:

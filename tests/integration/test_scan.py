@@ -386,6 +386,7 @@ def test_a_name_that_is_not_utf8(library: Path, capsys: pytest.CaptureFixture[st
         (["scan", "--report", "/dev/full", "."], 3, "No space left"),
         (["scan", "--report", "~nobody-knows/x", "."], 2, "home of an unknown user"),
         (["scan", ""], 2, "a PATH is empty"),
+        (["scan", "--max-seconds", "5000000000", "."], 2, "must be 86400 at most"),
     ],
 )
 def test_wrong_usage_and_runs_that_cannot_go_on(
@@ -488,10 +489,17 @@ def test_a_reader_that_goes_away_is_no_failure(
 ) -> None:
     Scan(capsys, library, "-n", *ANY)
     command = f"'{sys.executable}' -m tagger scan '{library}' -v --min-score 0 2>&1"
-    for reader in ("head -c 1 >/dev/null", "true"):
-        script = f"{command} | {reader}; exit ${{PIPESTATUS[0]}}"
+    tagger = f"'{sys.executable}' -m tagger"
+    for line, code in (
+        (f"{command} | head -c 1 >/dev/null", 0),
+        (f"{command} | true", 0),
+        (f"{tagger} runs | true", 0),
+        (f"{tagger} bogus 2>&1 | true", 2),
+        (f"{tagger} scan /nowhere 2>&1 | true", 3),
+    ):
+        script = f"{line}; exit ${{PIPESTATUS[0]}}"
         result = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
-        assert (result.returncode, result.stderr) == (0, b"")
+        assert (result.returncode, result.stderr) == (code, b""), line
     assert Scan(capsys, library, *ANY).actions == {"unchanged": 3}
 
 

@@ -304,3 +304,27 @@ def test_an_interrupted_undo_is_taken_up_again(
     assert len(left) == 60 - told > 0
     assert Undo(capsys, "--state", state).counts == {"restored": len(left)}
     assert not any(read_tags(song).genres for song in songs)
+
+
+def test_a_file_with_two_names_is_undone_under_both(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.link(tagged / "a.flac", tagged / "twin.flac")
+    in_place = ("--hardlinks", "in-place")
+    Scan(capsys, tagged, *in_place, *ANY)
+    assert Undo(capsys, *in_place).code == 0
+    again = Scan(capsys, tagged, *in_place, *ANY)
+    assert again.actions == {"kept": 4}
+    assert read_tags(tagged / "twin.flac") == Tags()
+
+
+def test_a_file_moved_over_another_is_undone_as_itself(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tagged / "a.flac", tagged / "d.flac"
+    build_audio(other, seconds=4, frequency_hz=440)
+    Scan(capsys, tagged, *ANY)
+    one.replace(other)
+    Scan(capsys, tagged, *ANY)
+    assert Undo(capsys, other).counts == {"restored": 1}
+    assert read_tags(other) == Tags()

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tagger.errors import AccessError, DecodeError, TagError
+from tagger.errors import AccessError, DecodeError, TagError, WorkerError
 from tagger.isolation import MIB, Guard, Limits
 
 
@@ -129,3 +131,23 @@ def test_no_process_outlives_the_guard_or_its_owner(guard: Guard) -> None:
     assert child.process.wait(5) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+def test_limits_too_small_for_anything_are_no_lasting_fault_of_a_file() -> None:
+    with (
+        Guard(Limits(seconds=2, memory_mib=20)) as guard,
+        pytest.raises((AccessError, WorkerError), match="memory") as caught,
+    ):
+        guard.call(identity, 1)
+    assert not getattr(caught.value, "lasting", False)
+
+
+def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))\n"
+        "from tagger.isolation import Guard, Limits\n"
+        "with Guard(Limits(2, 2048)) as guard: print(guard.call(abs, -3))"
+    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout == "3\n", result.stderr
