@@ -8,7 +8,7 @@ FFmpeg, and mpg123 writes warnings to the terminal and guesses the length of a v
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -113,6 +113,10 @@ class AvSource:
                 break
         return np.concatenate(blocks)[:wanted] if blocks else np.empty(0, np.float32)
 
+    def _packets(self) -> Iterator["av.Packet[av.AudioStream]"]:
+        with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
+            yield from self.container.demux(self.stream)
+
     def _blocks(self) -> Iterator[tuple[float, Samples]]:
         """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped.
 
@@ -121,7 +125,7 @@ class AvSource:
         """
         planar, packed = (av.AudioResampler(name, rate=self.rate_hz) for name in ("fltp", "flt"))
         time_s: float | None = None
-        for packet in self.container.demux(self.stream):
+        for packet in self._packets():
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:

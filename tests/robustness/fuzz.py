@@ -2,10 +2,12 @@
 
     python -m tests.robustness.fuzz SEEDS_FOLDER --seconds 3600 --jobs 2 --seed 1 --out FINDINGS
 
-A case is a number: with the same seeds folder and --seed it is the same file anywhere. Batches of
-cases run in child processes with limits on time and memory, so that a crash or a hang is a finding
-as well: anything but a result or a TrackError is. The first files of each kind are saved under
---out, each with a line in findings.jsonl. `--only NUMBER` runs one case right here.
+The seeds are short real files, a few in every container, with rich tags: excerpts of music by
+ffmpeg and mpcenc, and those of mutagen's tests. A case is a number: with the same seeds and --seed
+it is the same file anywhere. Batches of cases run in child processes with limits on time and
+memory, so that a crash or a hang is a finding as well: anything but a result or a TrackError is.
+The first files of each kind are saved under --out, each with a line in findings.jsonl.
+`--only NUMBER` runs one case right here.
 """
 
 import argparse

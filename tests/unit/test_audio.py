@@ -1,6 +1,7 @@
 """Windows of real files in every container that a test can make sound in."""
 
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tagger.audio import plan_windows, read_windows, stream_digests
 from tagger.audio.sources import open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError
 from tests.builders import add_rich_tags, build_audio, truncate
+from tests.robustness.mutate import with_ogg_checksums
 
 RATE_HZ = 16_000
 SUFFIXES = (
@@ -110,6 +112,19 @@ def silent_wma_pro(*, packets: int) -> bytes:
 
 def _asf(guid: str, content: bytes) -> bytes:
     return bytes.fromhex(guid) + struct.pack("<Q", 24 + len(content)) + content
+
+
+@pytest.mark.parametrize("start_s", [0.0, 10.0, 25.0])
+def test_a_stream_that_begins_midway_ends_the_sound(tmp_path: Path, start_s: float) -> None:
+    """Where such a stream turns up, PyAV asks for it in a list made before."""
+    path = build_audio(tmp_path / "a.opus", seconds=30)
+    data = path.read_bytes()
+    pages = [match.start() for match in re.finditer(b"OggS", data)]
+    first, middle = bytearray(data[: pages[1]]), pages[len(pages) // 2]
+    first[14:18] = b"else"  # the serial number
+    path.write_bytes(with_ogg_checksums(data[:middle] + bytes(first) + data[middle:]))
+    with open_av(path) as source:
+        assert source.read(start_s, 60.0).size < 30.1 * source.rate_hz
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 64])
