@@ -36,6 +36,8 @@ def stream_digests(path: Path) -> dict[str, str]:
             return found | {"chapters": repr(container.chapters())}
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"cannot be taken apart (FFmpeg: {describe(error)})") from error
+    except IndexError as error:  # PyAV counts the streams once
+        raise DecodeError("cannot be taken apart: a stream begins in the middle of it") from error
 
 
 def _without_ape_tag(packet: bytes) -> bytes:

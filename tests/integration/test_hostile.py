@@ -81,8 +81,7 @@ def test_a_loader_worker_that_is_killed_ends_the_run_with_a_clear_word(
     monkeypatch.setattr(dataset, "read_windows", hostile.read_windows)
     scan = Scan(capsys, library, *ANY)
     assert scan.code == 3
-    assert "broke down" in scan.err
-    assert "Traceback" not in scan.err
+    assert scan.err.splitlines()[-1].startswith("tagger: decoding or the network broke down")
 
 
 def test_a_run_killed_while_it_listens_leaves_no_lock(

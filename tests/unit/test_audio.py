@@ -125,6 +125,8 @@ def test_a_stream_that_begins_midway_ends_the_sound(tmp_path: Path, start_s: flo
     path.write_bytes(with_ogg_checksums(data[:middle] + bytes(first) + data[middle:]))
     with open_av(path) as source:
         assert source.read(start_s, 60.0).size < 30.1 * source.rate_hz
+    with pytest.raises(DecodeError, match="begins in the middle"):
+        stream_digests(path)
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 64])
