@@ -5,8 +5,9 @@ stand at either end, broken in several known ways. It is written here, for mutag
 ID3v1 tag behind it and forgets which items are read-only.
 """
 
+import errno
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -69,12 +70,35 @@ def read_genres(file: BinaryIO) -> Values:
     )
 
 
+class _Remembering:
+    """A file that remembers what the system refused, for mutagen takes it for the end of a search."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.refusal: OSError | None = None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return getattr(self.file, name)(*args)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # a place before the start of the file
+                    self.refusal = error
+                raise
+
+        return call
+
+
 def _find(file: BinaryIO) -> Found | None:
     file.seek(0)
+    remembering: Any = _Remembering(file)
     try:
-        data: Any = _APEv2Data(file)
+        data: Any = _APEv2Data(remembering)
     except APENoHeaderError:
         return None
+    finally:
+        if remembering.refusal:
+            raise remembering.refusal
     if data.start is None or data.tag is None:
         return None
     start, stop = min(data.start, data.header), data.end
