@@ -55,22 +55,20 @@ def show_table(found: Sequence[Run]) -> None:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in found))
-    for name in ("began", "what", "model"):
+    for name in ("began", "what"):
         table.add_column(name, no_wrap=True)
     for name in ("tracks", "written", "undone", "failed"):
         table.add_column(name, justify="right")
-    table.add_column("")
     for run in found:
+        notes = ("dry" * run.dry_run, "" if run.finished_at else "cut off")
         cells = (
             run.id,
             f"{datetime.fromisoformat(run.started_at).astimezone():%Y-%m-%d %H:%M}",
-            f"{run.kind} (dry)" if run.dry_run else run.kind,
-            run.model,
+            ", ".join(filter(None, (run.kind, *notes))),
             str(run.result.get("tracks", "")),
             str(run.replaced or ""),
             str(run.undone or ""),
             str(run.result.get("failed") or ""),
-            "" if run.finished_at else "cut off",
         )
         table.add_row(*(Text(printable(cell)) for cell in cells))
     PatientConsole().print(table)

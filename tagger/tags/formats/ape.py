@@ -71,7 +71,7 @@ def read_genres(file: BinaryIO) -> Values:
 
 
 class _Remembering:
-    """A file that remembers what the system refused, for mutagen takes it for the end of a search."""
+    """A file that remembers a refusal of the system, for mutagen goes on over it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
