@@ -53,7 +53,7 @@ def show_table(found: Sequence[Run]) -> None:
 
     from tagger.cli.console import PatientConsole
 
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in found))
     for name in ("began", "what"):
         table.add_column(name, no_wrap=True)
