@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
+from tagger.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +29,17 @@ T = TypeVar("T")
 MIB = 1 << 20
 GRACE_S = 5.0
 """How long after its time a process may take to be ended by its own alarm clock."""
+START_S = 60.0
+STARTED = True
+"""What a process says once it can be asked."""
 
+CRASHES = {
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS,
+    signal.SIGTRAP,
+}  # fmt: skip
+"""What ends a process for what it did, not for what somebody wanted."""
+
+AGAIN = "a larger --max-{} with --force tries again"
 SERVE = "from tagger.isolation import serve; serve({descriptor}, memory_mib={memory_mib})"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 OOM_SCORE = Path("/proc/self/oom_score_adj")
@@ -42,9 +53,13 @@ class Limits:
     memory_mib: int
 
 
+def limits_of(settings: Settings) -> Limits:
+    return Limits(settings.max_seconds, settings.max_memory)
+
+
 @dataclass(slots=True)
 class Guard:
-    """Calls functions in processes that it starts on demand, one for each thread that calls."""
+    """Calls functions in processes that it starts on demand; any number of threads may call."""
 
     limits: Limits
     idle: list["Child"] = field(default_factory=list)
@@ -72,7 +87,10 @@ class Guard:
         system does not let go of the process. What a process did before is not held against a file:
         a crash counts only in a process that is new.
         """
-        child = self.idle.pop() if self.idle else self._start()
+        try:
+            child = self.idle.pop()
+        except IndexError:
+            child = self._start()
         answer = child.ask(function, args, kwargs, self.limits)
         if answer.fate is Fate.BROKEN and child.calls > 1:
             child = self._start()
@@ -85,11 +103,14 @@ class Guard:
         return result
 
     def _start(self) -> "Child":
-        ours, theirs = Pipe()
-        command = SERVE.format(descriptor=theirs.fileno(), memory_mib=self.limits.memory_mib)
+        """Start a process. Raises WorkerError where the system does not let it get to work."""
         search_path = os.pathsep.join(filter(None, sys.path))
-        with theirs:
-            try:
+        try:
+            ours, theirs = Pipe()
+            with theirs:
+                command = SERVE.format(
+                    descriptor=theirs.fileno(), memory_mib=self.limits.memory_mib
+                )
                 process = subprocess.Popen(  # noqa: S603 - ourselves
                     [sys.executable, "-P", "-c", command],  # -P: no module from where we stand
                     env=os.environ | ONE_THREAD | {"PYTHONPATH": search_path},
@@ -99,10 +120,11 @@ class Guard:
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # out of reach of the terminal's Ctrl-C
                 )
-            except OSError as error:
-                ours.close()
-                raise WorkerError(f"cannot start a process to read: {error.strerror}") from error
-        return Child(process, ours)
+        except OSError as error:
+            raise WorkerError(f"cannot start a process to read: {error.strerror}") from error
+        child = Child(process, ours)
+        child.await_start()
+        return child
 
 
 class Fate(Enum):
@@ -130,6 +152,15 @@ class Child:
     pipe: Connection
     calls: int = 0
 
+    def await_start(self) -> None:
+        try:
+            started = self.pipe.poll(START_S) and self.pipe.recv() is STARTED
+        except (EOFError, ConnectionError):
+            started = False
+        if not started:
+            self.end()
+            raise WorkerError("a process to read does not start (is --max-memory too small?)")
+
     def ask(self, function: Callable[..., Any], args: Any, kwargs: Any, limits: Limits) -> Answer:
         """Return the answer; the process is gone afterwards unless its fate is ALIVE."""
         self.calls += 1
@@ -138,13 +169,29 @@ class Child:
             answered = self.pipe.poll(limits.seconds + GRACE_S)
             answer = self.pipe.recv() if answered else _hanging(limits)
         except (EOFError, ConnectionError):
-            answer = _last_words(self.process.wait(), limits)
+            answer = self._last_words(limits)
         except BaseException:
             self.end()
             raise
         if answer.fate is not Fate.ALIVE:
             self.end()
         return answer
+
+    def _last_words(self, limits: Limits) -> Answer:
+        """Tell from its exit code why the process ended in the middle of a call."""
+        try:
+            code = self.process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            return _hanging(limits)
+        if code == -signal.SIGALRM:
+            reason = f"reading it takes more than {limits.seconds} s ({AGAIN.format('seconds')})"
+            return Answer(error=DecodeError(reason), fate=Fate.TOO_SLOW)
+        if -code in CRASHES:
+            reason = f"it crashes the decoder ({signal.Signals(-code).name})"
+            return Answer(error=DecodeError(reason), fate=Fate.BROKEN)
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        reason = f"the process that read it was ended ({how}), as happens when memory runs out"
+        return Answer(error=AccessError(reason), fate=Fate.BROKEN)
 
     def end(self) -> None:
         self.pipe.close()
@@ -158,28 +205,22 @@ def _hanging(limits: Limits) -> Answer:
     return Answer(error=AccessError(reason), fate=Fate.TOO_SLOW)
 
 
-def _last_words(code: int, limits: Limits) -> Answer:
-    """Tell from its exit code why a process ended in the middle of a call."""
-    if code == -signal.SIGALRM:
-        reason = f"reading it takes more than {limits.seconds} s (--max-seconds)"
-        return Answer(error=DecodeError(reason), fate=Fate.TOO_SLOW)
-    if code == -signal.SIGKILL:
-        reason = "the system ended the process that read it, as it does when memory runs out"
-        return Answer(error=AccessError(reason), fate=Fate.BROKEN)
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return Answer(error=DecodeError(f"it crashes the decoder ({how})"), fate=Fate.BROKEN)
-
-
 def serve(descriptor: int, *, memory_mib: int) -> None:
     """Answer calls until nobody is there to ask: what runs in the process of a Child."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (memory_mib * MIB, memory_mib * MIB))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = memory_mib * MIB
+        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, most))
         with suppress(OSError):
             OOM_SCORE.write_text("500")  # if memory runs out, rather this process than the run
-    # The signal ends the process whatever it is doing, and without anybody's help.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends when there is nobody to ask any more
+    # The alarm ends the process whatever it is doing, and without anybody's help.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with Connection(descriptor) as pipe:
+        pipe.send(STARTED)
         while True:
             try:
                 seconds, function, args, kwargs = pipe.recv()
@@ -197,7 +238,7 @@ def _answer(function: Callable[..., Any], args: Any, kwargs: Any, memory_mib: in
     except TaggerError as error:
         return Answer(error=error)
     except MemoryError:
-        reason = f"reading it takes more than {memory_mib} MiB of memory (--max-memory)"
+        reason = f"reading it takes more than {memory_mib} MiB of memory ({AGAIN.format('memory')})"
         return Answer(error=DecodeError(reason), fate=Fate.BROKEN)
     except Exception as error:  # noqa: BLE001 - one file's accident must not end the run
         return Answer(error=DecodeError(f"unexpected error while it was read: {error!r}"))

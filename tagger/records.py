@@ -22,7 +22,13 @@ class Track:
 
     @classmethod
     def from_stat(cls, path: Path, status: os.stat_result) -> "Track":
-        return cls(path, status.st_size, status.st_mtime_ns, status.st_ino, status.st_nlink)
+        mtime_ns, inode = _signed(status.st_mtime_ns), _signed(status.st_ino)
+        return cls(path, status.st_size, mtime_ns, inode, status.st_nlink)
+
+
+def _signed(number: int) -> int:
+    """Bring a number into the 64 bits of a database column; some systems use the highest one."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, slots=True)

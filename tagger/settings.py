@@ -66,6 +66,18 @@ def to_count(value: object) -> int:
     return int(text)
 
 
+def to_limit(most: int) -> Callable[[object], int]:
+    """Return what reads a whole number up to `most`."""
+
+    def convert(value: object) -> int:
+        number = to_count(value)
+        if number > most:
+            raise ValueError(f"must be {most} at most")
+        return number
+
+    return convert
+
+
 def to_count_or_auto(value: object) -> int | None:
     return None if value == "auto" else to_count(value)
 
@@ -167,10 +179,16 @@ class Settings:
         int | None, Option(to_count_or_auto, "How many processes decode.", "N|auto")
     ] = None
     max_seconds: Annotated[
-        int, Option(to_count, "How long one file may take to be read; longer is a failure.", "N")
+        int,
+        Option(
+            to_limit(86_400), "How long one file may take to be read; longer is a failure.", "N"
+        ),
     ] = 120
     max_memory: Annotated[
-        int, Option(to_count, "How much memory, in MiB, reading one file may take (Linux).", "N")
+        int,
+        Option(
+            to_limit(1 << 20), "How much memory, in MiB, reading one file may take (Linux).", "N"
+        ),
     ] = 2048
     force: Annotated[
         bool, Option(to_flag, "Listen again to what is known, and try again what failed.")

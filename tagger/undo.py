@@ -3,11 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from tagger.errors import SettingsError, TrackError
+from tagger.errors import AccessError, SettingsError, TagError, TrackError
 from tagger.isolation import Guard
 from tagger.records import Action, Failure, Outcome, Tags, Track, UndoResult
 from tagger.settings import Hardlinks, Settings
@@ -16,6 +16,7 @@ from tagger.tags import read_tags
 from tagger.writing import LINKED, Rewrite, open_writer
 
 CHANGED = "changed since tagger wrote it (--force puts its genre back nevertheless)"
+GONE = "it is not there (a scan finds files that were moved, then they can be undone)"
 EDITED = "its genre was edited since tagger wrote it: left as it is"
 
 
@@ -40,41 +41,49 @@ def run_undo(
     An undo is a run with a journal of its own, and can itself be undone by its id.
     Raises SettingsError for a run that never was, and the errors of a run that could not go on.
     """
-    started = time.monotonic()
-    own_id = new_run_id()
-    counts: Counter[Action] = Counter()
-
-    def result() -> UndoResult:
-        return UndoResult(
-            own_id,
-            settings.dry_run,
-            restored=counts[Action.WRITTEN] + counts[Action.UNCHANGED],
-            would_restore=counts[Action.WOULD_WRITE],
-            refused=counts[Action.KEPT],
-            failed=counts[Action.FAILED],
-            seconds=time.monotonic() - started,
-        )
+    tally = Tally(new_run_id(), settings.dry_run)
 
     def settle(outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
-            counts[outcome.action] += 1
+            tally.counts[outcome.action] += 1
             watcher.settled(outcome)
 
-    with open_state(settings.state) as state, open_writer(own_id, settings, state) as writer:
+    with open_state(settings.state) as state, open_writer(tally.run_id, settings, state) as writer:
         if run_id is None and not paths:
             run_id = state.journal.last_run()
         plan = Plan(settings, state, writer.guard, run_id, writer.unmended)
         found = plan.find(paths)
         if not found:
-            return result()
-        state.runs.start(own_id, RunKind.UNDO, dry_run=settings.dry_run)
+            return tally.result()
+        state.runs.start(tally.run_id, plan.kind, dry_run=settings.dry_run)
         watcher.restoring(len(found))
         try:
             settle(writer.carry_out(_steps(found, plan, watcher)))
         finally:
             settle(list(writer.finish()))
-            state.runs.finish(own_id, result().summary())
-    return result()
+            state.runs.finish(tally.run_id, tally.result().summary())
+    return tally.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What an undo has done so far."""
+
+    run_id: str
+    dry_run: bool
+    started: float = field(default_factory=time.monotonic)
+    counts: Counter[Action] = field(default_factory=Counter)
+
+    def result(self) -> UndoResult:
+        return UndoResult(
+            self.run_id,
+            self.dry_run,
+            restored=self.counts[Action.WRITTEN] + self.counts[Action.UNCHANGED],
+            would_restore=self.counts[Action.WOULD_WRITE],
+            refused=self.counts[Action.KEPT],
+            failed=self.counts[Action.FAILED],
+            seconds=time.monotonic() - self.started,
+        )
 
 
 def _steps(
@@ -95,6 +104,12 @@ class Plan:
     run_id: str | None
     unmended: Mapping[Path, str]
 
+    @property
+    def kind(self) -> RunKind:
+        """What this run is: what takes an undo back writes tagger's tags again."""
+        undone = self.run_id and self.state.runs.kind_of(self.run_id)
+        return RunKind.REDO if undone is RunKind.UNDO else RunKind.UNDO
+
     def find(self, paths: Sequence[Path]) -> list[Path]:
         """Return the files below `paths` that have something to be undone, all without `paths`."""
         if self.run_id is not None and self.state.runs.kind_of(self.run_id) is None:
@@ -108,20 +123,16 @@ class Plan:
 
     def step(self, path: Path) -> Outcome | Rewrite:
         """Return what is to be done about a file: a Rewrite, or why there will be none."""
-        entries = self.entries(path)
         try:
-            track = Track.from_stat(path, path.lstat())
-            tags = self.guard.call(read_tags, path)
-        except OSError as error:
-            track = Track(path, size=0, mtime_ns=0, inode=0)
-            return _failed(track, f"cannot be looked at: {error.strerror}")
+            track, tags = self._look_at(path)
         except TrackError as error:
-            return _failed(track, str(error))
-        if path in self.unmended:
-            return _failed(track, self.unmended[path])
+            nowhere = Track(path, size=0, mtime_ns=0, inode=0)
+            return Outcome.failed(Failure(nowhere, str(error)), None, reported=False)
+        standing = self.state.journal.standing(path, self.run_id)
+        entries = self._chosen(standing)
         before = entries[-1].before
         outcome = Outcome(track, Action.WRITTEN, genres=before.genres, existing=tags.genres)
-        reason = self._objection(track, tags, entries)
+        reason = self._objection(track, tags, entries[0], standing[0])
         if reason:
             return replace(outcome, action=Action.KEPT, genres=(), error=reason, new=True)
         if self.settings.dry_run:
@@ -129,26 +140,37 @@ class Plan:
         undoes = tuple(entry.id for entry in entries)
         return Rewrite(track, tags, before, outcome, undoes=undoes)
 
-    def entries(self, path: Path) -> list[Entry]:
-        """Return the entries of a file to be undone, the newest first.
+    def _look_at(self, path: Path) -> tuple[Track, Tags]:
+        if path in self.unmended:
+            raise TagError(self.unmended[path])
+        try:
+            track = Track.from_stat(path, path.lstat())
+        except FileNotFoundError as error:
+            raise AccessError(GONE) from error
+        except OSError as error:
+            raise AccessError(f"cannot be looked at: {error.strerror}") from error
+        return track, self.guard.call(read_tags, path)
+
+    def _chosen(self, standing: Sequence[Entry]) -> list[Entry]:
+        """Return those entries of a file that are to be undone, the newest first.
 
         Of one run, its own. Else all that follow from each other without an edit between them: what
         somebody wrote after one run and before the next is as far back as it goes.
         """
-        newest, *older = entries = self.state.journal.standing(path, self.run_id)
         if self.run_id is not None:
-            return [entry for entry in entries if entry.run_id == self.run_id]
-        chain = [newest]
-        for entry in older:
+            return [entry for entry in standing if entry.run_id == self.run_id]
+        chain = [standing[0]]
+        for entry in standing[1:]:
             if entry.after != chain[-1].before:
                 break
             chain.append(entry)
         return chain
 
-    def _objection(self, track: Track, tags: Tags, entries: Sequence[Entry]) -> str:
-        """Return why a file is to be left alone, nothing if it may be written."""
-        latest = self.state.journal.standing(track.path, self.run_id)[0]
-        newest = entries[0]
+    def _objection(self, track: Track, tags: Tags, newest: Entry, latest: Entry) -> str:
+        """Return why a file is to be left alone, nothing if it may be written.
+
+        newest: the last entry to be undone; latest: the last that there is.
+        """
         if latest != newest:
             return f"run {latest.run_id} wrote it later: undo that first"
         if tags != newest.after:
@@ -158,7 +180,3 @@ class Plan:
         if track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP:
             return LINKED
         return ""
-
-
-def _failed(track: Track, reason: str) -> Outcome:
-    return Outcome.failed(Failure(track, reason), None, reported=False)

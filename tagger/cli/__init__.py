@@ -8,7 +8,7 @@ import click
 from tagger import __version__
 from tagger.cli.runs import runs
 from tagger.cli.scan import scan
-from tagger.cli.text import printable
+from tagger.cli.text import printable, show
 from tagger.cli.undo import undo
 from tagger.errors import TaggerError
 
@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = commands.main(argv, prog_name="tagger", standalone_mode=False) or 0
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx:
-            click.echo(f"{error.ctx.get_usage()}\n", err=True)
-        click.echo(f"tagger: {printable(error.format_message())}", err=True)
+            show(f"{error.ctx.get_usage()}\n", err=True)
+        show(f"tagger: {printable(error.format_message())}", err=True)
         return error.exit_code
     except TaggerError as error:
-        click.echo(f"tagger: {printable(str(error))}", err=True)
+        show(f"tagger: {printable(str(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130

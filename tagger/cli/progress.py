@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tagger.cli.console import PatientConsole
 from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, printable
 from tagger.records import Action, Outcome, displayed
@@ -39,7 +39,7 @@ class RunProgress:
         self.verbose, quiet = settings.verbose, settings.quiet
         self.words = words or {action: action.value for action in Action}
         self.between_tracks = stopper.check
-        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.console = PatientConsole(file=sys.stderr, quiet=quiet)
         self.live = self.console.is_terminal
         self.failures: list[Outcome] = []
         self.doing = "Looking"

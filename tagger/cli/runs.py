@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tagger.cli.options import settings_from, settings_options
-from tagger.cli.text import printable
+from tagger.cli.text import printable, show
 from tagger.records import displayed
 from tagger.state import Run
 
@@ -23,11 +23,11 @@ def runs(config: Path | None, **flags: Any) -> int:
     settings = settings_from(config, flags)
     found = read_runs(settings.state)
     if settings.json:
-        click.echo(json.dumps([described(run) for run in found]))
+        show(json.dumps([described(run) for run in found]))
     elif found:
-        show(found)
+        show_table(found)
     else:
-        click.echo("There was no run yet.")
+        show("There was no run yet.")
     return 0
 
 
@@ -46,11 +46,12 @@ def described(run: Run) -> dict[str, object]:
     }
 
 
-def show(found: Sequence[Run]) -> None:
+def show_table(found: Sequence[Run]) -> None:
     """Print a table, the newest run last."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from tagger.cli.console import PatientConsole
 
     table = Table(box=None, pad_edge=False)
     table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in found))
@@ -72,4 +73,4 @@ def show(found: Sequence[Run]) -> None:
             "" if run.finished_at else "cut off",
         )
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console().print(table)
+    PatientConsole().print(table)

@@ -9,7 +9,7 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import count_of, printable, told
+from tagger.cli.text import count_of, printable, show, told
 from tagger.errors import SettingsError
 from tagger.records import Action, Outcome, ScanResult, displayed
 
@@ -44,9 +44,9 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     ):
         result = run_scan([Path(path) for path in paths], settings, progress)
     if settings.json:
-        click.echo(json.dumps(result.summary()))
+        show(json.dumps(result.summary()))
     elif not settings.quiet:
-        click.echo(summary(result, progress.failures))
+        show(summary(result, progress.failures))
     return 1 if result.failed_new else 0
 
 

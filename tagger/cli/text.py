@@ -1,6 +1,11 @@
 """Text of unknown origin on a terminal."""
 
+import os
+import sys
 from collections.abc import Sequence
+from typing import IO
+
+import click
 
 from tagger.records import Outcome, displayed
 
@@ -18,3 +23,18 @@ def told(outcomes: Sequence[Outcome], *, of: int) -> list[str]:
     """Return a line for each of the first outcomes that went wrong, out of so many."""
     lines = [printable(f"  {displayed(each.track.path)}: {each.error}") for each in outcomes]
     return [*lines, "  …"] if of > len(outcomes) else lines
+
+
+def show(text: str, *, err: bool = False) -> None:
+    """Print a line; a reader that went away is no failure of the run."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        ignore_broken_pipe(sys.stderr if err else sys.stdout)
+
+
+def ignore_broken_pipe(stream: IO[str]) -> None:
+    """Let what is still to be printed there go nowhere, as Python's documentation has it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -9,7 +9,7 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import count_of, told
+from tagger.cli.text import count_of, show, told
 from tagger.errors import SettingsError
 from tagger.records import Action, Outcome, UndoResult
 
@@ -57,9 +57,9 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     ):
         result = run_undo([Path(path) for path in paths], run_id, settings, progress)
     if settings.json:
-        click.echo(json.dumps(result.summary()))
+        show(json.dumps(result.summary()))
     elif not settings.quiet:
-        click.echo(summary(result, progress.failures))
+        show(summary(result, progress.failures))
     return 1 if result.refused or result.failed else 0
 
 

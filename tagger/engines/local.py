@@ -7,7 +7,7 @@ import torch
 from tagger.errors import ModelError, WorkerError
 from tagger.inference.dataset import TrackDataset, choose_jobs, load_tracks
 from tagger.inference.predict import Predictor, choose_device, choose_precision
-from tagger.isolation import Limits
+from tagger.isolation import limits_of
 from tagger.models import Source
 from tagger.models.checkpoint import load_classifier
 from tagger.records import Failure, Prediction, Track
@@ -33,12 +33,13 @@ def listen(
     dataset = TrackDataset(
         classifier.extractor,
         windows=settings.windows,
-        limits=Limits(settings.max_seconds, settings.max_memory),
+        limits=limits_of(settings),
     )
     try:
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs)))
     except torch.OutOfMemoryError as error:
         raise ModelError("the device's memory is too small: try a smaller --batch-size") from error
-    except RuntimeError as error:  # torch raises it for a dead worker, wherever this thread is
-        last = str(error).strip().splitlines()[-1]
+    # What torch makes of a worker that died, or that could not start a process of its own.
+    except (RuntimeError, ConnectionError, EOFError, WorkerError) as error:
+        last = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise WorkerError(f"decoding or the network broke down: {last}") from error

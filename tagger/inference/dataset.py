@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tagger.audio import read_windows
-from tagger.errors import TrackError
+from tagger.errors import TrackError, WorkerError
 from tagger.isolation import Guard, Limits
 from tagger.models.checkpoint import Extractor, Inputs
 from tagger.records import Failure, Track
@@ -55,8 +55,11 @@ class TrackDataset(Dataset[Sample | Failure]):
             return self._sample(track)
         except TrackError as error:
             return Failure(track, str(error), lasting=error.lasting)
-        except Exception as error:  # noqa: BLE001 - whatever leaves a worker would end the whole run
-            return Failure(track, f"unexpected error while it was decoded: {error!r}")
+        except WorkerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever leaves a worker ends the whole run
+            reason = f"unexpected error while it was decoded: {error!r}"
+            return Failure(track, reason, lasting=False)
 
     def _sample(self, track: Track) -> Sample:
         recording = self.guard.call(

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -44,21 +45,11 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     What is finished stays finished whatever ends the run: rows, tags and state agree.
     Raises the errors of a run that could not go on; a bad file is only a row.
     """
-    started = time.monotonic()
-    run_id = new_run_id()
     source = find_source(settings.model)
     found = crawl(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
+    run_id = new_run_id()
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
-    rows: Counter[Action] = Counter()
-    failed_new = 0
-
-    def result() -> ScanResult:
-        seconds = time.monotonic() - started
-        counts = {action: rows[action] for action in Action}
-        return ScanResult(
-            run_id, source.identity, settings.dry_run, counts, failed_new, seconds, report
-        )
-
+    tally = Tally(run_id, source.identity, settings.dry_run, report)
     with ExitStack() as stack:
         state = stack.enter_context(open_state(settings.state))
         add_row = stack.enter_context(open_report(report))
@@ -69,11 +60,9 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
         )
 
         def settle(outcomes: Iterable[Outcome]) -> None:
-            nonlocal failed_new
             for outcome in outcomes:
                 add_row(outcome)
-                rows[outcome.action] += 1
-                failed_new += outcome.new
+                tally.count(outcome)
                 watcher.settled(outcome)
 
         try:
@@ -84,8 +73,36 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
             try:
                 settle(list(writer.finish()))  # first every journal entry, then the rows
             finally:
-                state.runs.finish(run_id, result().summary())
-    return result()
+                state.runs.finish(run_id, tally.result().summary())
+    return tally.result()
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a scan has done so far."""
+
+    run_id: str
+    model: str
+    dry_run: bool
+    report: Path
+    started: float = field(default_factory=time.monotonic)
+    rows: Counter[Action] = field(default_factory=Counter)
+    failed_new: int = 0
+
+    def count(self, outcome: Outcome) -> None:
+        self.rows[outcome.action] += 1
+        self.failed_new += outcome.new
+
+    def result(self) -> ScanResult:
+        return ScanResult(
+            self.run_id,
+            self.model,
+            self.dry_run,
+            {action: self.rows[action] for action in Action},
+            self.failed_new,
+            time.monotonic() - self.started,
+            self.report,
+        )
 
 
 def _passes(

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ SELECT id, run_id, path, copy, before, after, old_size, old_mtime_ns, old_inode,
        size, mtime_ns, inode
 FROM journal
 """
+
+
+STANDING = ENTRIES.replace("journal", "standing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +59,31 @@ class Journal:
                 track.size, track.mtime_ns, track.inode,
             ),
         )  # fmt: skip
-        self._db.executemany(
-            "UPDATE journal SET undone_by = ? WHERE id = ?",
-            [(run_id, number) for number in change.undoes],
-        )
+        self.mark_undone(change.undoes, run_id)
         self._db.commit()
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
+    def mark_undone(self, entries: Sequence[int], run_id: str) -> None:
+        """Note which run took these entries back."""
+        self._db.executemany(
+            "UPDATE journal SET undone_by = ? WHERE id = ?", [(run_id, each) for each in entries]
+        )
+
     def close(self, entry: int, new: Track) -> bool:
         """Note that the file was replaced, and what it is since.
 
-        Return whether tagger's tags stand in it now: they do unless this was an undo. Where it took
-        another undo back, what the other had undone stands again.
+        Return whether tagger's tags stand in it now: they do unless this was an undo.
         """
-        run_id, kind = self._db.execute(
-            "SELECT run_id, kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?",
-            (entry,),
+        (kind,) = self._db.execute(
+            "SELECT kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?", (entry,)
         ).fetchone()
         self._note(entry, new)
         if kind != RunKind.UNDO:
             return True
-        again = self._db.execute(
-            "UPDATE journal SET undone_by = NULL WHERE path = :path AND undone_by IN"
-            " (SELECT run_id FROM journal WHERE path = :path AND undone_by = :run)",
-            {"path": os.fsencode(new.path), "run": run_id},
-        )
         for standing in self.standing(new.path)[:1]:
             self._note(standing.id, new)  # the file says again what that one wrote
-        return again.rowcount > 0
+        return False
 
     def _note(self, entry: int, new: Track) -> None:
         self._db.execute(
@@ -102,42 +102,40 @@ class Journal:
 
     def unfinished(self) -> list[Entry]:
         """Return the entries that a killed run left open, the oldest first."""
-        return self._entries("WHERE size IS NULL ORDER BY id")
+        return self._entries(f"{ENTRIES} WHERE size IS NULL ORDER BY id")
 
     def standing_paths(self, run_id: str | None = None) -> list[Path]:
-        """Return, in order, the files with an entry that was not undone: of one run or any scan."""
+        """Return, in order, the files with an entry that was not undone.
+
+        Of one run, or of all that were no undo.
+        """
         found = self._db.execute(
-            "SELECT DISTINCT path FROM journal JOIN runs ON runs.id = run_id"
-            " WHERE size IS NOT NULL AND undone_by IS NULL"
-            " AND (run_id = :run OR :run IS NULL AND kind = :scan) ORDER BY path",
-            {"run": run_id, "scan": RunKind.SCAN},
+            "SELECT DISTINCT path FROM standing"
+            " WHERE run_id = :run OR :run IS NULL AND kind != 'undo' ORDER BY path",
+            {"run": run_id},
         )
         return [Path(os.fsdecode(path)) for (path,) in found]
 
     def standing(self, path: Path, run_id: str | None = None) -> list[Entry]:
         """Return the entries of a file that were not undone, the newest first.
 
-        Of scans, or of undos where the run given is one.
+        Of undos where the run given is one, else of all that were none.
         """
         return self._entries(
-            "WHERE path = ? AND size IS NOT NULL AND undone_by IS NULL"
-            " AND (SELECT kind FROM runs WHERE id = run_id) ="
-            " coalesce((SELECT kind FROM runs WHERE id = ?), ?) ORDER BY id DESC",
-            os.fsencode(path), run_id, RunKind.SCAN,
+            f"{STANDING} WHERE path = ? AND (kind = 'undo') = (coalesce(?, '') IN undos)"
+            " ORDER BY id DESC",
+            os.fsencode(path), run_id,
         )  # fmt: skip
 
     def last_run(self) -> str | None:
-        """Return the newest scan with an entry that was not undone."""
+        """Return the newest run that was no undo and has an entry that was not undone."""
         found = self._db.execute(
-            "SELECT run_id FROM journal JOIN runs ON runs.id = run_id"
-            " WHERE size IS NOT NULL AND undone_by IS NULL AND kind = ?"
-            " ORDER BY journal.id DESC LIMIT 1",
-            (RunKind.SCAN,),
+            "SELECT run_id FROM standing WHERE kind != 'undo' ORDER BY id DESC LIMIT 1"
         ).fetchone()
         return found[0] if found else None
 
-    def _entries(self, condition: str, *values: object) -> list[Entry]:
-        return [_entry(row) for row in self._db.execute(f"{ENTRIES} {condition}", values)]
+    def _entries(self, query: str, *values: object) -> list[Entry]:
+        return [_entry(row) for row in self._db.execute(query, values)]
 
 
 def _entry(row: Any) -> Entry:

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from tagger.errors import DiskFullError, LockedError, StateError
 from tagger.state.runs import Run, Runs
-from tagger.state.schema import is_current, migrate
+from tagger.state.schema import check_ours, is_current, migrate
 from tagger.state.tracks import State
 
 
@@ -23,6 +23,8 @@ def open_state(path: Path) -> Iterator[State]:
     lock = FileLock(f"{path}.lock")  # flock: the lock of a process that died is no lock
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_nlink > 1:
+            raise StateError(f"the state file {path} has several hard links: a lock for each")
         lock.acquire(blocking=False)
     except Timeout as error:
         raise LockedError(f"another run is using {path}") from error
@@ -66,6 +68,7 @@ def read_runs(path: Path) -> list[Run]:
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(path)
     try:
+        check_ours(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # the journal must outlive a power cut
         connection.execute("PRAGMA foreign_keys = ON")

@@ -11,12 +11,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tagger.state.schema import from_json
+
 
 class RunKind(StrEnum):
-    """The kinds of runs that write into files."""
+    """The kinds of runs that write into files; a redo takes an undo back."""
 
     SCAN = "scan"
     UNDO = "undo"
+    REDO = "redo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def _run(row: Any) -> Run:
         model,
         bool(dry_run),
         Path(os.fsdecode(report)) if report else None,
-        json.loads(result or "{}"),
+        from_json(result or "{}"),
         *counts,
     )
 

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from dataclasses import asdict
+from typing import Any
 
 from tagger.errors import StateError
 from tagger.records import RawField, Tags
@@ -48,7 +49,10 @@ CREATE TABLE journal (
 );
 """
 
-UNDO = """
+APPLICATION_ID = 0x54414747
+"""`TAGG`: what tells our database from any other, from the second version on."""
+
+UNDO = f"""
 ALTER TABLE tracks ADD COLUMN undone INTEGER NOT NULL DEFAULT 0; -- and so not to be written again
 ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'scan';   -- or undo
 ALTER TABLE journal ADD COLUMN copy BLOB;        -- the name of the copy that is worked on
@@ -59,26 +63,41 @@ ALTER TABLE journal ADD COLUMN undone_by TEXT REFERENCES runs (id);
 CREATE INDEX journal_by_path ON journal (path);
 CREATE INDEX journal_by_run ON journal (run_id);
 CREATE INDEX journal_unfinished ON journal (id) WHERE size IS NULL;
+PRAGMA application_id = {APPLICATION_ID};
 """
 
 MIGRATIONS = (SCHEMA, UNDO)
 """What turns each version of the layout into the next; version 0 is an empty file."""
 
-QUEUE = """
+TEMPORARY = """
 CREATE TEMP TABLE queue (
     id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER
 );
+CREATE TEMP VIEW standing AS -- the entries of the journal that were not undone
+    SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
+    WHERE size IS NOT NULL AND undone_by IS NULL;
+CREATE TEMP VIEW undos AS SELECT id FROM runs WHERE kind = 'undo';
 """
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database to the newest layout. Raises StateError for one newer than that."""
+    """Bring the database to the newest layout, as the checks of `check_ours` allow."""
     version = _version(connection)
-    if version > len(MIGRATIONS):
-        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
     for number, script in enumerate(MIGRATIONS[version:], version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-    connection.executescript(QUEUE)
+    connection.executescript(TEMPORARY)
+
+
+def check_ours(connection: sqlite3.Connection) -> None:
+    """Raise StateError for a database of another program or a newer tagger; it changes nothing."""
+    version = _version(connection)
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    is_first = version == 1 and {"tracks", "journal"} <= tables
+    if tables and application != APPLICATION_ID and not is_first:
+        raise StateError("the state file is the database of another program")
+    if version > len(MIGRATIONS):
+        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
 
 
 def is_current(connection: sqlite3.Connection) -> bool:
@@ -94,12 +113,24 @@ def tags_to_json(tags: Tags) -> str:
     return json.dumps(asdict(tags))
 
 
+def from_json(text: str) -> Any:
+    """Return what a column holds as JSON. Raises StateError where that is damaged."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StateError(f"the state file is damaged ({error})") from error
+
+
 def tags_from_json(text: str) -> Tags:
-    stored = json.loads(text)
-    return Tags(
-        genres=tuple(stored["genres"]),
-        written=tuple(stored["written"]),
-        scores=stored["scores"],
-        model=stored["model"],
-        raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
-    )
+    """Return what `tags_to_json` made. Raises StateError for what it did not."""
+    stored = from_json(text)
+    try:
+        return Tags(
+            genres=tuple(stored["genres"]),
+            written=tuple(stored["written"]),
+            scores=stored["scores"],
+            model=stored["model"],
+            raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
+        )
+    except (LookupError, TypeError) as error:
+        raise StateError(f"the state file is damaged: {error!r} in the tags of a file") from error

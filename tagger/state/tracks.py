@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tagger.records import Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal
 from tagger.state.runs import Runs
-from tagger.state.schema import tags_from_json, tags_to_json
+from tagger.state.schema import from_json, tags_from_json, tags_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class State:
             "SELECT scores FROM scores WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone()
-        scores = tuple(Score(*pair) for pair in json.loads(found[0])) if found else None
+        scores = tuple(Score(*pair) for pair in from_json(found[0])) if found else None
         tags = tags_from_json(row.tags) if row.tags else None
         return Known(tags, scores, row.duration_s, row.failure, bool(row.lasting), bool(row.undone))
 
@@ -95,10 +95,15 @@ class State:
 
     def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
         """Note that a file was replaced and what it says now, in the journal too."""
-        stands = self.journal.close(entry, new)
+        undone = not self.journal.close(entry, new)
+        self._db.execute(  # under all its names: an undo in place is one for each
+            "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?",
+            (undone, old.size, old.mtime_ns, old.inode),
+        )
         self.renew(old, new, tags)
         self._db.execute(
-            "UPDATE tracks SET undone = ? WHERE id = ?", (not stands, self._settle(new))
+            "UPDATE tracks SET undone = ?, tags = ? WHERE id = ?",
+            (undone, tags_to_json(tags), self._settle(new)),
         )
         self.commit()
 
@@ -106,9 +111,12 @@ class State:
         """Let all that was learned of `old` hold for `new`, and forget its failure."""
         self._db.execute(
             "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
-            " WHERE path = ?",
-            (new.size, new.mtime_ns, new.inode, tags_to_json(tags), os.fsencode(old.path)),
-        )
+            " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+            (
+                new.size, new.mtime_ns, new.inode, tags_to_json(tags),
+                os.fsencode(old.path), old.size, old.mtime_ns, old.inode,
+            ),
+        )  # fmt: skip
 
     def enqueue(self, track: Track) -> None:
         """Put a track aside to be listened to; the queue lies on disk and ends with the run."""
@@ -137,7 +145,7 @@ class State:
         self._db.commit()
 
     def _row_of(self, track: Track) -> Row | None:
-        """Find the row of exactly this file; under a path that is no more, it moves to the new."""
+        """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""
         path = os.fsencode(track.path)
         rows = self._db.execute(
             "SELECT id, path, duration_s, tags, failure, lasting, undone FROM tracks"
@@ -149,12 +157,15 @@ class State:
             if row.path == path:
                 return row
         for row in found:
-            if track.inode and _is_gone(row.path):
-                self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
-                self._db.execute("UPDATE tracks SET path = ? WHERE id = ?", (path, row.id))
-                self._db.execute("UPDATE journal SET path = ? WHERE path = ?", (path, row.path))
+            if track.inode and _has_left(row.path, track.inode):
+                self._rename(path, b"moved away %d" % row.id)
+                self._rename(row.path, path)
                 return row
         return None
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        self._db.execute("UPDATE tracks SET path = ? WHERE path = ?", (new, old))
+        self._db.execute("UPDATE journal SET path = ? WHERE path = ?", (new, old))
 
     def _settle(self, track: Track) -> int:
         """Return the id of this version of the file, dropping what belongs to an older one."""
@@ -177,11 +188,11 @@ class State:
         return bool(found and found[0])
 
 
-def _is_gone(path: bytes) -> bool:
+def _has_left(path: bytes, inode: int) -> bool:
+    """Tell whether a file is no longer at a path: nothing is there, or another file."""
     try:
-        os.lstat(path)
+        return Track.from_stat(Path(os.fsdecode(path)), os.lstat(path)).inode != inode
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False  # it may well be there, where we may not look
-    return False

@@ -66,12 +66,13 @@ def _raw(file: BinaryIO, tag: Tag) -> tuple[RawField, ...]:
     return tuple(found)
 
 
-def write_tags(path: Path, tags: Tags) -> None:
+def write_tags(path: Path, tags: Tags, already: BinaryIO | None = None) -> None:
     """Change this very file so that it says `tags`; what is empty is taken out.
 
+    `already`: the file, open for reading and writing; the path only tells its kind then.
     Raises TagError where that would lose something, AccessError, DiskFullError.
     """
-    with opened(path, "r+b", "cannot write the tags") as (file, tag):
+    with opened(path, "r+b", "cannot write the tags", already) as (file, tag):
         if _names(tag, tags.genres) != tags.genres:
             raise TagError(f"read back from its tags, {tags.genres} would not be the same")
         scores, model = ((text,) if text else () for text in (tags.scores, tags.model))
@@ -99,12 +100,12 @@ def _refuse_unstorable(value: str) -> None:
         raise TagError(f"no tag can store the text {value!r}")
 
 
-def write_raw(path: Path, raw: Iterable[RawField]) -> None:
+def write_raw(path: Path, raw: Iterable[RawField], already: BinaryIO | None = None) -> None:
     """Put back into this very file the fields that `read_tags` found in `raw`, and no others.
 
-    Raises TagError where that would lose something, AccessError, DiskFullError.
+    `already` is as for `write_tags`, and so are the errors.
     """
-    with opened(path, "r+b", "cannot write the tags") as (file, tag):
+    with opened(path, "r+b", "cannot write the tags", already) as (file, tag):
         fields = {field.name: field.values for field in raw}
         items = {name: _items_of(tag, name, fields) for name in tag.codec.fields}
         info = riff.content_of(fields.get(riff.GENRE, ()))

@@ -4,7 +4,7 @@ import errno
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -24,13 +24,20 @@ Not OSError, which is about the disk, nor AttributeError, which would be about o
 
 
 @contextmanager
-def opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tuple[BinaryIO, Tag]]:
-    """Give the open file and its tag. Raises TagError, AccessError, DiskFullError."""
+def opened(
+    path: Path, mode: Literal["rb", "r+b"], doing: str, already: BinaryIO | None = None
+) -> Iterator[tuple[BinaryIO, Tag]]:
+    """Give the open file and its tag; `already` is the file, where somebody has opened it.
+
+    Raises TagError, AccessError, DiskFullError.
+    """
     try:
-        with path.open(mode) as file:
+        with nullcontext(already) if already else path.open(mode) as file:
+            file.seek(0)
             if not file.read(1):
                 raise TagError("the file is empty")  # noqa: TRY301 - told like all the rest
             yield file, open_tag(path.suffix, file)
+            file.flush()
     except (OSError, TagError, *FOREIGN_ERRORS) as error:
         refusal = _refusal(error)
         if refusal:
@@ -38,7 +45,7 @@ def opened(path: Path, mode: Literal["rb", "r+b"], doing: str) -> Iterator[tuple
         if isinstance(error, TagError):
             raise
         raise TagError(
-            f"{doing}: broken, or not what its name says ({error or type(error).__name__})"
+            f"{doing}: broken, or not what its name says ({str(error) or type(error).__name__})"
         ) from error
 
 

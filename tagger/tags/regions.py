@@ -17,11 +17,13 @@ def read_at(file: BinaryIO, start: int, size: int) -> bytes:
 
 
 def digest(file: BinaryIO, start: int, stop: int) -> str:
-    """Return the SHA-256 of the bytes from start to stop."""
+    """Return the SHA-256 of the bytes from start to stop, or to the end if that comes first."""
     file.seek(start)
     found = sha256()
-    for position in range(start, stop, BLOCK):
-        found.update(file.read(min(BLOCK, stop - position)))
+    left = stop - start
+    while left > 0 and (block := file.read(min(BLOCK, left))):
+        found.update(block)
+        left -= len(block)
     return found.hexdigest()
 
 

@@ -1,10 +1,9 @@
 """Replace the tags of one file: copied, edited, checked, synced and renamed, or left as it was."""
 
-import errno
 import os
+import re
 import secrets
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,18 +11,16 @@ from pathlib import Path
 
 from tagger.errors import AccessError, TagError, UnfinishedError
 from tagger.records import Change, Track, displayed
+from tagger.tags.copying import adopt, copy_bytes, descriptor_of, keep_times, reserve, write_over
 from tagger.tags.fields import read_tags, write_raw, write_tags
 from tagger.tags.others import lost_fields
 from tagger.tags.system import os_error
 
-CHUNK = 1 << 20
 NAME_LIMIT = 255
 UTF8_REST = 0x80  # how all bytes of a letter but the first one start
-UNFINISHED, WHOLE = ".part", ".whole"
+UNFINISHED, WHOLE = ".part", ".full"
 """Marks of our files: a copy at work, and a checked one on its way over its original."""
-NOT_COPIED = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
-NOT_KEPT = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA}
-SPECIAL_XATTRS = ("security.", "system.", "trusted.")
+CHANGED = "changed while tagger was at work: left as it is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,8 @@ class Desk:
     original: int
     part: int
     name: str
+    changed_ns: int
+    """When the original was last changed in any way: the one time that nobody can set."""
 
 
 Inspect = Callable[[Path], Mapping[str, str]]
@@ -54,8 +53,8 @@ def replace_tags(
     finish = _overwrite if in_place else _swap
     try:
         with _desk(track, change.copy) as desk:
-            _copy(desk.original, desk.part)
-            _edit(change, track.path.with_name(desk.name), inspect)
+            copy_bytes(desk.original, desk.part)
+            _edit(change, desk, inspect)
             status = finish(track, desk, preserve_mtime=preserve_mtime)
             with suppress(OSError):  # the file is the new one, whether or not its disk is well
                 os.fsync(desk.folder)
@@ -70,14 +69,15 @@ def _desk(track: Track, name: str) -> Iterator[Desk]:
 
     All is done through the folder's descriptor: a folder swapped for a link leads nowhere else.
     """
-    with opened(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
+    with descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
         _same(track, _status(track, folder))
-        with opened(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as original:
+        with descriptor_of(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as original:
             _same(track, os.fstat(original))
             new = os.O_RDWR | os.O_CREAT | os.O_EXCL
-            with opened(name, new, folder=folder) as part:
+            with descriptor_of(name, new, folder=folder) as part:
                 try:
-                    yield Desk(folder, original, part, name)
+                    changed_ns = os.fstat(original).st_ctime_ns
+                    yield Desk(folder, original, part, name, changed_ns)
                 except BaseException:
                     _remove(name, folder)
                     raise
@@ -94,19 +94,6 @@ def _remove(name: str, folder: int) -> None:
         ) from error
 
 
-@contextmanager
-def opened(
-    path: str | Path, flags: int, *, folder: int | None = None, mode: int = 0o600
-) -> Iterator[int]:
-    """Open a file, never through a link, and close it again; `folder` is an open descriptor."""
-    descriptor = os.open(path, flags | os.O_NOFOLLOW, mode, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        with suppress(OSError):  # what is to last was synced before
-            os.close(descriptor)
-
-
 def _status(track: Track, folder: int) -> os.stat_result:
     return os.stat(track.path.name, dir_fd=folder, follow_symlinks=False)
 
@@ -117,7 +104,16 @@ def _same(track: Track, status: os.stat_result) -> None:
         raise AccessError("changed while tagger was at work: it is no regular file any more")
     now = Track.from_stat(track.path, status)
     if (now.size, now.mtime_ns, now.inode) != (track.size, track.mtime_ns, track.inode):
-        raise AccessError("changed while tagger was at work: left as it is")
+        raise AccessError(CHANGED)
+
+
+def _check_both(track: Track, desk: Desk) -> None:
+    """Refuse to go on if the original, or what bears the name of the copy, is another one now."""
+    now, copy = _status(track, desk.folder), os.fstat(desk.part)
+    _same(track, now)
+    named = os.stat(desk.name, dir_fd=desk.folder, follow_symlinks=False)
+    if now.st_ctime_ns != desk.changed_ns or not os.path.samestat(named, copy):
+        raise AccessError(CHANGED)
 
 
 def copy_name(track: Track) -> str:
@@ -135,52 +131,30 @@ def copy_name(track: Track) -> str:
     return os.fsdecode(b"." + short + ending)
 
 
+def is_copy_name(name: str, track: Track) -> bool:
+    """Tell whether `copy_name` can have made this name for the file as it was."""
+    mark = re.escape(f".tagger-{track.inode:x}-")
+    ending = re.escape(UNFINISHED + track.path.suffix)
+    return bool(re.fullmatch(rf"\.[^/\0]*{mark}[0-9a-f]{{8}}{ending}", name, re.DOTALL))
+
+
 def whole_name(copy: str) -> str:
     """Return the name that a copy gets once it is checked and about to be written over a file."""
     suffix = Path(copy).suffix
     return copy.removesuffix(UNFINISHED + suffix) + WHOLE + suffix
 
 
-def _copy(source: int, target: int) -> None:
-    """Copy a file; without moving a byte where the file system can share them."""
-    size = os.fstat(source).st_size
-    os.lseek(source, 0, os.SEEK_SET)
-    os.lseek(target, 0, os.SEEK_SET)
-    copied = _copy_in_kernel(source, target, size)
-    os.lseek(source, copied, os.SEEK_SET)
-    os.lseek(target, copied, os.SEEK_SET)
-    while block := os.read(source, CHUNK):
-        _write_all(target, block)
+def _edit(change: Change, desk: Desk, inspect: Inspect) -> None:
+    """Change the copy, and refuse it if anything but the wanted fields differs then.
 
-
-def _copy_in_kernel(source: int, target: int, size: int) -> int:
-    """Return how many bytes the kernel copied: all, or as far as it knows how to."""
-    copied = 0
-    if sys.platform == "linux":
-        try:
-            while copied < size:
-                count = os.copy_file_range(source, target, size - copied)
-                if not count:
-                    break
-                copied += count
-        except OSError as error:
-            if error.errno not in NOT_COPIED:
-                raise
-    return copied
-
-
-def _write_all(target: int, block: bytes) -> None:
-    left = memoryview(block)
-    while left:
-        left = left[os.write(target, left) :]
-
-
-def _edit(change: Change, copy: Path, inspect: Inspect) -> None:
-    """Change the copy, and refuse it if anything but the wanted fields differs then."""
-    if change.undoes:
-        write_raw(copy, change.after.raw)
-    else:
-        write_tags(copy, change.after)
+    It is written through its descriptor: whatever is put in the place of its name stays as it is.
+    """
+    copy = change.track.path.with_name(desk.name)
+    with os.fdopen(os.dup(desk.part), "r+b") as file:
+        if change.undoes:
+            write_raw(copy, change.after.raw, file)
+        else:
+            write_tags(copy, change.after, file)
     found = read_tags(copy)
     if found != change.after or (change.undoes and set(found.raw) != set(change.after.raw)):
         raise TagError("not written, for the new tags could not be read back")
@@ -191,46 +165,14 @@ def _edit(change: Change, copy: Path, inspect: Inspect) -> None:
 
 def _swap(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:
     """Put the checked copy in the place of the original; the rename is the last that can fail."""
-    _adopt(desk.original, desk.part)
+    adopt(desk.original, desk.part)
     if preserve_mtime:
-        _keep_times(desk.original, desk.part)
+        keep_times(desk.original, desk.part)
     os.fsync(desk.part)
     status = os.fstat(desk.part)
-    _same(track, _status(track, desk.folder))
+    _check_both(track, desk)
     os.replace(desk.name, track.path.name, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
     return status
-
-
-def _keep_times(source: int, target: int) -> None:
-    status = os.fstat(source)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _adopt(source: int, target: int) -> None:
-    """Give the copy owner, mode and extended attributes (with them the ACL) of the original."""
-    status, own = os.fstat(source), os.fstat(target)
-    if (status.st_uid, status.st_gid) != (own.st_uid, own.st_gid):
-        try:
-            os.fchown(target, status.st_uid, status.st_gid)
-        except PermissionError as error:  # only root gives files away
-            raise AccessError("its owner and group could not be kept") from error
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
-    if sys.platform == "linux":
-        for name in _xattrs(source):
-            try:
-                os.setxattr(target, name, os.getxattr(source, name))
-            except OSError as error:
-                if error.errno not in NOT_KEPT or not name.startswith(SPECIAL_XATTRS):
-                    raise
-
-
-def _xattrs(source: int) -> list[str]:
-    try:
-        return os.listxattr(source)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return []
-        raise
 
 
 def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:
@@ -239,15 +181,16 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_res
     This is not atomic. The copy is therefore synced first, and renamed to say that it is whole: a
     run that finds such a file knows that its original may be half-written, and what it has to be.
     """
-    with opened(track.path.name, os.O_RDWR, folder=desk.folder) as target:
+    with descriptor_of(track.path.name, os.O_RDWR, folder=desk.folder) as target:
         _same(track, os.fstat(target))
         times = os.fstat(target)
         os.fsync(desk.part)
+        _check_both(track, desk)
         whole = whole_name(desk.name)
         os.rename(desk.name, whole, src_dir_fd=desk.folder, dst_dir_fd=desk.folder)
         try:
             os.fsync(desk.folder)
-            _reserve(target, track.size, os.fstat(desk.part).st_size)
+            reserve(target, track.size, os.fstat(desk.part).st_size)
         except OSError:
             _remove(whole, desk.folder)
             raise
@@ -263,24 +206,3 @@ def _overwrite(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_res
             ) from error
         _remove(whole, desk.folder)
         return status
-
-
-def _reserve(target: int, old: int, new: int) -> None:
-    """Make sure before the first byte is written that the disk has room for the last."""
-    if new <= old or sys.platform != "linux":
-        return
-    try:
-        os.posix_fallocate(target, old, new - old)
-    except OSError:
-        os.ftruncate(target, old)
-        raise
-
-
-def write_over(source: int, target: int) -> None:
-    """Make one open file what another one is."""
-    os.lseek(source, 0, os.SEEK_SET)
-    os.lseek(target, 0, os.SEEK_SET)
-    while block := os.read(source, CHUNK):
-        _write_all(target, block)
-    os.ftruncate(target, os.fstat(source).st_size)
-    os.fsync(target)

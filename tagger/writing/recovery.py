@@ -1,5 +1,6 @@
 """Settle what a killed run left open: its journal entries, its copies, a half-written file."""
 
+import os
 from pathlib import Path
 
 from tagger.errors import AccessError, TrackError
@@ -20,12 +21,13 @@ def recover(state: State, guard: Guard) -> dict[Path, str]:
     """
     unmended: dict[Path, str] = {}
     for entry in state.journal.unfinished():
-        if not entry.path.parent.is_dir():
+        if not os.path.isdir(entry.path.parent):  # noqa: PTH112 - Path's raises where it may not look
             continue
         try:
-            if entry.copy:
-                clear_leftovers(entry.path, entry.copy, entry.old)
-            _settle(entry, state, guard)
+            if clear_leftovers(entry.path, entry.copy, entry.old):
+                state.journal.cancel(entry.id)  # the copy was there: it never took a place
+            else:
+                _settle(entry, state, guard)
         except TrackError as error:
             unmended[entry.path] = str(error)
         state.commit()
@@ -33,17 +35,17 @@ def recover(state: State, guard: Guard) -> dict[Path, str]:
 
 
 def _settle(entry: Entry, state: State, guard: Guard) -> None:
-    """Close the entry if the file is the new one, cancel it if it is the old one."""
-    now = entry.old
+    """Close the entry if the file is the new one, cancel it if it is the old one.
+
+    The tags decide, for size and time may be what they were. Of a file that is not there nothing
+    can be told: the entry waits.
+    """
     try:
         now = Track.from_stat(entry.path, entry.path.lstat())
     except FileNotFoundError:
-        pass  # deleted since, or moved
+        return
     except OSError as error:
         raise AccessError(f"cannot be looked at: {error.strerror}") from error
-    if now is None or now == entry.old:
-        state.journal.cancel(entry.id)
-        return
     tags = guard.call(read_tags, entry.path)
     if tags == entry.after:
         state.finish_replacement(entry.id, entry.old or now, now, tags)

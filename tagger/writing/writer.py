@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.audio import stream_digests
 from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
-from tagger.isolation import Guard, Limits
+from tagger.isolation import Guard, limits_of
 from tagger.records import Action, Change, Failure, Outcome, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
@@ -55,8 +55,7 @@ def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writ
 
     Unless this is a dry run, what a killed run left is mended first.
     """
-    limits = Limits(settings.max_seconds, settings.max_memory)
-    with Guard(limits) as guard, ThreadPoolExecutor(THREADS) as pool:
+    with Guard(limits_of(settings)) as guard, ThreadPoolExecutor(THREADS) as pool:
         writer = Writer(run_id, settings, state, guard, pool)
         if not settings.dry_run:
             writer.unmended = recover(state, guard)
@@ -117,6 +116,7 @@ class Writer:
             if before == rewrite.after:  # done meanwhile through another name of the file
                 now = Track.from_stat(track.path, track.path.lstat())
                 self.state.renew(track, now, before)
+                self.state.journal.mark_undone(rewrite.undoes, self.run_id)
                 self.state.commit()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)
         except TrackError as error:
@@ -149,21 +149,19 @@ class Writer:
 
     def _finish(self, started: Started) -> Outcome:
         rewrite = started.rewrite
-        try:
+        wait([started.future])  # a signal may raise here; what the thread does is another matter
+        cause = started.future.exception()
+        if cause is None:
             new = started.future.result()
-        except Exception as cause:  # noqa: BLE001 - one file's accident must not end the run
-            error = (
-                cause
-                if isinstance(cause, TaggerError)
-                else TagError(f"unexpected error while it was written: {cause!r}")
-            )
-            if not isinstance(error, UnfinishedError):  # that is for the next run to settle
-                self.state.journal.cancel(started.entry)
-            if not isinstance(error, TrackError):
-                self.broken = error
-            return self._failed(rewrite, error)
-        self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
-        return rewrite.outcome
+            self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
+            return rewrite.outcome
+        unforeseen = TagError(f"unexpected error while it was written: {cause!r}")
+        error = cause if isinstance(cause, TaggerError) else unforeseen
+        if not isinstance(error, UnfinishedError):  # that is for the next run to settle
+            self.state.journal.cancel(started.entry)
+        if not isinstance(error, TrackError):
+            self.broken = error
+        return self._failed(rewrite, error)
 
     def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
         lasting = isinstance(error, TrackError) and error.lasting

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import pytest
 
@@ -66,22 +66,30 @@ class FaultyFile:
             setattr(self, name, faults.wrapped(f"file.{name}", getattr(file, name)))
         self.fileno = file.fileno
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
 
 @contextmanager
 def failing(faults: Faults) -> Iterator[None]:
     """Let the calls of a replacement go through `faults`."""
-    opening = Path.open
+    opening, wrapping = Path.open, os.fdopen
 
-    @contextmanager
-    def open_faulty(path: Path, mode: str = "r", **kwargs: Any) -> Iterator[Any]:
+    def open_faulty(path: Path, mode: str = "r", **kwargs: Any) -> FaultyFile:
         faults.tick("file.open")
-        with opening(path, mode, **kwargs) as file:
-            yield FaultyFile(file, faults)
+        return FaultyFile(opening(path, mode, **kwargs), faults)
+
+    def wrap_faulty(descriptor: int, mode: str) -> FaultyFile:
+        return FaultyFile(wrapping(descriptor, mode), faults)
 
     with pytest.MonkeyPatch.context() as patch:
         for name in CALLS:
             patch.setattr(os, name, faults.wrapped(name, getattr(os, name)))
         patch.setattr(Path, "open", open_faulty)
+        patch.setattr(os, "fdopen", wrap_faulty)
         yield
 
 

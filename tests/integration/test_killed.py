@@ -27,7 +27,8 @@ from tagger.isolation import Guard
 from tagger.models import find_source
 from tagger.records import Prediction, Score
 from tagger.state import Journal, open_state
-from tagger.tags import other_fields, read_tags, replace
+from tagger.tags import copying, leftovers, other_fields, read_tags, replace, replace_tags
+from tagger.writing import writer
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.front_door import Scan
 from tests.replacing import track_of
@@ -82,7 +83,7 @@ def call_directly(_: Guard, function: Callable[..., Any], *args: Any) -> Any:
 def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Give a bench whose runs read in this process: starting guarded ones would take minutes."""
     monkeypatch.setattr(Guard, "call", call_directly)
-    monkeypatch.setattr(replace, "CHUNK", 1024)  # many small writes, to be killed between two
+    monkeypatch.setattr(copying, "CHUNK", 1024)  # many small writes, to be killed between two
     folder = tmp_path / "music"
     return Bench(folder, tmp_path / "state" / "state.sqlite", folder / f"song{request.param}")
 
@@ -191,8 +192,9 @@ def test_a_half_written_file_that_somebody_touched_is_told_until_a_person_decide
     with monkeypatch.context() as patch:
         patch.setattr(replace, "write_over", fail)
         assert "half-written" in Scan(capsys, *args).row("song.mp3")["error"]
-    later = song.stat().st_mtime_ns + 3600 * 10**9
-    os.utime(song, ns=(later, later))
+    monkeypatch.setattr(leftovers, "SHORTEST_S", 0.1)
+    time.sleep(0.2)
+    song.touch()
     for code in (1, 0):
         scan = Scan(capsys, *args)
         assert scan.code == code
@@ -202,6 +204,56 @@ def test_a_half_written_file_that_somebody_touched_is_told_until_a_person_decide
     whole.rename(song)
     assert main(["undo", "--state", str(state)]) == 0
     assert read_tags(song).genres == ()
+
+
+@pytest.fixture
+def waltz(tmp_path: Path) -> Bench:
+    """Lay a bench whose song is to get another genre than the one that it has."""
+    bench = Bench(tmp_path / "m", tmp_path / "state.sqlite", tmp_path / "m" / "song.flac")
+    bench.folder.mkdir()
+    bench.song.write_bytes(audio_bytes(".flac"))
+    add_genre(bench.song, "Waltz")
+    learn(bench.state, [bench.song])
+    return bench
+
+
+def test_an_impatient_second_signal_loses_no_entry(
+    waltz: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return replace_tags(*args, **kwargs)
+
+    monkeypatch.setattr(Guard, "call", call_directly)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "replace_tags", interrupted)
+        assert waltz.run("scan", str(waltz.folder), "--existing", "replace") == 130
+    assert read_tags(waltz.song).genres == ("Jazz",)
+    assert waltz.run("undo", str(waltz.folder)) == 0
+    assert read_tags(waltz.song).genres == ("Waltz",)
+
+
+def test_the_entry_of_a_file_that_is_not_there_waits(
+    waltz: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = (waltz.folder, "--state", waltz.state, "--existing", "replace")
+    if not os.fork():  # and be killed between the rename and the end of the entry
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Guard, "call", call_directly)
+            patch.setattr(Journal, "close", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            main(["scan", *map(str, scan), "-q"])
+        os._exit(0)
+    os.wait()
+    waltz.folder.rename(tmp_path / "unmounted")
+    waltz.folder.mkdir()
+    assert Scan(capsys, *scan).summary["tracks"] == 0
+    waltz.folder.rmdir()
+    (tmp_path / "unmounted").rename(waltz.folder)
+    assert Scan(capsys, *scan).actions == {"unchanged": 1}
+    assert waltz.run("undo", str(waltz.song)) == 0
+    assert read_tags(waltz.song).genres == ("Waltz",)
 
 
 def test_whole_programs_killed_by_the_clock(tmp_path: Path) -> None:

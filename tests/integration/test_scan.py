@@ -386,6 +386,7 @@ def test_a_name_that_is_not_utf8(library: Path, capsys: pytest.CaptureFixture[st
         (["scan", "--report", "/dev/full", "."], 3, "No space left"),
         (["scan", "--report", "~nobody-knows/x", "."], 2, "home of an unknown user"),
         (["scan", ""], 2, "a PATH is empty"),
+        (["scan", "--max-seconds", "5000000000", "."], 2, "must be 86400 at most"),
     ],
 )
 def test_wrong_usage_and_runs_that_cannot_go_on(
@@ -481,6 +482,25 @@ def test_progress_is_plain_lines_away_from_a_terminal_and_quiet_is_quiet(
     assert "written" in out
     assert main(["scan", str(library), "-q", *ANY]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_goes_away_is_no_failure(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Scan(capsys, library, "-n", *ANY)
+    command = f"'{sys.executable}' -m tagger scan '{library}' -v --min-score 0 2>&1"
+    tagger = f"'{sys.executable}' -m tagger"
+    for line, code in (
+        (f"{command} | head -c 1 >/dev/null", 0),
+        (f"{command} | true", 0),
+        (f"{tagger} runs | true", 0),
+        (f"{tagger} bogus 2>&1 | true", 2),
+        (f"{tagger} scan /nowhere 2>&1 | true", 3),
+    ):
+        script = f"{line}; exit ${{PIPESTATUS[0]}}"
+        result = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
+        assert (result.returncode, result.stderr) == (code, b""), line
+    assert Scan(capsys, library, *ANY).actions == {"unchanged": 3}
 
 
 def test_mtime_moves_on_unless_it_is_to_be_kept(

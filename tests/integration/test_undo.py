@@ -122,7 +122,13 @@ def test_an_undo_can_be_undone_and_that_too(
     assert Undo(capsys, "--run", undo.summary["run_id"]).counts == {"restored": 3}
     assert contents(tagged) == written
     assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"unchanged": 3}
-    assert Undo(capsys).counts == {"restored": 3}
+    third = Undo(capsys)
+    assert third.counts == {"restored": 3}
+    assert contents(tagged) == before
+    assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"kept": 3}
+    assert Undo(capsys).counts == {}
+    assert Undo(capsys, "--run", third.summary["run_id"]).counts == {"restored": 3}
+    assert Undo(capsys, tagged).counts == {"restored": 3}
     assert contents(tagged) == before
 
 
@@ -138,7 +144,7 @@ def test_a_file_changed_since_is_refused_and_an_edited_genre_always(
     assert (undo.code, undo.counts) == (1, {"refused": 2, "failed": 1})
     assert "a.flac: changed since tagger wrote it" in undo.err
     assert "b.mp3: its genre was edited" in undo.err
-    assert "c.ogg: cannot be looked at: No such file" in undo.err
+    assert "c.ogg: it is not there" in undo.err
     assert contents(tagged) == edited
     assert Undo(capsys, "--force", tagged).counts == {"restored": 1, "refused": 1, "failed": 1}
     assert read_tags(tagged / "a.flac") == Tags()
@@ -165,6 +171,22 @@ def test_a_file_that_was_moved_is_found(tagged: Path, capsys: pytest.CaptureFixt
     Scan(capsys, tagged, *ANY)
     assert Undo(capsys).counts == {"restored": 3}
     assert read_tags(tagged / "moved.mp3").genres == ("Polka", "Walzer")
+
+
+def test_names_that_were_swapped_do_not_swap_what_was_undone(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, spare = tagged / "a.flac", tagged / "d.flac", tagged / "spare"
+    build_audio(other, seconds=4, frequency_hz=440)
+    Scan(capsys, tagged, *ANY)
+    Undo(capsys, one)
+    for source, target in ((one, spare), (other, one), (spare, other)):
+        source.rename(target)
+    scan = Scan(capsys, tagged, *ANY)
+    assert scan.row("a.flac")["action"] == "unchanged"
+    assert "were undone" in scan.row("d.flac")["error"]
+    assert Undo(capsys, one).counts == {"restored": 1}
+    assert read_tags(one) == read_tags(other) == Tags()
 
 
 def test_a_file_with_several_links_is_left_alone_unless_asked(
@@ -282,3 +304,27 @@ def test_an_interrupted_undo_is_taken_up_again(
     assert len(left) == 60 - told > 0
     assert Undo(capsys, "--state", state).counts == {"restored": len(left)}
     assert not any(read_tags(song).genres for song in songs)
+
+
+def test_a_file_with_two_names_is_undone_under_both(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.link(tagged / "a.flac", tagged / "twin.flac")
+    in_place = ("--hardlinks", "in-place")
+    Scan(capsys, tagged, *in_place, *ANY)
+    assert Undo(capsys, *in_place).code == 0
+    again = Scan(capsys, tagged, *in_place, *ANY)
+    assert again.actions == {"kept": 4}
+    assert read_tags(tagged / "twin.flac") == Tags()
+
+
+def test_a_file_moved_over_another_is_undone_as_itself(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tagged / "a.flac", tagged / "d.flac"
+    build_audio(other, seconds=4, frequency_hz=440)
+    Scan(capsys, tagged, *ANY)
+    one.replace(other)
+    Scan(capsys, tagged, *ANY)
+    assert Undo(capsys, other).counts == {"restored": 1}
+    assert read_tags(other) == Tags()

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tagger.errors import AccessError, DecodeError, TagError
+from tagger.errors import AccessError, DecodeError, TagError, WorkerError
 from tagger.isolation import MIB, Guard, Limits
 
 
@@ -50,6 +52,11 @@ def devour() -> int:
 
 def stumble() -> None:
     raise KeyError("unforeseen")
+
+
+def send_signal(number: int) -> str:
+    os.kill(os.getpid(), number)
+    return "still there"
 
 
 def die_of_memory() -> None:
@@ -99,6 +106,11 @@ def test_what_befalls_a_call_is_a_failure_of_the_file_and_the_next_is_well(
     assert guard.call(identity, 1)[1] == 1
 
 
+def test_a_stop_for_all_processes_is_no_fault_of_the_file(guard: Guard) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        assert guard.call(send_signal, number) == "still there"
+
+
 def test_a_process_that_the_system_killed_may_be_tried_again_tomorrow(guard: Guard) -> None:
     with pytest.raises(AccessError, match="memory") as caught:
         guard.call(die_of_memory)
@@ -119,3 +131,23 @@ def test_no_process_outlives_the_guard_or_its_owner(guard: Guard) -> None:
     assert child.process.wait(5) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+def test_limits_too_small_for_anything_are_no_lasting_fault_of_a_file() -> None:
+    with (
+        Guard(Limits(seconds=2, memory_mib=20)) as guard,
+        pytest.raises((AccessError, WorkerError), match="memory") as caught,
+    ):
+        guard.call(identity, 1)
+    assert not getattr(caught.value, "lasting", False)
+
+
+def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))\n"
+        "from tagger.isolation import Guard, Limits\n"
+        "with Guard(Limits(2, 2048)) as guard: print(guard.call(abs, -3))"
+    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout == "3\n", result.stderr

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,20 @@ def test_a_moved_file_is_recognised_but_a_copy_is_not(state: State, track: Track
     assert recall(state, track) == Known()
 
 
+def test_two_files_that_swapped_their_names_are_both_recognised(state: State, track: Track) -> None:
+    other = track.path.with_name("b.mp3")
+    other.write_bytes(b"other")
+    second = Track.from_stat(other, other.stat())
+    learn(state, track)
+    state.remember_tags(second, Tags(("Folk",)))
+    track.path.rename(track.path.with_name("c"))
+    other.rename(track.path)
+    track.path.with_name("c").rename(other)
+    swapped = replace(track, path=second.path), replace(second, path=track.path)
+    assert recall(state, swapped[0]).tags == TAGS
+    assert recall(state, swapped[1]).tags == Tags(("Folk",))
+
+
 def test_a_failure_is_kept_until_it_is_forgotten(state: State, track: Track) -> None:
     state.remember_failure(Failure(track, "silent", lasting=True))
     assert recall(state, track) == Known(failure="silent", lasting=True)
@@ -140,3 +156,43 @@ def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StateError, match="newer tagger"), open_state(path):
         pass
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "player.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(f"CREATE TABLE songs (a); PRAGMA user_version = {version};")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="another program"), open_state(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_state_file_with_two_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    with open_state(path):
+        pass
+    path.with_name("twin").hardlink_to(path)
+    with pytest.raises(StateError, match="several hard links"), open_state(path):
+        pass
+
+
+def test_damaged_tags_are_told(tmp_path: Path, track: Track) -> None:
+    path = tmp_path / "state.sqlite"
+    with open_state(path) as state:
+        learn(state, track)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE tracks SET tags = '{'")
+    database.close()
+    with pytest.raises(StateError, match="damaged"), open_state(path) as state:
+        recall(state, track)
+
+
+@pytest.mark.parametrize("number", [(1 << 63) + 3, (1 << 64) - 1, 10**10 * 10**9])
+def test_numbers_beyond_the_columns_of_a_database(state: State, track: Track, number: int) -> None:
+    status: Any = SimpleNamespace(st_size=3, st_nlink=1, st_ino=number, st_mtime_ns=number)
+    strange = Track.from_stat(track.path, status)
+    learn(state, strange)
+    assert recall(state, strange).scores == SCORES

@@ -1,14 +1,15 @@
 """What a killed replacement leaves is cleared away, finished, or left for a person to decide."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tagger.errors import AccessError, UnfinishedError
-from tagger.records import Tags, Track
-from tagger.tags import clear_leftovers, copy_name, read_tags
+from tagger.records import Tags
+from tagger.tags import clear_leftovers, copy_name, leftovers, read_tags
 from tagger.tags.replace import whole_name
 from tests.builders import audio_bytes
 from tests.replacing import retag, track_of
@@ -80,9 +81,10 @@ def test_a_file_half_written_in_place_is_finished(
     assert read_tags(wreck.song) == (Tags() if kill is nothing else TAGS)
 
 
-def edited_an_hour_later(wreck: Wreck) -> None:
-    time_ns = wreck.song.stat().st_mtime_ns + 3600 * 10**9
-    os.utime(wreck.song, ns=(time_ns, time_ns))
+def edited_later(wreck: Wreck) -> None:
+    """Touch it after what counts as a long time here; the time it says may be any."""
+    time.sleep(0.2)
+    os.utime(wreck.song, ns=(0, 0))
 
 
 def replaced(wreck: Wreck) -> None:
@@ -100,10 +102,11 @@ def gone(wreck: Wreck) -> None:
     wreck.song.unlink()
 
 
-@pytest.mark.parametrize("change", [edited_an_hour_later, replaced, made_a_link, gone])
+@pytest.mark.parametrize("change", [edited_later, replaced, made_a_link, gone])
 def test_what_somebody_may_have_touched_stays_and_so_does_the_copy(
-    wreck: Wreck, change: Callable[[Wreck], None]
+    wreck: Wreck, change: Callable[[Wreck], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leftovers, "SHORTEST_S", 0.1)
     wreck.write_half()
     change(wreck)
     before = wreck.song.read_bytes() if wreck.song.exists() else None
@@ -131,4 +134,36 @@ def test_what_cannot_be_removed_is_said(wreck: Wreck, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(AccessError, match="Read-only file system"):
-        clear_leftovers(wreck.song, wreck.copy, Track(wreck.song, 0, 0, 0))
+        wreck.clear()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["precious.mp3", "../precious.mp3", ".", "", ".song.mp3.tagger-1-00000000.part.mp3", "a\0b"],
+)
+def test_nothing_is_removed_that_a_damaged_journal_names(tmp_path: Path, name: str) -> None:
+    song, precious = tmp_path / "m" / "song.mp3", tmp_path / "m" / "precious.mp3"
+    song.parent.mkdir()
+    for path in (song, precious, tmp_path / "precious.mp3"):
+        path.touch()
+    assert not clear_leftovers(song, name, track_of(song))
+    assert set(song.parent.iterdir()) == {song, precious}
+    assert (tmp_path / "precious.mp3").exists()
+
+
+def test_a_recovery_that_is_killed_too_is_taken_up_again(
+    wreck: Wreck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: int, target: int) -> None:
+        os.write(target, b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(leftovers, "SHORTEST_S", 0.5)
+    wreck.write_half()
+    time.sleep(1)  # what is written from now on would be somebody else's
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "write_over", killed)
+        with pytest.raises(KeyboardInterrupt):
+            wreck.clear()
+    wreck.clear()
+    assert wreck.song.read_bytes() == wreck.after

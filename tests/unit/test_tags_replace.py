@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from tagger.errors import AccessError, DiskFullError, TagError, TrackError
 from tagger.records import Tags
 from tagger.tags import other_fields, read_tags, replace, replace_tags, write_tags
+from tagger.tags.copying import copy_bytes
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.replacing import change_of, everything_else, restore, retag, track_of
 
@@ -117,11 +119,11 @@ def test_sound_that_differs_leaves_the_original(song: Path, *, in_place: bool) -
     assert_untouched(song, before)
 
 
-def damage(where: bytes) -> Callable[[Path, Tags], None]:
+def damage(where: bytes) -> Callable[[Path, Tags, BinaryIO], None]:
     """Return a writer that changes one more byte, after the given ones."""
 
-    def write(path: Path, tags: Tags) -> None:
-        write_tags(path, tags)
+    def write(path: Path, tags: Tags, already: BinaryIO) -> None:
+        write_tags(path, tags, already)
         data = bytearray(path.read_bytes())
         data[data.index(where) + len(where)] ^= 1
         path.write_bytes(data)
@@ -151,8 +153,8 @@ def test_any_other_difference_leaves_the_original(
 def test_a_changed_last_byte_of_sound_leaves_the_original(
     song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(path: Path, tags: Tags) -> None:
-        write_tags(path, tags)
+    def write(path: Path, tags: Tags, already: BinaryIO) -> None:
+        write_tags(path, tags, already)
         path.write_bytes(path.read_bytes()[:-1] + b"?")
 
     before = song.stat()
@@ -266,6 +268,70 @@ def test_a_folder_swapped_for_a_link_leads_nowhere_else(song: Path, tmp_path: Pa
     assert read_tags(tmp_path / "moved" / song.name) == TAGS
 
 
+def test_a_copy_swapped_for_a_link_is_not_written_through(song: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.flac"
+    other.write_bytes(audio_bytes(".flac"))
+    before = song.read_bytes()
+
+    def swap_copy(source: int, target: int) -> None:
+        copy_bytes(source, target)
+        (copy,) = (path for path in song.parent.iterdir() if path != song)
+        copy.unlink()
+        copy.symlink_to(other)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replace, "copy_bytes", swap_copy)
+        with pytest.raises(TrackError):
+            retag(song, TAGS)
+    assert other.read_bytes() == audio_bytes(".flac")
+    assert song.read_bytes() == before
+    assert names_in(song.parent) == [song.name]
+
+
+def test_a_name_swapped_after_the_check_takes_no_place(song: Path) -> None:
+    before = song.read_bytes()
+
+    def swap_checked(path: Path) -> Mapping[str, str]:
+        found = everything_else(path)
+        if path != song:
+            path.unlink()
+            path.write_bytes(b"evil")
+        return found
+
+    with pytest.raises(AccessError, match="changed while"):
+        replace_tags(change_of(track_of(song), TAGS), swap_checked)
+    assert song.read_bytes() == before
+    assert names_in(song.parent) == [song.name]
+
+
+def test_an_edit_during_the_check_that_hides_its_time_is_not_lost(song: Path) -> None:
+    track = track_of(song)
+
+    def edit(path: Path) -> Mapping[str, str]:
+        if path != song:
+            data = song.read_bytes().replace(b"ALBUM=Album", b"ALBUM=Other")
+            with song.open("r+b") as file:
+                file.write(data)
+            os.utime(song, ns=(track.mtime_ns, track.mtime_ns))
+        return {}
+
+    with pytest.raises(AccessError, match="changed while"):
+        replace_tags(change_of(track, TAGS), edit)
+    assert b"ALBUM=Other" in song.read_bytes()
+
+
+def test_an_attribute_that_the_folder_gives_is_not_kept(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy_with_more(source: int, target: int) -> None:
+        copy_bytes(source, target)
+        os.setxattr(target, "user.surplus", b"1")
+
+    monkeypatch.setattr(replace, "copy_bytes", copy_with_more)
+    retag(song, TAGS)
+    assert os.listxattr(song) == []
+
+
 NAMES = [
     "x" * 250 + ".flac",
     "é" * 125 + ".flac",
@@ -317,9 +383,9 @@ def test_in_place_says_that_a_whole_copy_is_being_written_over(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(replace, "write_over", fail)
-    with pytest.raises(AccessError, match=r"half-written.*\.whole\.flac"):
+    with pytest.raises(AccessError, match=r"half-written.*\.full\.flac"):
         retag(song, TAGS, in_place=True)
     (whole,) = set(names_in(song.parent)) - {song.name}
-    assert whole.endswith(".whole.flac")
+    assert whole.endswith(".full.flac")
     assert f"-{song.stat().st_ino:x}-" in whole
     assert read_tags(song.with_name(whole)) == TAGS

@@ -32,7 +32,7 @@ OLD = chunk(b"IGNR", b"Old\0")
 
 def edited(data: bytes, *genres: str) -> bytes:
     file = io.BytesIO(data)
-    riff.write_genres(file, genres)
+    riff.store_genre(file, riff.content_of(genres) if genres else None)
     return file.getvalue()
 
 

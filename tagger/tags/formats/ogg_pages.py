@@ -14,7 +14,7 @@ from mutagen.ogg import OggPage
 from tagger.tags.regions import read_at
 
 PAGE = struct.Struct("<4sBBqIIIB")
-CONTINUED, FIRST, LAST = 1, 2, 4
+FIRST, LAST = 2, 4
 LACING = 255
 SMALL_PAGE, LARGE_PAGE = 16 * LACING, 250 * LACING
 """Sizes of the pages of new comments: as mutagen makes them, and for those with large pictures."""

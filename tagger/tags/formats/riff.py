@@ -50,13 +50,11 @@ def split(text: str) -> Values:
     return tuple(part for part in parts if part)
 
 
-def write_genres(file: BinaryIO, genres: Sequence[str]) -> None:
-    """Set or remove the genre in the INFO chunk; all other entries and chunks stay as they are."""
-    store_genre(file, content_of(genres) if genres else None)
-
-
 def store_genre(file: BinaryIO, content: bytes | None) -> None:
-    """Do as `write_genres` does with the bytes of a genre."""
+    """Set the genre in the INFO chunk, or remove it; all other entries and chunks stay.
+
+    content: as `content_of` makes it.
+    """
     info = find_info(file)
     entries = _entries(file, info) if info else []
     names = [name for name, _ in entries]
