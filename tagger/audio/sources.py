@@ -40,6 +40,9 @@ AV_OPTIONS = {
 MOST_PLANES = 7
 """PyAV (18.1) dies of a frame with more: it takes what lies behind the eighth for another."""
 
+LONGEST_APE_FRAME = 73_728 * 64
+"""No Monkey's Audio makes longer ones; FFmpeg believes any number, and makes hours of 24 bytes."""
+
 
 class Source(Protocol):
     """An open recording; `read` gives mono float32 of shape (n,) at `rate_hz`."""
@@ -114,8 +117,12 @@ class AvSource:
         return np.concatenate(blocks)[:wanted] if blocks else np.empty(0, np.float32)
 
     def _packets(self) -> Iterator["av.Packet[av.AudioStream]"]:
+        is_ape = self.container.format.name == "ape"
         with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
-            yield from self.container.demux(self.stream)
+            for packet in self.container.demux(self.stream):
+                if is_ape and (packet.duration or 0) > LONGEST_APE_FRAME:
+                    raise DecodeError(f"damaged: a frame of {packet.duration} samples")
+                yield packet
 
     def _blocks(self) -> Iterator[tuple[float, Samples]]:
         """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped.

@@ -114,6 +114,16 @@ def _asf(guid: str, content: bytes) -> bytes:
     return bytes.fromhex(guid) + struct.pack("<Q", 24 + len(content)) + content
 
 
+def test_a_few_bytes_that_claim_hours_of_sound_are_refused(tmp_path: Path) -> None:
+    """The longest frame that Monkey's Audio makes is of seconds; decoded, this one is of 450 MB."""
+    path = tmp_path / "a.ape"
+    head = struct.pack("<4s4H7I", b"MAC ", 3960, 2000, 22, 2, RATE_HZ, 44, 0, 1, 111_770_304, 0, 1)
+    silence = struct.pack("<4I", 0xB38D1113, 7, 0x10000, 0)
+    path.write_bytes(head + bytes(44) + struct.pack("<I", 88) + silence)
+    with pytest.raises(DecodeError, match="a frame of 111770304 samples"):
+        read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1)
+
+
 @pytest.mark.parametrize("start_s", [0.0, 10.0, 25.0])
 def test_a_stream_that_begins_midway_ends_the_sound(tmp_path: Path, start_s: float) -> None:
     """Where such a stream turns up, PyAV asks for it in a list made before."""
