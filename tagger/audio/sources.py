@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import av
+import av.subtitles.stream  # PyAV would load it with the first text, when memory may be short
 import numpy as np
 import soundfile
 from av.container import InputContainer
