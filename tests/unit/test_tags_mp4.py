@@ -223,3 +223,14 @@ def test_an_atom_that_claims_more_than_there_is_costs_no_time(tmp_path: Path) ->
     path = tmp_path / "x.m4a"
     path.write_bytes(audio_bytes(".m4a") + struct.pack(">I4sQ", 1, b"free", 1 << 43))
     assert other_fields(path)
+
+
+def test_a_table_of_offsets_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.m4a"
+    data = bytearray(audio_bytes(".m4a"))
+    count = data.index(b"stco") + 8
+    data[count + 3] += 1
+    path.write_bytes(data)
+    with pytest.raises(TagError, match="do not fit"):
+        write_tags(path, OURS)
+    assert path.read_bytes() == data

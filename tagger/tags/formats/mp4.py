@@ -25,6 +25,7 @@ NEW_HDLR = bytes(8) + b"mdirappl" + bytes(9)
 FREEFORM, NUMBER = b"----", b"gnre"
 UTF16 = 2
 TABLES = {b"stco": ">I", b"co64": ">Q"}
+TABLE_HEAD = 16
 BASE_OFFSET = 1
 MUTAGEN: Any = MP4Tags()
 FRAGMENTED = "it is a fragmented MP4; ffmpeg -i OLD -c copy NEW makes one that can be tagged"
@@ -36,7 +37,8 @@ def open_mp4(file: BinaryIO) -> Tag:
     if (b"moov",) not in atoms:
         raise TagError("it holds no MP4 sound, whatever its name says")
     items = atoms[ILST].children if ILST in atoms else []
-    refusal = UNFIT if not all(map(_fits, atoms.atoms)) else ""
+    fits = all(map(_fits, atoms.atoms)) and _tables_fit(file, atoms)
+    refusal = "" if fits else UNFIT
     if _has_places_unknown_to_mutagen(file, atoms):
         refusal = FRAGMENTED
     return Tag(CODEC, tuple(_whole(file, item) for item in items), _save, _rest, refusal=refusal)
@@ -56,6 +58,16 @@ def _fits(atom: Any) -> bool:
         return True
     last = atom.children[-1]
     return last.offset + last.length == atom.offset + atom.length and all(map(_fits, atom.children))
+
+
+def _tables_fit(file: BinaryIO, atoms: Any) -> bool:
+    """Tell whether each table of offsets is as long as it says: mutagen moves no others back."""
+    for name, layout in TABLES.items():
+        for atom in atoms[b"moov"].findall(name, recursive=True):
+            count = int.from_bytes(read_at(file, atom.offset + 12, 4), "big")
+            if atom.length != TABLE_HEAD + count * struct.calcsize(layout):
+                return False
+    return True
 
 
 def _whole(file: BinaryIO, atom: Any) -> bytes:
