@@ -63,7 +63,7 @@ def show_table(found: Sequence[Run]) -> None:
         notes = ("dry" * run.dry_run, "" if run.finished_at else "cut off")
         cells = (
             run.id,
-            f"{datetime.fromisoformat(run.started_at).astimezone():%Y-%m-%d %H:%M}",
+            f"{datetime.fromisoformat(run.started_at).astimezone():%m-%d %H:%M}",
             ", ".join(filter(None, (run.kind, *notes))),
             str(run.result.get("tracks", "")),
             str(run.replaced or ""),

@@ -87,7 +87,7 @@ class Runs:
 
 def new_run_id() -> str:
     """Return a name for a run that starts now; names sort as the runs began."""
-    return f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _run(row: Any) -> Run:
