@@ -17,8 +17,7 @@ from enum import Enum, auto
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
 from tagger.settings import Settings
@@ -63,17 +62,6 @@ class Guard:
 
     limits: Limits
     idle: list["Child"] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         while self.idle:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writ
 
     Unless this is a dry run, what a killed run left is mended first.
     """
-    with Guard(limits_of(settings)) as guard, ThreadPoolExecutor(THREADS) as pool:
+    with closing(Guard(limits_of(settings))) as guard, ThreadPoolExecutor(THREADS) as pool:
         writer = Writer(run_id, settings, state, guard, pool)
         if not settings.dry_run:
             writer.unmended = recover(state, guard)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tagger.isolation import MIB, Guard, Limits
 
 @pytest.fixture
 def guard() -> Iterator[Guard]:
-    with Guard(Limits(seconds=2, memory_mib=512)) as guard:
+    with closing(Guard(Limits(seconds=2, memory_mib=512))) as guard:
         yield guard
 
 
@@ -135,7 +136,7 @@ def test_no_process_outlives_the_guard_or_its_owner(guard: Guard) -> None:
 
 def test_limits_too_small_for_anything_are_no_lasting_fault_of_a_file() -> None:
     with (
-        Guard(Limits(seconds=2, memory_mib=20)) as guard,
+        closing(Guard(Limits(seconds=2, memory_mib=20))) as guard,
         pytest.raises((AccessError, WorkerError), match="memory") as caught,
     ):
         guard.call(identity, 1)
@@ -145,8 +146,8 @@ def test_limits_too_small_for_anything_are_no_lasting_fault_of_a_file() -> None:
 def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))\n"
-        "from tagger.isolation import Guard, Limits\n"
-        "with Guard(Limits(2, 2048)) as guard: print(guard.call(abs, -3))"
+        "from contextlib import closing; from tagger.isolation import Guard, Limits\n"
+        "with closing(Guard(Limits(2, 2048))) as guard: print(guard.call(abs, -3))"
     )
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
