@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
-from tagger.errors import LibraryError
+from tagger.errors import AccessError, LibraryError
 from tagger.records import Failure, Track
 
 JUNK = (
@@ -147,13 +147,24 @@ class _Walk:
         )
 
 
+def look_at(path: Path) -> Track | None:
+    """Return the file at a path as it is now, None where there is none. Raises AccessError."""
+    try:
+        return Track.from_stat(path, path.lstat())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise AccessError(f"cannot be looked at: {error.strerror}") from error
+
+
 def _look_at(path: Path) -> Iterator[Track | Failure]:
     try:
-        yield Track.from_stat(path, path.lstat())
-    except FileNotFoundError:
-        return  # gone since the folder was listed
-    except OSError as error:
-        yield _unseen(path, f"cannot be looked at: {error.strerror}")
+        track = look_at(path)
+    except AccessError as error:
+        yield _unseen(path, str(error))
+    else:
+        if track is not None:  # else it is gone since the folder was listed
+            yield track
 
 
 def _unseen(path: Path, reason: str) -> Failure:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from tagger.crawl import look_at
 from tagger.errors import AccessError, SettingsError, TagError, TrackError
 from tagger.isolation import Guard
 from tagger.records import Action, Failure, Outcome, Tags, Track, UndoResult
@@ -143,12 +144,9 @@ class Plan:
     def _look_at(self, path: Path) -> tuple[Track, Tags]:
         if path in self.unmended:
             raise TagError(self.unmended[path])
-        try:
-            track = Track.from_stat(path, path.lstat())
-        except FileNotFoundError as error:
-            raise AccessError(GONE) from error
-        except OSError as error:
-            raise AccessError(f"cannot be looked at: {error.strerror}") from error
+        track = look_at(path)
+        if track is None:
+            raise AccessError(GONE)
         return track, self.guard.call(read_tags, path)
 
     def _chosen(self, standing: Sequence[Entry]) -> list[Entry]:

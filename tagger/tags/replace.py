@@ -102,8 +102,7 @@ def _same(track: Track, status: os.stat_result) -> None:
     """Refuse a file that is not the one, or not in the state, that the Track describes."""
     if not stat.S_ISREG(status.st_mode):
         raise AccessError("changed while tagger was at work: it is no regular file any more")
-    now = Track.from_stat(track.path, status)
-    if (now.size, now.mtime_ns, now.inode) != (track.size, track.mtime_ns, track.inode):
+    if Track.from_stat(track.path, status) != track:
         raise AccessError(CHANGED)
 
 

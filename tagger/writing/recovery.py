@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from tagger.errors import AccessError, TrackError
+from tagger.crawl import look_at
+from tagger.errors import TrackError
 from tagger.isolation import Guard
 from tagger.records import Track
 from tagger.state import Entry, State
@@ -40,12 +41,9 @@ def _settle(entry: Entry, state: State, guard: Guard) -> None:
     The tags decide, for size and time may be what they were. Of a file that is not there nothing
     can be told: the entry waits.
     """
-    try:
-        now = Track.from_stat(entry.path, entry.path.lstat())
-    except FileNotFoundError:
+    now = look_at(entry.path)
+    if now is None:
         return
-    except OSError as error:
-        raise AccessError(f"cannot be looked at: {error.strerror}") from error
     tags = guard.call(read_tags, entry.path)
     if tags == entry.after:
         state.finish_replacement(entry.id, entry.old or now, now, tags)

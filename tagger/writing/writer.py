@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.audio import stream_digests
+from tagger.crawl import look_at
 from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
 from tagger.isolation import Guard, limits_of
 from tagger.records import Action, Change, Failure, Outcome, Tags, Track
@@ -114,15 +115,12 @@ class Writer:
         try:
             before = self.guard.call(read_tags, track.path)
             if before == rewrite.after:  # done meanwhile through another name of the file
-                now = Track.from_stat(track.path, track.path.lstat())
-                self.state.renew(track, now, before)
+                self.state.renew(track, look_at(track.path) or track, before)
                 self.state.journal.mark_undone(rewrite.undoes, self.run_id)
                 self.state.commit()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)
         except TrackError as error:
             return self._failed(rewrite, error)
-        except OSError as error:
-            return self._failed(rewrite, AccessError(f"cannot be looked at: {error.strerror}"))
         if before != rewrite.before:  # an editor that puts size and mtime back
             self.state.remember_tags(track, before)
             return self._failed(rewrite, AccessError("its tags were changed since they were read"))
