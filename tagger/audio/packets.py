@@ -7,8 +7,8 @@ from typing import Any
 
 import av
 
-from tagger.audio.sources import AV_OPTIONS, describe
-from tagger.errors import DecodeError
+from tagger.audio.sources import AV_OPTIONS, GONE, describe
+from tagger.errors import AccessError, DecodeError
 
 
 def stream_digests(path: Path) -> dict[str, str]:
@@ -34,6 +34,8 @@ def stream_digests(path: Path) -> dict[str, str]:
                 digest.update(sound)
             found = {name: digest.hexdigest() for name, digest in digests.items()}
             return found | {"chapters": repr(container.chapters())}
+    except GONE as error:
+        raise AccessError(f"cannot open: {error.strerror}") from error
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"cannot be taken apart (FFmpeg: {describe(error)})") from error
     except IndexError as error:  # PyAV counts the streams once

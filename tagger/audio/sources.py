@@ -45,6 +45,10 @@ LONGEST_APE_FRAME = 73_728 * 64
 """No Monkey's Audio makes longer ones; FFmpeg believes any number, and makes hours of 24 bytes."""
 
 
+GONE = (FileNotFoundError, NotADirectoryError, PermissionError)
+"""What of FFmpeg's errors is no fault of the file; PyAV's are Python's as well."""
+
+
 class Source(Protocol):
     """An open recording; `read` gives mono float32 of shape (n,) at `rate_hz`."""
 
@@ -184,6 +188,8 @@ def open_av(path: Path) -> Iterator[Source]:
     try:
         with av.open(path.absolute(), options=AV_OPTIONS, metadata_errors="replace") as container:
             yield AvSource(container)
+    except GONE as error:
+        raise AccessError(f"cannot open: {error.strerror}") from error
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"cannot be decoded (FFmpeg: {describe(error)})") from error
 

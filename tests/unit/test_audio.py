@@ -324,3 +324,10 @@ def test_chapters_and_pictures_are_told_like_streams(tmp_path: Path) -> None:
     assert set(rich) - set(plain) == {"video stream 2"}  # the picture
     book.write_bytes(book.read_bytes().replace(b"Chapter 1", b"Chapter 9"))
     assert stream_digests(book)["chapters"] != rich["chapters"]
+
+
+def test_a_file_that_vanished_is_no_bad_file(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match="No such file"):
+        stream_digests(tmp_path / "gone.mp3")
+    with pytest.raises(AccessError, match="No such file"), open_av(tmp_path / "gone.mp3"):
+        pass
