@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from types import MappingProxyType
 
 from tagger.records import Action, Score, Tags, format_scores
 from tagger.settings import Existing
@@ -16,6 +17,15 @@ class Decision:
     action: Action
     tags: Tags | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a model would have in a file: genres, and its top scores under the user's names."""
+
+    genres: tuple[str, ...]
+    scores: tuple[Score, ...]
+    model: str
 
 
 class Standing(Enum):
@@ -48,6 +58,15 @@ RULES: Mapping[Standing, Mapping[Existing, Rule]] = {
 }
 """CONTRACT.md section 5: what to do, by whose genre stands there and by what `--existing` says."""
 
+READY_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "blues": "Blues", "classical": "Classical", "country": "Country", "disco": "Disco",
+        "hiphop": "Hip-Hop", "jazz": "Jazz", "metal": "Metal", "pop": "Pop", "reggae": "Reggae",
+        "rock": "Rock",
+    }
+)  # fmt: skip
+"""The labels of GTZAN (Tzanetakis & Cook, 2002), on which most genre checkpoints were trained."""
+
 REMOVED = "the genre that tagger wrote was removed by hand (--existing replace writes it again)"
 
 
@@ -63,6 +82,12 @@ def relabel(scores: Sequence[Score], names: Mapping[str, str]) -> tuple[Score, .
             sums[name] += score.probability
     ranked = sorted(sums.items(), key=lambda item: -item[1])
     return tuple(Score(genre, min(probability, 1.0)) for genre, probability in ranked)
+
+
+def chosen(scores: Sequence[Score], *, most: int, min_score: float) -> tuple[str, ...]:
+    """Return the genres to write: the best one, and others that are likely enough, best first."""
+    likely = [score.genre for score in scores[:most] if score.probability >= min_score]
+    return tuple(likely or [score.genre for score in scores[:1]])
 
 
 def theirs(tags: Tags) -> tuple[str, ...]:
@@ -94,31 +119,25 @@ def keeps(tags: Tags, existing: Existing) -> Decision | None:
     return Decision(Action.KEPT, reason=REMOVED if whose is Standing.REMOVED else "")
 
 
-def decide(
-    tags: Tags, best: Sequence[Score], *, model: str, existing: Existing, min_score: float
-) -> Decision:
-    """Choose between keeping, leaving unchanged, abstaining and writing.
-
-    `best`: the top k under the names that the user wants, best first.
-    """
+def decide(tags: Tags, wish: Wish, *, existing: Existing, min_score: float) -> Decision:
+    """Choose between keeping, leaving unchanged, abstaining and writing."""
     kept = keeps(tags, existing)
     if kept:
         return kept
-    if not best or best[0].probability < min_score:
+    if not wish.scores or wish.scores[0].probability < min_score:
         return Decision(Action.LOW_SCORE)
-    wanted = wanted_tags(tags, best, model=model, existing=existing)
+    wanted = wanted_tags(tags, wish, existing)
     if wanted is None:
         return Decision(Action.KEPT)
     return Decision(Action.UNCHANGED if wanted == tags else Action.WRITTEN, wanted)
 
 
-def wanted_tags(
-    tags: Tags, best: Sequence[Score], *, model: str, existing: Existing
-) -> Tags | None:
-    """Return the tags as they should be, or None if appending would only repeat a genre."""
-    genre = best[0].genre
+def wanted_tags(tags: Tags, wish: Wish, existing: Existing) -> Tags | None:
+    """Return the tags as they should be, or None if appending would only repeat genres."""
     rule = RULES[standing(tags)][existing]
     before = theirs(tags) if rule is BEHIND else ()
-    if genre.casefold() in (name.casefold() for name in before):
+    known = {name.casefold() for name in before}
+    new = tuple(genre for genre in wish.genres if genre.casefold() not in known)
+    if not new:
         return None
-    return Tags(genres=(*before, genre), written=(genre,), scores=format_scores(best), model=model)
+    return Tags((*before, *new), written=new, scores=format_scores(wish.scores), model=wish.model)

@@ -39,6 +39,14 @@ class Score:
     probability: float
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One of the user's own labels, and the sentence that tells a zero-shot model how it sounds."""
+
+    name: str
+    prompt: str
+
+
 def format_scores(scores: Sequence[Score]) -> str:
     """Return scores as in the tags and the report: `Hip-Hop=0.832;Electronic=0.051`."""
     return ";".join(f"{score.genre}={score.probability:.3f}" for score in scores)
@@ -83,13 +91,26 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """What a model heard in a single window of a track."""
+
+    start_s: float
+    end_s: float
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model heard in a track: all its labels, best first."""
+    """What a model heard in a track: all its labels, best first.
+
+    timeline: its windows one by one, for those who asked.
+    """
 
     track: Track
     scores: tuple[Score, ...]
     model: str
     duration_s: float
+    timeline: tuple[Stretch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,12 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 from platformdirs import user_config_path, user_state_path
 
 from tagger.errors import SettingsError
+from tagger.records import Label
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+
+PROMPT = "This is a sound of {}."
+"""What a label without words of its own is taken for; the template of transformers' pipeline."""
 
 
 class Existing(StrEnum):
@@ -82,6 +86,16 @@ def to_count_or_auto(value: object) -> int | None:
     return None if value == "auto" else to_count(value)
 
 
+def to_seconds_or_auto(value: object) -> float | None:
+    if value == "auto":
+        return None
+    with suppress(ValueError):
+        number = float(str(value))
+        if 0.1 <= number <= 3600:  # noqa: PLR2004 - no model takes less, no memory holds more
+            return number
+    raise ValueError("must be a number of seconds between 0.1 and 3600")
+
+
 def to_probability(value: object) -> float:
     with suppress(ValueError):
         number = float(str(value))
@@ -123,6 +137,31 @@ def to_genre_map(value: object) -> Mapping[str, str]:
     raise ValueError('every line must read "label" = "name"')
 
 
+def to_labels(value: object) -> tuple[Label, ...]:
+    """Read `a,b,c`, a list, or a text file: one label a line, behind `=` words that describe it.
+
+    In those words `{}` stands for the label.
+    """
+    if isinstance(value, list):
+        lines = [str(item) for item in value]
+    elif os.path.isfile(to_text(value)):  # noqa: PTH113 - never raises, however long the text is
+        lines = read_text(Path(str(value))).splitlines()
+    else:
+        lines = str(value).split(",")
+    labels = [_to_label(line) for line in lines if line.strip() and not line.startswith("#")]
+    names = [label.name.casefold() for label in labels]
+    if len(labels) < 2 or "" in names:  # noqa: PLR2004 - of one label, any sound is that
+        raise ValueError("must be two labels or more, or a text file with one on each line")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"must not name {repeated[0]!r} twice")
+    return tuple(labels)
+
+
+def _to_label(line: str) -> Label:
+    name, _, prompt = (part.strip() for part in line.partition("="))
+    return Label(name, (prompt or PROMPT).replace("{}", name))
+
+
 class Option(NamedTuple):
     """How a field of Settings is given: how it is read, its help, its values in words."""
 
@@ -141,7 +180,20 @@ class Settings:
     """All that a scan can be told. None stands for `auto`."""
 
     dry_run: Annotated[bool, Option(to_flag, "Write nothing, only report.", short="-n")] = False
-    model: Annotated[str, Option(to_text, "The model that listens.", "ID_OR_DIR", "-m")] = "musicnn"
+    model: Annotated[
+        str,
+        Option(
+            to_text, "The model that listens: a folder, or an id on the Hub.", "ID_OR_DIR", "-m"
+        ),
+    ] = "musicnn"
+    revision: Annotated[
+        str | None,
+        Option(to_text, "Which version of a model on the Hub: branch, tag or commit.", "REV"),
+    ] = None
+    labels: Annotated[
+        tuple[Label, ...],
+        Option(to_labels, "Your own labels, for a CLAP model to choose from.", "A,B,C|FILE.txt"),
+    ] = ()
     report: Annotated[
         Path | None,
         Option(
@@ -158,13 +210,21 @@ class Settings:
         float, Option(to_probability, "Write no genre that is less likely than this.", "X")
     ] = 0.4
     top_k: Annotated[int, Option(to_count, "How many scores to write and report.", "N")] = 5
+    genres: Annotated[
+        int, Option(to_count, "How many genres to write, each --min-score or more.", "N")
+    ] = 1
     genre_map: Annotated[
         Mapping[str, str],
         Option(to_genre_map, "Your names for the model's labels.", "FILE.toml"),
     ] = field(default_factory=dict)
     windows: Annotated[
-        int, Option(to_count, "How many stretches of each track to listen to.", "N")
-    ] = 8
+        int | None,
+        Option(to_count_or_auto, "How many stretches of each track to listen to.", "N|auto"),
+    ] = None
+    window_seconds: Annotated[
+        float | None,
+        Option(to_seconds_or_auto, "How long each is; auto: as the model was trained.", "S|auto"),
+    ] = None
     device: Annotated[
         str, Option(to_device, "Where the network runs.", "auto|cpu|cuda|cuda:N|mps")
     ] = "auto"
@@ -175,6 +235,12 @@ class Settings:
         int | None,
         Option(to_count_or_auto, "How many windows the network takes at once.", "N|auto"),
     ] = None
+    allow_pickle: Annotated[
+        bool, Option(to_flag, "Load pickled weights, which can hold harmful code.")
+    ] = False
+    trust_remote_code: Annotated[
+        bool, Option(to_flag, "Run the code that a model brings along.")
+    ] = False
     jobs: Annotated[
         int | None, Option(to_count_or_auto, "How many processes decode.", "N|auto")
     ] = None
@@ -249,11 +315,18 @@ def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Se
 
 def read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is no valid TOML: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is no valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def _convert(known: Option, value: object, origin: str) -> Any:

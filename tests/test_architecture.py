@@ -15,7 +15,7 @@ LAYERS = [
     {"crawl", "audio", "tags", "models", "state", "report", "decide", "isolation"},
     {"inference", "writing"},
     {"engines"},
-    {"scan", "undo"},
+    {"scan", "undo", "classify"},
     {"cli"},
     {"__main__"},
 ]
@@ -26,6 +26,7 @@ OWNERS = {
     "transformers": {"models"},
     "safetensors": {"models"},
     "huggingface_hub": {"models"},
+    "tqdm": {"models"},
     "tensorflow": {"models"},
     "soundfile": {"audio"},
     "soxr": {"audio"},

@@ -1,6 +1,6 @@
 """Files to mono float32 windows at the asked rate; owns soundfile, PyAV and the resampler."""
 
 from tagger.audio.packets import stream_digests
-from tagger.audio.windows import Recording, plan_windows, read_windows
+from tagger.audio.windows import SHORTEST_S, Recording, plan_windows, read_windows
 
-__all__ = ["Recording", "plan_windows", "read_windows", "stream_digests"]
+__all__ = ["SHORTEST_S", "Recording", "plan_windows", "read_windows", "stream_digests"]

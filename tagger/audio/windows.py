@@ -1,6 +1,7 @@
 """Cut the stretches that a model listens to out of a recording, and read nothing else."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,17 @@ class Recording:
     """Windows of a recording, each mono float32 of shape (n,) at the asked rate."""
 
     windows: tuple[Samples, ...]
+    starts_s: tuple[float, ...]
     duration_s: float
 
 
-def read_windows(path: Path, *, rate_hz: int, window_s: float, count: int) -> Recording:
+def read_windows(
+    path: Path, *, rate_hz: int, window_s: float, count: int, shortest_s: float = SHORTEST_S
+) -> Recording:
     """Decode up to `count` windows spread evenly over the recording; only these are read.
 
     All windows have the same length, `window_s`; a recording shorter than that gives one window
-    with all of it. Windows of silence are left out.
+    with all of it, and one shorter than `shortest_s` none. Windows of silence are left out.
     Raises DecodeError (broken, truncated, too short, silent) and AccessError (cannot be opened).
     """
     check_complete(path)
@@ -40,13 +44,18 @@ def read_windows(path: Path, *, rate_hz: int, window_s: float, count: int) -> Re
     for opener in openers(path):
         try:
             with opener(path) as source:
-                recording = _read(source, rate_hz=rate_hz, window_s=window_s, count=count)
+                duration_s = source.duration_s
+                starts_s = plan_windows(duration_s, window_s, count)
+                if duration_s >= shortest_s:
+                    windows = _read(source, starts_s, min(window_s, duration_s), rate_hz)
             break
         except DecodeError as error:
             failure = error
     else:
         raise failure
-    return _audible(recording)
+    if duration_s < shortest_s:
+        raise DecodeError(f"too short: {duration_s:.2f} s of sound, {shortest_s:g} s is needed")
+    return _audible(Recording(windows, starts_s, duration_s))
 
 
 def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:
@@ -60,29 +69,25 @@ def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float,
     return tuple(max(0.0, (i + 0.5) * part_s - window_s / 2) for i in range(fitting))
 
 
-def _read(source: Source, *, rate_hz: int, window_s: float, count: int) -> Recording:
-    duration_s = source.duration_s
-    if duration_s < SHORTEST_S:
-        return Recording((), duration_s)
-    length_s = min(window_s, duration_s)
+def _read(
+    source: Source, starts_s: Sequence[float], length_s: float, rate_hz: int
+) -> tuple[Samples, ...]:
     windows = tuple(
-        _window(source, start_s, length_s=length_s, rate_hz=rate_hz)
-        for start_s in plan_windows(duration_s, window_s, count)
+        _window(source, start_s, length_s=length_s, rate_hz=rate_hz) for start_s in starts_s
     )
     _check_tail(source)
-    return Recording(windows, duration_s)
+    return windows
 
 
 def _audible(recording: Recording) -> Recording:
-    """Leave out the windows of silence. Raises DecodeError where too little sound is left."""
-    duration_s = recording.duration_s
-    if duration_s < SHORTEST_S:
-        raise DecodeError(f"too short: {duration_s:.2f} s of sound, {SHORTEST_S:.0f} s is needed")
-    audible = tuple(window for window in recording.windows if _rms(window) > SILENCE_RMS)
+    """Leave out the windows of silence. Raises DecodeError where none is left."""
+    pairs = zip(recording.windows, recording.starts_s, strict=True)
+    audible = [(window, start_s) for window, start_s in pairs if _rms(window) > SILENCE_RMS]
     if not audible:
         heard = len(recording.windows)
         raise DecodeError(f"silent: nothing above -70 dBFS where it was listened to ({heard}x)")
-    return Recording(audible, duration_s)
+    windows, starts_s = zip(*audible, strict=True)
+    return replace(recording, windows=windows, starts_s=starts_s)
 
 
 def _window(source: Source, start_s: float, *, length_s: float, rate_hz: int) -> Samples:

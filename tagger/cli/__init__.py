@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from tagger import __version__
+from tagger.cli.classify import classify
 from tagger.cli.runs import runs
 from tagger.cli.scan import scan
 from tagger.cli.text import printable, show
@@ -19,7 +20,7 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, undo, runs):
+for command in (scan, classify, undo, runs):
     commands.add_command(command)
 
 

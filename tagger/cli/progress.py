@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -74,9 +74,19 @@ class RunProgress:
         if error and self.report:
             self._line(f"what was done stands in {printable(displayed(self.report))}")
 
+    def doubting(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
+        names, known = (printable(", ".join(each)) for each in (unknown, labels))
+        self._line(f"the genre map names what the model does not know: {names} (it knows {known})")
+
     def listening(self, tracks: int) -> None:
         self._expect(tracks, "Listening", "to listen to")
         self.bar.update(self.task, description="Loading the model")
+
+    def fetching(self, done: int, total: int) -> None:
+        of = f"{done // 1_000_000} of {total // 1_000_000} MB"
+        self.bar.update(self.task, description="Downloading the model", rate=of)
+        if not self.live and time.monotonic() - self.told >= LINE_EVERY_S:
+            self._line(f"downloading the model, {of}")
 
     def restoring(self, tracks: int) -> None:
         self._expect(tracks, "Putting back", "to put back")

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from tagger.audio import SHORTEST_S
 from tagger.errors import ModelError, WorkerError
-from tagger.inference.dataset import TrackDataset, choose_jobs, load_tracks
-from tagger.inference.predict import Predictor, choose_device, choose_precision
+from tagger.inference.dataset import TrackDataset, Wanted, choose_jobs, load_tracks
+from tagger.inference.devices import choose_devices, choose_precision
+from tagger.inference.predict import Predictor
 from tagger.isolation import limits_of
 from tagger.models import Source
 from tagger.models.checkpoint import load_classifier
@@ -15,30 +17,34 @@ from tagger.settings import Settings
 
 
 def listen(
-    tracks: Iterable[Track], source: Source, settings: Settings
+    tracks: Iterable[Track],
+    source: Source,
+    settings: Settings,
+    *,
+    shortest_s: float = SHORTEST_S,
+    timeline: bool = False,
 ) -> Iterator[Prediction | Failure]:
     """Yield what the model hears in each track, or why it heard nothing, in the order given.
 
     Raises ModelError where the model cannot be loaded, the device is not there or its memory is too
     small, WorkerError where a decoding process dies.
     """
-    device = choose_device(settings.device)
-    classifier = load_classifier(source)
+    devices = choose_devices(settings.device)
+    classifier = load_classifier(source, settings)
     predictor = Predictor(
         classifier,
-        device=device,
-        dtype=choose_precision(settings.precision, device),
+        devices,
+        choose_precision(settings.precision, devices[0]),
         batch_size=settings.batch_size,
+        timeline=timeline,
     )
     dataset = TrackDataset(
-        classifier.extractor,
-        windows=settings.windows,
-        limits=limits_of(settings),
+        classifier.extractor, Wanted(settings.windows, shortest_s), limits_of(settings)
     )
     try:
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs)))
     except torch.OutOfMemoryError as error:
-        raise ModelError("the device's memory is too small: try a smaller --batch-size") from error
+        raise ModelError("the device's memory is too small for a single window") from error
     # What torch makes of a worker that died, or that could not start a process of its own.
     except (RuntimeError, ConnectionError, EOFError, WorkerError) as error:
         last = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tagger.audio import read_windows
+from tagger.audio import SHORTEST_S, read_windows
 from tagger.errors import TrackError, WorkerError
 from tagger.isolation import Guard, Limits
-from tagger.models.checkpoint import Extractor, Inputs
+from tagger.models.extractor import Extractor, Inputs
 from tagger.records import Failure, Track
 
 
@@ -25,6 +25,7 @@ class Sample:
 
     track: Track
     duration_s: float
+    starts_s: tuple[float, ...]
     inputs: Inputs
 
     def owned(self) -> "Sample":
@@ -42,12 +43,20 @@ class Sample:
         return tuple((name, tensor.shape[1:]) for name, tensor in self.inputs.items())
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be heard of a track: so many windows at most, or as many as suit the model."""
+
+    windows: int | None = None
+    shortest_s: float = SHORTEST_S
+
+
 class TrackDataset(Dataset[Sample | Failure]):
     """Looked up by Track, not by number: so the tracks can stream through the loader's sampler."""
 
-    def __init__(self, extractor: Extractor, *, windows: int, limits: Limits) -> None:
+    def __init__(self, extractor: Extractor, wanted: Wanted, limits: Limits) -> None:
         self.extractor = extractor
-        self.windows = windows
+        self.wanted = wanted
         self.guard = Guard(limits)  # empty until the first call, which a loader worker makes
 
     def __getitem__(self, track: Track) -> Sample | Failure:
@@ -67,9 +76,11 @@ class TrackDataset(Dataset[Sample | Failure]):
             track.path,
             rate_hz=self.extractor.rate_hz,
             window_s=self.extractor.window_s,
-            count=self.windows,
+            count=self.wanted.windows or self.extractor.windows,
+            shortest_s=self.wanted.shortest_s,
         )
-        return Sample(track, recording.duration_s, self.extractor(recording.windows))
+        inputs = self.extractor(recording.windows)
+        return Sample(track, recording.duration_s, recording.starts_s, inputs)
 
 
 def load_tracks(

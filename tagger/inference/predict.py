@@ -1,120 +1,162 @@
-"""Samples to Predictions: owns device, precision and batch size."""
+"""Samples to Predictions: batches them, and splits a batch that is too large for the memory."""
 
-import math
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
 
 import torch
 
-from tagger.errors import ModelError
 from tagger.inference.dataset import Sample
+from tagger.inference.devices import Lane, is_out_of_memory, open_lanes, usual_batch
 from tagger.models.checkpoint import Classifier
-from tagger.records import Failure, Prediction
-from tagger.settings import Precision
+from tagger.models.extractor import Inputs
+from tagger.records import Failure, Prediction, Stretch
 
-AUTO_BATCH = {"cpu": 16, "mps": 64, "cuda": 256}
-"""Windows at once; more gain nothing with the bundled model, and memory stays small."""
+AHEAD = 1
+"""Batches that are calculated while the results of the one before are used."""
 
-DTYPES = {Precision.FP32: None, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is cuda, then mps, then cpu. Raises ModelError."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
-    device = torch.device(name)
-    if not there[device.type] or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        raise ModelError(f"there is no device {name} here (--device cpu always works)")
-    return device
+Item = Sample | Failure
 
 
-def choose_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """Return what to autocast to, or None for fp32."""
-    if precision is not Precision.AUTO:
-        return DTYPES[precision]
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return None
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A batch that is being calculated: its tracks, and the logits of their windows in pieces."""
+
+    items: Sequence[Item]
+    pieces: Sequence[Future[torch.Tensor]]
 
 
 class Predictor:
-    """A classifier on its device; one forward pass takes windows of one shape, from any track."""
+    """A classifier on its devices; one forward pass takes windows of one shape, from any track."""
 
     def __init__(
         self,
         classifier: Classifier,
-        *,
-        device: torch.device,
+        devices: Sequence[torch.device],
         dtype: torch.dtype | None,
-        batch_size: int | None,
+        *,
+        batch_size: int | None = None,
+        timeline: bool = False,
     ) -> None:
-        self.classifier = classifier
-        self.device = device
-        self.dtype = dtype
-        self.batch_size = batch_size or AUTO_BATCH[device.type]
-        # On a CPU each core takes windows of its own and calculates alone. That needs one meeting a
-        # batch where torch's own threads need several a layer, which cost most on a busy machine.
-        cores = torch.get_num_threads() if device.type == "cpu" else 1
-        self.pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
-        self.cores = cores
-        torch.nn.Module.to(classifier.model, device)
+        """Take `batch_size` windows at once on each device, or as many as suit it.
 
-    def predict(self, samples: Iterable[Sample | Failure]) -> Iterator[Prediction | Failure]:
+        `timeline` asks for the scores of each window beside those of the whole track.
+        """
+        self.classifier = classifier
+        self.timeline = timeline
+        window_s = classifier.extractor.window_s
+        self.batch_size = batch_size or usual_batch(devices[0], window_s)
+        lanes = list(open_lanes(classifier.model, devices, dtype, window_s=window_s))
+        self.side_by_side = len(lanes)
+        self.free: SimpleQueue[Lane] = SimpleQueue()
+        for lane in lanes:
+            self.free.put(lane)
+
+    def predict(self, items: Iterable[Item]) -> Iterator[Prediction | Failure]:
         """Yield a result for each sample, in order.
 
         Tracks share a batch only where their windows have one shape: nothing is ever padded to
         fit a neighbour, so that a score does not depend on what else is in the library.
+        Raises torch.OutOfMemoryError where a single window is too much.
         """
-        batch: list[Sample] = []
-        for sample in samples:
-            if isinstance(sample, Failure):
-                yield from self._flush(batch)
-                yield sample
+        running: deque[Running] = deque()
+        pool = ThreadPoolExecutor(self.side_by_side)
+        try:
+            for batch in self._batches(items):
+                running.append(self._start(batch, pool))
+                if len(running) > AHEAD:
+                    yield from self._finish(running.popleft())
+            for batch_left in running:
+                yield from self._finish(batch_left)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        batch: list[Item] = []
+        shape = None
+        windows = 0
+        for item in items:
+            if isinstance(item, Sample):
+                if windows and item.shape != shape:
+                    yield batch
+                    batch, windows = [], 0
+                shape = item.shape
+                windows += item.windows
+            batch.append(item)
+            if windows >= (self.batch_size or 1) * self.side_by_side:
+                yield batch
+                batch, windows = [], 0
+        yield batch
+
+    def _start(self, items: Sequence[Item], pool: ThreadPoolExecutor) -> Running:
+        samples = [item for item in items if isinstance(item, Sample)]
+        if not samples:
+            return Running(items, ())
+        names = samples[0].inputs
+        joined = {name: torch.cat([sample.inputs[name] for sample in samples]) for name in names}
+        if self.batch_size is None:
+            lane = self.free.get()
+            self.batch_size = lane.fitting(_part(joined, 0, 1))
+            self.free.put(lane)
+        windows = sum(sample.windows for sample in samples)
+        share = -(-windows // self.side_by_side)  # rounded up
+        size = min(self.batch_size, share)
+        starts = range(0, windows, size)
+        return Running(
+            items, [pool.submit(self._forward, _part(joined, at, size)) for at in starts]
+        )
+
+    def _forward(self, inputs: Inputs) -> torch.Tensor:
+        """Return the logits (windows, labels); halve what the memory does not hold at once."""
+        windows = len(next(iter(inputs.values())))
+        lane = self.free.get()
+        try:
+            return lane.logits(inputs)
+        except RuntimeError as error:
+            if windows == 1 or not is_out_of_memory(error):
+                raise
+        finally:
+            self.free.put(lane)
+        if lane.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = windows // 2
+        self.batch_size = min(self.batch_size or half, half)
+        halves = (_part(inputs, 0, half), _part(inputs, half, windows))
+        return torch.cat([self._forward(part) for part in halves])
+
+    def _finish(self, running: Running) -> Iterator[Prediction | Failure]:
+        logits = torch.cat([piece.result() for piece in running.pieces]) if running.pieces else None
+        done = 0
+        for item in running.items:
+            if isinstance(item, Failure) or logits is None:
+                assert isinstance(item, Failure)
+                yield item
                 continue
-            if batch and batch[0].shape != sample.shape:
-                yield from self._flush(batch)
-            batch.append(sample)
-            if sum(item.windows for item in batch) >= self.batch_size:
-                yield from self._flush(batch)
-        yield from self._flush(batch)
+            yield self._result(item, logits[done : done + item.windows])
+            done += item.windows
 
-    def _flush(self, batch: list[Sample]) -> Iterator[Prediction | Failure]:
-        if not batch:
-            return
-        logits = self._logits(batch).split([sample.windows for sample in batch])
-        for sample, windows in zip(batch, logits, strict=True):
-            pooled = windows.mean(0)
-            if not pooled.isfinite().all():
-                reason = "the model's scores for it are not finite numbers"
-                yield Failure(sample.track, reason, lasting=False)  # another precision may do
-                continue
-            yield Prediction(
-                sample.track,
-                self.classifier.scores(pooled),
-                self.classifier.identity,
-                sample.duration_s,
-            )
-        batch.clear()
+    def _result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
+        """Pool the logits (windows, labels) of one track by their mean."""
+        pooled = logits.mean(0)
+        if not pooled.isfinite().all():
+            reason = "the model's scores for it are not finite numbers"
+            return Failure(sample.track, reason, lasting=False)  # another precision may do
+        scores = self.classifier.scores
+        window_s = self.classifier.extractor.window_s
+        stretches = zip(sample.starts_s, logits, strict=True) if self.timeline else ()
+        return Prediction(
+            sample.track,
+            scores(pooled),
+            self.classifier.identity,
+            sample.duration_s,
+            tuple(
+                Stretch(start_s, min(start_s + window_s, sample.duration_s), scores(each))
+                for start_s, each in stretches
+            ),
+        )
 
-    def _logits(self, batch: list[Sample]) -> torch.Tensor:
-        """Run the batch in pieces of at most `batch_size` windows; (windows, labels) on the CPU."""
-        names = batch[0].inputs
-        joined = {name: torch.cat([sample.inputs[name] for sample in batch]) for name in names}
-        count = sum(sample.windows for sample in batch)
-        size = min(self.batch_size, math.ceil(count / self.cores))
-        pieces = [
-            {name: tensor[start : start + size] for name, tensor in joined.items()}
-            for start in range(0, count, size)
-        ]
-        return torch.cat(list(self.pool.map(self._forward, pieces)))
 
-    @torch.inference_mode()
-    def _forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        moved = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            return self.classifier.logits(moved)
+def _part(inputs: Inputs, start: int, size: int) -> Inputs:
+    return {name: tensor[start : start + size] for name, tensor in inputs.items()}

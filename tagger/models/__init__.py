@@ -1,5 +1,5 @@
-"""Checkpoints: `find_source` names one cheaply, `checkpoint.load_classifier` loads it."""
+"""Checkpoints: found cheaply, fetched where they are missing; `checkpoint` loads them."""
 
-from tagger.models.names import Source, find_source
+from tagger.models.names import Source, fetch, find_source
 
-__all__ = ["Source", "find_source"]
+__all__ = ["Source", "fetch", "find_source"]

@@ -1,50 +1,40 @@
 """Any Hugging Face audio-classification checkpoint, told apart by its configuration alone."""
 
-from collections.abc import Callable, Sequence
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    AutoConfig,
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
-    BatchFeature,
-    PreTrainedModel,
+    ClapConfig,
+    PreTrainedConfig,
 )
 
-from tagger.errors import ModelError
+from tagger.errors import ModelError, SettingsError
 from tagger.models import musicnn
+from tagger.models.extractor import Extractor, make_extractor
 from tagger.models.names import Source
+from tagger.models.zero_shot import load_zero_shot
 from tagger.records import Score
+from tagger.settings import Settings
 
-DEFAULT_WINDOW_S = 30.0
-"""What a model listens to at once where its checkpoint does not say, as in GTZAN's clips."""
+UNNAMED = re.compile(r"LABEL_\d+")
+"""What transformers calls the labels of a model that has none."""
 
 LOADING_ERRORS = (
-    OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, SafetensorError,
+    OSError, ValueError, KeyError, AttributeError, TypeError, ImportError, RuntimeError,
+    MemoryError, SafetensorError,
 )  # fmt: skip
 """What loading a checkpoint raises where files are missing, broken, or of another kind of model."""
-
-Inputs = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Extractor:
-    """Windows of samples to a network's inputs; small, and fit to be sent to worker processes."""
-
-    feature_extractor: Callable[..., BatchFeature]
-    rate_hz: int
-    window_s: float
-
-    def __call__(self, windows: Sequence[NDArray[np.float32]]) -> Inputs:
-        """Turn windows (n,) of one length into tensors whose first axis counts the windows."""
-        features = self.feature_extractor(
-            list(windows), sampling_rate=self.rate_hz, return_tensors="pt"
-        )
-        return dict(features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,68 +44,109 @@ class Classifier:
     identity: str
     labels: tuple[str, ...]
     multi_label: bool
-    model: PreTrainedModel
+    model: torch.nn.Module
     extractor: Extractor
 
-    def logits(self, inputs: Inputs) -> torch.Tensor:
-        """Run the network; returns float32 logits (windows, labels) on the CPU."""
-        logits: torch.Tensor = self.model(**inputs).logits
-        return logits.float().cpu()
-
     def scores(self, logits: torch.Tensor) -> tuple[Score, ...]:
-        """Turn the pooled logits (labels,) of one track into scores, best first."""
+        """Turn logits (labels,), of one window or pooled, into scores, best first."""
         probabilities = logits.sigmoid() if self.multi_label else logits.softmax(-1)
         ranked = probabilities.sort(descending=True, stable=True)
         pairs = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
         return tuple(Score(self.labels[index], probability) for index, probability in pairs)
 
 
-def load_classifier(source: Source) -> Classifier:
-    """Load a checkpoint; safetensors only, and no remote code.
+def load_classifier(source: Source, settings: Settings) -> Classifier:
+    """Load a checkpoint that `fetch` has seen to.
 
-    Raises ModelError where that is impossible.
+    Raises ModelError where it is broken or no audio classifier, SettingsError where the options do
+    not suit it.
     """
     musicnn.register()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    try:
-        feature_extractor = AutoFeatureExtractor.from_pretrained(
-            source.location, revision=source.revision, trust_remote_code=False
-        )
-        model, loading = AutoModelForAudioClassification.from_pretrained(
-            source.location,
-            revision=source.revision,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        rate_hz = feature_extractor.sampling_rate
-    except LOADING_ERRORS as error:
-        raise ModelError(
-            f"the model {source.location} cannot be loaded: {_first_line(error)}"
-        ) from error
-    untrained = sorted(loading["missing_keys"]) + sorted(map(str, loading["mismatched_keys"]))
+    trust = settings.trust_remote_code
+    with _clear_errors(source):
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust)
+        labels = _check_labels(source, config, settings)
+        model, loading = _load(source, config, settings)
+        features = AutoFeatureExtractor.from_pretrained(source.folder, trust_remote_code=trust)
+        extractor = make_extractor(features, settings.window_seconds)
+    untrained = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
     if untrained:
-        raise ModelError(
-            f"{source.location} is no trained audio classifier: it lacks {untrained[0]}"
-        )
-    config = model.config
+        raise ModelError(f"{source.name} is no trained audio classifier: it lacks {untrained[0]}")
     return Classifier(
-        identity=source.identity,
-        labels=tuple(config.id2label[index] for index in range(config.num_labels)),
-        multi_label=config.problem_type == "multi_label_classification",
+        source.identity,
+        labels,
+        multi_label=getattr(config, "problem_type", None) == "multi_label_classification",
         model=model.eval(),
-        extractor=Extractor(feature_extractor, rate_hz, _window_s(feature_extractor)),
+        extractor=extractor,
     )
 
 
-def _window_s(feature_extractor: object) -> float:
-    for name in ("chunk_length_s", "chunk_length"):  # musicnn's, Whisper's
-        length_s = getattr(feature_extractor, name, None)
-        if length_s:
-            return float(length_s)
-    return DEFAULT_WINDOW_S
+def _load(
+    source: Source, config: PreTrainedConfig, settings: Settings
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    use_safetensors = None if settings.allow_pickle else True
+    if settings.labels:
+        prompts = [label.prompt for label in settings.labels]
+        return load_zero_shot(source.folder, prompts, use_safetensors=use_safetensors)
+    loaded: tuple[torch.nn.Module, dict[str, Any]]
+    loaded = AutoModelForAudioClassification.from_pretrained(
+        source.folder,
+        config=config,
+        dtype=torch.float32,
+        trust_remote_code=settings.trust_remote_code,
+        use_safetensors=use_safetensors,
+        output_loading_info=True,
+    )
+    return loaded
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _check_labels(source: Source, config: PreTrainedConfig, settings: Settings) -> tuple[str, ...]:
+    """Return what the model can answer. Raises where that is nothing."""
+    name = source.name
+    if isinstance(config, ClapConfig):
+        if not settings.labels:
+            raise SettingsError(f"{name} is a CLAP model: say with --labels what to choose from")
+        return tuple(label.name for label in settings.labels)
+    if settings.labels:
+        cure = "--model laion/clap-htsat-unfused"
+        raise SettingsError(f"--labels needs a CLAP model, such as {cure}; {name} is none")
+    kinds = config.architectures or [config.model_type]
+    if not _is_audio(config) or not any("Classification" in kind for kind in kinds):
+        raise ModelError(f"{name} is no audio classifier but something else: {', '.join(kinds)}")
+    if config.problem_type == "regression":
+        raise ModelError(f"{name} is no classifier: it estimates numbers (regression)")
+    names: dict[Any, str] = dict(config.id2label or {})
+    labels = tuple(_one_line(names[index]) for index in range(len(names)))
+    if all(UNNAMED.fullmatch(label) for label in labels):
+        raise ModelError(f"{name} is no classifier: its config.json names no labels (id2label)")
+    return labels
+
+
+def _is_audio(config: PreTrainedConfig) -> bool:
+    own_code = getattr(config, "auto_map", None) or {}
+    return (
+        type(config) in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+        or AutoModelForAudioClassification.__name__ in own_code
+    )
+
+
+def _one_line(label: object) -> str:
+    """Return a label without what a tag or a terminal would take for more than text."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(label)).split())
+
+
+@contextmanager
+def _clear_errors(source: Source) -> Iterator[None]:
+    """Turn whatever goes wrong in loading into one line, and what only warns into none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except LOADING_ERRORS as error:
+        text = str(error).strip()
+        if "trust_remote_code" in text:
+            reason = "it brings code of its own, which --trust-remote-code would run"
+        else:
+            reason = text.splitlines()[0] if text else type(error).__name__
+        raise ModelError(f"the model {source.name} cannot be loaded: {reason}") from error

@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 from tagger.crawl import Scope, crawl
 from tagger.engines import open_engine
 from tagger.errors import WorkerError
-from tagger.models import Source, find_source
+from tagger.models import Source, fetch, find_source
 from tagger.records import Action, Failure, Outcome, ScanResult, Track
 from tagger.report.csv import open_report
-from tagger.scan.steps import Step, Steps
+from tagger.scan.steps import Step, Steps, unknown_labels
 from tagger.settings import Settings
 from tagger.state import RunKind, new_run_id, open_state
 from tagger.tags import EXTENSIONS
@@ -28,6 +28,12 @@ class Watcher(Protocol):
 
     def reporting(self, report: Path) -> None:
         """Take note of where the report is being written."""
+
+    def doubting(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
+        """Take note that the genre map names labels that the model, with these labels, lacks."""
+
+    def fetching(self, done: int, total: int) -> None:
+        """Take note that so many bytes of a model were downloaded."""
 
     def listening(self, tracks: int) -> None:
         """Take note that all tracks are settled but so many, which are listened to now."""
@@ -45,7 +51,9 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     What is finished stays finished whatever ends the run: rows, tags and state agree.
     Raises the errors of a run that could not go on; a bad file is only a row.
     """
-    source = find_source(settings.model)
+    source = find_source(settings)
+    if unknown := unknown_labels(settings, source.labels):
+        watcher.doubting(unknown, source.labels)
     found = crawl(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
     run_id = new_run_id()
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
@@ -114,6 +122,7 @@ def _passes(
     waiting = steps.state.queue_length()
     if waiting:
         watcher.listening(waiting)
+        fetch(source, settings, watcher.fetching)
         listen = open_engine(settings.engine)
         results = listen(steps.state.queued(), source, settings)
         yield steps.heard(_interruptible(results, watcher))

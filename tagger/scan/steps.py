@@ -1,5 +1,6 @@
 """One track at a time: from what is known or was heard to an Outcome, or a Rewrite to be done."""
 
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from tagger import decide
 from tagger.errors import TrackError
 from tagger.isolation import Guard
-from tagger.records import Action, Failure, Outcome, Prediction, Score, Tags, Track
+from tagger.records import Action, Failure, Outcome, Prediction, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import Known, State
 from tagger.tags import read_tags
@@ -15,11 +16,26 @@ from tagger.writing import LINKED, Rewrite
 
 COMMIT_EVERY = 500
 
+AUTO = 0
+"""The number of windows, in the state file, of scores that came of as many as suit the model."""
+
 UNDONE = "tagger's tags were undone (--force writes them again)"
 
 
 Step = Outcome | Rewrite
 """What there is to do about a track: nothing but to report it, or to write into it."""
+
+
+def names_of(settings: Settings) -> Mapping[str, str]:
+    """Return the names for a model's labels; of labels that the user chose, only the user's."""
+    ready = {} if settings.labels else decide.READY_NAMES
+    return ChainMap(dict(settings.genre_map), dict(ready))
+
+
+def unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
+    """Return what the user's genre map names and the model cannot answer."""
+    known = {label.casefold() for label in labels}
+    return tuple(label for label in settings.genre_map if label not in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +62,9 @@ class Steps:
         """Settle what the network made of the queue."""
         for result in results:
             if isinstance(result, Failure):
-                step: Step = self._failed(result)
+                step: Step = self._unheard(result)
             else:
-                self.state.remember_prediction(result, windows=self.settings.windows)
+                self.state.remember_prediction(result, windows=self._windows)
                 known = replace(
                     self._recall(result.track), scores=result.scores, duration_s=result.duration_s
                 )
@@ -76,7 +92,7 @@ class Steps:
         if kept and not self.settings.audit:
             return self._outcome(track, known, kept)
         if failed_before:
-            return self._failed(Failure(track, failed_before))
+            return Outcome.failed(Failure(track, failed_before), known.tags, reported=True)
         if known.scores is not None and not self.settings.force:
             return self._settle(track, known)
         held = self._held(track, known)
@@ -90,8 +106,7 @@ class Steps:
         tags = known.tags or Tags()
         decision = decide.decide(
             tags,
-            self._best(known),
-            model=self.model,
+            self._wish(known),
             existing=self.settings.existing,
             min_score=self.settings.min_score,
         )
@@ -105,16 +120,16 @@ class Steps:
         return outcome
 
     def _outcome(self, track: Track, known: Known, decision: decide.Decision) -> Outcome:
-        best = self._best(known)
+        wish = self._wish(known)
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
         return Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
-            genres=tuple(score.genre for score in best[:1]),
+            genres=wish.genres,
             existing=known.tags.genres if known.tags else (),
-            scores=best,
+            scores=wish.scores,
             duration_s=known.duration_s,
-            model=self.model if best else "",
+            model=self.model if wish.scores else "",
             error=decision.reason,
         )
 
@@ -126,13 +141,25 @@ class Steps:
             return decide.Decision(Action.KEPT, reason=LINKED)
         return None
 
-    def _best(self, known: Known) -> tuple[Score, ...]:
-        return decide.relabel(known.scores or (), self.settings.genre_map)[: self.settings.top_k]
+    def _wish(self, known: Known) -> decide.Wish:
+        settings = self.settings
+        scores = decide.relabel(known.scores or (), names_of(settings))
+        genres = decide.chosen(scores, most=settings.genres, min_score=settings.min_score)
+        return decide.Wish(genres, scores[: settings.top_k], self.model)
 
     def _failed(self, failure: Failure) -> Outcome:
         known = self._recall(failure.track)
         self.state.remember_failure(failure)
         return Outcome.failed(failure, known.tags, reported=known.failure is not None)
 
+    def _unheard(self, failure: Failure) -> Outcome:
+        outcome = self._failed(failure)
+        self.state.remember_unheard(failure, model=self.model, windows=self._windows)
+        return outcome
+
+    @property
+    def _windows(self) -> int:
+        return self.settings.windows or AUTO
+
     def _recall(self, track: Track) -> Known:
-        return self.state.recall(track, model=self.model, windows=self.settings.windows)
+        return self.state.recall(track, model=self.model, windows=self._windows)

@@ -66,7 +66,13 @@ CREATE INDEX journal_unfinished ON journal (id) WHERE size IS NULL;
 PRAGMA application_id = {APPLICATION_ID};
 """
 
-MIGRATIONS = (SCHEMA, UNDO)
+MODELS = """
+ALTER TABLE tracks ADD COLUMN failed_for TEXT NOT NULL DEFAULT ''; -- the model, or '' for any
+UPDATE scores SET windows = 0 WHERE windows = 8 AND model LIKE 'musicnn@%';
+-- 0: as many as suit the model. Before, eight was the default, which suits the bundled one.
+"""
+
+MIGRATIONS = (SCHEMA, UNDO, MODELS)
 """What turns each version of the layout into the next; version 0 is an empty file."""
 
 TEMPORARY = """

@@ -38,6 +38,7 @@ class Row(NamedTuple):
     tags: str | None
     failure: str | None
     lasting: int
+    failed_for: str
     undone: int
 
 
@@ -52,7 +53,8 @@ class State:
     def recall(self, track: Track, *, model: str, windows: int) -> Known:
         """Return what is known of exactly this file; a moved file is recognised by its inode.
 
-        The scores are those of `model` over this number of windows.
+        The scores are those of `model` over this number of windows. What failed for another model,
+        as one that listens elsewhere finds only silence, is no lasting failure for this one.
         """
         row = self._row_of(track)
         if row is None:
@@ -63,7 +65,8 @@ class State:
         ).fetchone()
         scores = tuple(Score(*pair) for pair in from_json(found[0])) if found else None
         tags = tags_from_json(row.tags) if row.tags else None
-        return Known(tags, scores, row.duration_s, row.failure, bool(row.lasting), bool(row.undone))
+        lasting = bool(row.lasting) and row.failed_for in {"", _hearer(model, windows)}
+        return Known(tags, scores, row.duration_s, row.failure, lasting, bool(row.undone))
 
     def remember_tags(self, track: Track, tags: Tags) -> None:
         """Note what the file says; what was known of an older version of it is forgotten."""
@@ -83,9 +86,17 @@ class State:
         )
 
     def remember_failure(self, failure: Failure) -> None:
+        """Note a failure that came before any model had its turn."""
+        self._fail(failure, "")
+
+    def remember_unheard(self, failure: Failure, *, model: str, windows: int) -> None:
+        """Note a failure of `model` over this number of windows."""
+        self._fail(failure, _hearer(model, windows))
+
+    def _fail(self, failure: Failure, failed_for: str) -> None:
         self._db.execute(
-            "UPDATE tracks SET failure = ?, lasting = ? WHERE id = ?",
-            (failure.reason, failure.lasting, self._settle(failure.track)),
+            "UPDATE tracks SET failure = ?, lasting = ?, failed_for = ? WHERE id = ?",
+            (failure.reason, failure.lasting, failed_for, self._settle(failure.track)),
         )
 
     def forget_failure(self, track: Track) -> None:
@@ -148,7 +159,7 @@ class State:
         """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""
         path = os.fsencode(track.path)
         rows = self._db.execute(
-            "SELECT id, path, duration_s, tags, failure, lasting, undone FROM tracks"
+            "SELECT id, path, duration_s, tags, failure, lasting, failed_for, undone FROM tracks"
             " WHERE inode = ? AND size = ? AND mtime_ns = ?",
             (track.inode, track.size, track.mtime_ns),
         )
@@ -186,6 +197,10 @@ class State:
             "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
         return bool(found and found[0])
+
+
+def _hearer(model: str, windows: int) -> str:
+    return f"{model} {windows}"
 
 
 def _has_left(path: bytes, inode: int) -> bool:

@@ -26,6 +26,8 @@ from tagger.cli import main
 from tagger.isolation import Guard
 from tagger.models import find_source
 from tagger.records import Prediction, Score
+from tagger.scan.steps import AUTO
+from tagger.settings import Settings
 from tagger.state import Journal, open_state
 from tagger.tags import copying, leftovers, other_fields, read_tags, replace, replace_tags
 from tagger.writing import writer
@@ -37,7 +39,6 @@ KILLS = {False: 12, True: 4}
 """Of writes of each container, renamed and in place."""
 
 SCORES = (Score("Jazz", 0.75), Score("Blues", 0.25))
-WINDOWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,12 @@ class Bench:
 
 def learn(state_file: Path, songs: list[Path]) -> None:
     """Let the state know what the model hears in the songs, as a dry run would."""
-    model = find_source("musicnn").identity
+    model = find_source(Settings()).identity
     with open_state(state_file) as state:
         for song in songs:
             track = track_of(song)
             state.remember_tags(track, read_tags(song))
-            state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=WINDOWS)
+            state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=AUTO)
 
 
 def call_directly(_: Guard, function: Callable[..., Any], *args: Any) -> Any:

@@ -1,50 +1,57 @@
 """Checkpoints of any architecture are loaded, named by their version, or refused with a reason."""
 
+import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import (
+    ViTConfig,
+    ViTForImageClassification,
     Wav2Vec2Config,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForSequenceClassification,
+    Wav2Vec2ForCTC,
     pipeline,
 )
 
-from tagger.errors import ModelError
+from tagger.errors import ModelError, SettingsError
 from tagger.inference.dataset import Sample
 from tagger.inference.predict import Predictor
-from tagger.models import find_source
+from tagger.models import fetch, find_source
 from tagger.models.checkpoint import Classifier, load_classifier
 from tagger.models.musicnn import CHECKPOINT, register
-from tagger.records import Failure, Prediction, Track
+from tagger.records import Failure, Prediction, Score, Track
+from tagger.settings import load_settings
+from tests.checkpoints import CLASSIFIERS, WAVE, save
 
 TRACK = Track(Path("a.mp3"), 1, 1, 1)
+CPU = [torch.device("cpu")]
+LABELS = ("techno", "chamber music", "birdsong")
+
+Samples = NDArray[np.float32]
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a random wav2vec2 of the true architecture, small, with three labels."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-wav2vec2"
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8, 8),
-        conv_kernel=(10, 3),
-        conv_stride=(5, 2),
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-        id2label={0: "rock", 1: "jazz", 2: "hiphop"},
-    )
-    Wav2Vec2ForSequenceClassification(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return folder
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the folder of a tiny checkpoint of one kind, made on first use."""
+    made = {"musicnn": CHECKPOINT}
+
+    def give(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = save(tmp_path_factory.mktemp("models") / kind, kind)
+        return made[kind]
+
+    return give
+
+
+@pytest.fixture
+def tiny(checkpoint: Callable[[str], Path]) -> Path:
+    return checkpoint("wav2vec2")
 
 
 @pytest.fixture
@@ -52,41 +59,301 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("model", ["tiny", "musicnn"])
-def test_scores_are_those_of_the_pipeline(tiny: Path, model: str) -> None:
+def load(model: str | Path, **options: object) -> Classifier:
+    settings = load_settings({"model": str(model), **options})
+    source = find_source(settings)
+    fetch(source, settings, lambda _done, _total: None)
+    return load_classifier(source, settings)
+
+
+def identity(model: str | Path, **options: object) -> str:
+    return find_source(load_settings({"model": str(model), **options})).identity
+
+
+def sound(rate_hz: int, seconds: float, seed: int) -> Samples:
+    """Make a chord with noise, different for each seed, so that models hear something else."""
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(round(rate_hz * seconds)) / rate_hz
+    waves = [np.sin(2 * np.pi * f * time_s) for f in rng.uniform(80, 4000, 3)]
+    return np.asarray(0.1 * sum(waves) + rng.normal(0, 0.02, time_s.size), np.float32)
+
+
+def sample(classifier: Classifier, *windows: Samples) -> Sample:
+    return Sample(TRACK, 1.0, (0.0,) * len(windows), classifier.extractor(windows))
+
+
+def scores_of(
+    classifier: Classifier, clips: Sequence[Samples], **options: Any
+) -> list[tuple[Score, ...]]:
+    samples = [sample(classifier, clip) for clip in clips]
+    results = list(Predictor(classifier, CPU, None, **options).predict(samples))
+    assert all(isinstance(result, Prediction) for result in results)
+    return [result.scores for result in results if isinstance(result, Prediction)]
+
+
+def assert_same(scores: Sequence[Score], expected: Sequence[dict[str, Any]]) -> None:
+    ours = {score.genre: score.probability for score in scores}
+    assert ours == pytest.approx({each["label"]: each["score"] for each in expected}, abs=1e-4)
+    assert scores[0].genre == expected[0]["label"]
+
+
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, "musicnn"])
+def test_scores_are_those_of_the_pipeline_alone_and_among_clips_of_other_lengths(
+    checkpoint: Callable[[str], Path], kind: str
+) -> None:
     register()
-    classifier = load(str(tiny) if model == "tiny" else model)
-    samples = np.random.default_rng(0).normal(0, 0.1, 47_616).astype(np.float32)
-    inputs = classifier.extractor([samples])
-    sample = Sample(TRACK, 3.0, inputs)
-    (result,) = predictor(classifier).predict([sample])
+    classifier = load(checkpoint(kind))
+    rate_hz, window_s = classifier.extractor.rate_hz, classifier.extractor.window_s
+    lengths = [1.5, min(window_s, 4.0), 2.1, 1.5, min(window_s, 4.0)]
+    clips = [sound(rate_hz, seconds, seed) for seed, seconds in enumerate(lengths)]
+    classify = pipeline("audio-classification", str(checkpoint(kind)))
+    expected = [classify(clip, top_k=None) for clip in clips]
+    tops = {each[0]["score"] for each in expected}
+    assert len(tops) == len(clips), "the clips must not all sound the same to the model"
+    together = scores_of(classifier, clips, batch_size=4)
+    alone = [scores_of(classifier, [clip], batch_size=1)[0] for clip in clips]
+    for ours, by_itself, theirs in zip(together, alone, expected, strict=True):
+        assert_same(ours, theirs)
+        assert_same(by_itself, theirs)
+
+
+@pytest.mark.parametrize("kind", ["clap", "clap-fused"])
+def test_zero_shot_scores_are_those_of_the_pipeline(
+    checkpoint: Callable[[str], Path], kind: str
+) -> None:
+    folder = checkpoint(kind)
+    classifier = load(folder, labels=",".join(LABELS))
+    assert (classifier.extractor.rate_hz, classifier.extractor.window_s) == (48_000, 10.0)
+    clips = [sound(48_000, seconds, seed) for seed, seconds in enumerate([10, 2.5, 10, 1.2])]
+    classify = pipeline("zero-shot-audio-classification", str(folder))
+    expected = [classify(clip, candidate_labels=list(LABELS)) for clip in clips]
+    for ours, theirs in zip(scores_of(classifier, clips), expected, strict=True):
+        assert_same(ours, theirs)
+    # The pipeline draws lots for what it hears of anything longer, and for company; we never do.
+    track = sample(classifier, *clips[::2])
+    first, second = (list(Predictor(classifier, CPU, None).predict([track])) for _ in "12")
+    assert first == second
+
+
+def test_words_of_its_own_for_a_label_are_what_clap_compares_with(
+    checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text(
+        "# what we have\ntechno = a drum machine, {} and fast\n\nchamber music\n", "utf-8"
+    )
+    folder = checkpoint("clap")
+    classifier = load(folder, labels=str(file))
+    clip = sound(48_000, 3, 1)
+    prompts = ["a drum machine, techno and fast", "This is a sound of chamber music."]
+    classify = pipeline("zero-shot-audio-classification", str(folder))
+    expected = classify(clip, candidate_labels=prompts, hypothesis_template="{}")
+    names = dict(zip(prompts, ["techno", "chamber music"], strict=True))
+    renamed = [each | {"label": names[each["label"]]} for each in expected]
+    assert_same(scores_of(classifier, [clip])[0], renamed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "window_s", "windows"),
+    [("hubert", 30, 1), ("ast", 10.24, 3), ("whisper", 30, 1), ("musicnn", 2.976, 8)],
+)
+def test_windows_are_as_long_as_the_model_was_trained_on(
+    checkpoint: Callable[[str], Path], kind: str, window_s: float, windows: int
+) -> None:
+    extractor = load(checkpoint(kind)).extractor
+    assert extractor.window_s == pytest.approx(window_s)
+    assert extractor.windows == windows
+    shorter = load(checkpoint(kind), **{"window-seconds": "2"}).extractor
+    assert (shorter.window_s, shorter.windows) == (2.0, 8)
+
+
+def test_a_window_longer_than_the_input_is_refused(checkpoint: Callable[[str], Path]) -> None:
+    with pytest.raises(SettingsError, match=r"listens to 10\.24 s at once"):
+        load(checkpoint("ast"), **{"window-seconds": "11"})
+
+
+def test_the_logits_of_windows_are_averaged(tiny: Path) -> None:
+    classifier = load(tiny)
+    windows = [sound(16_000, 2, seed) for seed in range(3)]
+    with torch.inference_mode():
+        logits = torch.cat([classifier.model(**classifier.extractor([w])).logits for w in windows])
+    pooled = logits.mean(0).softmax(-1)
+    track = sample(classifier, *windows)
+    (result,) = Predictor(classifier, CPU, None, timeline=True).predict([track])
     assert isinstance(result, Prediction)
-    classify = pipeline("audio-classification", str(tiny if model == "tiny" else CHECKPOINT))
-    expected = classify(samples, top_k=None)
-    assert [score.genre for score in result.scores] == [score["label"] for score in expected]
-    for score, other in zip(result.scores, expected, strict=True):
-        assert score.probability == pytest.approx(other["score"], abs=1e-4)
+    assert {s.genre: s.probability for s in result.scores} == pytest.approx(
+        dict(zip(classifier.labels, pooled.tolist(), strict=True)), abs=1e-5
+    )
+    each = [stretch.scores for stretch in result.timeline]
+    for scores, row in zip(each, logits.softmax(-1), strict=True):
+        assert scores[0].probability == pytest.approx(row.max().item(), abs=1e-5)
 
 
-def load(name: str) -> Classifier:
-    return load_classifier(find_source(name))
+def test_the_top_genre_is_the_same_in_bf16(checkpoint: Callable[[str], Path]) -> None:
+    for kind in ("musicnn", "hubert", "ast"):
+        classifier = load(checkpoint(kind))
+        seconds = min(4.0, classifier.extractor.window_s)
+        clips = [sound(classifier.extractor.rate_hz, seconds, seed) for seed in range(6)]
+        samples = [sample(classifier, clip) for clip in clips]
+        exact = list(Predictor(classifier, CPU, None).predict(samples))
+        rough = list(Predictor(classifier, CPU, torch.bfloat16).predict(samples))
+        for one, other in zip(exact, rough, strict=True):
+            assert isinstance(one, Prediction)
+            assert isinstance(other, Prediction)
+            margin = one.scores[0].probability - one.scores[1].probability
+            assert one.scores[0].genre == other.scores[0].genre or margin < 0.02
 
 
-def identity(name: str) -> str:
-    return find_source(name).identity
+def test_the_identity_follows_the_content_of_a_folder(tiny: Path, copy: Path) -> None:
+    assert identity(copy).startswith("copy@")
+    assert identity(copy).split("@")[1] == identity(tiny).split("@")[1]
+    weights = load_file(copy / "model.safetensors")
+    weights["classifier.bias"] += 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert identity(copy).split("@")[1] != identity(tiny).split("@")[1]
 
 
-def predictor(classifier: Classifier) -> Predictor:
-    return Predictor(classifier, device=torch.device("cpu"), dtype=None, batch_size=4)
+def test_the_identity_tells_labels_and_window_length_apart(tiny: Path) -> None:
+    names = {
+        identity(tiny),
+        identity(tiny, **{"window-seconds": "5"}),
+        identity(tiny, labels="a,b"),
+        identity(tiny, labels="a,c"),
+        identity(tiny, labels=["a", "b = a violin"]),
+    }
+    assert len(names) == 5
+
+
+def test_labels_are_one_line_of_text(copy: Path) -> None:
+    edit(copy, id2label={"0": "rock\0roll", "1": " jazz\n", "2": "hip\x1b[31mhop"})
+    assert load(copy).labels == ("rock roll", "jazz", "hip [31mhop")
+
+
+def edit(folder: Path, **values: object) -> None:
+    """Change what the configuration of a checkpoint says; None takes an entry out."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text("utf-8")) | values
+    path.write_text(
+        json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8"
+    )
+
+
+def without_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    rest = {name: each for name, each in weights.items() if not name.startswith("classifier")}
+    save_file(rest, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def pickled(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def cut_off(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def speech_recogniser(folder: Path) -> None:
+    sizes = {name: value for name, value in WAVE.items() if name != "id2label"}
+    Wav2Vec2ForCTC(Wav2Vec2Config(**sizes)).save_pretrained(folder)
+
+
+def image_model(folder: Path) -> None:
+    config = ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+
+
+def own_code(folder: Path) -> None:
+    own = {"AutoConfig": "own.OwnConfig", "AutoModelForAudioClassification": "own.OwnModel"}
+    edit(folder, auto_map=own, model_type="own")
+    (folder / "own.py").write_text("raise SystemExit('remote code ran')\n", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (without_head, "is no trained audio classifier: it lacks classifier.bias"),
+        (pickled, "pickled weights alone (pytorch_model.bin)"),
+        (cut_off, "cannot be loaded"),
+        (speech_recogniser, "no audio classifier but something else: Wav2Vec2ForCTC"),
+        (image_model, "no audio classifier but something else: ViTForImageClassification"),
+        (own_code, "brings code of its own, which --trust-remote-code would run"),
+        (lambda folder: edit(folder, id2label=None), "names no labels"),
+        (lambda folder: edit(folder, problem_type="regression"), "estimates numbers"),
+        (lambda folder: edit(folder, model_type="nonsense"), "nonsense"),
+        (lambda folder: edit(folder, hidden_size=1 << 50), "cannot be loaded"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "cannot be loaded"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "is none of a model"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is no valid JSON"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_clear_line(
+    copy: Path, spoil: Callable[[Path], object], words: str
+) -> None:
+    spoil(copy)
+    with pytest.raises(ModelError) as error:
+        load(copy)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_loaded_only_on_demand(tiny: Path, copy: Path) -> None:
+    expected = load(tiny)
+    pickled(copy)
+    found = load(copy, **{"allow-pickle": True})
+    clip = sound(16_000, 2, 0)
+    assert scores_of(found, [clip]) == scores_of(expected, [clip])
+
+
+def test_code_that_a_model_brings_is_run_only_on_demand(
+    tiny: Path, copy: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(home / "code"))
+    edit(
+        copy,
+        model_type="own-wav2vec2",
+        auto_map={"AutoConfig": "own.Own", "AutoModelForAudioClassification": "own.OwnModel"},
+    )
+    (copy / "own.py").write_text(
+        "from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification\n"
+        "class Own(Wav2Vec2Config):\n    model_type = 'own-wav2vec2'\n"
+        "class OwnModel(Wav2Vec2ForSequenceClassification):\n    config_class = Own\n",
+        "utf-8",
+    )
+    classifier = load(copy, **{"trust-remote-code": True})
+    assert type(classifier.model).__name__ == "OwnModel"
+    clip = sound(16_000, 2, 0)
+    assert scores_of(classifier, [clip]) == scores_of(load(tiny), [clip])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("clap", {}, "say with --labels"),
+        ("musicnn", {"labels": "a,b"}, "--labels needs a CLAP model"),
+        ("hubert", {"labels": "a,b"}, "--labels needs a CLAP model"),
+        ("hubert", {"revision": "main"}, "--revision is for models on the Hub"),
+    ],
+)
+def test_options_that_do_not_suit_the_model_are_wrong_usage(
+    checkpoint: Callable[[str], Path], kind: str, options: dict[str, str], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(checkpoint(kind), **options)
 
 
 def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> None:
-    classifier = load(str(tiny))
-    noise = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    good = Sample(TRACK, 1.0, classifier.extractor([noise, noise]))
-    bad = Sample(TRACK, 1.0, {"input_values": torch.full((1, 16_000), torch.nan)})
+    classifier = load(tiny)
+    noise = sound(16_000, 1, 0)
+    good = sample(classifier, noise, noise)
+    bad = Sample(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), torch.nan)})
     failure = Failure(TRACK, "silent")
-    results = list(predictor(classifier).predict([good, failure, bad, good, bad]))
+    results = list(Predictor(classifier, CPU, None).predict([good, failure, bad, good, bad]))
     kinds = [type(result) for result in results]
     assert kinds == [Prediction, Failure, Failure, Prediction, Failure]
     assert results[1] == failure
@@ -95,33 +362,37 @@ def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> Non
     assert not results[2].lasting  # another precision or model may do
 
 
-def test_the_identity_follows_the_content_of_a_folder(tiny: Path, copy: Path) -> None:
-    assert identity(str(copy)).startswith("copy@")
-    assert identity(str(copy)).split("@")[1] == identity(str(tiny)).split("@")[1]
-    weights = load_file(copy / "model.safetensors")
-    weights["classifier.bias"] += 1
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    assert identity(str(copy)).split("@")[1] != identity(str(tiny)).split("@")[1]
+class Greedy(torch.nn.Module):
+    """A network whose memory holds only so many windows at once."""
+
+    def __init__(self, model: torch.nn.Module, most: int, error: type[RuntimeError]) -> None:
+        super().__init__()
+        self.model, self.most, self.error = model, most, error
+        self.sizes: list[int] = []
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        self.sizes.append(len(inputs["input_values"]))
+        if self.sizes[-1] > self.most:
+            raise self.error("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+        return self.model(**inputs)
 
 
-def test_a_checkpoint_without_a_trained_head_is_no_classifier(copy: Path) -> None:
-    weights = load_file(copy / "model.safetensors")
-    for name in [name for name in weights if name.startswith("classifier")]:
-        del weights[name]
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"no trained audio classifier: it lacks classifier"):
-        load(str(copy))
-
-
-def test_what_cannot_be_loaded_is_one_clear_line(copy: Path, tmp_path: Path) -> None:
-    path = copy / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="cannot be loaded") as error:
-        load(str(copy))
-    assert "\n" not in str(error.value)
-    path.unlink()
-    torch.save({}, copy / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        load(str(copy))
-    with pytest.raises(ModelError, match=r"has no config\.json"):
-        find_source(str(tmp_path))
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_a_batch_that_memory_does_not_hold_is_halved_until_it_does(
+    tiny: Path, error: type[RuntimeError]
+) -> None:
+    classifier = load(tiny)
+    clips = [sound(16_000, 1, seed) for seed in range(24)]
+    expected = scores_of(classifier, clips, batch_size=1)
+    greedy = Greedy(classifier.model, 3, error)
+    object.__setattr__(classifier, "model", greedy)
+    found = scores_of(classifier, clips, batch_size=8)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [s.genre for s in ours] == [s.genre for s in theirs]
+        assert [s.probability for s in ours] == pytest.approx(
+            [s.probability for s in theirs], abs=1e-5
+        )
+    assert greedy.sizes[-1] <= 3, "what was learned once holds for the batches that follow"
+    greedy.most = 0
+    with pytest.raises(error):
+        scores_of(classifier, clips[:1])

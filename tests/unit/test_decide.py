@@ -2,12 +2,13 @@
 
 import pytest
 
-from tagger.decide import RULES, Standing, decide, relabel, standing, theirs
+from tagger.decide import RULES, Standing, Wish, decide, relabel, standing, theirs
 from tagger.records import Action, Score, Tags
 from tagger.settings import Existing
 
 MODEL = "musicnn@1"
 BEST = (Score("Jazz", 0.8), Score("Blues", 0.1))
+WISH = Wish(("Jazz",), BEST, MODEL)
 
 
 def ours(*genres: str, before: tuple[str, ...] = ()) -> Tags:
@@ -59,7 +60,7 @@ REMOVED = Tags(written=("Jazz",), scores="Jazz=0.800", model=MODEL)
 def test_decision(
     tags: Tags, existing: Existing, action: Action, genres: tuple[str, ...] | None
 ) -> None:
-    decision = decide(tags, BEST, model=MODEL, existing=existing, min_score=0.5)
+    decision = decide(tags, WISH, existing=existing, min_score=0.5)
     assert decision.action is action
     assert (decision.tags.genres if decision.tags else None) == genres
     if decision.tags:
@@ -69,18 +70,19 @@ def test_decision(
 
 
 def test_a_genre_removed_by_hand_stays_removed_and_the_row_says_so() -> None:
-    decision = decide(REMOVED, BEST, model=MODEL, existing=KEEP, min_score=0.5)
+    decision = decide(REMOVED, WISH, existing=KEEP, min_score=0.5)
     assert "removed by hand" in decision.reason
 
 
 @pytest.mark.parametrize(("min_score", "action"), [(0.8, Action.WRITTEN), (0.81, Action.LOW_SCORE)])
 def test_nothing_is_written_below_the_minimum(min_score: float, action: Action) -> None:
-    decision = decide(NONE, BEST, model=MODEL, existing=KEEP, min_score=min_score)
+    decision = decide(NONE, WISH, existing=KEEP, min_score=min_score)
     assert decision.action is action
 
 
 def test_a_map_that_drops_every_label_leaves_nothing_to_write() -> None:
-    assert decide(NONE, (), model=MODEL, existing=KEEP, min_score=0).action is Action.LOW_SCORE
+    nothing = Wish((), (), MODEL)
+    assert decide(NONE, nothing, existing=KEEP, min_score=0).action is Action.LOW_SCORE
 
 
 def test_what_was_written_once_is_theirs_again_after_any_edit() -> None:

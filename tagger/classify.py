@@ -1,0 +1,59 @@
+"""Single files through a model, for people who want to see what it hears: no tags, no state."""
+
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tagger.engines import open_engine
+from tagger.models import Source, fetch
+from tagger.records import Failure, Prediction, Track
+from tagger.settings import Settings
+
+TIMELINE_WINDOWS = 200
+"""How many windows a timeline has by default, at most; in a longer file they lie apart."""
+
+SHORTEST_S = 0.1
+"""Less sound than this is refused; a spoken word may be shorter than what a genre needs."""
+
+
+def run_classify(
+    files: Sequence[Path],
+    source: Source,
+    settings: Settings,
+    fetching: Callable[[int, int], None],
+    *,
+    timeline: bool = False,
+) -> Iterator[Prediction | Failure]:
+    """Yield what the model hears in each file, or why it hears nothing, in the order given.
+
+    `fetching` is told how many bytes of a model were downloaded. With `timeline` a Prediction has
+    the scores of each window as well. Raises the errors of a model that cannot be loaded.
+    """
+    found = [_look_at(path) for path in files]
+    tracks = [track for track in found if isinstance(track, Track)]
+    heard: Iterator[Prediction | Failure] = iter(())
+    if tracks:
+        fetch(source, settings, fetching)
+        if timeline and settings.windows is None:
+            settings = replace(settings, windows=TIMELINE_WINDOWS)
+        listen = open_engine(settings.engine)
+        heard = listen(tracks, source, settings, shortest_s=SHORTEST_S, timeline=timeline)
+    for track in found:
+        yield track if isinstance(track, Failure) else next(heard)
+
+
+def _look_at(path: Path) -> Track | Failure:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return _unreadable(path, f"cannot open: {error.strerror}")
+    if stat.S_ISDIR(status.st_mode):
+        return _unreadable(path, "is a folder (tagger scan goes through folders)")
+    if not stat.S_ISREG(status.st_mode):
+        return _unreadable(path, "is no file (- reads from standard input)")
+    return Track.from_stat(path, status)
+
+
+def _unreadable(path: Path, reason: str) -> Failure:
+    return Failure(Track(path, size=0, mtime_ns=0, inode=0), reason, lasting=False)

@@ -1,0 +1,116 @@
+"""`tagger classify`."""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger import decide
+from tagger.cli.options import settings_from, settings_options
+from tagger.cli.text import show
+from tagger.errors import SettingsError
+from tagger.models import find_source
+from tagger.records import Failure, Prediction, Score, Stretch, displayed
+from tagger.settings import Settings
+
+STDIN = Path("-")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=str, metavar="FILE...")
+@click.option("--timeline", is_flag=True, help="Show each window too: where the song changes.")
+@settings_options(
+    model="",
+    revision="",
+    labels="",
+    top_k="How many scores to show.",
+    genre_map="",
+    windows="How many stretches of each file to listen to.",
+    window_seconds="",
+    device="",
+    precision="",
+    batch_size="",
+    allow_pickle="",
+    trust_remote_code="",
+    jobs="",
+    max_seconds="",
+    max_memory="",
+    json="Print the scores as JSON.",
+)
+def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **flags: Any) -> int:
+    """Show what a model hears in each FILE (- is standard input). No file is changed.
+
+    Any audio-classification model will do: of genres, spoken words, languages, sounds.
+    """
+    from tagger.classify import run_classify
+    from tagger.cli.scores import ScoreTables
+
+    settings = settings_from(config, flags)
+    if "" in files:
+        raise SettingsError("a FILE is empty")
+    with _as_paths(files) as paths, ScoreTables(quiet=settings.json) as tables:
+        source = find_source(settings)
+        results = run_classify(paths, source, settings, tables.fetching, timeline=timeline)
+        shown = []
+        for name, heard in zip(map(Path, files), results, strict=True):
+            result = _under_users_names(heard, settings)
+            shown.append(as_json(name, result, source.identity))
+            tables.show(name, result, source.identity)
+    if settings.json:
+        show(json.dumps(shown))
+    return 1 if any("error" in each for each in shown) else 0
+
+
+@contextmanager
+def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
+    """Give a path for each file; what comes from standard input lies in a temporary one."""
+    with tempfile.NamedTemporaryFile(prefix="tagger-") as copy:
+        if str(STDIN) in files:
+            if sys.stdin.isatty():
+                raise SettingsError("- reads a file from standard input, which is a terminal")
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.flush()
+        yield [Path(copy.name) if name == str(STDIN) else Path(name) for name in files]
+
+
+def _under_users_names(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
+    """Return the top k, renamed only if the user asked: else they are what the model says."""
+    if isinstance(result, Failure):
+        return result
+
+    def top(scores: tuple[Score, ...]) -> tuple[Score, ...]:
+        names = settings.genre_map
+        return (decide.relabel(scores, names) if names else scores)[: settings.top_k]
+
+    timeline = tuple(replace(each, scores=top(each.scores)) for each in result.timeline)
+    return replace(result, scores=top(result.scores), timeline=timeline)
+
+
+def as_json(path: Path, result: Prediction | Failure, model: str) -> dict[str, object]:
+    """Return a result as `--json` prints it."""
+    row: dict[str, object] = {"path": displayed(path), "model": model, "duration_s": None}
+    if isinstance(result, Failure):
+        return row | {"error": result.reason}
+    row |= {"duration_s": round(result.duration_s, 3), "scores": _scores(result.scores)}
+    if result.timeline:
+        row["timeline"] = [_stretch(each) for each in result.timeline]
+    return row
+
+
+def _stretch(stretch: Stretch) -> dict[str, object]:
+    return {
+        "start_s": round(stretch.start_s, 3),
+        "end_s": round(stretch.end_s, 3),
+        "scores": _scores(stretch.scores),
+    }
+
+
+def _scores(scores: Sequence[Score]) -> list[dict[str, object]]:
+    return [{"label": score.genre, "score": score.probability} for score in scores]

@@ -1,0 +1,76 @@
+"""Windows of sound to a network's inputs, as the checkpoint's own feature extractor makes them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import ASTFeatureExtractor
+
+from tagger.errors import SettingsError
+
+DEFAULT_WINDOW_S = 30.0
+"""What a model listens to at once where its checkpoint does not say, as in GTZAN's clips."""
+
+AST_FRAME_S = 0.01
+"""AST counts its input in frames of Kaldi's filter bank, which makes one every 10 ms."""
+
+LISTENED_S = 30.0
+MOST_WINDOWS = 8
+"""What is listened to of a track by default: half a minute, in windows that are not too many."""
+
+Inputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """A feature extractor with what it wants to hear; small, and fit to be sent to processes."""
+
+    feature_extractor: Callable[..., Any]
+    rate_hz: int
+    window_s: float
+
+    @property
+    def windows(self) -> int:
+        """How many windows of a track are listened to where the user does not say."""
+        return max(1, min(MOST_WINDOWS, round(LISTENED_S / self.window_s)))
+
+    def __call__(self, windows: Sequence[NDArray[np.float32]]) -> Inputs:
+        """Turn windows (n,) of one length into tensors whose first axis counts the windows.
+
+        Each window goes through the extractor alone: in company, CLAP's draws lots which of them
+        is to count as a long one, and others pad.
+        """
+        features = [
+            self.feature_extractor([window], sampling_rate=self.rate_hz, return_tensors="pt")
+            for window in windows
+        ]
+        return {name: torch.cat([each[name] for each in features]) for name in features[0]}
+
+
+def make_extractor(feature_extractor: Any, asked_s: float | None) -> Extractor:
+    """Return the extractor with the window length that was asked for, or else its own.
+
+    Raises SettingsError for more than it can take in: it would cut that off, or CLAP's at random.
+    """
+    rate_hz: int = feature_extractor.sampling_rate
+    longest_s = _longest_s(feature_extractor, rate_hz)
+    if asked_s and longest_s and asked_s > longest_s:
+        raise SettingsError(
+            f"this model listens to {longest_s:g} s at once: --window-seconds is more"
+        )
+    own_s = longest_s or getattr(feature_extractor, "chunk_length_s", None) or DEFAULT_WINDOW_S
+    return Extractor(feature_extractor, rate_hz, asked_s or float(own_s))
+
+
+def _longest_s(feature_extractor: Any, rate_hz: int) -> float | None:
+    """Return the length of an input that is the same for all sounds, None where they may differ."""
+    if isinstance(feature_extractor, ASTFeatureExtractor):
+        return float(feature_extractor.max_length * AST_FRAME_S)
+    for name in ("n_samples", "nb_max_samples"):  # Whisper's, CLAP's
+        samples = getattr(feature_extractor, name, None)
+        if samples:
+            return float(samples / rate_hz)
+    return None

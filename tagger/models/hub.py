@@ -1,0 +1,118 @@
+"""Checkpoints on the Hugging Face Hub, or a server like it; owns huggingface_hub.
+
+Only this module uses the network. A model is loaded from the folder that was downloaded, so that
+what was used once works offline, and the version stays the same until the user fetches another.
+HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and the rest mean what they mean everywhere.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tagger.errors import ModelError
+from tagger.models.folder import CONFIG
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many were downloaded."""
+
+SMALL = ("*.json", "*.txt", "*.model")
+"""Configurations and tokenizers."""
+
+
+def find(name: str, revision: str | None) -> Path:
+    """Return the cached folder of a model, named by its commit; it need not hold the weights.
+
+    A version that is in the cache is taken from there without asking the Hub. Raises ModelError.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    with _clear_errors(name, revision):
+        cached = try_to_load_from_cache(name, CONFIG, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached).parent
+    return download(name, revision, SMALL)
+
+
+def download(
+    name: str, revision: str | None, patterns: Sequence[str], progress: Progress | None = None
+) -> Path:
+    """Download the files at the top of a model's repository that match. Raises ModelError."""
+    from huggingface_hub import logging, snapshot_download
+
+    logging.set_verbosity_error()
+    with _clear_errors(name, revision):
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=list(patterns),
+            ignore_patterns="*/*",
+            tqdm_class=_bar(progress or (lambda _done, _total: None)),
+        )
+    return Path(folder)
+
+
+def file_names(name: str, revision: str) -> list[str]:
+    """List the files of a model. Raises ModelError."""
+    from huggingface_hub import list_repo_files
+
+    with _clear_errors(name, revision):
+        return list_repo_files(name, revision=revision)
+
+
+@contextmanager
+def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
+    """Say in one line what went wrong and what helps."""
+    from huggingface_hub import constants, errors
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise ModelError(f"{name} is neither a model folder nor the id of a model") from error
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"the model {name} is gated: accept its terms at {constants.ENDPOINT}/{name}, then log"
+            " in (hf auth login) or set HF_TOKEN"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"there is no model {name} at {constants.ENDPOINT}, or it is private: check its id, or"
+            " log in (hf auth login) or set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(f"the model {name} has no revision {revision}") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.HTTPError) as error:
+        raise ModelError(
+            f"the model {name} is not in the cache ({constants.HF_HUB_CACHE}) as a whole, and"
+            f" {_obstacle(error)}: connect once to download it, or name a folder that holds it"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"cannot download {name}: {error}") from error
+
+
+def _obstacle(error: BaseException) -> str:
+    from huggingface_hub import constants, errors
+
+    for each in (error, error.__cause__):
+        if isinstance(each, errors.HfHubHTTPError):
+            return f"{constants.ENDPOINT} answers with status {each.response.status_code}"
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    return f"{constants.ENDPOINT} cannot be reached"
+
+
+def _bar(progress: Progress) -> Any:
+    """Return a tqdm class, as huggingface_hub wants, that shows nothing and calls `progress`."""
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"file": io.StringIO()})
+
+        def display(self, *_args: Any, **_kwargs: Any) -> None:
+            if self.unit == "B" and self.total:
+                progress(int(self.n), int(self.total))
+
+    return Bar

@@ -1,0 +1,163 @@
+"""Models are found on the Hub, downloaded, cached, and used again without it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tagger.tags import read_tags
+from tests.checkpoints import save
+from tests.front_door import ANY
+from tests.hub import Hub, serving
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving(Hub()) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("hub") / "model", "hubert")
+
+
+@pytest.fixture
+def model(made: Path, tmp_path: Path) -> Path:
+    """Give a checkpoint's folder that a test may change."""
+    return Path(shutil.copytree(made, tmp_path / "model"))
+
+
+def tagger(
+    endpoint: str, *args: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own: where the Hub is, is read as it starts."""
+    env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    env |= {"HF_ENDPOINT": endpoint} | environment
+    command = [sys.executable, "-m", "tagger", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+
+
+def command(library: Path, model: str) -> list[str]:
+    return ["scan", str(library), "-m", model, "--json", *ANY]
+
+
+def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_a_model_is_downloaded_once_and_works_offline_from_then_on(
+    hub: Hub, model: Path, library: Path
+) -> None:
+    torch.save({}, model / "pytorch_model.bin")
+    (model / "own.py").write_text("raise SystemExit('remote code ran')", "utf-8")
+    commit = hub.publish("team/genres", model)
+    scan = command(library, "team/genres")
+    first = summary(tagger(hub.endpoint, *scan))
+    assert (first["written"], first["model"]) == (3, f"team/genres@{commit[:8]}")
+    assert read_tags(library / "a.flac").genres[0] in {"Rock", "Jazz", "Hip-Hop"}
+    assert sorted(hub.downloads) == [
+        "config.json", "model.safetensors", "preprocessor_config.json",
+    ]  # fmt: skip
+    again = summary(tagger(NOWHERE, *scan))
+    assert (again["unchanged"], again["model"]) == (3, first["model"])
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        forced = summary(tagger(NOWHERE, *scan, "--force", **environment))
+        assert (forced["unchanged"], forced["model"]) == (3, first["model"])
+
+
+def test_a_revision_is_another_model_and_each_keeps_its_own_results(
+    hub: Hub, model: Path, tmp_path: Path, library: Path
+) -> None:
+    newer = Path(shutil.copytree(model, tmp_path / "newer"))
+    weights = load_file(newer / "model.safetensors")
+    weights["classifier.bias"] += torch.tensor([0.0, 0.0, 30.0])
+    save_file(weights, newer / "model.safetensors", metadata={"format": "pt"})
+    hub.publish("team/genres", model)
+    commit = hub.publish("team/genres", newer, "v2")
+    scan = command(library, "team/genres")
+    assert summary(tagger(hub.endpoint, *scan))["written"] == 3
+    second = summary(tagger(hub.endpoint, *scan, "--revision", "v2"))
+    assert (second["written"], second["model"]) == (3, f"team/genres@{commit[:8]}")
+    assert read_tags(library / "a.flac").genres == ("Hip-Hop",)
+    back = tagger(NOWHERE, *scan)
+    assert summary(back)["written"] == 3
+    assert "to listen to" not in back.stderr
+    missing = tagger(hub.endpoint, *scan, "--revision", "v3")
+    assert missing.returncode == 3
+    assert "the model team/genres has no revision v3" in missing.stderr
+
+
+def test_pickled_weights_are_not_even_downloaded(hub: Hub, model: Path, library: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    torch.save(weights, model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    hub.publish("team/old", model)
+    scan = command(library, "team/old")
+    refused = tagger(hub.endpoint, *scan)
+    assert refused.returncode == 3
+    assert "has pickled weights alone (pytorch_model.bin)" in refused.stderr
+    assert "--allow-pickle" in refused.stderr
+    assert "pytorch_model.bin" not in hub.downloads
+    assert summary(tagger(hub.endpoint, *scan, "--allow-pickle"))["written"] == 3
+    assert summary(tagger(NOWHERE, *scan, "--allow-pickle", "--force"))["unchanged"] == 3
+
+
+def test_a_download_that_was_cut_off_is_completed(hub: Hub, model: Path, library: Path) -> None:
+    hub.publish("team/genres", model)
+    hub.broken.add("model.safetensors")
+    scan = command(library, "team/genres")
+    done = tagger(hub.endpoint, *scan)
+    assert done.returncode == 3
+    assert f"as a whole, and {hub.endpoint} answers with status 403" in done.stderr
+    offline = tagger(NOWHERE, *scan)
+    assert offline.returncode == 3
+    assert "connect once to download it" in offline.stderr
+    hub.broken.clear()
+    assert summary(tagger(hub.endpoint, *scan))["written"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("team/none", "there is no model team/none"),
+        ("team/closed", "the model team/closed is gated: accept its terms at"),
+        ("team/secret", "or it is private"),
+        ("not a name", "neither a model folder nor the id of a model"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
+    hub: Hub, model: Path, library: Path, name: str, words: str
+) -> None:
+    hub.publish("team/closed", model)
+    hub.publish("team/secret", model)
+    hub.gated.add("team/closed")
+    hub.private.add("team/secret")
+    done = tagger(hub.endpoint, "scan", library, "-m", name)
+    assert done.returncode == 3
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    if name.startswith("team") and name != "team/none":
+        opened = tagger(hub.endpoint, *command(library, name), HF_TOKEN=hub.token)
+        assert summary(opened)["written"] == 3
+
+
+def test_without_the_hub_the_error_names_model_cache_and_cure(library: Path, home: Path) -> None:
+    cache = home / "elsewhere"
+    done = tagger(NOWHERE, "scan", library, "-m", "team/genres", HF_HOME=str(cache))
+    assert done.returncode == 3
+    for words in ("team/genres", str(cache / "hub"), "connect once to download it"):
+        assert words in done.stderr
+    assert done.stderr.count("\n") == 1
