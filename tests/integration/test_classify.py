@@ -1,0 +1,184 @@
+"""`tagger classify` through the front door: tables, JSON, standard input, timelines, any model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from transformers import pipeline
+
+from tagger.cli import main
+from tests.builders import build_audio, write_text
+from tests.checkpoints import save
+from tests.front_door import run_without_torch
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("models") / "tiny-hubert", "hubert")
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return build_audio(tmp_path / "song.flac", seconds=7)
+
+
+def classify(capsys: pytest.CaptureFixture[str], *args: str | Path) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    main(["classify", "--json", *map(str, args)])
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def test_the_table_shows_the_best_labels_with_bars_and_changes_nothing(
+    song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = song.read_bytes()
+    assert main(["classify", str(song), "--top-k", "3"]) == 0
+    out, _ = capsys.readouterr()
+    title, *rows = out.splitlines()
+    assert (title.split()[-2], title.split()[-1][:8]) == ("0:07", "musicnn@")
+    assert len(rows) == 3
+    scores = [float(row.split()[-1]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    bars = [row.count("█") for row in rows]
+    assert bars == [pytest.approx(32 * score, abs=1) for score in scores]
+    assert song.read_bytes() == before
+
+
+def test_json_has_the_keys_that_scripts_rely_on(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = write_text(tmp_path / "bad.mp3")
+    first, second, third = classify(capsys, song, bad, tmp_path, "--top-k", "2")
+    assert list(first) == ["path", "model", "duration_s", "scores"]
+    assert (first["path"], first["duration_s"]) == (str(song), 7)
+    assert [list(score) for score in first["scores"]] == [["label", "score"]] * 2
+    assert first["scores"][0]["score"] >= first["scores"][1]["score"]
+    assert list(second) == ["path", "model", "duration_s", "error"]
+    assert second["model"] == first["model"]
+    assert "is a folder" in third["error"]
+
+
+def test_a_file_that_fails_is_told_and_the_exit_code_says_so(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "no\x1b[31msong.mp3"
+    assert main(["classify", str(missing), str(song)]) == 1
+    out, err = capsys.readouterr()
+    assert "no\\x1b[31msong.mp3: cannot open: No such file" in out.replace("\n", "")
+    assert str(song) in out.replace("\n", "")
+    assert "Traceback" not in err
+
+
+def test_files_that_cannot_be_opened_load_no_model(tmp_path: Path) -> None:
+    done = run_without_torch("classify", tmp_path / "none.mp3")
+    assert done.returncode == 1, done.stderr
+    assert "cannot open" in done.stdout
+
+
+def test_scores_of_a_file_are_those_of_the_pipeline(
+    hubert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.1, 16_000 * 3).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    (row,) = classify(capsys, tmp_path / "a.wav", "-m", hubert)
+    expected = pipeline("audio-classification", str(hubert))(samples, top_k=None)
+    ours = {score["label"]: score["score"] for score in row["scores"]}
+    assert ours == pytest.approx({each["label"]: each["score"] for each in expected}, abs=1e-4)
+    assert [score["label"] for score in row["scores"]] == [each["label"] for each in expected]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".ogg"])
+def test_standard_input_is_a_file_too(song: Path, hubert: Path, suffix: str) -> None:
+    path = build_audio(song.with_suffix(suffix), seconds=3)
+    command = [sys.executable, "-m", "tagger", "classify", "--json", "-m", str(hubert), "-"]
+    with path.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, check=True)
+    (row,) = json.loads(done.stdout)
+    assert row["path"] == "-"
+    assert row["duration_s"] == pytest.approx(3, abs=0.2)
+    named = subprocess.run([*command[:-1], str(path)], capture_output=True, check=True)
+    (same,) = json.loads(named.stdout)
+    # A WAV by its name is read by libsndfile, one without a name by FFmpeg: rounding, no more.
+    assert [score["label"] for score in row["scores"]] == [s["label"] for s in same["scores"]]
+
+
+def test_a_timeline_shows_where_the_song_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate_hz = 16_000
+    time_s = np.arange(rate_hz * 12) / rate_hz
+    tone = 0.2 * np.sin(2 * np.pi * 220 * time_s)
+    noise = np.random.default_rng(0).normal(0, 0.3, tone.size)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([tone, noise]), rate_hz)
+    (row,) = classify(capsys, tmp_path / "a.wav", "--timeline", "--window-seconds", "3")
+    parts = row["timeline"]
+    assert [part["start_s"] for part in parts] == [3.0 * number for number in range(8)]
+    assert [part["end_s"] for part in parts] == [3.0 * number for number in range(1, 9)]
+    tops = [part["scores"][0]["label"] for part in parts]
+    assert len(set(tops[:4])) == len(set(tops[4:])) == 1
+    assert tops[0] != tops[-1]
+    assert main(["classify", str(tmp_path / "a.wav"), "--timeline", "--window-seconds", "3"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows[1:9]] == [f"0:{3 * number:02}" for number in range(8)]
+
+
+def test_a_word_may_be_shorter_than_what_a_genre_needs(
+    hubert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    word, click = tmp_path / "word.wav", tmp_path / "click.wav"
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    soundfile.write(word, noise[:8000], 16_000)
+    soundfile.write(click, noise[:800], 16_000)
+    heard, refused = classify(capsys, word, click, "-m", hubert)
+    assert heard["scores"][0]["label"] in {"rock", "jazz", "hiphop"}
+    assert refused["error"] == "too short: 0.05 s of sound, 0.1 s is needed"
+
+
+def test_labels_are_the_models_own_unless_a_map_is_given(
+    hubert: Path, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plain,) = classify(capsys, song, "-m", hubert)
+    assert {score["label"] for score in plain["scores"]} == {"rock", "jazz", "hiphop"}
+    names = tmp_path / "names.toml"
+    names.write_text('rock = "Loud"\nhiphop = "Loud"\n', "utf-8")
+    (mapped,) = classify(capsys, song, "-m", hubert, "--genre-map", names)
+    scores = {score["label"]: score["score"] for score in plain["scores"]}
+    assert {score["label"]: score["score"] for score in mapped["scores"]} == pytest.approx(
+        {"Loud": scores["rock"] + scores["hiphop"], "jazz": scores["jazz"]}
+    )
+
+
+def test_zero_shot_over_words_of_the_user(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tmp_path / "clap", "clap-fused")
+    (row,) = classify(capsys, song, "-m", model, "--labels", "Techno, birdsong,Žižkov brass")
+    assert {score["label"] for score in row["scores"]} == {"Techno", "birdsong", "Žižkov brass"}
+    assert sum(score["score"] for score in row["scores"]) == pytest.approx(1)
+    (again,) = classify(capsys, song, "-m", model, "--labels", "Techno, birdsong,Žižkov brass")
+    assert again == row
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["classify"], 2, "Missing argument"),
+        (["classify", ""], 2, "a FILE is empty"),
+        (["classify", "--labels", "one", "a.mp3"], 2, "must be two labels or more"),
+        (["classify", "--labels", "a,b,A", "a.mp3"], 2, "must not name 'a' twice"),
+        (["classify", "--window-seconds", "0", "a.mp3"], 2, "between 0.1 and 3600"),
+        (["classify", "-m", "./none", "a.mp3"], 3, "there is no model folder"),
+    ],
+)
+def test_wrong_usage(
+    args: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(args) == code
+    assert words in capsys.readouterr().err
