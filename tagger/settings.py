@@ -231,6 +231,9 @@ class Settings:
     precision: Annotated[Precision, choice(Precision, "The network's number format.")] = (
         Precision.AUTO
     )
+    compile: Annotated[
+        bool, Option(to_flag, "Compile the network first, which pays on long runs (torch.compile).")
+    ] = False
     batch_size: Annotated[
         int | None,
         Option(to_count_or_auto, "How many windows the network takes at once.", "N|auto"),

@@ -36,6 +36,7 @@ STDIN = Path("-")
     window_seconds="",
     device="",
     precision="",
+    compile="",
     batch_size="",
     allow_pickle="",
     trust_remote_code="",

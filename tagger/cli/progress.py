@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tagger.cli.console import PatientConsole
 from tagger.cli.signals import Stopper
-from tagger.cli.text import count_of, printable
+from tagger.cli.text import count_of, megabytes, printable
 from tagger.records import Action, Outcome, displayed
 from tagger.settings import Settings
 
@@ -83,8 +83,11 @@ class RunProgress:
         self.bar.update(self.task, description="Loading the model")
 
     def fetching(self, done: int, total: int) -> None:
-        of = f"{done // 1_000_000} of {total // 1_000_000} MB"
-        self.bar.update(self.task, description="Downloading the model", rate=of)
+        of = megabytes(done, total)
+        doing = "Downloading" if done < total else "Loading"
+        self.bar.update(
+            self.task, description=f"{doing} the model", rate=of if done < total else ""
+        )
         if not self.live and time.monotonic() - self.told >= LINE_EVERY_S:
             self._line(f"downloading the model, {of}")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.console import PatientConsole
-from tagger.cli.text import printable
+from tagger.cli.text import megabytes, printable
 from tagger.records import Failure, Prediction, Score, displayed
 
 BAR_WIDTH = 32
@@ -41,8 +41,11 @@ class ScoreTables:
         self.status.stop()
 
     def fetching(self, done: int, total: int) -> None:
-        of = f"{done // 1_000_000} of {total // 1_000_000} MB"
-        self.status.update(f"Downloading the model, {of}")
+        is_whole = done >= total
+        doing = (
+            "Loading the model" if is_whole else f"Downloading the model, {megabytes(done, total)}"
+        )
+        self.status.update(doing)
 
     def show(self, path: Path, result: Prediction | Failure, model: str) -> None:
         name = printable(displayed(path))

@@ -14,6 +14,10 @@ def count_of(tracks: int) -> str:
     return f"{tracks} track" if tracks == 1 else f"{tracks} tracks"
 
 
+def megabytes(done: int, total: int) -> str:
+    return f"{done // 1_000_000} of {total // 1_000_000} MB"
+
+
 def printable(text: str) -> str:
     """Escape what a terminal would obey instead of show: control codes, line breaks, surrogates."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

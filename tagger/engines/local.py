@@ -7,7 +7,7 @@ import torch
 from tagger.audio import SHORTEST_S
 from tagger.errors import ModelError, WorkerError
 from tagger.inference.dataset import TrackDataset, Wanted, choose_jobs, load_tracks
-from tagger.inference.devices import choose_devices, choose_precision
+from tagger.inference.devices import choose_devices, choose_mode
 from tagger.inference.predict import Predictor
 from tagger.isolation import limits_of
 from tagger.models import Source
@@ -34,7 +34,7 @@ def listen(
     predictor = Predictor(
         classifier,
         devices,
-        choose_precision(settings.precision, devices[0]),
+        choose_mode(settings, devices[0]),
         batch_size=settings.batch_size,
         timeline=timeline,
     )
@@ -48,4 +48,5 @@ def listen(
     # What torch makes of a worker that died, or that could not start a process of its own.
     except (RuntimeError, ConnectionError, EOFError, WorkerError) as error:
         last = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise WorkerError(f"decoding or the network broke down: {last}") from error
+        hint = " (try without --compile)" if settings.compile else ""
+        raise WorkerError(f"decoding or the network broke down: {last}{hint}") from error

@@ -1,6 +1,8 @@
 """Where a network runs, in which precision, and how much of it at once."""
 
 import copy
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +10,7 @@ import torch
 
 from tagger.errors import ModelError
 from tagger.models.extractor import Inputs
-from tagger.settings import Precision
+from tagger.settings import Precision, Settings
 
 DTYPES = {Precision.FP32: None, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
@@ -48,13 +50,20 @@ def choose_devices(name: str) -> tuple[torch.device, ...]:
     return (device,)
 
 
-def choose_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """Return what to autocast to, or None for fp32."""
-    if precision is not Precision.AUTO:
-        return DTYPES[precision]
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return None
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a network is run: what to autocast to, None for fp32, and whether to compile it."""
+
+    dtype: torch.dtype | None = None
+    compiled: bool = False
+
+
+def choose_mode(settings: Settings, device: torch.device) -> Mode:
+    precision = settings.precision
+    if precision is Precision.AUTO:
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        precision = Precision.BF16 if has_bf16 else Precision.FP32
+    return Mode(DTYPES[precision], settings.compile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +99,7 @@ class Lane:
 
 
 def open_lanes(
-    model: torch.nn.Module,
-    devices: Sequence[torch.device],
-    dtype: torch.dtype | None,
-    *,
-    window_s: float,
+    model: torch.nn.Module, devices: Sequence[torch.device], mode: Mode, *, window_s: float
 ) -> Iterator[Lane]:
     """Yield a lane for each GPU, or for each core of a CPU where the windows are short.
 
@@ -102,13 +107,24 @@ def open_lanes(
     layer, which cost most on a busy machine. Long windows would take their memory once a core.
     """
     cores = torch.get_num_threads()
+    replicas = [model, *(copy.deepcopy(model) for _ in devices[1:])]
+    for replica, device in zip(replicas, devices, strict=True):
+        torch.nn.Module.to(replica, device)
+        if mode.compiled:
+            _compile(replica)
     if devices[0].type == "cpu" and window_s <= SHORT_S:
         for _ in range(cores):
-            yield Lane(model, devices[0], dtype, threads=1)
+            yield Lane(model, devices[0], mode.dtype, threads=1)
         return
-    for number, device in enumerate(devices):
-        replica = copy.deepcopy(model) if number else model
-        yield Lane(torch.nn.Module.to(replica, device), device, dtype, threads=cores)
+    for replica, device in zip(replicas, devices, strict=True):
+        yield Lane(replica, device, mode.dtype, threads=cores)
+
+
+def _compile(model: torch.nn.Module) -> None:
+    """Have the network compiled when it is first called, without word of how torch gets on."""
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"torch\.")
+    model.compile()
 
 
 def usual_batch(device: torch.device, window_s: float) -> int | None:

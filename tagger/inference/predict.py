@@ -9,13 +9,15 @@ from queue import SimpleQueue
 import torch
 
 from tagger.inference.dataset import Sample
-from tagger.inference.devices import Lane, is_out_of_memory, open_lanes, usual_batch
+from tagger.inference.devices import Lane, Mode, is_out_of_memory, open_lanes, usual_batch
 from tagger.models.checkpoint import Classifier
 from tagger.models.extractor import Inputs
 from tagger.records import Failure, Prediction, Stretch
 
 AHEAD = 1
 """Batches that are calculated while the results of the one before are used."""
+
+DEFAULT = Mode()
 
 Item = Sample | Failure
 
@@ -35,7 +37,7 @@ class Predictor:
         self,
         classifier: Classifier,
         devices: Sequence[torch.device],
-        dtype: torch.dtype | None,
+        mode: Mode = DEFAULT,
         *,
         batch_size: int | None = None,
         timeline: bool = False,
@@ -48,7 +50,7 @@ class Predictor:
         self.timeline = timeline
         window_s = classifier.extractor.window_s
         self.batch_size = batch_size or usual_batch(devices[0], window_s)
-        lanes = list(open_lanes(classifier.model, devices, dtype, window_s=window_s))
+        lanes = list(open_lanes(classifier.model, devices, mode, window_s=window_s))
         self.side_by_side = len(lanes)
         self.free: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
@@ -85,7 +87,8 @@ class Predictor:
                 shape = item.shape
                 windows += item.windows
             batch.append(item)
-            if windows >= (self.batch_size or 1) * self.side_by_side:
+            full = (self.batch_size or 1) * self.side_by_side
+            if not windows or max(windows, len(batch)) >= full:  # failures wait for nobody either
                 yield batch
                 batch, windows = [], 0
         yield batch

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers import (
 
 from tagger.errors import ModelError, SettingsError
 from tagger.inference.dataset import Sample
+from tagger.inference.devices import Mode
 from tagger.inference.predict import Predictor
 from tagger.models import fetch, find_source
 from tagger.models.checkpoint import Classifier, load_classifier
@@ -86,7 +87,7 @@ def scores_of(
     classifier: Classifier, clips: Sequence[Samples], **options: Any
 ) -> list[tuple[Score, ...]]:
     samples = [sample(classifier, clip) for clip in clips]
-    results = list(Predictor(classifier, CPU, None, **options).predict(samples))
+    results = list(Predictor(classifier, CPU, **options).predict(samples))
     assert all(isinstance(result, Prediction) for result in results)
     return [result.scores for result in results if isinstance(result, Prediction)]
 
@@ -131,7 +132,7 @@ def test_zero_shot_scores_are_those_of_the_pipeline(
         assert_same(ours, theirs)
     # The pipeline draws lots for what it hears of anything longer, and for company; we never do.
     track = sample(classifier, *clips[::2])
-    first, second = (list(Predictor(classifier, CPU, None).predict([track])) for _ in "12")
+    first, second = (list(Predictor(classifier, CPU).predict([track])) for _ in "12")
     assert first == second
 
 
@@ -179,7 +180,7 @@ def test_the_logits_of_windows_are_averaged(tiny: Path) -> None:
         logits = torch.cat([classifier.model(**classifier.extractor([w])).logits for w in windows])
     pooled = logits.mean(0).softmax(-1)
     track = sample(classifier, *windows)
-    (result,) = Predictor(classifier, CPU, None, timeline=True).predict([track])
+    (result,) = Predictor(classifier, CPU, timeline=True).predict([track])
     assert isinstance(result, Prediction)
     assert {s.genre: s.probability for s in result.scores} == pytest.approx(
         dict(zip(classifier.labels, pooled.tolist(), strict=True)), abs=1e-5
@@ -195,8 +196,8 @@ def test_the_top_genre_is_the_same_in_bf16(checkpoint: Callable[[str], Path]) ->
         seconds = min(4.0, classifier.extractor.window_s)
         clips = [sound(classifier.extractor.rate_hz, seconds, seed) for seed in range(6)]
         samples = [sample(classifier, clip) for clip in clips]
-        exact = list(Predictor(classifier, CPU, None).predict(samples))
-        rough = list(Predictor(classifier, CPU, torch.bfloat16).predict(samples))
+        exact = list(Predictor(classifier, CPU).predict(samples))
+        rough = list(Predictor(classifier, CPU, Mode(torch.bfloat16)).predict(samples))
         for one, other in zip(exact, rough, strict=True):
             assert isinstance(one, Prediction)
             assert isinstance(other, Prediction)
@@ -353,13 +354,45 @@ def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> Non
     good = sample(classifier, noise, noise)
     bad = Sample(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), torch.nan)})
     failure = Failure(TRACK, "silent")
-    results = list(Predictor(classifier, CPU, None).predict([good, failure, bad, good, bad]))
+    results = list(Predictor(classifier, CPU).predict([good, failure, bad, good, bad]))
     kinds = [type(result) for result in results]
     assert kinds == [Prediction, Failure, Failure, Prediction, Failure]
     assert results[1] == failure
     assert results[0] == results[3]
     assert isinstance(results[2], Failure)
     assert not results[2].lasting  # another precision or model may do
+
+
+def test_failures_wait_for_no_batch_to_fill(tiny: Path) -> None:
+    classifier = load(tiny)
+    taken = []
+
+    def failures() -> Iterator[Failure]:
+        for number in range(100):
+            taken.append(number)
+            yield Failure(TRACK, "silent")
+
+    results = Predictor(classifier, CPU, batch_size=64).predict(failures())
+    next(results)
+    assert len(taken) <= 3
+    assert len(list(results)) == 99
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of its own code and that of transformers
+def test_a_compiled_network_gives_the_same_scores(tiny: Path) -> None:
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler")
+    classifier = load(tiny)
+    clips = [sound(16_000, 1, seed) for seed in range(3)]
+    expected = scores_of(classifier, clips)
+    samples = [sample(classifier, clip) for clip in clips]
+    compiled = Predictor(classifier, CPU, Mode(compiled=True)).predict(samples)
+    for ours, theirs in zip(compiled, expected, strict=True):
+        assert isinstance(ours, Prediction)
+        assert [s.genre for s in ours.scores] == [s.genre for s in theirs]
+        assert [s.probability for s in ours.scores] == pytest.approx(
+            [s.probability for s in theirs], abs=1e-4
+        )
 
 
 class Greedy(torch.nn.Module):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tagger.decide import RULES, Standing, Wish, decide, relabel, standing, theirs
+from tagger.decide import RULES, Standing, Wish, chosen, decide, relabel, standing, theirs
 from tagger.records import Action, Score, Tags
 from tagger.settings import Existing
 
@@ -118,3 +118,35 @@ def test_labels_with_one_name_add_up_and_labels_without_fall_out() -> None:
     scores = (Score("Metal", 0.375), Score("Punk", 0.25), Score("rock", 0.25), Score("Pop", 0.125))
     named = relabel(scores, {"punk": "Loud", "rock": "Loud", "metal": ""})
     assert named == (Score("Loud", 0.5), Score("Pop", 0.125))
+
+
+MANY = (Score("Jazz", 0.8), Score("Soul", 0.6), Score("Funk", 0.5), Score("Pop", 0.1))
+
+
+@pytest.mark.parametrize(
+    ("most", "min_score", "genres"),
+    [
+        (1, 0.5, ("Jazz",)),
+        (2, 0.5, ("Jazz", "Soul")),
+        (9, 0.5, ("Jazz", "Soul", "Funk")),
+        (9, 0.7, ("Jazz",)),
+        (9, 0.9, ("Jazz",)),  # for the report: `decide` writes nothing then
+    ],
+)
+def test_up_to_so_many_genres_that_are_likely_enough(
+    most: int, min_score: float, genres: tuple[str, ...]
+) -> None:
+    assert chosen(MANY, most=most, min_score=min_score) == genres
+
+
+def test_of_several_genres_only_the_new_ones_are_appended_and_count_as_ours() -> None:
+    wish = Wish(("Jazz", "Soul", "Funk"), MANY, MODEL)
+    decision = decide(Tags(genres=("soul",)), wish, existing=APPEND, min_score=0.5)
+    assert decision.tags
+    assert decision.tags.genres == ("soul", "Jazz", "Funk")
+    assert decision.tags.written == ("Jazz", "Funk")
+    again = decide(decision.tags, wish, existing=APPEND, min_score=0.5)
+    assert again.action is Action.UNCHANGED
+    fewer = decide(decision.tags, WISH, existing=APPEND, min_score=0.5)
+    assert fewer.tags
+    assert fewer.tags.genres == ("soul", "Jazz")

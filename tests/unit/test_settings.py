@@ -90,3 +90,37 @@ def test_a_genre_map_is_read_and_checked(tmp_path: Path) -> None:
     bad = toml(tmp_path, "Pop = 3", "bad.toml")
     with pytest.raises(SettingsError, match=r'every line must read "label" = "name"'):
         load_settings({"genre-map": str(bad)})
+
+
+def test_labels_are_words_a_list_or_lines_of_a_file(tmp_path: Path) -> None:
+    words = load_settings({"labels": " techno,chamber music ,Žižkov"}).labels
+    assert [label.name for label in words] == ["techno", "chamber music", "Žižkov"]
+    assert words[0].prompt == "This is a sound of techno."
+    file = tmp_path / "labels.txt"
+    file.write_text("\ufeff# ours\ntechno\n\nlied = a {} for voice and piano\n", "utf-8")
+    lines = load_settings({"labels": str(file)}).labels
+    assert [label.name for label in lines] == ["techno", "lied"]
+    assert lines[1].prompt == "a lied for voice and piano"
+    config = toml(tmp_path, 'labels = ["techno", "lied = a {} for voice and piano"]')
+    assert load_settings({}, config).labels == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("techno", "two labels or more"),
+        ("none.txt", "two labels or more, or a text file"),
+        ("a,=b", "two labels or more"),
+        ("a,b,A", "must not name 'a' twice"),
+        ("x" * 5000, "two labels or more"),
+    ],
+)
+def test_labels_that_leave_no_choice_are_refused(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_settings({"labels": text})
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e9", "long"])
+def test_a_window_is_neither_endless_nor_nothing(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"between 0\.1 and 3600"):
+        load_settings({"window-seconds": text})

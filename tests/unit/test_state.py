@@ -1,5 +1,6 @@
 """What the state file remembers, and of which file."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from tagger.errors import LockedError, StateError
 from tagger.records import Change, Failure, Prediction, RawField, Score, Tags, Track
 from tagger.state import Known, RunKind, State, open_state
+from tagger.state.schema import MIGRATIONS
 
 TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
 SCORES = (Score("Pop", 0.9), Score("Rock", 0.1))
@@ -196,3 +198,32 @@ def test_numbers_beyond_the_columns_of_a_database(state: State, track: Track, nu
     strange = Track.from_stat(track.path, status)
     learn(state, strange)
     assert recall(state, strange).scores == SCORES
+
+
+def test_what_failed_for_one_model_is_tried_with_another(state: State, track: Track) -> None:
+    state.remember_unheard(Failure(track, "silent"), model="m@1", windows=3)
+    assert recall(state, track, windows=3).lasting
+    for other in (recall(state, track, windows=4), recall(state, track, model="m@2", windows=3)):
+        assert (other.failure, other.lasting) == ("silent", False)
+    state.remember_failure(Failure(track, "broken"))
+    assert recall(state, track, model="m@2").lasting
+
+
+def test_an_older_database_keeps_what_it_knows(tmp_path: Path, track: Track) -> None:
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript("".join(MIGRATIONS[:2]) + "PRAGMA user_version = 2;")
+        db.execute(
+            "INSERT INTO tracks (id, path, size, mtime_ns, inode) VALUES (1, ?, ?, ?, ?)",
+            (os.fsencode(track.path), track.size, track.mtime_ns, track.inode),
+        )
+        for model, windows in (("musicnn@1", 8), ("other@1", 8)):
+            db.execute(
+                "INSERT INTO scores VALUES (1, ?, ?, ?)", (model, windows, '[["Jazz", 0.5]]')
+            )
+    db.close()
+    with open_state(path) as state:
+        known = recall(state, track, model="musicnn@1", windows=0)
+        assert known.scores == (Score("Jazz", 0.5),)
+        assert recall(state, track, model="other@1", windows=0).scores is None
+        assert recall(state, track, model="other@1", windows=8).scores is not None
