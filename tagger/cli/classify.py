@@ -56,7 +56,8 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
     settings = settings_from(config, flags)
     if "" in files:
         raise SettingsError("a FILE is empty")
-    with _as_paths(files) as paths, ScoreTables(quiet=settings.json) as tables:
+    tables = ScoreTables(quiet=settings.json)
+    with _as_paths(files) as paths, tables.status:
         source = find_source(settings)
         results = run_classify(paths, source, settings, tables.fetching, timeline=timeline)
         shown = []

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.bar import Bar
 from rich.table import Table
@@ -19,26 +17,11 @@ BAR_WIDTH = 32
 
 
 class ScoreTables:
-    """Prints results on stdout, and on stderr what is being done; a context manager.
-
-    With `quiet` there is nothing on stdout.
-    """
+    """Prints results on stdout, unless `quiet`; `status` says on stderr what is being done."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.out = PatientConsole(quiet=quiet)
         self.status = PatientConsole(file=sys.stderr).status("Loading the model")
-
-    def __enter__(self) -> Self:
-        self.status.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.status.stop()
 
     def fetching(self, done: int, total: int) -> None:
         is_whole = done >= total

@@ -130,15 +130,15 @@ class Predictor:
         return torch.cat([self._forward(part) for part in halves])
 
     def _finish(self, running: Running) -> Iterator[Prediction | Failure]:
-        logits = torch.cat([piece.result() for piece in running.pieces]) if running.pieces else None
+        heard = [piece.result() for piece in running.pieces]
+        logits = torch.cat(heard) if heard else torch.empty(0)
         done = 0
         for item in running.items:
-            if isinstance(item, Failure) or logits is None:
-                assert isinstance(item, Failure)
+            if isinstance(item, Failure):
                 yield item
-                continue
-            yield self._result(item, logits[done : done + item.windows])
-            done += item.windows
+            else:
+                yield self._result(item, logits[done : done + item.windows])
+                done += item.windows
 
     def _result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
         """Pool the logits (windows, labels) of one track by their mean."""
