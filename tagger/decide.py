@@ -1,13 +1,13 @@
 """Existing genre + scores + settings -> what to do with a track. Pure: no file, no clock."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
 
 from tagger.records import Action, Score, Tags, format_scores
-from tagger.settings import Existing
+from tagger.settings import Existing, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,18 @@ def relabel(scores: Sequence[Score], names: Mapping[str, str]) -> tuple[Score, .
             sums[name] += score.probability
     ranked = sorted(sums.items(), key=lambda item: -item[1])
     return tuple(Score(genre, min(probability, 1.0)) for genre, probability in ranked)
+
+
+def names_for(settings: Settings) -> Mapping[str, str]:
+    """Return the names for a model's labels; labels that the user chose have the user's alone."""
+    ready = {} if settings.labels else READY_NAMES
+    return {**ready, **settings.genre_map}
+
+
+def unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
+    """Return what the user's genre map names and a model with these labels cannot answer."""
+    known = {label.casefold() for label in labels}
+    return tuple(label for label in settings.genre_map if label not in known)
 
 
 def chosen(scores: Sequence[Score], *, most: int, min_score: float) -> tuple[str, ...]:

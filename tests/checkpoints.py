@@ -1,5 +1,6 @@
 """Tiny checkpoints with random weights of the real architectures, as transformers saves them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,12 @@ def save(folder: Path, kind: str) -> Path:
     if is_clap:
         tokenizer().save_pretrained(folder)
     return folder
+
+
+def edit(folder: Path, **values: object) -> None:
+    """Change what the configuration of a checkpoint says; None takes an entry out."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text("utf-8")) | values
+    path.write_text(
+        json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8"
+    )

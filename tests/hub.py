@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
+
+PIECE = 1 << 20
 
 REFUSALS = {
     "gated": (HTTPStatus.FORBIDDEN, "GatedRepo"),
@@ -33,13 +36,15 @@ def commit_of(folder: Path) -> str:
 class Hub:
     """What is on the Hub: model id -> revision -> folder.
 
-    `token` opens `gated` and `private` models; `broken` files cannot be had at the moment.
+    `token` opens `gated` and `private` models; `broken` files cannot be had at the moment;
+    after each MiB of a file there is a pause.
     """
 
     models: dict[str, dict[str, Path]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     private: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
+    pause_s: float = 0.0
     token: str = "hf_secret"
     endpoint: str = ""
     downloads: list[str] = field(default_factory=list)
@@ -115,7 +120,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-Repo-Commit", commit_of(folder))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            for start in range(0, len(body), PIECE):
+                self.wfile.write(body[start : start + PIECE])
+                time.sleep(self.hub.pause_s)
 
     def refuse(self, reason: str) -> None:
         status, code = REFUSALS[reason]

@@ -14,13 +14,14 @@ import click
 
 from tagger import decide
 from tagger.cli.options import settings_from, settings_options
-from tagger.cli.text import show
-from tagger.errors import SettingsError
+from tagger.cli.signals import stopping_on_signals
+from tagger.cli.text import doubt, show
+from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_source
 from tagger.records import Failure, Prediction, Score, Stretch, displayed
 from tagger.settings import Settings
 
-STDIN = Path("-")
+STDIN = "-"
 
 
 @click.command()
@@ -56,30 +57,39 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
     settings = settings_from(config, flags)
     if "" in files:
         raise SettingsError("a FILE is empty")
-    tables = ScoreTables(quiet=settings.json)
-    with _as_paths(files) as paths, tables.status:
-        source = find_source(settings)
-        results = run_classify(paths, source, settings, tables.fetching, timeline=timeline)
-        shown = []
-        for name, heard in zip(map(Path, files), results, strict=True):
-            result = _under_users_names(heard, settings)
-            shown.append(as_json(name, result, source.identity))
-            tables.show(name, result, source.identity)
+    source = find_source(settings)
+    rows = []
+    with stopping_on_signals() as stopper, _as_paths(files) as paths:
+        tables = ScoreTables(stopper, quiet=settings.json)
+        if unknown := decide.unknown_labels(settings, source.labels):
+            tables.tell(doubt(unknown, source.labels))
+        with tables.status:
+            results = run_classify(paths, source, settings, tables.fetching, timeline=timeline)
+            for name, heard in zip(files, results, strict=True):
+                stopper.check()
+                result = _under_users_names(heard, settings)
+                rows.append(as_json(Path(name), result, source.identity))
+                tables.show(Path(name), result, source.identity)
     if settings.json:
-        show(json.dumps(shown))
-    return 1 if any("error" in each for each in shown) else 0
+        show(json.dumps(rows))
+    return 1 if any("error" in row for row in rows) else 0
 
 
 @contextmanager
 def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
     """Give a path for each file; what comes from standard input lies in a temporary one."""
+    if STDIN not in files:
+        yield [Path(name) for name in files]
+        return
+    if sys.stdin.isatty():
+        raise SettingsError("- reads a file from standard input, which is a terminal")
     with tempfile.NamedTemporaryFile(prefix="tagger-") as copy:
-        if str(STDIN) in files:
-            if sys.stdin.isatty():
-                raise SettingsError("- reads a file from standard input, which is a terminal")
+        try:
             shutil.copyfileobj(sys.stdin.buffer, copy)
             copy.flush()
-        yield [Path(copy.name) if name == str(STDIN) else Path(name) for name in files]
+        except OSError as error:
+            raise DiskFullError(f"cannot keep standard input: {error.strerror}") from error
+        yield [Path(copy.name if name == STDIN else name) for name in files]
 
 
 def _under_users_names(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
@@ -88,8 +98,9 @@ def _under_users_names(result: Prediction | Failure, settings: Settings) -> Pred
         return result
 
     def top(scores: tuple[Score, ...]) -> tuple[Score, ...]:
-        names = settings.genre_map
-        return (decide.relabel(scores, names) if names else scores)[: settings.top_k]
+        if settings.genre_map:
+            scores = decide.relabel(scores, decide.names_for(settings))
+        return scores[: settings.top_k]
 
     timeline = tuple(replace(each, scores=top(each.scores)) for each in result.timeline)
     return replace(result, scores=top(result.scores), timeline=timeline)

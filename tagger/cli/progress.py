@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tagger.cli.console import PatientConsole
 from tagger.cli.signals import Stopper
-from tagger.cli.text import count_of, megabytes, printable
+from tagger.cli.text import count_of, doubt, megabytes, printable
 from tagger.records import Action, Outcome, displayed
 from tagger.settings import Settings
 
@@ -75,14 +75,14 @@ class RunProgress:
             self._line(f"what was done stands in {printable(displayed(self.report))}")
 
     def doubting(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
-        names, known = (printable(", ".join(each)) for each in (unknown, labels))
-        self._line(f"the genre map names what the model does not know: {names} (it knows {known})")
+        self._line(doubt(unknown, labels))
 
     def listening(self, tracks: int) -> None:
         self._expect(tracks, "Listening", "to listen to")
         self.bar.update(self.task, description="Loading the model")
 
     def fetching(self, done: int, total: int) -> None:
+        self.between_tracks()
         of = megabytes(done, total)
         doing = "Downloading" if done < total else "Loading"
         self.bar.update(

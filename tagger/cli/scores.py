@@ -1,6 +1,8 @@
 """Scores as tables with bars, and what a person sees until they are there."""
 
+import math
 import sys
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.console import PatientConsole
+from tagger.cli.progress import LINE_EVERY_S
+from tagger.cli.signals import Stopper
 from tagger.cli.text import megabytes, printable
 from tagger.records import Failure, Prediction, Score, displayed
 
@@ -19,22 +23,33 @@ BAR_WIDTH = 32
 class ScoreTables:
     """Prints results on stdout, unless `quiet`; `status` says on stderr what is being done."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, stopper: Stopper, *, quiet: bool) -> None:
         self.out = PatientConsole(quiet=quiet)
-        self.status = PatientConsole(file=sys.stderr).status("Loading the model")
+        self.err = PatientConsole(file=sys.stderr)
+        self.status = self.err.status("Loading the model")
+        self.stopper = stopper
+        self.told = -math.inf
+
+    def tell(self, text: str) -> None:
+        self.err.print(Text(f"tagger: {text}"), soft_wrap=True)
 
     def fetching(self, done: int, total: int) -> None:
+        self.stopper.check()
         is_whole = done >= total
         doing = (
-            "Loading the model" if is_whole else f"Downloading the model, {megabytes(done, total)}"
+            "loading the model" if is_whole else f"downloading the model, {megabytes(done, total)}"
         )
-        self.status.update(doing)
+        self.status.update(doing.capitalize())
+        if not self.err.is_terminal and time.monotonic() - self.told >= LINE_EVERY_S:
+            self.told = time.monotonic()
+            self.tell(doing)
 
     def show(self, path: Path, result: Prediction | Failure, model: str) -> None:
         name = printable(displayed(path))
         self.status.stop()  # it would take what is printed meanwhile over to its own stream
         if isinstance(result, Failure):
-            self.out.print(Text.assemble((name, "bold"), ": ", (printable(result.reason), "red")))
+            reason = (printable(result.reason), "red")
+            self.out.print(Text.assemble((name, "bold"), ": ", reason), soft_wrap=True)
         else:
             length = f"{clock(result.duration_s)}  {printable(model)}"
             self.out.print(Text.assemble((name, "bold"), f"  {length}"), soft_wrap=True)
@@ -56,7 +71,8 @@ def timeline_table(result: Prediction) -> Table:
     """Return a row for each window, with its best label."""
     table = _table("from", "label")
     for stretch in result.timeline:
-        table.add_row(clock(stretch.start_s), *_cells(stretch.scores[0]))
+        for score in stretch.scores[:1]:  # none, where a map drops all that it could be
+            table.add_row(clock(stretch.start_s), *_cells(score))
     return table
 
 

@@ -9,6 +9,8 @@ import click
 
 from tagger.records import Outcome, displayed
 
+SHOWN_LABELS = 20
+
 
 def count_of(tracks: int) -> str:
     return f"{tracks} track" if tracks == 1 else f"{tracks} tracks"
@@ -16,6 +18,15 @@ def count_of(tracks: int) -> str:
 
 def megabytes(done: int, total: int) -> str:
     return f"{done // 1_000_000} of {total // 1_000_000} MB"
+
+
+def doubt(unknown: Sequence[str], labels: Sequence[str]) -> str:
+    """Return the warning of a genre map that names labels which the model lacks."""
+    names, known = (
+        printable(", ".join(each[:SHOWN_LABELS]) + ", …" * (len(each) > SHOWN_LABELS))
+        for each in (unknown, labels)
+    )
+    return f"the genre map names what the model does not know: {names} (it knows {known})"
 
 
 def printable(text: str) -> str:

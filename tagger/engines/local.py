@@ -34,7 +34,7 @@ def listen(
     predictor = Predictor(
         classifier,
         devices,
-        choose_mode(settings, devices[0]),
+        choose_mode(settings, devices),
         batch_size=settings.batch_size,
         timeline=timeline,
     )

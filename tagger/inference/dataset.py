@@ -35,7 +35,7 @@ class Sample:
 
     @property
     def windows(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return len(self.starts_s)
 
     @property
     def shape(self) -> tuple[tuple[str, torch.Size], ...]:

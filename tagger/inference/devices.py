@@ -15,19 +15,24 @@ from tagger.settings import Precision, Settings
 DTYPES = {Precision.FP32: None, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 SHORT_S = 5.0
-"""Windows up to here are calculated one to a core, several at once; longer ones fill all cores."""
+"""Inputs up to here are calculated one to a core, several at once; longer ones fill all cores."""
 
 SHORT_BATCH = 8
 """Short windows at once on a core; more gain nothing with the bundled model."""
 
+# The next four are estimates: there was no GPU to measure with.
 MPS_BATCH_S = 192.0
 """Seconds of sound at once on a Mac's GPU, whose memory cannot be asked what a window takes."""
 
 GPU_BATCH = 256
-"""Windows at once on a GPU, however much memory it has."""
+GPU_BATCH_BYTES = 128 << 20
+"""Windows at once on a GPU, and the size of their inputs, however much memory it has."""
 
 GPU_SHARE = 0.5
 """How much of a GPU's free memory a batch may take, going by what one window took."""
+
+BF16_FROM = (8, 0)
+"""The first GPUs that calculate in bf16 (Ampere); older ones imitate it, slower than fp32."""
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 """How torch says that memory ran out, where it does not raise OutOfMemoryError."""
@@ -40,14 +45,14 @@ def choose_devices(name: str) -> tuple[torch.device, ...]:
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = {"cuda": gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if name == "auto":
-        name = next(kind for kind, count in there.items() if count)
-    device = torch.device(name)
-    if (device.index or 0) >= there[device.type]:
+    kind, _, number = name.partition(":")
+    if kind == "auto":
+        kind = next(each for each, count in there.items() if count)
+    if int(number or 0) >= there[kind]:
         raise ModelError(f"there is no device {name} here (--device cpu always works)")
-    if name == "cuda":
-        return tuple(torch.device(name, index) for index in range(gpus))
-    return (device,)
+    if kind != "cuda":
+        return (torch.device(kind),)
+    return tuple(torch.device(kind, index) for index in ([int(number)] if number else range(gpus)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,13 @@ class Mode:
     compiled: bool = False
 
 
-def choose_mode(settings: Settings, device: torch.device) -> Mode:
+def choose_mode(settings: Settings, devices: Sequence[torch.device]) -> Mode:
     precision = settings.precision
     if precision is Precision.AUTO:
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        has_bf16 = all(
+            device.type == "cuda" and torch.cuda.get_device_capability(device) >= BF16_FROM
+            for device in devices
+        )
         precision = Precision.BF16 if has_bf16 else Precision.FP32
     return Mode(DTYPES[precision], settings.compile)
 
@@ -79,7 +87,7 @@ class Lane:
     def logits(self, inputs: Inputs) -> torch.Tensor:
         """Run the network; returns float32 logits (windows, labels) on the CPU."""
         torch.set_num_threads(self.threads)
-        moved = {name: self._moved(tensor) for name, tensor in inputs.items()}
+        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             logits: torch.Tensor = self.model(**moved).logits
         return logits.float().cpu()
@@ -91,15 +99,13 @@ class Lane:
         torch.cuda.reset_peak_memory_stats(self.device)
         self.logits(window)
         taken = torch.cuda.max_memory_allocated(self.device) - before
-        return max(1, min(GPU_BATCH, int(GPU_SHARE * free) // max(1, taken)))
-
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        pinned = tensor.pin_memory() if self.device.type == "cuda" else tensor
-        return pinned.to(self.device, non_blocking=True)
+        sent = sum(tensor.nbytes for tensor in window.values())
+        fitting = (GPU_BATCH, GPU_BATCH_BYTES // sent, int(GPU_SHARE * free) // max(1, taken))
+        return max(1, min(fitting))
 
 
 def open_lanes(
-    model: torch.nn.Module, devices: Sequence[torch.device], mode: Mode, *, window_s: float
+    model: torch.nn.Module, devices: Sequence[torch.device], mode: Mode, *, input_s: float
 ) -> Iterator[Lane]:
     """Yield a lane for each GPU, or for each core of a CPU where the windows are short.
 
@@ -107,12 +113,14 @@ def open_lanes(
     layer, which cost most on a busy machine. Long windows would take their memory once a core.
     """
     cores = torch.get_num_threads()
+    if mode.dtype is None:
+        torch.backends.cudnn.allow_tf32 = False  # its ten bits of fraction are no fp32
     replicas = [model, *(copy.deepcopy(model) for _ in devices[1:])]
     for replica, device in zip(replicas, devices, strict=True):
         torch.nn.Module.to(replica, device)
         if mode.compiled:
             _compile(replica)
-    if devices[0].type == "cpu" and window_s <= SHORT_S:
+    if devices[0].type == "cpu" and input_s <= SHORT_S:
         for _ in range(cores):
             yield Lane(model, devices[0], mode.dtype, threads=1)
         return
@@ -127,14 +135,14 @@ def _compile(model: torch.nn.Module) -> None:
     model.compile()
 
 
-def usual_batch(device: torch.device, window_s: float) -> int | None:
+def usual_batch(device: torch.device, input_s: float) -> int | None:
     """Return how many windows a lane takes at once; None where that shows with the first one."""
     match device.type:
         case "cuda":
             return None
         case "mps":
-            return max(1, int(MPS_BATCH_S / window_s))
-    return SHORT_BATCH if window_s <= SHORT_S else 1
+            return max(1, int(MPS_BATCH_S / input_s))
+    return SHORT_BATCH if input_s <= SHORT_S else 1
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

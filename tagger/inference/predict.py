@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 import torch
 
+from tagger.errors import ModelError
 from tagger.inference.dataset import Sample
 from tagger.inference.devices import Lane, Mode, is_out_of_memory, open_lanes, usual_batch
 from tagger.models.checkpoint import Classifier
@@ -17,6 +18,9 @@ from tagger.records import Failure, Prediction, Stretch
 AHEAD = 1
 """Batches that are calculated while the results of the one before are used."""
 
+MOST_BREAKDOWNS = 5
+"""After so many tracks on end that the network breaks down on, the network is at fault."""
+
 DEFAULT = Mode()
 
 Item = Sample | Failure
@@ -24,9 +28,14 @@ Item = Sample | Failure
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A batch that is being calculated: its tracks, and the logits of their windows in pieces."""
+    """A batch that is being calculated.
+
+    items: its tracks, the samples among them without their inputs; those stand in `inputs`, joined.
+    pieces: the logits of their windows, in order.
+    """
 
     items: Sequence[Item]
+    inputs: Inputs
     pieces: Sequence[Future[torch.Tensor]]
 
 
@@ -48,10 +57,12 @@ class Predictor:
         """
         self.classifier = classifier
         self.timeline = timeline
-        window_s = classifier.extractor.window_s
-        self.batch_size = batch_size or usual_batch(devices[0], window_s)
-        lanes = list(open_lanes(classifier.model, devices, mode, window_s=window_s))
+        self.breakdowns = 0
+        input_s = classifier.extractor.input_s
+        self.batch_size = batch_size or usual_batch(devices[0], input_s)
+        lanes = list(open_lanes(classifier.model, devices, mode, input_s=input_s))
         self.side_by_side = len(lanes)
+        self.pins = devices[0].type == "cuda"
         self.free: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
             self.free.put(lane)
@@ -61,7 +72,8 @@ class Predictor:
 
         Tracks share a batch only where their windows have one shape: nothing is ever padded to
         fit a neighbour, so that a score does not depend on what else is in the library.
-        Raises torch.OutOfMemoryError where a single window is too much.
+        Raises torch.OutOfMemoryError where a single window is too much, ModelError where the
+        network breaks down whatever it is given.
         """
         running: deque[Running] = deque()
         pool = ThreadPoolExecutor(self.side_by_side)
@@ -96,20 +108,31 @@ class Predictor:
     def _start(self, items: Sequence[Item], pool: ThreadPoolExecutor) -> Running:
         samples = [item for item in items if isinstance(item, Sample)]
         if not samples:
-            return Running(items, ())
-        names = samples[0].inputs
-        joined = {name: torch.cat([sample.inputs[name] for sample in samples]) for name in names}
-        if self.batch_size is None:
-            lane = self.free.get()
-            self.batch_size = lane.fitting(_part(joined, 0, 1))
-            self.free.put(lane)
+            return Running(items, {}, ())
+        inputs = {
+            name: torch.cat([sample.inputs[name] for sample in samples])
+            for name in samples[0].inputs
+        }
+        if self.pins:
+            inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
         windows = sum(sample.windows for sample in samples)
         share = -(-windows // self.side_by_side)  # rounded up
-        size = min(self.batch_size, share)
-        starts = range(0, windows, size)
+        size = min(self.batch_size or self._measured(inputs), share)
         return Running(
-            items, [pool.submit(self._forward, _part(joined, at, size)) for at in starts]
+            [replace(item, inputs={}) if isinstance(item, Sample) else item for item in items],
+            inputs,
+            [
+                pool.submit(self._forward, _part(inputs, at, at + size))
+                for at in range(0, windows, size)
+            ],
         )
+
+    def _measured(self, inputs: Inputs) -> int:
+        """Find the size of a batch with the first window that there is."""
+        lane = self.free.get()
+        self.batch_size = lane.fitting(_part(inputs, 0, 1))
+        self.free.put(lane)
+        return self.batch_size
 
     def _forward(self, inputs: Inputs) -> torch.Tensor:
         """Return the logits (windows, labels); halve what the memory does not hold at once."""
@@ -130,18 +153,42 @@ class Predictor:
         return torch.cat([self._forward(part) for part in halves])
 
     def _finish(self, running: Running) -> Iterator[Prediction | Failure]:
-        heard = [piece.result() for piece in running.pieces]
-        logits = torch.cat(heard) if heard else torch.empty(0)
+        try:
+            heard = [piece.result() for piece in running.pieces]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - a stranger's network; below it is told whose fault it is
+            heard = []
+        logits = torch.cat(heard) if heard else None
         done = 0
         for item in running.items:
             if isinstance(item, Failure):
                 yield item
+                continue
+            mine = slice(done, done + item.windows)
+            done += item.windows
+            if logits is not None:
+                yield self._result(item, logits[mine])
             else:
-                yield self._result(item, logits[done : done + item.windows])
-                done += item.windows
+                yield self._alone(item, _part(running.inputs, mine.start, mine.stop))
+
+    def _alone(self, sample: Sample, inputs: Inputs) -> Prediction | Failure:
+        """Try a track of a batch that the network broke down on by itself."""
+        try:
+            logits = self._forward(inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self.breakdowns += 1
+            reason = f"the network breaks down on it: {(str(error) or repr(error)).splitlines()[0]}"
+            if self.breakdowns >= MOST_BREAKDOWNS:
+                raise ModelError(f"{self.classifier.identity}: {reason}") from error
+            return Failure(sample.track, reason, lasting=False)
+        return self._result(sample, logits)
 
     def _result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
         """Pool the logits (windows, labels) of one track by their mean."""
+        self.breakdowns = 0
         pooled = logits.mean(0)
         if not pooled.isfinite().all():
             reason = "the model's scores for it are not finite numbers"
@@ -161,5 +208,5 @@ class Predictor:
         )
 
 
-def _part(inputs: Inputs, start: int, size: int) -> Inputs:
-    return {name: tensor[start : start + size] for name, tensor in inputs.items()}
+def _part(inputs: Inputs, start: int, end: int) -> Inputs:
+    return {name: tensor[start:end] for name, tensor in inputs.items()}

@@ -1,6 +1,5 @@
 """Any Hugging Face audio-classification checkpoint, told apart by its configuration alone."""
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
     AutoConfig,
@@ -19,22 +17,14 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from tagger.errors import ModelError, SettingsError
+from tagger.errors import ModelError, TaggerError
 from tagger.models import musicnn
 from tagger.models.extractor import Extractor, make_extractor
+from tagger.models.folder import AUTO_CLASS
 from tagger.models.names import Source
 from tagger.models.zero_shot import load_zero_shot
 from tagger.records import Score
 from tagger.settings import Settings
-
-UNNAMED = re.compile(r"LABEL_\d+")
-"""What transformers calls the labels of a model that has none."""
-
-LOADING_ERRORS = (
-    OSError, ValueError, KeyError, AttributeError, TypeError, ImportError, RuntimeError,
-    MemoryError, SafetensorError,
-)  # fmt: skip
-"""What loading a checkpoint raises where files are missing, broken, or of another kind of model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +56,21 @@ def load_classifier(source: Source, settings: Settings) -> Classifier:
     transformers.logging.disable_progress_bar()
     trust = settings.trust_remote_code
     with _clear_errors(source):
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust)
-        labels = _check_labels(source, config, settings)
+        config = AutoConfig.from_pretrained(
+            source.folder, trust_remote_code=trust, local_files_only=True
+        )
+        _check_kind(source, config)
         model, loading = _load(source, config, settings)
-        features = AutoFeatureExtractor.from_pretrained(source.folder, trust_remote_code=trust)
+        features = AutoFeatureExtractor.from_pretrained(
+            source.folder, trust_remote_code=trust, local_files_only=True
+        )
         extractor = make_extractor(features, settings.window_seconds)
     untrained = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
     if untrained:
         raise ModelError(f"{source.name} is no trained audio classifier: it lacks {untrained[0]}")
     return Classifier(
         source.identity,
-        labels,
+        source.labels,
         multi_label=getattr(config, "problem_type", None) == "multi_label_classification",
         model=model.eval(),
         extractor=extractor,
@@ -95,6 +89,7 @@ def _load(
         source.folder,
         config=config,
         dtype=torch.float32,
+        local_files_only=True,
         trust_remote_code=settings.trust_remote_code,
         use_safetensors=use_safetensors,
         output_loading_info=True,
@@ -102,39 +97,11 @@ def _load(
     return loaded
 
 
-def _check_labels(source: Source, config: PreTrainedConfig, settings: Settings) -> tuple[str, ...]:
-    """Return what the model can answer. Raises where that is nothing."""
-    name = source.name
-    if isinstance(config, ClapConfig):
-        if not settings.labels:
-            raise SettingsError(f"{name} is a CLAP model: say with --labels what to choose from")
-        return tuple(label.name for label in settings.labels)
-    if settings.labels:
-        cure = "--model laion/clap-htsat-unfused"
-        raise SettingsError(f"--labels needs a CLAP model, such as {cure}; {name} is none")
-    kinds = config.architectures or [config.model_type]
-    if not _is_audio(config) or not any("Classification" in kind for kind in kinds):
-        raise ModelError(f"{name} is no audio classifier but something else: {', '.join(kinds)}")
-    if config.problem_type == "regression":
-        raise ModelError(f"{name} is no classifier: it estimates numbers (regression)")
-    names: dict[Any, str] = dict(config.id2label or {})
-    labels = tuple(_one_line(names[index]) for index in range(len(names)))
-    if all(UNNAMED.fullmatch(label) for label in labels):
-        raise ModelError(f"{name} is no classifier: its config.json names no labels (id2label)")
-    return labels
-
-
-def _is_audio(config: PreTrainedConfig) -> bool:
-    own_code = getattr(config, "auto_map", None) or {}
-    return (
-        type(config) in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
-        or AutoModelForAudioClassification.__name__ in own_code
-    )
-
-
-def _one_line(label: object) -> str:
-    """Return a label without what a tag or a terminal would take for more than text."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(label)).split())
+def _check_kind(source: Source, config: PreTrainedConfig) -> None:
+    known = isinstance(config, ClapConfig) or type(config) in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+    if not known and AUTO_CLASS not in (getattr(config, "auto_map", None) or {}):
+        what = ", ".join(config.architectures or [config.model_type])
+        raise ModelError(f"{source.name} is no audio classifier but something else: {what}")
 
 
 @contextmanager
@@ -143,7 +110,9 @@ def _clear_errors(source: Source) -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
-    except LOADING_ERRORS as error:
+    except TaggerError:
+        raise
+    except Exception as error:
         text = str(error).strip()
         if "trust_remote_code" in text:
             reason = "it brings code of its own, which --trust-remote-code would run"

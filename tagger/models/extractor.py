@@ -31,6 +31,8 @@ class Extractor:
     feature_extractor: Callable[..., Any]
     rate_hz: int
     window_s: float
+    input_s: float
+    """What the network gets for each window: some fill it up to the length that they know."""
 
     @property
     def windows(self) -> int:
@@ -62,7 +64,8 @@ def make_extractor(feature_extractor: Any, asked_s: float | None) -> Extractor:
             f"this model listens to {longest_s:g} s at once: --window-seconds is more"
         )
     own_s = longest_s or getattr(feature_extractor, "chunk_length_s", None) or DEFAULT_WINDOW_S
-    return Extractor(feature_extractor, rate_hz, asked_s or float(own_s))
+    window_s = asked_s or float(own_s)
+    return Extractor(feature_extractor, rate_hz, window_s, longest_s or window_s)
 
 
 def _longest_s(feature_extractor: Any, rate_hz: int) -> float | None:

@@ -2,31 +2,38 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tagger.errors import ModelError
+from tagger.errors import ModelError, SettingsError
 from tagger.records import displayed
+from tagger.settings import Settings
 
 CONFIG = "config.json"
-EXTRACTOR = ("preprocessor_config.json", "processor_config.json")
+EXTRACTORS = ("preprocessor_config.json", "processor_config.json")
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+SMALL = (CONFIG, *EXTRACTORS, *TOKENIZER)
 SAFE = ("model", ".safetensors")
 PICKLED = ("pytorch_model", ".bin")
 """How files of weights are named: one, or several with an index that lists them."""
 
 VERSIONED = (
-    CONFIG,
-    "preprocessor_config.json",
-    "*.safetensors",
-    "processor_config.json",
-    "tokenizer*.json",
-    "vocab.*",
-    "merges.txt",
-    "pytorch_model*.bin",
-    "*.py",
-)
+    CONFIG, "preprocessor_config.json", "*.safetensors", "processor_config.json", *TOKENIZER,
+    "pytorch_model*.bin", "*.py",
+)  # fmt: skip
 """The files that decide what the model says."""
+
+AUTO_CLASS = "AutoModelForAudioClassification"
+CLASSIFIERS = ("ForSequenceClassification", "ForAudioClassification")
+"""What the classes of transformers are called that put labels to sounds (or to texts)."""
+
+UNNAMED = re.compile(r"LABEL_\d+")
+"""What transformers calls the labels of a model that has none."""
 
 
 def digest(folder: Path) -> str:
@@ -44,28 +51,94 @@ def digest(folder: Path) -> str:
 
 def config_of(folder: Path) -> Mapping[str, Any]:
     """Return what config.json says. Raises ModelError where there is none."""
+    place = displayed(folder)
     try:
         config = json.loads((folder / CONFIG).read_bytes())
     except FileNotFoundError as error:
-        raise ModelError(f"{displayed(folder)} is no model: it has no {CONFIG}") from error
+        raise ModelError(f"{place} is no model: it has no {CONFIG}") from error
     except OSError as error:
-        raise ModelError(f"cannot read the model in {folder}: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"the {CONFIG} in {displayed(folder)} is no valid JSON") from error
+        raise ModelError(f"cannot read the model in {place}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"the {CONFIG} in {place} is no valid JSON") from error
     if not isinstance(config, dict):
-        raise ModelError(f"the {CONFIG} in {displayed(folder)} is none of a model")
+        raise ModelError(f"the {CONFIG} in {place} is none of a model")
     return config
 
 
-def has_weights(folder: Path, stem: str, suffix: str) -> bool:
-    """Tell whether all files of weights of one kind are there."""
-    files = list(_shards(folder / f"{stem}{suffix}.index.json")) or [f"{stem}{suffix}"]
-    return all((folder / name).is_file() for name in files)
+def labels_of(name: str, config: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
+    """Return what the model can answer.
 
-
-def _shards(index: Path) -> Iterator[str]:
-    """Yield the files that an index lists; none where there is no index that can be read."""
+    Raises ModelError where that is nothing, SettingsError where `--labels` does not suit it.
+    """
+    if config.get("model_type") == "clap":
+        if not settings.labels:
+            raise SettingsError(f"{name} is a CLAP model: say with --labels what to choose from")
+        return tuple(label.name for label in settings.labels)
+    if settings.labels:
+        cure = "--model laion/clap-htsat-unfused"
+        raise SettingsError(f"--labels needs a CLAP model, such as {cure}; {name} is none")
+    _check_kind(name, config, settings)
+    names = config.get("id2label")
     try:
-        yield from sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return
+        labels = [_one_line(names[key]) for key in sorted(names, key=int)] if names else []
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the labels (id2label) of {name} are none") from error
+    if all(UNNAMED.fullmatch(label) for label in labels):
+        raise ModelError(f"{name} is no classifier: its {CONFIG} names no labels (id2label)")
+    return tuple(labels)
+
+
+def _check_kind(name: str, config: Mapping[str, Any], settings: Settings) -> None:
+    kinds = config.get("architectures") or []
+    has_own_class = AUTO_CLASS in own_code(config)
+    if kinds and not has_own_class and not any(str(kind).endswith(CLASSIFIERS) for kind in kinds):
+        what = ", ".join(map(str, kinds))
+        raise ModelError(f"{name} is no audio classifier but something else: {what}")
+    if config.get("problem_type") == "regression":
+        raise ModelError(f"{name} is no classifier: it estimates numbers (regression)")
+    weights = str(config.get("transformers_weights", SAFE[1]))  # overrules the usual file names
+    if not weights.endswith((SAFE[1], f"{SAFE[1]}.index.json")):
+        raise ModelError(f"{name} wants weights that are no safetensors: {weights}")
+    foreign = [config.get(key) for key in ("attn_implementation", "_attn_implementation")]
+    if any("/" in str(each) for each in foreign) and not settings.trust_remote_code:
+        raise ModelError(f"{name} wants code of others, which --trust-remote-code would run")
+
+
+def own_code(config: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return the classes that a checkpoint brings along, by what they stand for."""
+    found = config.get("auto_map")
+    return found if isinstance(found, dict) else {}
+
+
+def own_files(config: Mapping[str, Any]) -> Sequence[str]:
+    """Return the files of code that a checkpoint needs of itself."""
+    classes = [str(each) for each in own_code(config).values()]
+    return [f"{each.split('.')[0]}.py" for each in classes if "--" not in each]
+
+
+def has_weights(folder: Path, stem: str, suffix: str) -> bool:
+    """Tell whether all files of weights of one kind are there.
+
+    Raises ModelError for an index that leads to files of another kind: transformers loads whatever
+    it names, pickles too.
+    """
+    index = folder / f"{stem}{suffix}.index.json"
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except FileNotFoundError:
+        names = [f"{stem}{suffix}"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{displayed(index)} is no index of weights") from error
+    if not all(str(name).endswith(suffix) and Path(name).name == name for name in names):
+        raise ModelError(f"{displayed(index)} names files that are none of weights")
+    return all((folder / name).is_file() for name in names)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    choices = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    return any(all((folder / name).is_file() for name in names) for names in choices)
+
+
+def _one_line(label: object) -> str:
+    """Return a label without what a tag or a terminal would take for more than text."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(label)).split())

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import ModelError
-from tagger.models.folder import CONFIG
+from tagger.models.folder import CONFIG, SMALL
 
 Progress = Callable[[int, int], None]
-"""Told how many bytes of how many were downloaded."""
-
-SMALL = ("*.json", "*.txt", "*.model")
-"""Configurations and tokenizers."""
+"""Told how many bytes of how many were downloaded, in any thread; an error of it ends that."""
 
 
 def find(name: str, revision: str | None) -> Path:
@@ -26,9 +23,9 @@ def find(name: str, revision: str | None) -> Path:
 
     A version that is in the cache is taken from there without asking the Hub. Raises ModelError.
     """
-    from huggingface_hub import try_to_load_from_cache
-
     with _clear_errors(name, revision):
+        from huggingface_hub import try_to_load_from_cache
+
         cached = try_to_load_from_cache(name, CONFIG, revision=revision)
     if isinstance(cached, str):
         return Path(cached).parent
@@ -39,10 +36,10 @@ def download(
     name: str, revision: str | None, patterns: Sequence[str], progress: Progress | None = None
 ) -> Path:
     """Download the files at the top of a model's repository that match. Raises ModelError."""
-    from huggingface_hub import logging, snapshot_download
-
-    logging.set_verbosity_error()
     with _clear_errors(name, revision):
+        from huggingface_hub import logging, snapshot_download
+
+        logging.set_verbosity_error()
         folder = snapshot_download(
             name,
             revision=revision,
@@ -55,18 +52,20 @@ def download(
 
 def file_names(name: str, revision: str) -> list[str]:
     """List the files of a model. Raises ModelError."""
-    from huggingface_hub import list_repo_files
-
     with _clear_errors(name, revision):
+        from huggingface_hub import list_repo_files
+
         return list_repo_files(name, revision=revision)
 
 
 @contextmanager
 def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
     """Say in one line what went wrong and what helps."""
-    from huggingface_hub import constants, errors
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
-
+    try:
+        from huggingface_hub import constants, errors
+        from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise ModelError(f"HF_ENDPOINT is no address: {error}") from error
     try:
         yield
     except errors.HFValidationError as error:
@@ -88,8 +87,8 @@ def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
             f"the model {name} is not in the cache ({constants.HF_HUB_CACHE}) as a whole, and"
             f" {_obstacle(error)}: connect once to download it, or name a folder that holds it"
         ) from error
-    except OSError as error:
-        raise ModelError(f"cannot download {name}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: of Xet's own client
+        raise ModelError(f"cannot download {name}: {str(error).splitlines()[0]}") from error
 
 
 def _obstacle(error: BaseException) -> str:
@@ -112,6 +111,10 @@ def _bar(progress: Progress) -> Any:
             super().__init__(*args, **kwargs | {"file": io.StringIO()})
 
         def display(self, *_args: Any, **_kwargs: Any) -> None:
+            pass
+
+        def update(self, n: float | None = 1) -> None:
+            super().update(n)
             if self.unit == "B" and self.total:
                 progress(int(self.n), int(self.total))
 

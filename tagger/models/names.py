@@ -2,16 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import ModelError, SettingsError
 from tagger.models import folder as folders
 from tagger.models import hub
-from tagger.models.folder import EXTRACTOR, PICKLED, SAFE
+from tagger.models.folder import EXTRACTORS, PICKLED, SAFE, SMALL
 from tagger.models.musicnn import CHECKPOINT
-from tagger.records import Label, displayed
+from tagger.records import displayed
 from tagger.settings import Settings
 
 BUNDLED = {"musicnn": CHECKPOINT}
@@ -24,19 +24,23 @@ class Source:
     identity: its name and version, as tags, report and state know it. Two that could give other
     scores never share one: it carries the Hub's commit or a hash of the folder, and what the user
     changed about labels and window length.
-    folder: where it lies. commit: of a model on the Hub; weights may be missing until `fetch`.
-    labels: what it can answer, as far as its configuration tells.
+    folder: where it lies. commit: of a model on the Hub; files may be missing until `fetch`.
+    labels: what it can answer.
     """
 
     identity: str
     name: str
     folder: Path
-    commit: str = ""
-    labels: tuple[str, ...] = ()
+    commit: str
+    labels: tuple[str, ...]
 
 
 def find_source(settings: Settings) -> Source:
-    """Return where the model lies that the user asks for. Raises ModelError where there is none."""
+    """Return where the model lies that the user asks for.
+
+    Raises ModelError where there is none, or none that puts labels to sounds, SettingsError where
+    the options do not suit it. Of a model on the Hub only small files are downloaded for that.
+    """
     name = settings.model
     folder = BUNDLED.get(name) or Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
     if folder.is_dir():
@@ -50,8 +54,9 @@ def find_source(settings: Settings) -> Source:
         folder = hub.find(name, settings.revision)
         called, commit = name, folder.name
         version = commit
+    labels = folders.labels_of(name, folders.config_of(folder), settings)
     identity = f"{called}@{version[:8]}{''.join(_changes(settings))}"
-    return Source(identity, name, folder, commit, tuple(_labels(folder, settings.labels)))
+    return Source(identity, name, folder, commit, labels)
 
 
 def fetch(source: Source, settings: Settings, progress: hub.Progress) -> None:
@@ -59,17 +64,36 @@ def fetch(source: Source, settings: Settings, progress: hub.Progress) -> None:
 
     Pickled weights are refused here, unless `--allow-pickle` says otherwise.
     """
-    names = [*hub.SMALL, *(["*.py"] if settings.trust_remote_code else [])]
-    has_extractor = any((source.folder / name).is_file() for name in EXTRACTOR)
-    kinds = [SAFE, *([PICKLED] if settings.allow_pickle else [])]
-    for stem, suffix in kinds:
-        complete = has_extractor and folders.has_weights(source.folder, stem, suffix)
-        if source.commit and not complete:
-            patterns = [*names, f"{stem}{suffix}", f"{stem}-*{suffix}"]
-            hub.download(source.name, source.commit, patterns, progress)
-        if folders.has_weights(source.folder, stem, suffix):
-            return
-    raise ModelError(_no_weights(source))
+    kinds = [SAFE, PICKLED] if settings.allow_pickle else [SAFE]
+    missing = list(_missing(source, settings))
+    if source.commit and (missing or not _weights(source.folder, kinds)):
+        code = ["*.py"] if settings.trust_remote_code else []
+        for stem, suffix in kinds:
+            weights = (f"{stem}{suffix}", f"{stem}{suffix}.index.json", f"{stem}-*{suffix}")
+            hub.download(source.name, source.commit, (*SMALL, *code, *weights), progress)
+            if _weights(source.folder, kinds):
+                break
+        missing = list(_missing(source, settings))
+    if not _weights(source.folder, kinds):
+        raise ModelError(_no_weights(source))
+    if missing:
+        raise ModelError(f"the model {source.name} cannot be loaded: it has no {missing[0]}")
+
+
+def _missing(source: Source, settings: Settings) -> Iterator[str]:
+    """Yield what the folder lacks beside weights."""
+    folder = source.folder
+    if not any((folder / name).is_file() for name in EXTRACTORS):
+        yield f"feature extractor ({EXTRACTORS[0]})"
+    if settings.labels and not folders.has_tokenizer(folder):
+        yield "tokenizer (tokenizer.json)"  # without one, transformers takes all texts for the same
+    if settings.trust_remote_code:
+        files = folders.own_files(folders.config_of(folder))
+        yield from (name for name in files if not (folder / name).is_file())
+
+
+def _weights(folder: Path, kinds: Iterable[tuple[str, str]]) -> bool:
+    return any(folders.has_weights(folder, stem, suffix) for stem, suffix in kinds)
 
 
 def _no_weights(source: Source) -> str:
@@ -89,17 +113,10 @@ def _no_weights(source: Source) -> str:
     )
 
 
-def _changes(settings: Settings) -> Iterable[str]:
+def _changes(settings: Settings) -> Iterator[str]:
     """Yield what sets this use of a checkpoint apart from another."""
     if settings.labels:
         text = "\0".join(f"{label.name}\0{label.prompt}" for label in settings.labels)
         yield f"+{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     if settings.window_seconds:
         yield f"+{settings.window_seconds:g}s"
-
-
-def _labels(folder: Path, own: Iterable[Label]) -> Iterable[str]:
-    if own:
-        return [label.name for label in own]
-    names = folders.config_of(folder).get("id2label")
-    return [str(name) for name in names.values()] if isinstance(names, dict) else []

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, ClapModel
 
+from tagger.errors import ModelError
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -42,11 +44,17 @@ def load_zero_shot(
 ) -> tuple[ClapClassifier, dict[str, Any]]:
     """Load a CLAP checkpoint and embed the descriptions, once; give also what loading found."""
     loaded: Any = ClapModel.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=use_safetensors, output_loading_info=True
+        folder,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=use_safetensors,
+        output_loading_info=True,
     )
     clap, loading = loaded
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokens = tokenizer(prompts, return_tensors="pt", padding=True, truncation=True)
+    if len(tokens["input_ids"].unique(dim=0)) < len(set(prompts)):
+        raise ModelError("its tokenizer takes two of the labels for the same text")
     with torch.inference_mode():
         texts = clap.eval().get_text_features(**tokens).pooler_output
     return ClapClassifier(clap, texts.clone()), loading

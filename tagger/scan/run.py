@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from tagger.crawl import Scope, crawl
+from tagger.decide import unknown_labels
 from tagger.engines import open_engine
 from tagger.errors import WorkerError
 from tagger.models import Source, fetch, find_source
 from tagger.records import Action, Failure, Outcome, ScanResult, Track
 from tagger.report.csv import open_report
-from tagger.scan.steps import Step, Steps, unknown_labels
+from tagger.scan.steps import Step, Steps
 from tagger.settings import Settings
 from tagger.state import RunKind, new_run_id, open_state
 from tagger.tags import EXTENSIONS

@@ -1,6 +1,5 @@
 """One track at a time: from what is known or was heard to an Outcome, or a Rewrite to be done."""
 
-from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,18 +23,6 @@ UNDONE = "tagger's tags were undone (--force writes them again)"
 
 Step = Outcome | Rewrite
 """What there is to do about a track: nothing but to report it, or to write into it."""
-
-
-def names_of(settings: Settings) -> Mapping[str, str]:
-    """Return the names for a model's labels; of labels that the user chose, only the user's."""
-    ready = {} if settings.labels else decide.READY_NAMES
-    return ChainMap(dict(settings.genre_map), dict(ready))
-
-
-def unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
-    """Return what the user's genre map names and the model cannot answer."""
-    known = {label.casefold() for label in labels}
-    return tuple(label for label in settings.genre_map if label not in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +130,7 @@ class Steps:
 
     def _wish(self, known: Known) -> decide.Wish:
         settings = self.settings
-        scores = decide.relabel(known.scores or (), names_of(settings))
+        scores = decide.relabel(known.scores or (), decide.names_for(settings))
         genres = decide.chosen(scores, most=settings.genres, min_score=settings.min_score)
         return decide.Wish(genres, scores[: settings.top_k], self.model)
 
@@ -153,9 +140,9 @@ class Steps:
         return Outcome.failed(failure, known.tags, reported=known.failure is not None)
 
     def _unheard(self, failure: Failure) -> Outcome:
-        outcome = self._failed(failure)
+        known = self._recall(failure.track)
         self.state.remember_unheard(failure, model=self.model, windows=self._windows)
-        return outcome
+        return Outcome.failed(failure, known.tags, reported=known.failure is not None)
 
     @property
     def _windows(self) -> int:

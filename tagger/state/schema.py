@@ -67,7 +67,14 @@ PRAGMA application_id = {APPLICATION_ID};
 """
 
 MODELS = """
-ALTER TABLE tracks ADD COLUMN failed_for TEXT NOT NULL DEFAULT ''; -- the model, or '' for any
+CREATE TABLE unheard (              -- why a model heard nothing; others may, where they listen
+    track_id INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
+    model TEXT NOT NULL,
+    windows INTEGER NOT NULL,
+    failure TEXT NOT NULL,
+    lasting INTEGER NOT NULL,
+    PRIMARY KEY (track_id, model)
+) WITHOUT ROWID;
 UPDATE scores SET windows = 0 WHERE windows = 8 AND model LIKE 'musicnn@%';
 -- 0: as many as suit the model. Before, eight was the default, which suits the bundled one.
 """

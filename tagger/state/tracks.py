@@ -38,7 +38,6 @@ class Row(NamedTuple):
     tags: str | None
     failure: str | None
     lasting: int
-    failed_for: str
     undone: int
 
 
@@ -65,8 +64,15 @@ class State:
         ).fetchone()
         scores = tuple(Score(*pair) for pair in from_json(found[0])) if found else None
         tags = tags_from_json(row.tags) if row.tags else None
-        lasting = bool(row.lasting) and row.failed_for in {"", _hearer(model, windows)}
-        return Known(tags, scores, row.duration_s, row.failure, lasting, bool(row.undone))
+        failure, lasting = row.failure, row.lasting
+        if failure is None:
+            unheard = self._db.execute(
+                "SELECT failure, lasting FROM unheard"
+                " WHERE track_id = ? AND model = ? AND windows = ?",
+                (row.id, model, windows),
+            ).fetchone()
+            failure, lasting = unheard or (None, False)
+        return Known(tags, scores, row.duration_s, failure, bool(lasting), bool(row.undone))
 
     def remember_tags(self, track: Track, tags: Tags) -> None:
         """Note what the file says; what was known of an older version of it is forgotten."""
@@ -84,19 +90,24 @@ class State:
         self._db.execute(
             "UPDATE tracks SET duration_s = ? WHERE id = ?", (prediction.duration_s, track_id)
         )
+        self._db.execute(
+            "DELETE FROM unheard WHERE track_id = ? AND model = ?", (track_id, prediction.model)
+        )
 
     def remember_failure(self, failure: Failure) -> None:
-        """Note a failure that came before any model had its turn."""
-        self._fail(failure, "")
+        """Note a failure that came before any model had its turn, or after."""
+        self._db.execute(
+            "UPDATE tracks SET failure = ?, lasting = ? WHERE id = ?",
+            (failure.reason, failure.lasting, self._settle(failure.track)),
+        )
 
     def remember_unheard(self, failure: Failure, *, model: str, windows: int) -> None:
-        """Note a failure of `model` over this number of windows."""
-        self._fail(failure, _hearer(model, windows))
-
-    def _fail(self, failure: Failure, failed_for: str) -> None:
+        """Note a failure of `model` over this number of windows, and that it is the only one."""
+        self.forget_failure(failure.track)
+        track_id = self._settle(failure.track)
         self._db.execute(
-            "UPDATE tracks SET failure = ?, lasting = ?, failed_for = ? WHERE id = ?",
-            (failure.reason, failure.lasting, failed_for, self._settle(failure.track)),
+            "INSERT OR REPLACE INTO unheard VALUES (?, ?, ?, ?, ?)",
+            (track_id, model, windows, failure.reason, failure.lasting),
         )
 
     def forget_failure(self, track: Track) -> None:
@@ -159,7 +170,7 @@ class State:
         """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""
         path = os.fsencode(track.path)
         rows = self._db.execute(
-            "SELECT id, path, duration_s, tags, failure, lasting, failed_for, undone FROM tracks"
+            "SELECT id, path, duration_s, tags, failure, lasting, undone FROM tracks"
             " WHERE inode = ? AND size = ? AND mtime_ns = ?",
             (track.inode, track.size, track.mtime_ns),
         )
@@ -197,10 +208,6 @@ class State:
             "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
         return bool(found and found[0])
-
-
-def _hearer(model: str, windows: int) -> str:
-    return f"{model} {windows}"
 
 
 def _has_left(path: bytes, inode: int) -> bool:

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tagger.cli import main
 from tagger.tags import read_tags
-from tests.checkpoints import save
+from tests.checkpoints import edit, save
 from tests.front_door import ANY
 from tests.hub import Hub, serving
 
@@ -161,3 +164,95 @@ def test_without_the_hub_the_error_names_model_cache_and_cure(library: Path, hom
     for words in ("team/genres", str(cache / "hub"), "connect once to download it"):
         assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_is_no_classifier_is_refused_before_its_weights_are_downloaded(
+    hub: Hub, model: Path, tmp_path: Path, library: Path
+) -> None:
+    image = Path(shutil.copytree(model, tmp_path / "image"))
+    edit(image, architectures=["ViTForImageModeling"], model_type="vit")
+    hub.publish("team/image", image)
+    hub.publish("team/clap", save(tmp_path / "clap", "clap"))
+    for name, code, words in (
+        ("team/image", 3, "no audio classifier but something else: ViTForImageModeling"),
+        ("team/clap", 2, "team/clap is a CLAP model: say with --labels"),
+    ):
+        done = tagger(hub.endpoint, *command(library, name))
+        assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+    assert "model.safetensors" not in hub.downloads
+
+
+def test_code_of_a_model_is_downloaded_and_run_only_on_demand(
+    hub: Hub, model: Path, library: Path
+) -> None:
+    own = {"AutoConfig": "own.Own", "AutoModelForAudioClassification": "own.OwnModel"}
+    edit(model, model_type="own-hubert", auto_map=own)
+    (model / "own.py").write_text(
+        "from transformers import HubertConfig, HubertForSequenceClassification\n"
+        "class Own(HubertConfig):\n    model_type = 'own-hubert'\n"
+        "class OwnModel(HubertForSequenceClassification):\n    config_class = Own\n",
+        "utf-8",
+    )
+    hub.publish("team/own", model)
+    refused = tagger(hub.endpoint, *command(library, "team/own"))
+    assert refused.returncode == 3
+    assert "code of its own, which --trust-remote-code would run" in refused.stderr
+    assert "own.py" not in hub.downloads
+    trusting = [*command(library, "team/own"), "--trust-remote-code"]
+    assert summary(tagger(hub.endpoint, *trusting))["written"] == 3
+    assert summary(tagger(NOWHERE, *trusting, "--force"))["unchanged"] == 3
+
+
+def test_what_another_program_left_half_in_the_cache_is_completed(
+    hub: Hub, tmp_path: Path, library: Path, home: Path
+) -> None:
+    folder = save(tmp_path / "clap", "clap")
+    commit = hub.publish("team/clap", folder)
+    labels = ["--labels", "techno,birdsong"]
+    assert summary(tagger(hub.endpoint, *command(library, "team/clap"), *labels))["written"] == 3
+    cache = home / ".cache" / "huggingface" / "hub" / "models--team--clap" / "snapshots" / commit
+    if not cache.is_dir():
+        cache = next(home.rglob(commit))
+    (cache / "tokenizer.json").unlink()
+    again = tagger(hub.endpoint, *command(library, "team/clap"), *labels, "--force")
+    assert summary(again)["unchanged"] == 3
+    assert (cache / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize("job", ["scan", "classify"])
+def test_a_download_can_be_interrupted(hub: Hub, model: Path, library: Path, job: str) -> None:
+    with (model / "model.safetensors").open("ab") as file:
+        file.write(bytes(64 << 20))
+    hub.publish("team/large", model)
+    hub.pause_s = 1.0
+    env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    args = [sys.executable, "-m", "tagger", job, str(library / "a.flac"), "-m", "team/large"]
+    with subprocess.Popen(
+        args, env=env | {"HF_ENDPOINT": hub.endpoint}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while "model.safetensors" not in hub.downloads:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=40)  # the whole of it would take a minute
+    hub.pause_s = 0.0
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def test_an_error_of_the_hubs_own_client_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Task error: File reconstruction error\nat line 7")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    assert main(["scan", str(library), "-m", "team/genres"]) == 3
+    assert "cannot download team/genres: Task error: File reconstruction error\n" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_endpoint_that_is_no_address_is_one_line(library: Path) -> None:
+    done = tagger("http://[bad", "scan", library, "-m", "team/genres")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "HF_ENDPOINT" in done.stderr

@@ -108,6 +108,9 @@ def test_silence_where_one_model_listens_is_no_failure_for_another(
     assert (again.code, again.actions) == (0, {"failed": 1})
     assert "to listen to" not in again.err
     assert Scan(capsys, tmp_path / "m", *ANY).actions == {"written": 1}
+    back = Scan(capsys, tmp_path / "m", *middle, *ANY)
+    assert (back.code, back.actions) == (0, {"failed": 1})
+    assert "to listen to" not in back.err
 
 
 def test_what_transformers_has_to_say_is_not_the_users_business(

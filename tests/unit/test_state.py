@@ -103,7 +103,7 @@ def test_a_failure_is_kept_until_it_is_forgotten(state: State, track: Track) -> 
     learn(state, track)
     assert recall(state, track).failure == "silent"  # until it is known what becomes of the track
     state.forget_failure(track)
-    assert recall(state, track) == Known(TAGS, SCORES, 61.5, lasting=True)
+    assert recall(state, track) == Known(TAGS, SCORES, 61.5)
 
 
 def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
@@ -203,10 +203,15 @@ def test_numbers_beyond_the_columns_of_a_database(state: State, track: Track, nu
 def test_what_failed_for_one_model_is_tried_with_another(state: State, track: Track) -> None:
     state.remember_unheard(Failure(track, "silent"), model="m@1", windows=3)
     assert recall(state, track, windows=3).lasting
-    for other in (recall(state, track, windows=4), recall(state, track, model="m@2", windows=3)):
-        assert (other.failure, other.lasting) == ("silent", False)
+    assert recall(state, track, windows=4).failure is None
+    assert recall(state, track, model="m@2", windows=3).failure is None
+    state.remember_prediction(Prediction(track, SCORES, "m@2", 61.5), windows=3)
+    assert recall(state, track, windows=3).failure == "silent"
     state.remember_failure(Failure(track, "broken"))
     assert recall(state, track, model="m@2").lasting
+    state.forget_failure(track)
+    state.remember_prediction(Prediction(track, SCORES, "m@1", 61.5), windows=3)
+    assert recall(state, track, windows=3).failure is None
 
 
 def test_an_older_database_keeps_what_it_knows(tmp_path: Path, track: Track) -> None:

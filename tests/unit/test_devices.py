@@ -1,0 +1,94 @@
+"""Which devices, which precision, how many windows at once; GPUs are made up."""
+
+import pytest
+import torch
+
+from tagger.errors import ModelError
+from tagger.inference.devices import (
+    Lane,
+    Mode,
+    choose_devices,
+    choose_mode,
+    open_lanes,
+    usual_batch,
+)
+from tagger.settings import load_settings
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that there are two GPUs, the second too old for bf16."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: (9, 0) if device.index == 0 else (7, 5)
+    )
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("auto", ["cuda:0", "cuda:1"]),
+        ("cuda", ["cuda:0", "cuda:1"]),
+        ("cuda:1", ["cuda:1"]),
+        ("cpu", ["cpu"]),
+    ],
+)
+def test_all_gpus_are_used_or_the_one_that_is_named(name: str, expected: list[str]) -> None:
+    assert list(map(str, choose_devices(name))) == expected
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:256", "cuda:99999999999"])
+def test_a_gpu_that_is_not_there_is_told(name: str) -> None:
+    with pytest.raises(ModelError, match=f"there is no device {name} here"):
+        choose_devices(name)
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error() -> None:
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("there is a GPU")
+    assert choose_devices("auto") == (CPU,)
+    for name in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(ModelError, match="--device cpu always works"):
+            choose_devices(name)
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("precision", "device", "dtype"),
+    [
+        ("auto", "cuda:0", torch.bfloat16),
+        ("auto", "cuda:1", None),
+        ("auto", "cuda", None),  # one of them has to imitate it
+        ("auto", "cpu", None),
+        ("bf16", "cpu", torch.bfloat16),
+        ("fp16", "cuda", torch.float16),
+        ("fp32", "cuda:0", None),
+    ],
+)
+def test_auto_precision_is_bf16_where_all_gpus_have_it(
+    precision: str, device: str, dtype: torch.dtype | None
+) -> None:
+    settings = load_settings({"precision": precision})
+    assert choose_mode(settings, choose_devices(device)) == Mode(dtype)
+
+
+def lanes(devices: list[torch.device], input_s: float) -> list[Lane]:
+    return list(open_lanes(torch.nn.Linear(1, 1), devices, Mode(), input_s=input_s))
+
+
+def test_short_windows_get_a_lane_for_each_core_and_long_ones_all_cores() -> None:
+    cores = torch.get_num_threads()
+    assert [lane.threads for lane in lanes([CPU], 3.0)] == [1] * cores
+    assert [lane.threads for lane in lanes([CPU], 30.0)] == [cores]
+    assert (usual_batch(CPU, 3.0), usual_batch(CPU, 30.0)) == (8, 1)
+
+
+def test_every_device_has_a_model_of_its_own() -> None:
+    first, second = lanes([CPU, CPU], 30.0)
+    assert first.model is not second.model
+    assert torch.equal(*(lane.model.get_parameter("weight") for lane in (first, second)))
