@@ -21,7 +21,8 @@ from transformers import (
 
 from tagger.errors import ModelError, SettingsError
 from tagger.models import musicnn
-from tagger.models.extractor import Extractor, make_extractor
+from tagger.models.extractor import SHORT_S, Extractor, make_extractor
+from tagger.models.memory import suit_large_layers
 from tagger.models.names import Source
 from tagger.models.zero_shot import load_zero_shot
 from tagger.records import Score
@@ -68,9 +69,11 @@ def load_classifier(source: Source, settings: Settings) -> Classifier:
     with _clear_errors(source):
         config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust)
         labels = _check_labels(source, config, settings)
-        model, loading = _load(source, config, settings)
         features = AutoFeatureExtractor.from_pretrained(source.folder, trust_remote_code=trust)
         extractor = make_extractor(features, settings.window_seconds)
+        if extractor.window_s > SHORT_S:
+            suit_large_layers()
+        model, loading = _load(source, config, settings)
     untrained = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
     if untrained:
         raise ModelError(f"{source.name} is no trained audio classifier: it lacks {untrained[0]}")
