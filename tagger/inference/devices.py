@@ -9,13 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from tagger.errors import ModelError
-from tagger.models.extractor import Inputs
+from tagger.models.extractor import SHORT_S, Inputs
 from tagger.settings import Precision, Settings
 
 DTYPES = {Precision.FP32: None, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
-
-SHORT_S = 5.0
-"""Inputs up to here are calculated one to a core, several at once; longer ones fill all cores."""
 
 SHORT_BATCH = 8
 """Short windows at once on a core; more gain nothing with the bundled model."""

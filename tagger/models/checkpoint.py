@@ -19,8 +19,9 @@ from transformers import (
 
 from tagger.errors import ModelError, TaggerError
 from tagger.models import musicnn
-from tagger.models.extractor import Extractor, make_extractor
+from tagger.models.extractor import SHORT_S, Extractor, make_extractor
 from tagger.models.folder import AUTO_CLASS
+from tagger.models.memory import suit_large_layers
 from tagger.models.names import Source
 from tagger.models.zero_shot import load_zero_shot
 from tagger.records import Score
@@ -60,11 +61,13 @@ def load_classifier(source: Source, settings: Settings) -> Classifier:
             source.folder, trust_remote_code=trust, local_files_only=True
         )
         _check_kind(source, config)
-        model, loading = _load(source, config, settings)
         features = AutoFeatureExtractor.from_pretrained(
             source.folder, trust_remote_code=trust, local_files_only=True
         )
         extractor = make_extractor(features, settings.window_seconds)
+        if extractor.input_s > SHORT_S:
+            suit_large_layers()
+        model, loading = _load(source, config, settings)
     untrained = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
     if untrained:
         raise ModelError(f"{source.name} is no trained audio classifier: it lacks {untrained[0]}")

@@ -14,6 +14,9 @@ from tagger.errors import SettingsError
 DEFAULT_WINDOW_S = 30.0
 """What a model listens to at once where its checkpoint does not say, as in GTZAN's clips."""
 
+SHORT_S = 5.0
+"""Inputs up to here make small layers, of which each core can have its own."""
+
 AST_FRAME_S = 0.01
 """AST counts its input in frames of Kaldi's filter bank, which makes one every 10 ms."""
 

@@ -1,0 +1,343 @@
+"""Compare tagger with transformers' own pipeline, both with a DistilHuBERT of full size.
+
+    python tests/benchmarks/pipeline.py [--songs FOLDER] [--device cpu|cuda] [--rounds N]
+
+First windows of 30 s, already decoded: features and network alone, and how far the scores are
+apart; in fp32 the run fails where that is too much. Then whole songs, each side as it is by
+default: tagger decodes and hears the middle, the pipeline has ffmpeg decode all and hears all. The
+clock runs while the songs are heard, tagger's decoding processes start included, but not while the
+model is loaded. Each side has a process of its own; they take turns, and medians are compared.
+
+Memory is looked at in one more round with one side alone, since looking takes time: the greatest
+sum of PSS over the side's process and all that descend from it, from its start on (Linux only).
+Any other torch at work on the machine would share its libraries, and make both sums smaller.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from threading import Event
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[2]
+GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae",
+          "rock")  # fmt: skip
+RATE_HZ = 16_000
+WINDOW_S = 30
+WINDOWS = 4
+SONG_S = 240
+SONGS = 4
+FURTHEST = 1e-4
+"""How far apart a label's scores may be in fp32."""
+
+LOOK_EVERY_S = 0.03
+OURS, OURS_BF16, THEIRS = "tagger", "tagger, bf16", "pipeline"
+
+Scores = list[dict[str, float]]
+Task = Callable[[], Scores]
+"""The work of a round; returns the scores of each window or song."""
+
+
+def prepare(folder: Path, *, with_songs: bool) -> None:
+    """Save a DistilHuBERT with random weights, and songs if they are wanted."""
+    save_distilhubert(folder / "model")
+    if with_songs:
+        from tests.builders import build_audio
+
+        (folder / "songs").mkdir()
+        for number in range(SONGS):
+            path = folder / "songs" / f"{number}.mp3"
+            build_audio(path, seconds=SONG_S, frequency_hz=110 * (number + 1), seed=number)
+
+
+def save_distilhubert(folder: Path) -> None:
+    """Save ntu-spml/distilhubert as it would be after fine-tuning on GTZAN, but untrained."""
+    import torch
+    from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
+
+    # All else is as in HuBERT base, whose configuration is the default.
+    config = HubertConfig(
+        num_hidden_layers=2, feat_proj_layer_norm=False, id2label=dict(enumerate(GENRES))
+    )
+    torch.manual_seed(0)
+    model = HubertForSequenceClassification(config)
+    with torch.no_grad():
+        for layer in (model.projector, model.classifier):
+            layer.weight.mul_(8)  # else all labels would score about the same
+    model.save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    extractor.save_pretrained(folder)
+
+
+def make_windows() -> list[NDArray[np.float32]]:
+    """Make noise of shape (n,), each window more muffled than the one before."""
+    white = np.random.default_rng(0).normal(0, 0.1, (WINDOWS, WINDOW_S * RATE_HZ))
+    kernels = (np.ones(4**number) / 4**number for number in range(WINDOWS))
+    pairs = zip(white, kernels, strict=True)
+    return [np.convolve(noise, kernel, "same").astype(np.float32) for noise, kernel in pairs]
+
+
+def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) -> dict[str, Task]:
+    """Load the model; return how tagger hears windows and songs."""
+    import torch
+
+    from tagger.engines import local
+    from tagger.inference.dataset import Sample
+    from tagger.inference.devices import choose_mode
+    from tagger.inference.predict import Predictor
+    from tagger.models import find_source
+    from tagger.models.checkpoint import load_classifier
+    from tagger.records import Failure, Prediction, Track
+    from tagger.settings import Precision, Settings
+
+    settings = Settings(model=str(folder), device=device, precision=Precision(precision))
+    source = find_source(settings)
+    classifier = load_classifier(source, settings)
+    place = torch.device(device)
+    predictor = Predictor(classifier, [place], choose_mode(settings, [place]))
+    tracks = [Track.from_stat(path, path.stat()) for path in songs]
+    windows = make_windows()
+
+    def scores(result: Prediction | Failure) -> dict[str, float]:
+        assert isinstance(result, Prediction), result
+        return {score.genre: score.probability for score in result.scores}
+
+    def hear_windows() -> Scores:
+        extract = classifier.extractor
+        samples = (Sample(tracks[0], WINDOW_S, (0.0,), extract([window])) for window in windows)
+        return [scores(result) for result in predictor.predict(samples)]
+
+    def hear(tracks: Sequence[Track]) -> Scores:
+        with patch.object(local, "load_classifier", return_value=classifier):
+            return [scores(result) for result in local.listen(tracks, source, settings)]
+
+    return {
+        "windows": hear_windows,
+        "song": lambda: hear(tracks[:1]),
+        "songs": lambda: hear(tracks),
+    }
+
+
+def their_tasks(folder: Path, songs: Sequence[Path], device: str) -> dict[str, Task]:
+    """Load the model; return how the pipeline hears windows and songs."""
+    import torch
+    from transformers import logging, pipeline
+
+    logging.set_verbosity_error()
+    task: Any = "audio-classification"
+    classify: Any = pipeline(
+        task, model=str(folder), device=device, dtype=torch.float32, top_k=None
+    )
+    windows = make_windows()
+
+    def hear(sounds: Sequence[Any]) -> Scores:
+        return [{each["label"]: each["score"] for each in classify(sound)} for sound in sounds]
+
+    paths = [str(path) for path in songs]
+    return {
+        "windows": lambda: hear(windows),
+        "song": lambda: hear(paths[:1]),
+        "songs": lambda: hear(paths),
+    }
+
+
+def serve(tasks: Mapping[str, Task]) -> None:
+    """Do the work that each line asks for; answer with its seconds and scores."""
+    for line in sys.stdin:
+        began = time.perf_counter()
+        scores = tasks[line.strip()]()
+        print("answer", json.dumps([time.perf_counter() - began, scores]), flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a round."""
+
+    seconds: float
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A process that does the work of a round when it is asked to."""
+
+    process: "subprocess.Popen[str]"
+
+    def play(self, task: str) -> Answer:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{task}\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("answer "):
+                return Answer(*json.loads(line.removeprefix("answer ")))
+        raise SystemExit("a side of the benchmark ended early")
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Sides that take turns, and the command that starts one when its name is added."""
+
+    command: Sequence[str]
+    names: Sequence[str]
+    rounds: int
+
+    @contextmanager
+    def start(self, name: str) -> Iterator[Side]:
+        process = subprocess.Popen(
+            [*self.command, "--side", name],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            yield Side(process)
+        finally:
+            process.communicate()
+
+    def play(self, task: str, *, warm_up: str) -> dict[str, list[Answer]]:
+        """Return each side's answers, one for each round."""
+        with ExitStack() as stack:
+            sides = {name: stack.enter_context(self.start(name)) for name in self.names}
+            for side in sides.values():
+                side.play(warm_up)
+            rounds = [
+                {name: side.play(task) for name, side in sides.items()} for _ in range(self.rounds)
+            ]
+        return {name: [each[name] for each in rounds] for name in self.names}
+
+    def peak_mib(self, name: str, task: str) -> float:
+        """Return the most memory that a side takes, alone, from its start to the task's end."""
+        done = Event()
+        with self.start(name) as side, ThreadPoolExecutor(1) as pool:
+            peak = pool.submit(watch, side.process.pid, done)
+            try:
+                side.play(task)
+            finally:
+                done.set()
+            return peak.result() / 1024
+
+
+def watch(pid: int, done: Event) -> int:
+    """Return the greatest sum of PSS in KiB over a process and its descendants."""
+    peak = 0
+    while not done.wait(LOOK_EVERY_S):
+        peak = max(peak, sum(map(pss, family(pid))))
+    return peak
+
+
+def family(pid: int) -> Iterator[int]:
+    yield pid
+    with suppress(OSError):  # it ended meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from family(int(child))
+
+
+def pss(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    return 0
+
+
+def compare_windows(contest: Contest) -> None:
+    """Print the time of a window and how far the scores are apart. Fails where that is far."""
+    answers = contest.play("windows", warm_up="windows")
+    print(f"A window of {WINDOW_S} s, features and network:")
+    show_times(answers, each=WINDOWS)
+    theirs = answers[THEIRS][0].scores
+    for name in contest.names[:-1]:
+        apart = furthest(answers[name][0].scores, theirs)
+        print(f"  scores of {name} and {THEIRS} are at most {apart:.1e} apart")
+        if name == OURS and not apart <= FURTHEST:  # that is, also where it is no number
+            raise SystemExit(f"FAILED: the scores may be {FURTHEST:g} apart, and are {apart:g}")
+
+
+def furthest(ours: Scores, theirs: Scores) -> float:
+    pairs = list(zip(ours, theirs, strict=True))
+    assert all(mine.keys() == other.keys() == set(GENRES) for mine, other in pairs)
+    gaps = [abs(mine[genre] - other[genre]) for mine, other in pairs for genre in GENRES]
+    return float(np.max(gaps))
+
+
+def compare_songs(contest: Contest, songs: int) -> None:
+    """Print the time of a song and the peak of memory."""
+    print(f"Whole songs, {songs} of them, from the file to its scores:")
+    peaks = {name: contest.peak_mib(name, "songs") for name in contest.names}
+    show_times(contest.play("songs", warm_up="song"), each=songs)
+    for name, peak in peaks.items():
+        print(f"  {name:14} peak memory {peak:6.0f} MiB (x {peak / peaks[THEIRS]:.2f})")
+
+
+def show_times(answers: Mapping[str, Sequence[Answer]], *, each: int) -> None:
+    """Print each side's median of the rounds, how it compares, and the rounds."""
+    seconds = {name: [one.seconds / each for one in played] for name, played in answers.items()}
+    theirs = median(seconds[THEIRS])
+    for name, rounds in seconds.items():
+        middle = median(rounds)
+        print(f"  {name:14} {middle:7.3f} s each, {1 / middle:6.2f} a second", end=" ")
+        print(f"({theirs / middle:.2f} times as fast); rounds:", *(f"{one:.3f}" for one in rounds))
+
+
+def songs_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+
+
+def compare(options: argparse.Namespace, folder: Path) -> None:
+    songs = options.songs or folder / "songs"
+    command = [sys.executable, __file__, "--folder", str(folder), "--songs", str(songs)]
+    command += ["--device", options.device]
+    subprocess.run([*command, "--side", "prepare"], check=True)
+    names = (OURS, OURS_BF16, THEIRS) if options.device == "cuda" else (OURS, THEIRS)
+    contest = Contest(command, names, options.rounds)
+    compare_windows(contest)
+    compare_songs(contest, len(songs_in(songs)))
+
+
+def play_side(options: argparse.Namespace) -> None:
+    """Be one side of the comparison, or make ready what both need."""
+    if options.side == "prepare":
+        prepare(options.folder, with_songs=not options.songs.exists())
+        return
+    device = "cuda:0" if options.device == "cuda" else "cpu"
+    model, songs = options.folder / "model", songs_in(options.songs)
+    if options.side == THEIRS:
+        serve(their_tasks(model, songs, device))
+    else:
+        precision = "bf16" if options.side == OURS_BF16 else "fp32"
+        serve(our_tasks(model, songs, device, precision))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--songs", type=Path, help="a folder of audio files; else it makes some")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=5)
+    for internal, kind in (("--side", str), ("--folder", Path)):
+        parser.add_argument(internal, type=kind, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        play_side(options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options, Path(folder))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # for tagger as it is here, and tests.builders
+    main()
