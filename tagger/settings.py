@@ -22,6 +22,8 @@ from tagger.records import Label
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
+MOST_JOBS = 256
+
 PROMPT = "This is a sound of {}."
 """What a label without words of its own is taken for; the template of transformers' pipeline."""
 
@@ -82,6 +84,10 @@ def to_limit(most: int) -> Callable[[object], int]:
     return convert
 
 
+def to_jobs(value: object) -> int | None:
+    return None if value == "auto" else to_limit(MOST_JOBS)(value)
+
+
 def to_count_or_auto(value: object) -> int | None:
     return None if value == "auto" else to_count(value)
 
@@ -117,6 +123,8 @@ def to_text(value: object) -> str:
 
 
 def to_path(value: object) -> Path:
+    if not isinstance(value, (str, Path)):
+        raise ValueError("must be the name of a file")  # noqa: TRY004 - told like all wrong values
     try:
         return Path(to_text(value)).expanduser()
     except RuntimeError as error:
@@ -244,9 +252,7 @@ class Settings:
     trust_remote_code: Annotated[
         bool, Option(to_flag, "Run the code that a model brings along.")
     ] = False
-    jobs: Annotated[
-        int | None, Option(to_count_or_auto, "How many processes decode.", "N|auto")
-    ] = None
+    jobs: Annotated[int | None, Option(to_jobs, "How many processes decode.", "N|auto")] = None
     max_seconds: Annotated[
         int,
         Option(

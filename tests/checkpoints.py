@@ -167,9 +167,9 @@ def save(folder: Path, kind: str) -> Path:
     return folder
 
 
-def edit(folder: Path, **values: object) -> None:
-    """Change what the configuration of a checkpoint says; None takes an entry out."""
-    path = folder / "config.json"
+def edit(folder: Path, name: str = "config.json", /, **values: object) -> None:
+    """Change what a JSON file of a checkpoint says; None takes an entry out."""
+    path = folder / name
     config = json.loads(path.read_text("utf-8")) | values
     path.write_text(
         json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8"

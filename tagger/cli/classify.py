@@ -59,7 +59,7 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
         raise SettingsError("a FILE is empty")
     source = find_source(settings)
     rows = []
-    with stopping_on_signals() as stopper, _as_paths(files) as paths:
+    with stopping_on_signals(at_once=True) as stopper, _as_paths(files) as paths:
         tables = ScoreTables(stopper, quiet=settings.json)
         if unknown := decide.unknown_labels(settings, source.labels):
             tables.tell(doubt(unknown, source.labels))
@@ -81,8 +81,8 @@ def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
     if STDIN not in files:
         yield [Path(name) for name in files]
         return
-    if sys.stdin.isatty():
-        raise SettingsError("- reads a file from standard input, which is a terminal")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise SettingsError("- reads a file from standard input, which is closed or a terminal")
     with tempfile.NamedTemporaryFile(prefix="tagger-") as copy:
         try:
             shutil.copyfileobj(sys.stdin.buffer, copy)

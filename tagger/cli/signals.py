@@ -13,11 +13,15 @@ ENDS: dict[int, type[TaggerError]] = {
 }
 
 
+STOPPED = "stopped; the next run goes on from here"
+
+
 class Stopper:
     """Remembers that the run was asked to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
         self.error: TaggerError | None = None
+        self.at_once = at_once
 
     def check(self) -> None:
         """Raise InterruptedRunError or TerminatedRunError if a signal came."""
@@ -28,12 +32,15 @@ class Stopper:
         """Handle a signal."""
         if self.error:
             raise self.error
-        self.error = ENDS[number]("stopped; the next run goes on from here")
+        self.error = ENDS[number]("stopped" if self.at_once else STOPPED)
+        if self.at_once:
+            raise self.error
 
 
 @contextmanager
-def stopping_on_signals() -> Iterator[Stopper]:
-    stopper = Stopper()
+def stopping_on_signals(*, at_once: bool = False) -> Iterator[Stopper]:
+    """Watch for signals; `at_once` is for what leaves nothing half done wherever it ends."""
+    stopper = Stopper(at_once=at_once)
     before = {number: signal.signal(number, stopper.stop) for number in ENDS}
     try:
         yield stopper

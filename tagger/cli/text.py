@@ -7,6 +7,7 @@ from typing import IO
 
 import click
 
+from tagger.errors import ReportError
 from tagger.records import Outcome, displayed
 
 SHOWN_LABELS = 20
@@ -46,6 +47,10 @@ def show(text: str, *, err: bool = False) -> None:
         click.echo(text, err=err)
     except BrokenPipeError:
         ignore_broken_pipe(sys.stderr if err else sys.stdout)
+    except OSError as error:
+        if err:
+            return  # there is nowhere left to say so
+        raise ReportError(f"cannot print: {error.strerror}") from error
 
 
 def ignore_broken_pipe(stream: IO[str]) -> None:

@@ -6,6 +6,7 @@ no batch and no other track along.
 
 import os
 import signal
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -87,14 +88,15 @@ def load_tracks(
     dataset: TrackDataset, tracks: Iterable[Track], *, jobs: int
 ) -> Iterator[Sample | Failure]:
     """Decode in `jobs` processes, ahead of the network by a few tracks, in the order given."""
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=tracks,
-        num_workers=jobs,
-        worker_init_fn=_start_worker,
-    )
-    samples = iter(loader)
+    with warnings.catch_warnings(action="ignore"):  # of more jobs than cores, which is asked for
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=tracks,
+            num_workers=jobs,
+            worker_init_fn=_start_worker,
+        )
+        samples = iter(loader)
     # torch would raise in whatever this thread is doing when a worker dies, be it a commit. Without
     # its handler the loader notices it where it waits for the worker.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -27,6 +27,13 @@ from tagger.models.zero_shot import load_zero_shot
 from tagger.records import Score
 from tagger.settings import Settings
 
+CURES = {
+    "trust_remote_code": "it brings code of its own, which --trust-remote-code would run",
+    "ignore_mismatched_sizes": "its weights do not fit its configuration",
+    "Weights only load failed": "its pickled weights hold more than weights",
+}
+"""What is behind an error of transformers or torch that says so at length, or gives bad advice."""
+
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
@@ -61,6 +68,7 @@ def load_classifier(source: Source, settings: Settings) -> Classifier:
             source.folder, trust_remote_code=trust, local_files_only=True
         )
         _check_kind(source, config)
+        config.return_dict = True  # outputs with names, whatever the checkpoint was saved with
         features = AutoFeatureExtractor.from_pretrained(
             source.folder, trust_remote_code=trust, local_files_only=True
         )
@@ -116,9 +124,7 @@ def _clear_errors(source: Source) -> Iterator[None]:
     except TaggerError:
         raise
     except Exception as error:
-        text = str(error).strip()
-        if "trust_remote_code" in text:
-            reason = "it brings code of its own, which --trust-remote-code would run"
-        else:
-            reason = text.splitlines()[0] if text else type(error).__name__
+        text = str(error).strip() or type(error).__name__
+        usual = "; ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
+        reason = next((cure for words, cure in CURES.items() if words in text), usual)
         raise ModelError(f"the model {source.name} cannot be loaded: {reason}") from error

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import ASTFeatureExtractor
 
-from tagger.errors import SettingsError
+from tagger.errors import ModelError, SettingsError
 
 DEFAULT_WINDOW_S = 30.0
 """What a model listens to at once where its checkpoint does not say, as in GTZAN's clips."""
@@ -19,6 +19,10 @@ SHORT_S = 5.0
 
 AST_FRAME_S = 0.01
 """AST counts its input in frames of Kaldi's filter bank, which makes one every 10 ms."""
+
+RATES_HZ = range(1_000, 400_000)
+LONGEST_S = 3600.0
+"""What is beyond these is a broken configuration, not a broken file."""
 
 LISTENED_S = 30.0
 MOST_WINDOWS = 8
@@ -59,9 +63,14 @@ def make_extractor(feature_extractor: Any, asked_s: float | None) -> Extractor:
     """Return the extractor with the window length that was asked for, or else its own.
 
     Raises SettingsError for more than it can take in: it would cut that off, or CLAP's at random.
+    Raises ModelError where the checkpoint wants what cannot be.
     """
-    rate_hz: int = feature_extractor.sampling_rate
+    rate_hz = feature_extractor.sampling_rate
+    if not isinstance(rate_hz, int) or rate_hz not in RATES_HZ:
+        raise ModelError(f"no model listens to sound with a sampling rate of {rate_hz!r} Hz")
     longest_s = _longest_s(feature_extractor, rate_hz)
+    if longest_s is not None and not 0 < longest_s <= LONGEST_S:
+        raise ModelError(f"no model listens to {longest_s:g} s of sound at once")
     if asked_s and longest_s and asked_s > longest_s:
         raise SettingsError(
             f"this model listens to {longest_s:g} s at once: --window-seconds is more"
@@ -77,6 +86,6 @@ def _longest_s(feature_extractor: Any, rate_hz: int) -> float | None:
         return float(feature_extractor.max_length * AST_FRAME_S)
     for name in ("n_samples", "nb_max_samples"):  # Whisper's, CLAP's
         samples = getattr(feature_extractor, name, None)
-        if samples:
+        if samples is not None:
             return float(samples / rate_hz)
     return None

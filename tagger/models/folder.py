@@ -3,7 +3,10 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ SMALL = (CONFIG, *EXTRACTORS, *TOKENIZER)
 SAFE = ("model", ".safetensors")
 PICKLED = ("pytorch_model", ".bin")
 """How files of weights are named: one, or several with an index that lists them."""
+
+LARGEST_CONFIG = 64 << 20
 
 VERSIONED = (
     CONFIG, "preprocessor_config.json", "*.safetensors", "processor_config.json", *TOKENIZER,
@@ -40,29 +45,37 @@ def digest(folder: Path) -> str:
     """Return a hash of all that decides what the model says. Raises ModelError."""
     config_of(folder)
     whole = hashlib.sha256()
-    try:
-        for path in (path for pattern in VERSIONED for path in sorted(folder.glob(pattern))):
-            with path.open("rb") as file:
-                whole.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError as error:
-        raise ModelError(f"cannot read the model in {folder}: {error.strerror}") from error
+    for path in (path for pattern in VERSIONED for path in sorted(folder.glob(pattern))):
+        with _opened(path) as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()
 
 
 def config_of(folder: Path) -> Mapping[str, Any]:
     """Return what config.json says. Raises ModelError where there is none."""
     place = displayed(folder)
+    if not (folder / CONFIG).exists():
+        raise ModelError(f"{place} is no model: it has no {CONFIG}")
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"{place} is no model: it has no {CONFIG}") from error
-    except OSError as error:
-        raise ModelError(f"cannot read the model in {place}: {error.strerror}") from error
+        with _opened(folder / CONFIG) as file:
+            config = json.loads(file.read(LARGEST_CONFIG))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"the {CONFIG} in {place} is no valid JSON") from error
     if not isinstance(config, dict):
         raise ModelError(f"the {CONFIG} in {place} is none of a model")
     return config
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a file of a model; what is no regular file could be waited for, or read, for ever."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelError(f"{displayed(path)} is no file of a model")
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise ModelError(f"cannot read {displayed(path)}: {error.strerror}") from error
 
 
 def labels_of(name: str, config: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
@@ -78,27 +91,26 @@ def labels_of(name: str, config: Mapping[str, Any], settings: Settings) -> tuple
         cure = "--model laion/clap-htsat-unfused"
         raise SettingsError(f"--labels needs a CLAP model, such as {cure}; {name} is none")
     _check_kind(name, config, settings)
-    names = config.get("id2label")
-    try:
-        labels = [_one_line(names[key]) for key in sorted(names, key=int)] if names else []
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"the labels (id2label) of {name} are none") from error
+    names = config.get("id2label") or {}
+    if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
+        raise ModelError(f"the labels of {name} are not numbered from 0 on (id2label)")
+    labels = [_one_line(names[str(number)]) for number in range(len(names))]
     if all(UNNAMED.fullmatch(label) for label in labels):
         raise ModelError(f"{name} is no classifier: its {CONFIG} names no labels (id2label)")
     return tuple(labels)
 
 
 def _check_kind(name: str, config: Mapping[str, Any], settings: Settings) -> None:
-    kinds = config.get("architectures") or []
+    kinds = config.get("architectures")
+    kinds = kinds if isinstance(kinds, list) else []
     has_own_class = AUTO_CLASS in own_code(config)
     if kinds and not has_own_class and not any(str(kind).endswith(CLASSIFIERS) for kind in kinds):
         what = ", ".join(map(str, kinds))
         raise ModelError(f"{name} is no audio classifier but something else: {what}")
     if config.get("problem_type") == "regression":
         raise ModelError(f"{name} is no classifier: it estimates numbers (regression)")
-    weights = str(config.get("transformers_weights", SAFE[1]))  # overrules the usual file names
-    if not weights.endswith((SAFE[1], f"{SAFE[1]}.index.json")):
-        raise ModelError(f"{name} wants weights that are no safetensors: {weights}")
+    if "transformers_weights" in config:  # it would lead past what is checked and hashed here
+        raise ModelError(f"{name} keeps its weights elsewhere: {config['transformers_weights']}")
     foreign = [config.get(key) for key in ("attn_implementation", "_attn_implementation")]
     if any("/" in str(each) for each in foreign) and not settings.trust_remote_code:
         raise ModelError(f"{name} wants code of others, which --trust-remote-code would run")

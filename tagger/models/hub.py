@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tagger.errors import ModelError
+from tagger.errors import ModelError, TaggerError
 from tagger.models.folder import CONFIG, SMALL
 
 Progress = Callable[[int, int], None]
@@ -87,8 +87,11 @@ def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
             f"the model {name} is not in the cache ({constants.HF_HUB_CACHE}) as a whole, and"
             f" {_obstacle(error)}: connect once to download it, or name a folder that holds it"
         ) from error
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: of Xet's own client
-        raise ModelError(f"cannot download {name}: {str(error).splitlines()[0]}") from error
+    except TaggerError:
+        raise
+    except Exception as error:  # of Xet's client, or of answers that nobody foresaw
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise ModelError(f"cannot download {name}: {reason}") from error
 
 
 def _obstacle(error: BaseException) -> str:

@@ -1,8 +1,11 @@
 """`tagger classify` through the front door: tables, JSON, standard input, timelines, any model."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +181,7 @@ def test_zero_shot_over_words_of_the_user(
     [
         (["classify"], 2, "Missing argument"),
         (["classify", ""], 2, "a FILE is empty"),
+        (["classify", "--jobs", "1000000", "a.mp3"], 2, "must be 256 at most"),
         (["classify", "--labels", "one", "a.mp3"], 2, "must be two labels or more"),
         (["classify", "--labels", "a,b,A", "a.mp3"], 2, "must not name 'a' twice"),
         (["classify", "--window-seconds", "0", "a.mp3"], 2, "between 0.1 and 3600"),
@@ -190,3 +194,41 @@ def test_wrong_usage(
 ) -> None:
     assert main(args) == code
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_it_and_leaves_nothing(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tagger", "classify", "-"]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while not list(tmp_path.glob("tagger-*")):
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+        assert process.stderr
+        assert process.stderr.read() == b"tagger: stopped\n"
+    assert not list(tmp_path.glob("tagger-*"))
+
+
+@pytest.mark.parametrize("args", [["--json"], []])
+def test_a_full_disk_behind_stdout_is_one_line(song: Path, args: list[str]) -> None:
+    command = [sys.executable, "-m", "tagger", "classify", str(song), *args]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "tagger: cannot print: No space left on device\n")
+
+
+def test_more_jobs_than_cores_are_no_cause_for_words(song: Path) -> None:
+    command = [sys.executable, "-m", "tagger", "classify", str(song), "--jobs", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_a_closed_standard_input_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["classify", "-"]) == 2
+    assert "closed or a terminal" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Checkpoints of any architecture are loaded, named by their version, or refused with a reason."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -244,6 +245,15 @@ def test_labels_are_one_line_of_text(copy: Path) -> None:
     assert load(copy).labels == ("rock roll", "jazz", "hip [31mhop")
 
 
+def extract(folder: Path, **values: object) -> None:
+    edit(folder, "preprocessor_config.json", **values)
+
+
+def fifo_for_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
 def without_head(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     rest = {name: each for name, each in weights.items() if not name.startswith("classifier")}
@@ -302,8 +312,15 @@ def own_code(folder: Path) -> None:
         (lambda folder: edit(folder, hidden_size=1 << 50), "cannot be loaded"),
         (lambda folder: edit(folder, num_attention_heads=0), "cannot be loaded"),
         (lambda folder: edit(folder, hidden_size="many"), "cannot be loaded"),
-        (lambda folder: edit(folder, id2label={"a": "b"}), "the labels (id2label)"),
-        (lambda folder: edit(folder, transformers_weights="adapter_model.bin"), "no safetensors"),
+        (lambda folder: edit(folder, id2label={"a": "b"}), "not numbered from 0 on"),
+        (lambda folder: edit(folder, id2label={"0": "a", "2": "b"}), "not numbered from 0 on"),
+        (lambda folder: edit(folder, id2label={"0": "a", "1": "b"}), "do not fit its config"),
+        (lambda folder: edit(folder, architectures=5, id2label=None), "names no labels"),
+        (lambda folder: edit(folder, transformers_weights="w/x.safetensors"), "weights elsewhere"),
+        (lambda folder: extract(folder, sampling_rate=0), "a sampling rate of 0 Hz"),
+        (lambda folder: extract(folder, sampling_rate="16000"), "rate of '16000' Hz"),
+        (lambda folder: os.mkfifo(folder / "x.py"), "x.py is no file of a model"),
+        (fifo_for_config, "config.json is no file of a model"),
         (lambda folder: edit(folder, attn_implementation="some/kernel"), "wants code of others"),
         (lambda folder: (folder / "config.json").write_text("[" * 99999), "is no valid JSON"),
         (index_of_pickles, "names files that are none of weights"),
