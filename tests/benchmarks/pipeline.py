@@ -67,7 +67,9 @@ def save_distilhubert(folder: Path) -> None:
     """Save ntu-spml/distilhubert as it would be after fine-tuning on GTZAN, but untrained."""
     import torch
     from transformers import HubertConfig, HubertForSequenceClassification, Wav2Vec2FeatureExtractor
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     # All else is as in HuBERT base, whose configuration is the default.
     config = HubertConfig(
         num_hidden_layers=2, feat_proj_layer_norm=False, id2label=dict(enumerate(GENRES))
@@ -134,9 +136,11 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
 def their_tasks(folder: Path, songs: Sequence[Path], device: str) -> dict[str, Task]:
     """Load the model; return how the pipeline hears windows and songs."""
     import torch
-    from transformers import logging, pipeline
+    from transformers import pipeline
+    from transformers.utils import logging
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     task: Any = "audio-classification"
     classify: Any = pipeline(
         task, model=str(folder), device=device, dtype=torch.float32, top_k=None
@@ -155,18 +159,20 @@ def their_tasks(folder: Path, songs: Sequence[Path], device: str) -> dict[str, T
 
 
 def serve(tasks: Mapping[str, Task]) -> None:
-    """Do the work that each line asks for; answer with its seconds and scores."""
+    """Do the work that each line asks for; answer with its times and scores."""
     for line in sys.stdin:
-        began = time.perf_counter()
+        clock, processor = time.perf_counter(), time.process_time()
         scores = tasks[line.strip()]()
-        print("answer", json.dumps([time.perf_counter() - began, scores]), flush=True)
+        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        print("answer", json.dumps([clock, processor, scores]), flush=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a round."""
+    """What came of a round; the processors' seconds are those of the side's own process."""
 
     seconds: float
+    processor_s: float
     scores: Scores
 
 
@@ -260,6 +266,10 @@ def compare_windows(contest: Contest) -> None:
     answers = contest.play("windows", warm_up="windows")
     print(f"A window of {WINDOW_S} s, features and network:")
     show_times(answers, each=WINDOWS)
+    processor = {name: median(one.processor_s for one in answers[name]) for name in contest.names}
+    for name, seconds in processor.items():  # which other work disturbs less than the clock
+        ratio = processor[THEIRS] / seconds
+        print(f"  {name:14} {seconds / WINDOWS:7.3f} s each on the processors ({ratio:.2f})")
     theirs = answers[THEIRS][0].scores
     for name in contest.names[:-1]:
         apart = furthest(answers[name][0].scores, theirs)
@@ -304,9 +314,8 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     command += ["--device", options.device]
     subprocess.run([*command, "--side", "prepare"], check=True)
     names = (OURS, OURS_BF16, THEIRS) if options.device == "cuda" else (OURS, THEIRS)
-    contest = Contest(command, names, options.rounds)
-    compare_windows(contest)
-    compare_songs(contest, len(songs_in(songs)))
+    compare_windows(Contest(command, names, 3 * options.rounds))  # short ones
+    compare_songs(Contest(command, names, options.rounds), len(songs_in(songs)))
 
 
 def play_side(options: argparse.Namespace) -> None:
