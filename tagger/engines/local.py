@@ -12,6 +12,7 @@ from tagger.inference.predict import Predictor
 from tagger.isolation import limits_of
 from tagger.models import Source
 from tagger.models.checkpoint import load_classifier
+from tagger.models.extractor import SHORT_S
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Settings
 
@@ -41,8 +42,10 @@ def listen(
     dataset = TrackDataset(
         classifier.extractor, Wanted(settings.windows, shortest_s), limits_of(settings)
     )
+    is_slow = devices[0].type == "cpu" and classifier.extractor.input_s > SHORT_S
+    jobs = choose_jobs(settings.jobs, slow=is_slow)
     try:
-        yield from predictor.predict(load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs)))
+        yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
     except torch.OutOfMemoryError as error:
         raise ModelError("the device's memory is too small for a single window") from error
     # What torch makes of a worker that died, or that could not start a process of its own.

@@ -19,6 +19,9 @@ from tagger.isolation import Guard, Limits
 from tagger.models.extractor import Extractor, Inputs
 from tagger.records import Failure, Track
 
+SLOW_JOBS = 2
+"""Processes that keep up with any network whose inputs are long, on a CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -104,12 +107,16 @@ def load_tracks(
         yield sample.owned() if isinstance(sample, Sample) else sample
 
 
-def choose_jobs(jobs: int | None) -> int:
-    """Return the number of decoding processes; `auto` leaves one core to the network."""
+def choose_jobs(jobs: int | None, *, slow: bool) -> int:
+    """Return the number of decoding processes; `auto` leaves one core to the network.
+
+    Before a slow network more than two would only wait for it, and each takes 0.2 GB.
+    """
     if jobs:
         return jobs
     allowed = getattr(os, "sched_getaffinity", None)  # Linux; containers allow fewer than there are
-    return max(1, (len(allowed(0)) if allowed else os.cpu_count() or 1) - 1)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return max(1, min(cores - 1, SLOW_JOBS if slow else cores))
 
 
 def _start_worker(_number: int) -> None:
