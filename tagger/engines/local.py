@@ -13,6 +13,7 @@ from tagger.isolation import limits_of
 from tagger.models import Source
 from tagger.models.checkpoint import load_classifier
 from tagger.models.extractor import SHORT_S
+from tagger.models.memory import return_memory
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Settings
 
@@ -43,6 +44,8 @@ def listen(
         classifier.extractor, Wanted(settings.windows, shortest_s), limits_of(settings)
     )
     is_slow = devices[0].type == "cpu" and classifier.extractor.input_s > SHORT_S
+    if is_slow:
+        return_memory()
     jobs = choose_jobs(settings.jobs, slow=is_slow)
     try:
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))

@@ -1,10 +1,11 @@
 """Samples to Predictions: batches them, and splits a batch that is too large for the memory."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -23,6 +24,9 @@ MOST_BREAKDOWNS = 5
 
 DEFAULT = Mode()
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 Item = Sample | Failure
 
 
@@ -37,6 +41,18 @@ class Running:
     items: Sequence[Item]
     inputs: Inputs
     pieces: Sequence[Future[torch.Tensor]]
+
+
+class AtOnce(Executor):
+    """Calls a function when it is submitted, in the same thread."""
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whoever asks for the result is told
+            future.set_exception(error)
+        return future
 
 
 class Predictor:
@@ -62,6 +78,10 @@ class Predictor:
         self.batch_size = batch_size or usual_batch(devices[0], input_s)
         lanes = list(open_lanes(classifier.model, devices, mode, input_s=input_s))
         self.side_by_side = len(lanes)
+        # One network on all cores of a CPU runs in the caller's thread: threads of its own would
+        # compete with those that torch has here already.
+        alone = self.side_by_side == 1 and devices[0].type == "cpu"
+        self.pool: Executor = AtOnce() if alone else ThreadPoolExecutor(self.side_by_side)
         self.pins = devices[0].type == "cuda"
         self.free: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
@@ -76,16 +96,17 @@ class Predictor:
         network breaks down whatever it is given.
         """
         running: deque[Running] = deque()
-        pool = ThreadPoolExecutor(self.side_by_side)
         try:
             for batch in self._batches(items):
-                running.append(self._start(batch, pool))
+                running.append(self._start(batch))
                 if len(running) > AHEAD:
                     yield from self._finish(running.popleft())
-            for batch_left in running:
-                yield from self._finish(batch_left)
+            while running:
+                yield from self._finish(running.popleft())
         finally:
-            pool.shutdown(cancel_futures=True)
+            for batch_left in running:
+                for piece in batch_left.pieces:
+                    piece.cancel()
 
     def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         batch: list[Item] = []
@@ -105,7 +126,7 @@ class Predictor:
                 batch, windows = [], 0
         yield batch
 
-    def _start(self, items: Sequence[Item], pool: ThreadPoolExecutor) -> Running:
+    def _start(self, items: Sequence[Item]) -> Running:
         samples = [item for item in items if isinstance(item, Sample)]
         if not samples:
             return Running(items, {}, ())
@@ -122,7 +143,7 @@ class Predictor:
             [replace(item, inputs={}) if isinstance(item, Sample) else item for item in items],
             inputs,
             [
-                pool.submit(self._forward, _part(inputs, at, at + size))
+                self.pool.submit(self._forward, _part(inputs, at, at + size))
                 for at in range(0, windows, size)
             ],
         )

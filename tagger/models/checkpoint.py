@@ -21,7 +21,7 @@ from tagger.errors import ModelError, TaggerError
 from tagger.models import musicnn
 from tagger.models.extractor import SHORT_S, Extractor, make_extractor
 from tagger.models.folder import AUTO_CLASS
-from tagger.models.memory import suit_large_layers
+from tagger.models.memory import use_large_pages
 from tagger.models.names import Source
 from tagger.models.zero_shot import load_zero_shot
 from tagger.records import Score
@@ -74,7 +74,7 @@ def load_classifier(source: Source, settings: Settings) -> Classifier:
         )
         extractor = make_extractor(features, settings.window_seconds)
         if extractor.input_s > SHORT_S:
-            suit_large_layers()
+            use_large_pages()
         model, loading = _load(source, config, settings)
     untrained = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
     if untrained:
