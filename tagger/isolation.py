@@ -41,6 +41,8 @@ CRASHES = {
 AGAIN = "a larger --max-{} with --force tries again"
 SERVE = "from tagger.isolation import serve; serve({descriptor}, memory_mib={memory_mib})"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+SMALL = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}
+"""Has glibc give back what was freed: a process that waits for its next file keeps little."""
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -101,7 +103,7 @@ class Guard:
                 )
                 process = subprocess.Popen(  # noqa: S603 - ourselves
                     [sys.executable, "-P", "-c", command],  # -P: no module from where we stand
-                    env=os.environ | ONE_THREAD | {"PYTHONPATH": search_path},
+                    env=os.environ | ONE_THREAD | SMALL | {"PYTHONPATH": search_path},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
