@@ -42,6 +42,10 @@ class WorkerError(TaggerError):
     """A process that decodes died."""
 
 
+class MissingExtraError(TaggerError):
+    """A library is not installed that only some commands need."""
+
+
 class LockedError(TaggerError):
     """Another run holds the state file."""
 

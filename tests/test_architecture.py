@@ -15,7 +15,7 @@ LAYERS = [
     {"crawl", "audio", "tags", "models", "state", "report", "decide", "isolation"},
     {"inference", "writing"},
     {"engines"},
-    {"scan", "undo", "classify"},
+    {"scan", "undo", "classify", "training"},
     {"cli"},
     {"__main__"},
 ]
@@ -36,6 +36,9 @@ OWNERS = {
     "filelock": {"state"},
     "click": {"cli"},
     "rich": {"cli"},
+    "sklearn": {"training"},
+    "scipy": {"training"},
+    "matplotlib": {"training"},
     "subprocess": {"isolation"},
     "platformdirs": {"settings"},
 }

@@ -7,6 +7,7 @@ import click
 
 from tagger import __version__
 from tagger.cli.classify import classify
+from tagger.cli.evaluate import evaluate
 from tagger.cli.runs import runs
 from tagger.cli.scan import scan
 from tagger.cli.text import printable, show
@@ -20,7 +21,7 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, classify, undo, runs):
+for command in (scan, classify, undo, runs, evaluate):
     commands.add_command(command)
 
 

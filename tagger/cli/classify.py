@@ -52,6 +52,7 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
     Any audio-classification model will do: of genres, spoken words, languages, sounds.
     """
     from tagger.classify import run_classify
+    from tagger.cli.loading import Loading
     from tagger.cli.scores import ScoreTables
 
     settings = settings_from(config, flags)
@@ -60,11 +61,12 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
     source = find_source(settings)
     rows = []
     with stopping_on_signals(at_once=True) as stopper, _as_paths(files) as paths:
-        tables = ScoreTables(stopper, quiet=settings.json)
+        loading = Loading(stopper)
+        tables = ScoreTables(loading, quiet=settings.json)
         if unknown := decide.unknown_labels(settings, source.labels):
-            tables.tell(doubt(unknown, source.labels))
-        with tables.status:
-            results = run_classify(paths, source, settings, tables.fetching, timeline=timeline)
+            loading.tell(doubt(unknown, source.labels))
+        with loading.status:
+            results = run_classify(paths, source, settings, loading.fetching, timeline=timeline)
             for name, heard in zip(files, results, strict=True):
                 stopper.check()
                 result = _under_users_names(heard, settings)

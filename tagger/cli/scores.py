@@ -1,8 +1,5 @@
-"""Scores as tables with bars, and what a person sees until they are there."""
+"""Scores as tables with bars."""
 
-import math
-import sys
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,37 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.console import PatientConsole
-from tagger.cli.progress import LINE_EVERY_S
-from tagger.cli.signals import Stopper
-from tagger.cli.text import megabytes, printable
+from tagger.cli.loading import Loading
+from tagger.cli.text import printable
 from tagger.records import Failure, Prediction, Score, displayed
 
 BAR_WIDTH = 32
 
 
 class ScoreTables:
-    """Prints results on stdout, unless `quiet`; `status` says on stderr what is being done."""
+    """Prints results on stdout, unless `quiet`."""
 
-    def __init__(self, stopper: Stopper, *, quiet: bool) -> None:
+    def __init__(self, loading: Loading, *, quiet: bool) -> None:
         self.out = PatientConsole(quiet=quiet)
-        self.err = PatientConsole(file=sys.stderr)
-        self.status = self.err.status("Loading the model")
-        self.stopper = stopper
-        self.told = -math.inf
-
-    def tell(self, text: str) -> None:
-        self.err.print(Text(f"tagger: {text}"), soft_wrap=True)
-
-    def fetching(self, done: int, total: int) -> None:
-        self.stopper.check()
-        is_whole = done >= total
-        doing = (
-            "loading the model" if is_whole else f"downloading the model, {megabytes(done, total)}"
-        )
-        self.status.update(doing.capitalize())
-        if not self.err.is_terminal and time.monotonic() - self.told >= LINE_EVERY_S:
-            self.told = time.monotonic()
-            self.tell(doing)
+        self.status = loading.status
 
     def show(self, path: Path, result: Prediction | Failure, model: str) -> None:
         name = printable(displayed(path))

@@ -1,0 +1,81 @@
+"""`tagger evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import settings_from, settings_options
+from tagger.cli.signals import stopping_on_signals
+from tagger.cli.text import show
+from tagger.errors import MissingExtraError
+
+EXTRA = {"sklearn", "scipy", "matplotlib"}
+
+OPTIONS = {
+    "model": "",
+    "revision": "",
+    "labels": "",
+    "genre_map": "",
+    "min_score": "An answer as likely as this counts as sure.",
+    "windows": "",
+    "window_seconds": "",
+    "device": "",
+    "precision": "",
+    "compile": "",
+    "batch_size": "",
+    "allow_pickle": "",
+    "trust_remote_code": "",
+    "jobs": "",
+    "max_seconds": "",
+    "max_memory": "",
+    "exclude": "",
+    "follow_symlinks": "",
+    "json": "Print the measures as JSON.",
+}
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path), metavar="DATASET")
+@click.option(
+    "--from-tags", is_flag=True, help="DATASET is a library: go by the genres that people gave."
+)
+@click.option(
+    "--min-tracks",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Leave out genres with fewer tracks than this.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the confusion matrix and the calibration.",
+)
+@settings_options(**OPTIONS)
+def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
+    """Measure a model on labelled music.
+
+    DATASET is a folder with a folder for each genre, a CSV file with the columns path and label, or
+    with --from-tags any music library. No file of it is changed.
+    """
+    from_tags, min_tracks, picture = map(flags.pop, ("from_tags", "min_tracks", "picture"))
+    settings = settings_from(config, flags)
+    try:
+        from tagger.cli.measures import as_json, measure_on, print_tables
+        from tagger.training.pictures import draw_measures
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        raise MissingExtraError("this needs: pip install 'tagger[train]'") from error
+    with stopping_on_signals(at_once=True) as stopper:
+        found = measure_on(dataset, settings, stopper, from_tags=from_tags, min_tracks=min_tracks)
+    if picture:
+        draw_measures(found.measures, f"{found.model} on {found.dataset.name}", picture)
+    if settings.json:
+        show(json.dumps(as_json(found)))
+    else:
+        print_tables(found, settings.min_score)
+    return 1 if found.failed else 0

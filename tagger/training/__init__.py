@@ -1,0 +1,1 @@
+"""Labelled music: read, measured on."""

@@ -1,0 +1,122 @@
+"""What a model makes of labelled music."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tagger import decide
+from tagger.engines import open_engine
+from tagger.errors import LibraryError
+from tagger.models import Source
+from tagger.records import Failure, Prediction
+from tagger.settings import Settings
+from tagger.training.clips import Clip, Dataset
+from tagger.training.measures import Answer, Measures, Share, measure, share
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came of it.
+
+    among: the measures of a model that chooses only among the labels of the dataset. sure: the
+    share of right answers where the best score is `--min-score` or more, None where none is.
+    unknown: labels that the model does not have, and on how many clips; those count nowhere.
+    clips_per_s: from the first answer to the last, so that loading the model does not count.
+    """
+
+    model: str
+    dataset: Dataset
+    measures: Measures
+    among: Measures
+    sure: Share | None
+    unknown: Mapping[str, int]
+    failed: tuple[Failure, ...]
+    clips_per_s: float
+
+
+def evaluate(
+    dataset: Dataset, source: Source, settings: Settings, done: Callable[[int], None]
+) -> Evaluation:
+    """Listen to the clips and compare; `done` is told how many are behind it.
+
+    Raises LibraryError where nothing can be compared, and the errors of listening.
+    """
+    clips, unknown = _comparable(dataset.clips, source, settings)
+    if not clips:
+        raise LibraryError(f"{dataset.name} has no clip with a label of {source.identity}")
+    results = _Results()
+    for number, answer in enumerate(results.listen(clips, source, settings), 1):
+        results.take(answer)
+        done(number)
+    if not results.answers:
+        raise LibraryError(f"{dataset.name} has no clip that can be listened to")
+    occurring = {label for clip in clips for label in clip.labels}
+    sure = [each for each in results.answers if each.scores[0].probability >= settings.min_score]
+    return Evaluation(
+        model=source.identity,
+        dataset=dataset,
+        measures=measure(results.answers),
+        among=measure([answer.among(occurring) for answer in results.answers]),
+        sure=share(sum(answer.is_right for answer in sure), len(sure)) if sure else None,
+        unknown=unknown,
+        failed=tuple(results.failed),
+        clips_per_s=results.clips_per_s,
+    )
+
+
+@dataclass(slots=True)
+class _Results:
+    """What was heard so far."""
+
+    answers: list[Answer] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    first: float | None = None
+    last: float = 0.0
+
+    def listen(
+        self, clips: Sequence[Clip], source: Source, settings: Settings
+    ) -> Iterator[Answer | Failure]:
+        names = decide.names_for(settings)
+        listen = open_engine(settings.engine)
+        heard = listen((clip.track for clip in clips), source, settings)
+        for clip, result in zip(clips, heard, strict=True):
+            if isinstance(result, Prediction):
+                yield Answer(clip.labels, decide.relabel(result.scores, names))
+            else:
+                yield result
+
+    def take(self, result: Answer | Failure) -> None:
+        self.last = time.monotonic()
+        self.first = self.first or self.last
+        if isinstance(result, Failure):
+            self.failed.append(result)
+        else:
+            self.answers.append(result)
+
+    @property
+    def clips_per_s(self) -> float:
+        seconds = self.last - (self.first or self.last)
+        return (len(self.answers) + len(self.failed) - 1) / seconds if seconds else 0.0
+
+
+def _comparable(
+    clips: Sequence[Clip], source: Source, settings: Settings
+) -> tuple[list[Clip], Counter[str]]:
+    """Give the clips' labels the model's spelling; count those that it does not have."""
+    names = decide.names_for(settings)
+    renamed = [names.get(label.casefold(), label) for label in source.labels]
+    own = {plain(name): name for name in renamed if name}
+    found, unknown = [], Counter[str]()
+    for clip in clips:
+        known = [own[plain(label)] for label in clip.labels if plain(label) in own]
+        if known:
+            found.append(Clip(clip.track, tuple(known)))
+        else:
+            unknown[clip.labels[0]] += 1
+    return found, unknown
+
+
+def plain(label: str) -> str:
+    """Return what two spellings of a genre share: Hip-Hop, hip hop and hiphop are one."""
+    return "".join(char for char in label.casefold() if char.isalnum())

@@ -1,0 +1,59 @@
+"""The confusion matrix and the calibration of a model as one picture; owns matplotlib."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tagger.errors import ReportError
+from tagger.records import displayed
+from tagger.training.measures import Measures
+
+INK, GRID = "#1b3a5c", "#cccccc"
+
+
+def draw_measures(measures: Measures, title: str, path: Path) -> None:
+    """Write a PNG, PDF or SVG by the suffix. Raises ReportError where that cannot be written."""
+    side = max(4.5, 0.45 * len(measures.labels))
+    figure = Figure(figsize=(2 * side + 1, side + 1), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    draw_confusion(left, measures)
+    draw_calibration(right, measures)
+    figure.suptitle(title)
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ReportError(f"cannot write the picture {displayed(path)}: {reason}") from error
+
+
+def draw_confusion(axes: Axes, measures: Measures) -> None:
+    """Draw counts, coloured by the share of each true genre's clips."""
+    genres = [row.genre for row in measures.genres]  # they come first among the labels
+    counts = measures.confusion[: len(genres)]
+    shares = counts / counts.sum(1, keepdims=True)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(measures.labels)), measures.labels, rotation=60, ha="right")
+    axes.set_yticks(range(len(genres)), genres)
+    axes.set_xlabel("heard as")
+    axes.set_ylabel("labelled")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[row, column] > 0.5 else "black"  # noqa: PLR2004
+            axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    shown = measures.accuracy
+    axes.set_title(f"accuracy {shown.value:.1%} ({shown.low:.0%} to {shown.high:.0%})")
+
+
+def draw_calibration(axes: Axes, measures: Measures) -> None:
+    """Draw how often answers are right over their scores; the area of a dot is its clips."""
+    axes.plot([0, 1], [0, 1], color=GRID, linestyle="--")
+    scores = [each.score for each in measures.bins]
+    accuracies = [each.accuracy for each in measures.bins]
+    most = max(each.clips for each in measures.bins)
+    sizes = [20 + 180 * each.clips / most for each in measures.bins]
+    axes.plot(scores, accuracies, color=INK)
+    axes.scatter(scores, accuracies, s=sizes, color=INK, clip_on=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="share that is right", aspect="equal")
+    axes.set_title(f"calibration (ECE {measures.ece:.1%})")
