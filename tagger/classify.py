@@ -47,13 +47,9 @@ def _look_at(path: Path) -> Track | Failure:
     try:
         status = path.stat()
     except OSError as error:
-        return _unreadable(path, f"cannot open: {error.strerror}")
+        return Failure.unseen(path, f"cannot open: {error.strerror}")
     if stat.S_ISDIR(status.st_mode):
-        return _unreadable(path, "is a folder (tagger scan goes through folders)")
+        return Failure.unseen(path, "is a folder (tagger scan goes through folders)")
     if not stat.S_ISREG(status.st_mode):
-        return _unreadable(path, "is no file (- reads from standard input)")
+        return Failure.unseen(path, "is no file (- reads from standard input)")
     return Track.from_stat(path, status)
-
-
-def _unreadable(path: Path, reason: str) -> Failure:
-    return Failure(Track(path, size=0, mtime_ns=0, inode=0), reason, lasting=False)

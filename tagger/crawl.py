@@ -105,7 +105,7 @@ class _Walk:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            yield _unseen(folder, f"cannot list the folder: {error.strerror}")
+            yield Failure.unseen(folder, f"cannot list the folder: {error.strerror}")
             return
         if any(entry.name == NO_MEDIA for entry in entries):
             return
@@ -123,7 +123,7 @@ class _Walk:
             elif entry.is_file() and path.suffix.lower() in self.scope.suffixes:
                 yield from () if path in self.files else _look_at(path)
         except OSError as error:
-            yield _unseen(path, f"cannot be looked at: {error.strerror}")
+            yield Failure.unseen(path, f"cannot be looked at: {error.strerror}")
 
     def _link(self, link: Path) -> Iterator[Track | Failure | Path]:
         if not self.scope.follow_symlinks:
@@ -161,11 +161,7 @@ def _look_at(path: Path) -> Iterator[Track | Failure]:
     try:
         track = look_at(path)
     except AccessError as error:
-        yield _unseen(path, str(error))
+        yield Failure.unseen(path, str(error))
     else:
         if track is not None:  # else it is gone since the folder was listed
             yield track
-
-
-def _unseen(path: Path, reason: str) -> Failure:
-    return Failure(Track(path, size=0, mtime_ns=0, inode=0), reason, lasting=False)

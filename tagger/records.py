@@ -121,6 +121,11 @@ class Failure:
     reason: str
     lasting: bool = True
 
+    @classmethod
+    def unseen(cls, path: Path, reason: str) -> "Failure":
+        """Return the failure of what could not even be looked at; another run may."""
+        return cls(Track(path, size=0, mtime_ns=0, inode=0), reason, lasting=False)
+
 
 class Action(StrEnum):
     """What became of a track, in the words of the report."""

@@ -23,11 +23,11 @@ from tagger.errors import AccessError, DecodeError
 
 Samples = NDArray[np.float32]
 
-EXACT_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac"})
+EXACT_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac", ".au"})
 EXACT_START = re.compile(
-    rb"(RIFF|RIFX|RF64)....WAVE|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|fLaC", re.DOTALL
+    rb"(RIFF|RIFX|RF64)....WAVE|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|fLaC|\.snd", re.DOTALL
 )
-"""How WAV, W64, AIFF and FLAC begin: libsndfile would go by the content, and it has 20 readers."""
+"""How WAV, W64, AIFF, FLAC and AU begin: libsndfile would go by the content, and has 20 readers."""
 
 DEMUXERS = "aac,aiff,ape,asf,dsf,flac,mov,mp3,mpc,mpc8,ogg,tta,w64,wav,wv"
 """What FFmpeg may take a file for: a playlist named song.mp3 must not open other files."""

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from tagger import decide
-from tagger.cli.options import settings_from, settings_options
+from tagger.cli.options import LISTENING, settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import doubt, show
 from tagger.errors import DiskFullError, SettingsError
@@ -27,25 +27,7 @@ STDIN = "-"
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=str, metavar="FILE...")
 @click.option("--timeline", is_flag=True, help="Show each window too: where the song changes.")
-@settings_options(
-    model="",
-    revision="",
-    labels="",
-    top_k="How many scores to show.",
-    genre_map="",
-    windows="How many stretches of each file to listen to.",
-    window_seconds="",
-    device="",
-    precision="",
-    compile="",
-    batch_size="",
-    allow_pickle="",
-    trust_remote_code="",
-    jobs="",
-    max_seconds="",
-    max_memory="",
-    json="Print the scores as JSON.",
-)
+@settings_options(**LISTENING, top_k="How many scores to show.", json="Print the scores as JSON.")
 def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **flags: Any) -> int:
     """Show what a model hears in each FILE (- is standard input). No file is changed.
 

@@ -6,34 +6,12 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import settings_from, settings_options
+from tagger.cli.options import LISTENING, settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import show
 from tagger.errors import MissingExtraError
 
 EXTRA = {"sklearn", "scipy", "matplotlib"}
-
-OPTIONS = {
-    "model": "",
-    "revision": "",
-    "labels": "",
-    "genre_map": "",
-    "min_score": "An answer as likely as this counts as sure.",
-    "windows": "",
-    "window_seconds": "",
-    "device": "",
-    "precision": "",
-    "compile": "",
-    "batch_size": "",
-    "allow_pickle": "",
-    "trust_remote_code": "",
-    "jobs": "",
-    "max_seconds": "",
-    "max_memory": "",
-    "exclude": "",
-    "follow_symlinks": "",
-    "json": "Print the measures as JSON.",
-}
 
 
 @click.command()
@@ -54,7 +32,13 @@ OPTIONS = {
     metavar="FILE.png",
     help="Draw the confusion matrix and the calibration.",
 )
-@settings_options(**OPTIONS)
+@settings_options(
+    **LISTENING,
+    min_score="An answer as likely as this counts as sure.",
+    exclude="",
+    follow_symlinks="",
+    json="Print the measures as JSON.",
+)
 def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
     """Measure a model on labelled music.
 

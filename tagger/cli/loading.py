@@ -28,7 +28,7 @@ class Loading:
     def doing(self, text: str) -> None:
         """Say what is being done now. Raises where the user asked to stop."""
         self.stopper.check()
-        self.status.update(text.capitalize())
+        self.status.update(text[:1].upper() + text[1:])
         if not self.console.is_terminal and time.monotonic() - self.told >= LINE_EVERY_S:
             self.tell(text)
 

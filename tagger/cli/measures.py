@@ -13,7 +13,7 @@ from tagger.cli.loading import Loading
 from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, printable
 from tagger.isolation import Guard, limits_of
-from tagger.models import fetch, find_source
+from tagger.models import find_source
 from tagger.records import displayed
 from tagger.settings import Settings
 from tagger.training.clips import at_least, read_dataset, read_library
@@ -33,10 +33,13 @@ def measure_on(
         loading.doing(f"reading {printable(displayed(place))}")
         read = read_library(place, settings, guard) if from_tags else read_dataset(place, settings)
         dataset = at_least(read, min_tracks)
-        fetch(source, settings, loading.fetching)
         of = len(dataset.clips)
         return evaluate(
-            dataset, source, settings, lambda done: loading.doing(f"listening, {done} of {of}")
+            dataset,
+            source,
+            settings,
+            loading.fetching,
+            lambda done: loading.doing(f"listening, {done} of {of}"),
         )
 
 

@@ -12,6 +12,16 @@ Command = Callable[..., int]
 
 DEFAULTS = Settings()
 
+LISTENING = dict.fromkeys(
+    (
+        "model", "revision", "labels", "genre_map", "windows", "window_seconds", "device",
+        "precision", "compile", "batch_size", "allow_pickle", "trust_remote_code", "jobs",
+        "max_seconds", "max_memory",
+    ),
+    "",
+)  # fmt: skip
+"""For `settings_options`: what a command wants that has a model listen, with the usual help."""
+
 
 def settings_options(**helps: str) -> Callable[[Command], Command]:
     """Return a decorator that gives a command options of Settings, and `--config`.

@@ -17,7 +17,7 @@ from tagger.models.extractor import Inputs
 from tagger.records import Failure, Prediction, Stretch
 
 AHEAD = 1
-"""Batches that are calculated while the results of the one before are used."""
+"""Batches that threads calculate while the results of the one before are used."""
 
 MOST_BREAKDOWNS = 5
 """After so many tracks on end that the network breaks down on, the network is at fault."""
@@ -81,6 +81,7 @@ class Predictor:
         # One network on all cores of a CPU runs in the caller's thread: threads of its own would
         # compete with those that torch has here already.
         alone = self.side_by_side == 1 and devices[0].type == "cpu"
+        self.ahead = 0 if alone else AHEAD
         self.pool: Executor = AtOnce() if alone else ThreadPoolExecutor(self.side_by_side)
         self.pins = devices[0].type == "cuda"
         self.free: SimpleQueue[Lane] = SimpleQueue()
@@ -99,7 +100,7 @@ class Predictor:
         try:
             for batch in self._batches(items):
                 running.append(self._start(batch))
-                if len(running) > AHEAD:
+                if len(running) > self.ahead:
                     yield from self._finish(running.popleft())
             while running:
                 yield from self._finish(running.popleft())

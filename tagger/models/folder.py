@@ -25,7 +25,7 @@ SAFE = ("model", ".safetensors")
 PICKLED = ("pytorch_model", ".bin")
 """How files of weights are named: one, or several with an index that lists them."""
 
-LARGEST_CONFIG = 64 << 20
+LARGEST_JSON = 64 << 20
 
 VERSIONED = (
     CONFIG, "preprocessor_config.json", "*.safetensors", "processor_config.json", *TOKENIZER,
@@ -43,7 +43,6 @@ UNNAMED = re.compile(r"LABEL_\d+")
 
 def digest(folder: Path) -> str:
     """Return a hash of all that decides what the model says. Raises ModelError."""
-    config_of(folder)
     whole = hashlib.sha256()
     for path in (path for pattern in VERSIONED for path in sorted(folder.glob(pattern))):
         with _opened(path) as file:
@@ -56,14 +55,19 @@ def config_of(folder: Path) -> Mapping[str, Any]:
     place = displayed(folder)
     if not (folder / CONFIG).exists():
         raise ModelError(f"{place} is no model: it has no {CONFIG}")
-    try:
-        with _opened(folder / CONFIG) as file:
-            config = json.loads(file.read(LARGEST_CONFIG))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"the {CONFIG} in {place} is no valid JSON") from error
+    config = _json(folder / CONFIG)
     if not isinstance(config, dict):
         raise ModelError(f"the {CONFIG} in {place} is none of a model")
     return config
+
+
+def _json(path: Path) -> Any:
+    try:
+        with _opened(path) as file:
+            return json.loads(file.read(LARGEST_JSON))
+    except (ValueError, RecursionError) as error:
+        place = displayed(path.parent)
+        raise ModelError(f"the {path.name} in {place} is no valid JSON") from error
 
 
 @contextmanager
@@ -83,6 +87,7 @@ def labels_of(name: str, config: Mapping[str, Any], settings: Settings) -> tuple
 
     Raises ModelError where that is nothing, SettingsError where `--labels` does not suit it.
     """
+    _check_loading(name, config, settings)
     if config.get("model_type") == "clap":
         if not settings.labels:
             raise SettingsError(f"{name} is a CLAP model: say with --labels what to choose from")
@@ -90,7 +95,7 @@ def labels_of(name: str, config: Mapping[str, Any], settings: Settings) -> tuple
     if settings.labels:
         cure = "--model laion/clap-htsat-unfused"
         raise SettingsError(f"--labels needs a CLAP model, such as {cure}; {name} is none")
-    _check_kind(name, config, settings)
+    _check_kind(name, config)
     names = config.get("id2label") or {}
     if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
         raise ModelError(f"the labels of {name} are not numbered from 0 on (id2label)")
@@ -100,7 +105,16 @@ def labels_of(name: str, config: Mapping[str, Any], settings: Settings) -> tuple
     return tuple(labels)
 
 
-def _check_kind(name: str, config: Mapping[str, Any], settings: Settings) -> None:
+def _check_loading(name: str, config: Mapping[str, Any], settings: Settings) -> None:
+    """Raise ModelError where transformers would load what is neither checked nor hashed here."""
+    if "transformers_weights" in config:
+        raise ModelError(f"{name} keeps its weights elsewhere: {config['transformers_weights']}")
+    foreign = [config.get(key) for key in ("attn_implementation", "_attn_implementation")]
+    if any("/" in str(each) for each in foreign) and not settings.trust_remote_code:
+        raise ModelError(f"{name} wants code of others, which --trust-remote-code would run")
+
+
+def _check_kind(name: str, config: Mapping[str, Any]) -> None:
     kinds = config.get("architectures")
     kinds = kinds if isinstance(kinds, list) else []
     has_own_class = AUTO_CLASS in own_code(config)
@@ -109,11 +123,6 @@ def _check_kind(name: str, config: Mapping[str, Any], settings: Settings) -> Non
         raise ModelError(f"{name} is no audio classifier but something else: {what}")
     if config.get("problem_type") == "regression":
         raise ModelError(f"{name} is no classifier: it estimates numbers (regression)")
-    if "transformers_weights" in config:  # it would lead past what is checked and hashed here
-        raise ModelError(f"{name} keeps its weights elsewhere: {config['transformers_weights']}")
-    foreign = [config.get(key) for key in ("attn_implementation", "_attn_implementation")]
-    if any("/" in str(each) for each in foreign) and not settings.trust_remote_code:
-        raise ModelError(f"{name} wants code of others, which --trust-remote-code would run")
 
 
 def own_code(config: Mapping[str, Any]) -> Mapping[str, object]:
@@ -135,12 +144,12 @@ def has_weights(folder: Path, stem: str, suffix: str) -> bool:
     it names, pickles too.
     """
     index = folder / f"{stem}{suffix}.index.json"
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except FileNotFoundError:
-        names = [f"{stem}{suffix}"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{displayed(index)} is no index of weights") from error
+    names = [f"{stem}{suffix}"]
+    if index.exists():
+        try:
+            names = sorted(set(_json(index)["weight_map"].values()))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ModelError(f"{displayed(index)} is no index of weights") from error
     if not all(str(name).endswith(suffix) and Path(name).name == name for name in names):
         raise ModelError(f"{displayed(index)} names files that are none of weights")
     return all((folder / name).is_file() for name in names)

@@ -77,37 +77,39 @@ class Steps:
             known = replace(known, tags=tags)
         kept = decide.keeps(known.tags or Tags(), self.settings.existing)
         if kept and not self.settings.audit:
-            return self._outcome(track, known, kept)
+            return self._outcome(track, known, kept, self._wish(known))
         if failed_before:
             return Outcome.failed(Failure(track, failed_before), known.tags, reported=True)
         if known.scores is not None and not self.settings.force:
             return self._settle(track, known)
         held = self._held(track, known)
         if held and not self.settings.audit:
-            return self._outcome(track, known, held)
+            return self._outcome(track, known, held, self._wish(known))
         self.state.enqueue(track)
         return None
 
     def _settle(self, track: Track, known: Known) -> Step:
         """Decide on a track whose tags and scores are known."""
         tags = known.tags or Tags()
+        wish = self._wish(known)
         decision = decide.decide(
             tags,
-            self._wish(known),
+            wish,
             existing=self.settings.existing,
             min_score=self.settings.min_score,
         )
         if decision.action is Action.WRITTEN:
             decision = self._held(track, known) or decision
-        outcome = self._outcome(track, known, decision)
+        outcome = self._outcome(track, known, decision, wish)
         if decision.action is Action.WRITTEN and decision.tags and not self.settings.dry_run:
             return Rewrite(track, tags, decision.tags, outcome, known.failure is not None)
         if known.failure is not None:
             self.state.forget_failure(track)
         return outcome
 
-    def _outcome(self, track: Track, known: Known, decision: decide.Decision) -> Outcome:
-        wish = self._wish(known)
+    def _outcome(
+        self, track: Track, known: Known, decision: decide.Decision, wish: decide.Wish
+    ) -> Outcome:
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
         return Outcome(
             track,

@@ -119,15 +119,14 @@ def _listed(place: Path) -> Iterator[Clip | Failure]:
 def _row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
     """Return the clip of a row; its path is one from the folder of the CSV file on."""
     path = folder / (row["path"] or "")
-    nothing = Track(path, size=0, mtime_ns=0, inode=0)
     label = (row["label"] or "").strip()
     if not label:
-        return Failure(nothing, "it has no label")
+        return Failure.unseen(path, "it has no label")
     try:
         track = look_at(path)
     except TrackError as error:
-        return Failure(nothing, str(error))
-    return Clip(track, (label,)) if track else Failure(nothing, "there is no such file")
+        return Failure.unseen(path, str(error))
+    return Clip(track, (label,)) if track else Failure.unseen(path, "there is no such file")
 
 
 def _tagged(found: Track | Failure, guard: Guard) -> Clip | Failure:

@@ -3,13 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tagger import decide
 from tagger.engines import open_engine
 from tagger.errors import LibraryError
-from tagger.models import Source
-from tagger.records import Failure, Prediction
+from tagger.models import Source, fetch
+from tagger.records import Failure
 from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset
 from tagger.training.measures import Answer, Measures, Share, measure, share
@@ -36,68 +36,57 @@ class Evaluation:
 
 
 def evaluate(
-    dataset: Dataset, source: Source, settings: Settings, done: Callable[[int], None]
+    dataset: Dataset,
+    source: Source,
+    settings: Settings,
+    fetching: Callable[[int, int], None],
+    done: Callable[[int], None],
 ) -> Evaluation:
     """Listen to the clips and compare; `done` is told how many are behind it.
 
-    Raises LibraryError where nothing can be compared, and the errors of listening.
+    `fetching` is told how many bytes of a model were downloaded. Raises LibraryError where nothing
+    can be compared, and the errors of a model.
     """
     clips, unknown = _comparable(dataset.clips, source, settings)
     if not clips:
         raise LibraryError(f"{dataset.name} has no clip with a label of {source.identity}")
-    results = _Results()
-    for number, answer in enumerate(results.listen(clips, source, settings), 1):
-        results.take(answer)
-        done(number)
-    if not results.answers:
+    fetch(source, settings, fetching)
+    answers: list[Answer] = []
+    failed: list[Failure] = []
+    times_s: list[float] = []
+    for result in _heard(clips, source, settings):
+        times_s.append(time.monotonic())
+        if isinstance(result, Failure):
+            failed.append(result)
+        else:
+            answers.append(result)
+        done(len(times_s))
+    if not answers:
         raise LibraryError(f"{dataset.name} has no clip that can be listened to")
     occurring = {label for clip in clips for label in clip.labels}
-    sure = [each for each in results.answers if each.scores[0].probability >= settings.min_score]
+    sure = [each for each in answers if each.scores[0].probability >= settings.min_score]
+    seconds = times_s[-1] - times_s[0]
     return Evaluation(
         model=source.identity,
         dataset=dataset,
-        measures=measure(results.answers),
-        among=measure([answer.among(occurring) for answer in results.answers]),
+        measures=measure(answers),
+        among=measure([answer.among(occurring) for answer in answers]),
         sure=share(sum(answer.is_right for answer in sure), len(sure)) if sure else None,
         unknown=unknown,
-        failed=tuple(results.failed),
-        clips_per_s=results.clips_per_s,
+        failed=tuple(failed),
+        clips_per_s=(len(times_s) - 1) / seconds if seconds else 0.0,
     )
 
 
-@dataclass(slots=True)
-class _Results:
-    """What was heard so far."""
-
-    answers: list[Answer] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    first: float | None = None
-    last: float = 0.0
-
-    def listen(
-        self, clips: Sequence[Clip], source: Source, settings: Settings
-    ) -> Iterator[Answer | Failure]:
-        names = decide.names_for(settings)
-        listen = open_engine(settings.engine)
-        heard = listen((clip.track for clip in clips), source, settings)
-        for clip, result in zip(clips, heard, strict=True):
-            if isinstance(result, Prediction):
-                yield Answer(clip.labels, decide.relabel(result.scores, names))
-            else:
-                yield result
-
-    def take(self, result: Answer | Failure) -> None:
-        self.last = time.monotonic()
-        self.first = self.first or self.last
+def _heard(clips: Sequence[Clip], source: Source, settings: Settings) -> Iterator[Answer | Failure]:
+    names = decide.names_for(settings)
+    listen = open_engine(settings.engine)
+    heard = listen((clip.track for clip in clips), source, settings)
+    for clip, result in zip(clips, heard, strict=True):
         if isinstance(result, Failure):
-            self.failed.append(result)
+            yield result
         else:
-            self.answers.append(result)
-
-    @property
-    def clips_per_s(self) -> float:
-        seconds = self.last - (self.first or self.last)
-        return (len(self.answers) + len(self.failed) - 1) / seconds if seconds else 0.0
+            yield Answer(clip.labels, decide.relabel(result.scores, names))
 
 
 def _comparable(

@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from tagger.cli import main
 from tagger.records import Score
@@ -84,6 +86,29 @@ def test_a_list_and_a_library_are_data_sets_too(
     tagged = evaluate(capsys, dataset, "--from-tags", "-m", model)
     assert tagged["confusion"] == expected["confusion"]
     assert [each["reason"] for each in tagged["left_out"]] == ["nobody gave it a genre"]
+
+
+def test_gtzan_as_it_was_published_is_sun_audio(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "genres" / "jazz").mkdir(parents=True)
+    noise = np.random.default_rng(0).normal(0, 0.1, 22_050 * 2)
+    soundfile.write(tmp_path / "genres" / "jazz" / "jazz.00000.au", noise, 22_050)
+    assert evaluate(capsys, tmp_path / "genres", "-m", model)["accuracy"]["clips"] == 1
+
+
+def test_a_model_is_not_downloaded_for_data_that_it_cannot_be_held_against(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set" / "Polka").mkdir(parents=True)
+    build_audio(tmp_path / "set" / "Polka" / "a.flac", seconds=2)
+
+    def download(*_: object) -> None:
+        pytest.fail("there is nothing to listen to")
+
+    monkeypatch.setattr("tagger.training.evaluate.fetch", download)
+    assert main(["evaluate", str(tmp_path / "set"), "-m", str(model)]) == 3
+    assert "has no clip with a label of hubert@" in capsys.readouterr().err
 
 
 def test_what_tagger_wrote_is_nobodys_opinion(

@@ -324,6 +324,10 @@ def own_code(folder: Path) -> None:
         (lambda folder: edit(folder, attn_implementation="some/kernel"), "wants code of others"),
         (lambda folder: (folder / "config.json").write_text("[" * 99999), "is no valid JSON"),
         (index_of_pickles, "names files that are none of weights"),
+        (
+            lambda folder: os.mkfifo(folder / "model.safetensors.index.json"),
+            "is no file of a model",
+        ),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "no feature extractor"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
         (lambda folder: (folder / "config.json").write_text("[]"), "is none of a model"),
@@ -347,6 +351,22 @@ def test_clap_without_its_tokenizer_would_take_all_labels_for_the_same(
     folder = Path(shutil.copytree(checkpoint("clap"), tmp_path / "copy"))
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="it has no tokenizer"):
+        load(folder, labels="a,b")
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "words"),
+    [
+        ("transformers_weights", "w.safetensors.index.json", "keeps its weights elsewhere"),
+        ("attn_implementation", "some/kernel", "wants code of others"),
+    ],
+)
+def test_clap_is_loaded_no_less_safely(
+    checkpoint: Callable[[str], Path], tmp_path: Path, entry: str, value: str, words: str
+) -> None:
+    folder = Path(shutil.copytree(checkpoint("clap"), tmp_path / "copy"))
+    edit(folder, **{entry: value})
+    with pytest.raises(ModelError, match=words):
         load(folder, labels="a,b")
 
 
