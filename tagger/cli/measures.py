@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from tagger import decide
 from tagger.cli.console import PatientConsole
 from tagger.cli.loading import Loading
 from tagger.cli.signals import Stopper
@@ -16,9 +17,10 @@ from tagger.isolation import Guard, limits_of
 from tagger.models import find_source
 from tagger.records import displayed
 from tagger.settings import Settings
-from tagger.training.clips import at_least, read_dataset, read_library
+from tagger.training.clips import at_least
 from tagger.training.evaluate import Evaluation, evaluate
 from tagger.training.measures import Measures, Share
+from tagger.training.reading import read_dataset, read_library
 
 SHOWN_REASONS = 5
 
@@ -31,7 +33,12 @@ def measure_on(
     loading = Loading(stopper)
     with loading.status, closing(Guard(limits_of(settings))) as guard:
         loading.doing(f"reading {printable(displayed(place))}")
-        read = read_library(place, settings, guard) if from_tags else read_dataset(place, settings)
+        names = decide.names_for(settings)
+        read = (
+            read_library(place, settings, names, guard)
+            if from_tags
+            else read_dataset(place, settings, names)
+        )
         dataset = at_least(read, min_tracks)
         of = len(dataset.clips)
         return evaluate(

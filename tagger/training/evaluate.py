@@ -11,7 +11,7 @@ from tagger.errors import LibraryError
 from tagger.models import Source, fetch
 from tagger.records import Failure
 from tagger.settings import Settings
-from tagger.training.clips import Clip, Dataset
+from tagger.training.clips import Clip, Dataset, plain
 from tagger.training.measures import Answer, Measures, Share, measure, share
 
 
@@ -104,8 +104,3 @@ def _comparable(
         else:
             unknown[clip.labels[0]] += 1
     return found, unknown
-
-
-def plain(label: str) -> str:
-    """Return what two spellings of a genre share: Hip-Hop, hip hop and hiphop are one."""
-    return "".join(char for char in label.casefold() if char.isalnum())

@@ -1,0 +1,92 @@
+"""Labelled music on this disk: a folder of folders, a CSV file, or a library that people tagged."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tagger import decide
+from tagger.crawl import Scope, crawl, look_at
+from tagger.errors import LibraryError, TrackError
+from tagger.isolation import Guard
+from tagger.records import Failure, Track, displayed
+from tagger.settings import Settings
+from tagger.tags import EXTENSIONS, read_tags
+from tagger.training.clips import Clip, Dataset, make_dataset
+
+SUFFIXES = EXTENSIONS | {".au"}
+"""GTZAN was published as Sun audio."""
+
+COLUMNS = {"path", "label"}
+
+
+def read_dataset(place: Path, settings: Settings, names: Mapping[str, str]) -> Dataset:
+    """Read a folder with a folder for each label, or a CSV file with the columns path and label.
+
+    A CSV file may have the columns artist, album and part too. `names` is as for `make_dataset`.
+    Raises LibraryError where nothing can be read there.
+    """
+    found = _listed(place) if place.suffix.lower() == ".csv" else _sorted(place, settings)
+    return make_dataset(displayed(place), found, names)
+
+
+def read_library(
+    place: Path, settings: Settings, names: Mapping[str, str], guard: Guard
+) -> Dataset:
+    """Read a library in which people gave genres; what tagger wrote there counts for nothing."""
+    scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
+    found = (_tagged(each, guard) for each in crawl([place], scope))
+    return make_dataset(displayed(place), found, names)
+
+
+def _sorted(place: Path, settings: Settings) -> Iterator[Clip | Failure]:
+    root = place.resolve()
+    scope = Scope(SUFFIXES, settings.exclude, settings.follow_symlinks)
+    for found in crawl([root], scope):
+        if isinstance(found, Failure):
+            yield found
+            continue
+        label, *rest = found.path.relative_to(root).parts
+        if rest:
+            yield Clip(found, (label,))
+        else:
+            yield Failure(found, "it lies in no folder that is named after a label")
+
+
+def _listed(place: Path) -> Iterator[Clip | Failure]:
+    try:
+        with place.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if not set(rows.fieldnames or ()) >= COLUMNS:
+                raise LibraryError(f"{displayed(place)} has not the columns path and label")
+            for row in rows:
+                yield _row(place.parent, row)
+    except OSError as error:
+        raise LibraryError(f"cannot read {displayed(place)}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LibraryError(f"{displayed(place)} is no CSV file in UTF-8: {error}") from error
+
+
+def _row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
+    """Return the clip of a row; its path is one from the folder of the CSV file on."""
+    path = folder / (row["path"] or "")
+    label = (row["label"] or "").strip()
+    if not label:
+        return Failure.unseen(path, "it has no label")
+    try:
+        track = look_at(path)
+    except TrackError as error:
+        return Failure.unseen(path, str(error))
+    if not track:
+        return Failure.unseen(path, "there is no such file")
+    more = {name: (row.get(name) or "").strip() for name in ("artist", "album", "part")}
+    return Clip(track, (label,), **more)
+
+
+def _tagged(found: Track | Failure, guard: Guard) -> Clip | Failure:
+    if isinstance(found, Failure):
+        return found
+    try:
+        genres = decide.theirs(guard.call(read_tags, found.path))
+    except TrackError as error:
+        return Failure(found, str(error))
+    return Clip(found, genres) if genres else Failure(found, "nobody gave it a genre")
