@@ -141,6 +141,17 @@ def test_indie_shares_the_correction_of_rock(head: Head) -> None:
     np.testing.assert_array_equal(head["linear.weight"][indie], head["linear.weight"][rock])
 
 
+def test_overlapping_labels_alone_have_to_lead(
+    features: Path, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagger.models.musicnn.head.OVERLAPPING", ())
+    free = fit_head(features)
+    asked = free["linear.bias"] / free["sharpness"] - head["linear.bias"] / head["sharpness"]
+    leading = {LABELS[row] for row in np.flatnonzero(asked > 0.01)}
+    assert leading == {"Ambient", "Funk", "Indie", "R&B", "Soul"}
+    assert not asked[[LABELS.index("Pop"), LABELS.index("Rock")]].round(4).any()
+
+
 def test_a_second_fit_gives_the_same_bits_whatever_the_threads(features: Path, head: Head) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
