@@ -76,6 +76,14 @@ class Tags:
 
 
 @dataclass(frozen=True, slots=True)
+class Album:
+    """Whose album a file says that it is from, and its title; empty where it does not say."""
+
+    artist: str = ""
+    album: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What is to be replaced in one file.
 

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tagger.errors import TagError
-from tagger.records import RawField, Tags
+from tagger.records import Album, RawField, Tags
 from tagger.tags.formats import riff
 from tagger.tags.items import Tag, Values
 from tagger.tags.opening import opened
+
+NOBODY = {"various artists", "various", "va", "v.a.", "v/a", "unknown artist", "unknown"}
+"""What programs write where an album has no one artist, or nobody knows whose it is."""
 
 AS_STORED = " as stored"
 """Marks a raw field whose values are the bytes of a field, as hex: where the text alone would not
@@ -33,6 +36,29 @@ def read_tags(path: Path) -> Tags:
             model="".join(model[:1]),
             raw=_raw(file, tag),
         )
+
+
+def read_album(path: Path) -> Album:
+    """Return whose album a file says that it is from, and its title.
+
+    Of a compilation by various artists it is the artist of the track. Errors as of `read_tags`.
+    """
+    with opened(path, "rb", "cannot read the tags") as (file, tag):
+        found = {**tag.fields_elsewhere(file), **_credits(tag)}
+    artists = (found.get(name, "") for name in tag.codec.artists)
+    known = (artist for artist in artists if artist and artist.casefold() not in NOBODY)
+    return Album(next(known, ""), found.get(tag.codec.album, ""))
+
+
+def _credits(tag: Tag) -> dict[str, str]:
+    """Return the artists and the album by field; of several values, the first one."""
+    found: dict[str, str] = {}
+    for item in tag.items:
+        name = tag.codec.name_of(item)
+        texts = tag.codec.texts_of(item) if name in (*tag.codec.artists, tag.codec.album) else ()
+        for text in filter(None, map(str.strip, texts)):
+            found.setdefault(name, text)
+    return found
 
 
 def _texts(tag: Tag, items: Iterable[bytes]) -> Values:

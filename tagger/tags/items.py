@@ -4,7 +4,7 @@ Whatever is not ours goes back as those bytes, whether or not anybody can parse 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 Values = tuple[str, ...]
@@ -21,6 +21,7 @@ class Codec:
     """One kind of tag: the names of our four fields in it, and how an item is read and made.
 
     `name_of` spells our fields as the table does, in whatever case they stand in the file.
+    artists, album: fields that we only read, the artist of the album before that of the track.
     """
 
     genre: str
@@ -31,6 +32,8 @@ class Codec:
     texts_of: Callable[[bytes], Values]
     items_for: Callable[[str, Values], list[bytes]]
     genre_names: Callable[[Values], Values] = _as_they_are
+    artists: Values = field(kw_only=True)
+    album: str = field(kw_only=True)
 
     @property
     def fields(self) -> Values:
@@ -41,12 +44,17 @@ def _nothing(_: BinaryIO) -> Values:
     return ()
 
 
+def _no_fields(_: BinaryIO) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """The tag of an open file.
 
     `save` puts items in the place of the present ones; `rest` tells all of the file but the items;
-    `elsewhere` tells the genres of another tag, which count where this one names none;
+    `elsewhere` tells the genres of another tag, which count where this one names none, and
+    `fields_elsewhere` the artists and the album, by the names that the codec has for them;
     `has_info` is true of WAV, which tells its genre in a second place too; `refusal` says why the
     tag cannot be written.
     """
@@ -56,6 +64,7 @@ class Tag:
     save: Callable[[BinaryIO, Sequence[bytes]], None]
     rest: Callable[[BinaryIO], Rest]
     elsewhere: Callable[[BinaryIO], Values] = _nothing
+    fields_elsewhere: Callable[[BinaryIO], Mapping[str, str]] = _no_fields
     has_info: bool = False
     refusal: str = ""
 

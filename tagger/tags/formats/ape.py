@@ -149,6 +149,14 @@ def _items_for(name: str, values: Values) -> list[bytes]:
 
 
 CODEC = Codec(
-    "Genre", "TAGGER_SCORES", "TAGGER_MODEL", "TAGGER_GENRE", _name_of, _texts_of, _items_for
+    "Genre",
+    "TAGGER_SCORES",
+    "TAGGER_MODEL",
+    "TAGGER_GENRE",
+    _name_of,
+    _texts_of,
+    _items_for,
+    artists=("album artist", "albumartist", "artist"),
+    album="album",
 )
 OURS = {name.lower(): name for name in CODEC.fields}

@@ -27,6 +27,7 @@ SIZE_AT = 16
 """Where the file's size stands in its properties."""
 
 HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+DESCRIPTION = bytes.fromhex("3326b2758e66cf11a6d900aa0062ce6c")
 PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 EXTENSION = bytes.fromhex("b503bf5f2ea9cf118ee300c00c205365")
 EXTENDED = bytes.fromhex("40a4d0d207e3d21197f000a0c95ea850")
@@ -69,7 +70,10 @@ def open_asf(file: BinaryIO) -> Tag:
             head = _build(_with_items(sized, items), size, whole - size, reserved)
         splice(file, 0, size, head)
 
-    return Tag(CODEC, tuple(items), save, rest)
+    def description(_: BinaryIO) -> dict[str, str]:
+        return {AUTHOR: next((_author(part) for part in parts if part.guid == DESCRIPTION), "")}
+
+    return Tag(CODEC, tuple(items), save, rest, fields_elsewhere=description)
 
 
 def _read_head(file: BinaryIO) -> tuple[list[Part], int, int]:
@@ -92,6 +96,13 @@ def _parts(data: bytes) -> Iterator[Part]:
             raise TagError("its head is broken: an object is larger than the head")
         yield Part(guid, data[position + OBJECT.size : position + size])
         position += size
+
+
+def _author(part: Part) -> str:
+    """Return the author, which stands behind the title, and in no attribute."""
+    title, author = struct.unpack_from("<HH", part.content)
+    start = 5 * SHORT.size + title
+    return part.content[start : start + author].decode("utf-16-le", "replace").rstrip("\0")
 
 
 def _inner(parts: Sequence[Part]) -> list[Part]:
@@ -207,6 +218,15 @@ def _item(name: str, value: str, *, first: bool) -> bytes:
     return L + LONG.pack(0, 0, len(key), UNICODE, len(content)) + key + content
 
 
+AUTHOR = "Author"
 CODEC = Codec(
-    "WM/Genre", "TAGGER/SCORES", "TAGGER/MODEL", "TAGGER/GENRE", _name_of, _texts_of, _items_for
+    "WM/Genre",
+    "TAGGER/SCORES",
+    "TAGGER/MODEL",
+    "TAGGER/GENRE",
+    _name_of,
+    _texts_of,
+    _items_for,
+    artists=("WM/AlbumArtist", AUTHOR),
+    album="WM/AlbumTitle",
 )

@@ -10,6 +10,7 @@ from tagger.errors import TagError
 from tagger.tags.formats import id3, riff
 from tagger.tags.formats.chunks import Chunk, Form, other_chunks, read_form, replace_chunk
 from tagger.tags.formats.id3_files import frames_tag, rest_of_tag
+from tagger.tags.formats.id3_text import ALBUM, ARTIST
 from tagger.tags.items import Rest, Tag
 from tagger.tags.regions import read_at, size_of
 
@@ -19,7 +20,12 @@ Others = Callable[..., Rest]
 
 def open_wav(file: BinaryIO) -> Tag:
     form = _form_with(file, b"fmt ", "little")
-    return replace(_open(file, form, new_name=b"id3 ", others=riff.other_chunks), has_info=True)
+    tag = _open(file, form, new_name=b"id3 ", others=riff.other_chunks)
+    return replace(tag, has_info=True, fields_elsewhere=_info_fields)
+
+
+def _info_fields(file: BinaryIO) -> dict[str, str]:
+    return {ARTIST: riff.read_field(file, "IART"), ALBUM: riff.read_field(file, "IPRD")}
 
 
 def open_aiff(file: BinaryIO) -> Tag:

@@ -11,7 +11,8 @@ from tagger.tags.items import Codec, Values
 TEXT_LIMIT = 1 << 16
 """No genre unfolds to more, but a few compressed bytes may hold gigabytes."""
 
-OF_OLD = {"TCO": "TCON", "TXX": "TXXX"}
+OF_OLD = {"TCO": "TCON", "TXX": "TXXX", "TP1": "TPE1", "TP2": "TPE2", "TAL": "TALB"}
+ARTIST, ALBUM = "TPE1", "TALB"
 WIDE = {1: "utf-16-le", 2: "utf-16-be"}
 MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 NARROW = {0: "latin-1", 3: "utf-8"}
@@ -28,6 +29,8 @@ def codec(version: int) -> Codec:
         texts_of=partial(_texts_of, version),
         items_for=partial(_frames_for, version),
         genre_names=_genre_names,
+        artists=("TPE2", ARTIST),
+        album=ALBUM,
     )
 
 

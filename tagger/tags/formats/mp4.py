@@ -220,4 +220,6 @@ CODEC = Codec(
     _name_of,
     _texts_of,
     _items_for,
+    artists=("aART", "\xa9ART"),
+    album="\xa9alb",
 )

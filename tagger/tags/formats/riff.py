@@ -22,11 +22,22 @@ Entries = list[tuple[bytes, bytes]]
 
 def read_genres(file: BinaryIO) -> Values:
     """Return the genres of the INFO chunk, none where there is no such field."""
-    content = (stored_genre(file) or b"").split(b"\0")[0]
+    return split(_text(stored_genre(file) or b""))
+
+
+def read_field(file: BinaryIO, name: str) -> str:
+    """Return another field of the INFO chunk, empty where there is no such field."""
+    info = find_info(file)
+    entries = _entries(file, info) if info else []
+    return _text(dict(entries).get(name.encode(), b"")).strip()
+
+
+def _text(content: bytes) -> str:
+    content = content.split(b"\0")[0]
     try:
-        return split(content.decode("utf-8"))
+        return content.decode("utf-8")
     except UnicodeDecodeError:
-        return split(content.decode("cp1252", "replace"))  # as Windows writes it
+        return content.decode("cp1252", "replace")  # as Windows writes it
 
 
 def stored_genre(file: BinaryIO) -> bytes | None:

@@ -56,5 +56,13 @@ def _items_for(name: str, values: Values) -> list[bytes]:
 
 
 CODEC = Codec(
-    "GENRE", "TAGGER_SCORES", "TAGGER_MODEL", "TAGGER_GENRE", _name_of, _texts_of, _items_for
+    "GENRE",
+    "TAGGER_SCORES",
+    "TAGGER_MODEL",
+    "TAGGER_GENRE",
+    _name_of,
+    _texts_of,
+    _items_for,
+    artists=("albumartist", "album artist", "artist"),
+    album="album",
 )
