@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +14,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 PIECE = 1 << 20
+
+NOWHERE = "http://127.0.0.1:9"
+"""Where no Hub is."""
 
 REFUSALS = {
     "gated": (HTTPStatus.FORBIDDEN, "GatedRepo"),
@@ -27,69 +33,114 @@ REFUSALS = {
 def commit_of(folder: Path) -> str:
     """Return a commit's name that follows the files' content."""
     whole = hashlib.sha1(usedforsecurity=False)
-    for path in sorted(folder.iterdir()):
-        whole.update(path.name.encode() + path.read_bytes())
+    for path in files_in(folder):
+        whole.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return whole.hexdigest()
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a repository was at one time."""
+
+    oid: str
+    folder: Path
+    parent: str = ""
+    message: str = ""
 
 
 @dataclass
 class Hub:
-    """What is on the Hub: model id -> revision -> folder.
+    """What is on the Hub: id of a model, or `datasets/` and that of a data set, -> revision.
 
-    `token` opens `gated` and `private` models; `broken` files cannot be had at the moment;
-    after each MiB of a file there is a pause.
+    `history` holds the commits of each repository's main branch, the oldest first. `token` may do
+    everything, opening what is `gated` and `private`; `reader` may only read; they are those of
+    `user`, who is in `orgs`. `broken` files cannot be had at the moment; after each MiB of a file
+    there is a pause.
     """
 
-    models: dict[str, dict[str, Path]] = field(default_factory=dict)
+    repos: dict[str, dict[str, Path]] = field(default_factory=dict)
+    history: dict[str, list[Commit]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     private: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     pause_s: float = 0.0
     token: str = "hf_secret"
+    reader: str = "hf_reader"
+    user: str = "me"
+    orgs: tuple[str, ...] = ("team",)
     endpoint: str = ""
     downloads: list[str] = field(default_factory=list)
 
-    def publish(self, name: str, folder: Path, revision: str = "main") -> str:
-        """Put a folder there as a revision of a model; returns its commit."""
-        commit = commit_of(folder)
-        self.models.setdefault(name, {}).update({revision: folder, commit: folder})
-        return commit
+    def publish(
+        self, name: str, folder: Path, revision: str = "main", *, message: str = "published"
+    ) -> str:
+        """Put a folder there as a revision of a repository; returns its commit."""
+        oid = commit_of(folder)
+        self.repos.setdefault(name, {}).update({revision: folder, oid: folder})
+        if revision == "main":
+            earlier = self.history.setdefault(name, [])
+            parent = earlier[-1].oid if earlier else ""
+            earlier.append(Commit(oid, folder, parent, message))
+        return oid
 
     def refusal(self, name: str, revision: str, token: str) -> str:
         """Return why a request is refused, nothing where it is not."""
         hidden = name in self.private and token != self.token
-        if hidden or name not in self.models:
+        if hidden or name not in self.repos:
             return "missing"
         if name in self.gated and token != self.token:
             return "gated"
-        return "" if revision in self.models[name] else "revision"
+        return "" if revision in self.repos[name] else "revision"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an address asks for; what: `resolve`, `tree`, `revision`, … of the API."""
+
+    api: bool
+    name: str
+    what: str
+    revision: str
+    path: str
+
+
+def parse(address: str) -> Request:
+    """Take apart /api/models/ID/WHAT/REV/…, /api/datasets/ID/…, /ID/WHAT/REV/…, /datasets/ID/…."""
+    parts = [unquote(part) for part in urlsplit(address).path.strip("/").split("/")]
+    api = parts[0] == "api"
+    parts = parts[1:] if api else parts
+    prefix = "datasets/" if parts[0] == "datasets" else ""
+    parts = parts[1:] if api or prefix else parts
+    owner, name, what, revision, *rest = [*parts, "", "", "", ""][: max(len(parts), 4)]
+    return Request(api, f"{prefix}{owner}/{name}", what, revision or "main", "/".join(rest))
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /api/models/ID/revision/REV, .../tree/REV, and /ID/resolve/REV/FILE."""
+    """Answers what is asked to read: lists of files, and files."""
 
     hub: ClassVar[Hub]
+
+    @property
+    def token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
-        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-        wants_list = parts[:2] == ["api", "models"]
-        if wants_list:
-            parts = parts[2:]
-        name, what, revision, *rest = ["/".join(parts[:2]), *parts[2:], "", ""][: len(parts) + 1]
-        revision = revision or "main"
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        reason = self.hub.refusal(name, revision, token)
-        if reason:
+        asked = parse(self.path)
+        if reason := self.hub.refusal(asked.name, asked.revision, self.token):
             self.refuse(reason)
             return
-        folder = self.hub.models[name][revision]
-        if wants_list:
-            self.answer(json.dumps(self.listing(name, folder, what)).encode(), folder)
+        folder = self.hub.repos[asked.name][asked.revision]
+        if asked.api:
+            self.answer(json.dumps(self.listing(asked, folder)).encode(), folder)
             return
-        path = folder / "/".join(rest)
+        path = folder / asked.path
         if not path.is_file():
             self.refuse("entry")
             return
@@ -100,17 +151,30 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.downloads.append(path.name)
         self.answer(path.read_bytes(), folder)
 
-    def listing(self, name: str, folder: Path, what: str) -> object:
-        files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-        if what == "tree":
+    def do_POST(self) -> None:
+        """Tell what is known of single paths, the one question that is posted."""
+        asked = parse(self.path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if reason := self.hub.refusal(asked.name, asked.revision, self.token):
+            self.refuse(reason)
+            return
+        folder = self.hub.repos[asked.name][asked.revision]
+        paths = [folder / path for path in parse_qs(body.decode())["paths"]]
+        found = [entry(path, folder) for path in paths if path.exists()]
+        self.answer(json.dumps(found).encode(), folder)
+
+    def listing(self, asked: Request, folder: Path) -> object:
+        if asked.what == "tree":
+            place = folder / asked.path
+            recursive = "recursive=true" in self.path.lower()
             return [
-                {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": etag(path)}
-                for path in files
+                entry(each, folder) for each in sorted(place.glob("**/*" if recursive else "*"))
             ]
         return {
-            "id": name,
+            "id": asked.name.removeprefix("datasets/"),
             "sha": commit_of(folder),
-            "siblings": [{"rfilename": path.name} for path in files],
+            "private": asked.name in self.hub.private,
+            "siblings": [{"rfilename": str(path.relative_to(folder))} for path in files_in(folder)],
         }
 
     def answer(self, body: bytes, folder: Path) -> None:
@@ -136,14 +200,22 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def entry(path: Path, folder: Path) -> dict[str, object]:
+    """Return what the API tells of a file or folder."""
+    name = str(path.relative_to(folder))
+    if path.is_dir():
+        return {"type": "directory", "path": name, "oid": "0" * 40}
+    return {"type": "file", "path": name, "size": path.stat().st_size, "oid": etag(path)}
+
+
 def etag(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager
-def serving(hub: Hub) -> Iterator[Hub]:
+def serving(hub: Hub, kind: type[Handler] = Handler) -> Iterator[Hub]:
     """Let the Hub be reached at `hub.endpoint` for as long as this lasts."""
-    handler = type("OwnHandler", (Handler,), {"hub": hub})
+    handler = type("OwnHandler", (kind,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -153,3 +225,13 @@ def serving(hub: Hub) -> Iterator[Hub]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def tagger(
+    endpoint: str, *args: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own: where the Hub is, is read as it starts."""
+    env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    env |= {"HF_ENDPOINT": endpoint} | environment
+    command = [sys.executable, "-m", "tagger", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)

@@ -14,6 +14,9 @@ from typing import Any
 from tagger.errors import ModelError, TaggerError
 from tagger.models.folder import CONFIG, SMALL
 
+MODEL, DATA_SET = "model", "dataset"
+"""The kinds of repositories, as the Hub calls them."""
+
 Progress = Callable[[int, int], None]
 """Told how many bytes of how many were downloaded, in any thread; an error of it ends that."""
 
@@ -50,17 +53,38 @@ def download(
     return Path(folder)
 
 
-def file_names(name: str, revision: str) -> list[str]:
-    """List the files of a model. Raises ModelError."""
-    with _clear_errors(name, revision):
+def file_names(name: str, revision: str, kind: str = MODEL) -> list[str]:
+    """List the files of a model or a data set. Raises ModelError."""
+    with _clear_errors(name, revision, kind):
         from huggingface_hub import list_repo_files
 
-        return list_repo_files(name, revision=revision)
+        return list_repo_files(name, revision=revision, repo_type=kind)
+
+
+def download_data(name: str, revision: str, pattern: str) -> Path:
+    """Download the files of a data set that match, or find them in the cache. Raises ModelError."""
+    with _clear_errors(name, revision, DATA_SET):
+        from huggingface_hub import snapshot_download
+
+        folder = snapshot_download(
+            name, repo_type=DATA_SET, revision=revision, allow_patterns=pattern
+        )
+    return Path(folder)
+
+
+def silence() -> None:
+    """Keep huggingface_hub from showing bars and messages of its own, also where others call it."""
+    from huggingface_hub import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    logging.set_verbosity_error()
+    disable_progress_bars()
 
 
 @contextmanager
-def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
+def _clear_errors(name: str, revision: str | None, kind: str = MODEL) -> Iterator[None]:
     """Say in one line what went wrong and what helps."""
+    noun, page = {MODEL: ("model", name), DATA_SET: ("data set", f"datasets/{name}")}[kind]
     try:
         from huggingface_hub import constants, errors
         from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
@@ -72,20 +96,20 @@ def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
         raise ModelError(f"{name} is neither a model folder nor the id of a model") from error
     except errors.GatedRepoError as error:
         raise ModelError(
-            f"the model {name} is gated: accept its terms at {constants.ENDPOINT}/{name}, then log"
+            f"the {noun} {name} is gated: accept its terms at {constants.ENDPOINT}/{page}, then log"
             " in (hf auth login) or set HF_TOKEN"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
-            f"there is no model {name} at {constants.ENDPOINT}, or it is private: check its id, or"
+            f"there is no {noun} {name} at {constants.ENDPOINT}, or it is private: check its id, or"
             " log in (hf auth login) or set HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise ModelError(f"the model {name} has no revision {revision}") from error
+        raise ModelError(f"the {noun} {name} has no revision {revision}") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.HTTPError) as error:
         raise ModelError(
-            f"the model {name} is not in the cache ({constants.HF_HUB_CACHE}) as a whole, and"
-            f" {_obstacle(error)}: connect once to download it, or name a folder that holds it"
+            f"the {noun} {name} is not in the cache ({constants.HF_HUB_CACHE}) as a whole, and"
+            f" {obstacle(error)}: connect once to download it, or name a folder that holds it"
         ) from error
     except TaggerError:
         raise
@@ -94,7 +118,8 @@ def _clear_errors(name: str, revision: str | None) -> Iterator[None]:
         raise ModelError(f"cannot download {name}: {reason}") from error
 
 
-def _obstacle(error: BaseException) -> str:
+def obstacle(error: BaseException) -> str:
+    """Say why the Hub gave no answer that helps."""
     from huggingface_hub import constants, errors
 
     for each in (error, error.__cause__):

@@ -19,9 +19,7 @@ from tagger.cli import main
 from tagger.tags import read_tags
 from tests.checkpoints import edit, save
 from tests.front_door import ANY
-from tests.hub import Hub, serving
-
-NOWHERE = "http://127.0.0.1:9"
+from tests.hub import NOWHERE, Hub, serving, tagger
 
 
 @pytest.fixture
@@ -39,16 +37,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(made: Path, tmp_path: Path) -> Path:
     """Give a checkpoint's folder that a test may change."""
     return Path(shutil.copytree(made, tmp_path / "model"))
-
-
-def tagger(
-    endpoint: str, *args: str | Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run the program in a process of its own: where the Hub is, is read as it starts."""
-    env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    env |= {"HF_ENDPOINT": endpoint} | environment
-    command = [sys.executable, "-m", "tagger", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
 def command(library: Path, model: str) -> list[str]:
