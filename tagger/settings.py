@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from platformdirs import user_config_path, user_state_path
+from platformdirs import user_cache_path, user_config_path, user_state_path
 
 from tagger.errors import SettingsError
 from tagger.records import Label
@@ -290,17 +290,27 @@ class Settings:
     verbose: Annotated[bool, Option(to_flag, "Say what became of each track.", short="-v")] = False
 
 
-OPTIONS: Mapping[str, Option] = MappingProxyType(
-    {
-        name.replace("_", "-"): hint.__metadata__[0]
-        for name, hint in get_type_hints(Settings, include_extras=True).items()
-    }
-)
-"""Every option by its name on the command line and in the TOML file."""
+def options_of(kind: type) -> Mapping[str, Option]:
+    """Return the options of such a record, each by its name on the command line."""
+    return MappingProxyType(
+        {
+            name.replace("_", "-"): hint.__metadata__[0]
+            for name, hint in get_type_hints(kind, include_extras=True).items()
+        }
+    )
+
+
+OPTIONS = options_of(Settings)
+"""Every option of a scan; the same names hold in the TOML file."""
 
 
 def default_config() -> Path:
     return user_config_path("tagger") / "config.toml"
+
+
+def dataset_cache() -> Path:
+    """Return where sound is kept that data sets hold in tables instead of files."""
+    return user_cache_path("tagger") / "datasets"
 
 
 def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
@@ -315,11 +325,17 @@ def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Se
         raise SettingsError(f"{path} has an option that tagger does not know: {unknown[0]}")
     merged = {name: (value, f"{name} in {path}") for name, value in given.items()}
     merged |= {name: (value, f"--{name}") for name, value in flags.items()}
-    values = {
-        name.replace("-", "_"): _convert(OPTIONS[name], value, origin)
-        for name, (value, origin) in merged.items()
+    return Settings(**convert(OPTIONS, merged))
+
+
+def convert(
+    options: Mapping[str, Option], given: Mapping[str, tuple[object, str]]
+) -> dict[str, Any]:
+    """Read values, each given with where it stands, into those of fields. Raises SettingsError."""
+    return {
+        name.replace("-", "_"): _convert(options[name], value, origin)
+        for name, (value, origin) in given.items()
     }
-    return Settings(**values)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

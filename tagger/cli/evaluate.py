@@ -11,7 +11,7 @@ from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import show
 from tagger.errors import MissingExtraError
 
-EXTRA = {"sklearn", "scipy", "matplotlib"}
+EXTRA = {"sklearn", "scipy", "matplotlib", "datasets"}
 
 
 @click.command()
@@ -42,20 +42,25 @@ EXTRA = {"sklearn", "scipy", "matplotlib"}
 def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
     """Measure a model on labelled music.
 
-    DATASET is a folder with a folder for each genre, a CSV file with the columns path and label, or
-    with --from-tags any music library. No file of it is changed.
+    DATASET is a folder with a folder for each genre, a CSV file with the columns path and label, a
+    data set on the Hub (marsyas/gtzan) or a folder that save_to_disk made of one, or with
+    --from-tags any music library. No file of it is changed.
     """
     from_tags, min_tracks, picture = map(flags.pop, ("from_tags", "min_tracks", "picture"))
     settings = settings_from(config, flags)
     try:
-        from tagger.cli.measures import as_json, measure_on, print_tables
+        from tagger.cli.measures import measure_on, print_tables
+        from tagger.training.evaluate import as_json
         from tagger.training.pictures import draw_measures
+
+        with stopping_on_signals(at_once=True) as stopper:
+            found = measure_on(
+                dataset, settings, stopper, from_tags=from_tags, min_tracks=min_tracks
+            )
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
         raise MissingExtraError("this needs: pip install 'tagger[train]'") from error
-    with stopping_on_signals(at_once=True) as stopper:
-        found = measure_on(dataset, settings, stopper, from_tags=from_tags, min_tracks=min_tracks)
     if picture:
         draw_measures(found.measures, f"{found.model} on {found.dataset.name}", picture)
     if settings.json:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
@@ -48,35 +47,6 @@ def measure_on(
             loading.fetching,
             lambda done: loading.doing(f"listening, {done} of {of}"),
         )
-
-
-def as_json(found: Evaluation) -> dict[str, object]:
-    """Return what `--json` prints."""
-    left_out = [*found.dataset.left_out, *found.failed]
-    return {
-        "model": found.model,
-        "dataset": found.dataset.name,
-        **_numbers(found.measures),
-        "among_its_labels": _numbers(found.among),
-        "sure": asdict(found.sure) if found.sure else None,
-        "unknown_labels": dict(found.unknown),
-        "failed": len(found.failed),
-        "left_out": [
-            {"path": displayed(each.track.path), "reason": each.reason} for each in left_out
-        ],
-        "clips_per_second": found.clips_per_s,
-    }
-
-
-def _numbers(measures: Measures) -> dict[str, object]:
-    return {
-        "accuracy": asdict(measures.accuracy),
-        "macro_f1": measures.macro_f1,
-        "ece": measures.ece,
-        "genres": [asdict(row) for row in measures.genres],
-        "confusion": {"labels": measures.labels, "counts": measures.confusion.tolist()},
-        "reliability": [asdict(each) for each in measures.bins],
-    }
 
 
 def print_tables(found: Evaluation, min_score: float) -> None:

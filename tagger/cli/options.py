@@ -1,6 +1,6 @@
 """Flags made of the fields of Settings, so that each option is declared in one place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def settings_options(**helps: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for name in reversed(names):
             text = helps.get(name.replace("-", "_")) or OPTIONS[name].help
-            command = _flag(name, OPTIONS[name]._replace(help=text))(command)
+            command = _flag(name, OPTIONS[name]._replace(help=text), default_of(name))(command)
         config = click.option(
             "--config",
             metavar="FILE.toml",
@@ -46,19 +46,34 @@ def settings_options(**helps: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Merge the flags that were given with the config file. Raises SettingsError."""
-    given = {
+def flags_for(options: Mapping[str, Option], defaults: object) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command these options; `defaults` has a field for each."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(list(options)):
+            default = in_words(options[name], getattr(defaults, name.replace("-", "_")))
+            command = _flag(name, options[name], default)(command)
+        return command
+
+    return decorate
+
+
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the user gave of click's arguments, by the names of the flags."""
+    return {
         name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
     }
-    return load_settings(given, config)
 
 
-def _flag(name: str, option: Option) -> Callable[[Command], Command]:
+def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
+    """Merge the flags that were given with the config file. Raises SettingsError."""
+    return load_settings(given(flags), config)
+
+
+def _flag(name: str, option: Option, default: str) -> Callable[[Command], Command]:
     names = [*filter(None, [option.short]), f"--{name}"]
     if option.convert is to_flag:
         return _switch(name, names, option.help)
-    default = default_of(name)
     return click.option(
         *names,
         metavar=option.values,
@@ -78,10 +93,14 @@ def _switch(name: str, names: list[str], text: str) -> Callable[[Command], Comma
 
 
 def default_of(name: str) -> str:
-    """Return the default of an option in words, nothing where there is none."""
-    value = getattr(DEFAULTS, name.replace("-", "_"))
-    if value is None and "auto" in OPTIONS[name].values:
+    """Return the default of an option of a scan in words, nothing where there is none."""
+    return in_words(OPTIONS[name], getattr(DEFAULTS, name.replace("-", "_")))
+
+
+def in_words(option: Option, value: object) -> str:
+    """Return a default as it would be given, nothing where there is none."""
+    if value is None and "auto" in option.values:
         return "auto"
-    if value in (None, False, (), {}):
+    if value is None or value is False or value in ((), {}):
         return ""
     return str(value).replace(str(Path.home()), "~")

@@ -3,13 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tagger import decide
 from tagger.engines import open_engine
 from tagger.errors import LibraryError
 from tagger.models import Source, fetch
-from tagger.records import Failure
+from tagger.records import Failure, displayed
 from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset, plain
 from tagger.training.measures import Answer, Measures, Share, measure, share
@@ -104,3 +104,32 @@ def _comparable(
         else:
             unknown[clip.labels[0]] += 1
     return found, unknown
+
+
+def as_json(found: Evaluation) -> dict[str, object]:
+    """Return all of it as JSON takes it."""
+    left_out = [*found.dataset.left_out, *found.failed]
+    return {
+        "model": found.model,
+        "dataset": found.dataset.name,
+        **_numbers(found.measures),
+        "among_its_labels": _numbers(found.among),
+        "sure": asdict(found.sure) if found.sure else None,
+        "unknown_labels": dict(found.unknown),
+        "failed": len(found.failed),
+        "left_out": [
+            {"path": displayed(each.track.path), "reason": each.reason} for each in left_out
+        ],
+        "clips_per_second": found.clips_per_s,
+    }
+
+
+def _numbers(measures: Measures) -> dict[str, object]:
+    return {
+        "accuracy": asdict(measures.accuracy),
+        "macro_f1": measures.macro_f1,
+        "ece": measures.ece,
+        "genres": [asdict(row) for row in measures.genres],
+        "confusion": {"labels": measures.labels, "counts": measures.confusion.tolist()},
+        "reliability": [asdict(each) for each in measures.bins],
+    }

@@ -1,6 +1,7 @@
-"""Labelled music on this disk: a folder of folders, a CSV file, or a library that people tagged."""
+"""Labelled music: folders, a CSV file, a data set of the Hub, or a library that people tagged."""
 
 import csv
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from tagger import decide
 from tagger.crawl import Scope, crawl, look_at
 from tagger.errors import LibraryError, TrackError
 from tagger.isolation import Guard
-from tagger.records import Failure, Track, displayed
-from tagger.settings import Settings
-from tagger.tags import EXTENSIONS, read_tags
+from tagger.records import Album, Failure, Tags, Track, displayed
+from tagger.settings import Settings, dataset_cache
+from tagger.tags import EXTENSIONS, read_album, read_tags
+from tagger.training import hub_data
 from tagger.training.clips import Clip, Dataset, make_dataset
 
 SUFFIXES = EXTENSIONS | {".au"}
@@ -22,9 +24,15 @@ COLUMNS = {"path", "label"}
 def read_dataset(place: Path, settings: Settings, names: Mapping[str, str]) -> Dataset:
     """Read a folder with a folder for each label, or a CSV file with the columns path and label.
 
-    A CSV file may have the columns artist, album and part too. `names` is as for `make_dataset`.
-    Raises LibraryError where nothing can be read there.
+    A CSV file may have the columns artist, album and part too. A folder may also be one that
+    `save_to_disk` of the library datasets made, and what is no path the id of a data set on the
+    Hub; sound from there is kept in tagger's own cache. `names` is as for `make_dataset`.
+    Raises LibraryError where nothing can be read there, DiskFullError where the cache is full.
     """
+    if hub_data.is_saved(place):
+        return hub_data.read_saved(place, names, dataset_cache())
+    if hub_data.NAME.fullmatch(str(place)) and not os.path.lexists(place):
+        return hub_data.read_hub(str(place), names, dataset_cache())
     found = _listed(place) if place.suffix.lower() == ".csv" else _sorted(place, settings)
     return make_dataset(displayed(place), found, names)
 
@@ -86,7 +94,16 @@ def _tagged(found: Track | Failure, guard: Guard) -> Clip | Failure:
     if isinstance(found, Failure):
         return found
     try:
-        genres = decide.theirs(guard.call(read_tags, found.path))
+        tags, said = guard.call(_read, found.path)
     except TrackError as error:
         return Failure(found, str(error))
-    return Clip(found, genres) if genres else Failure(found, "nobody gave it a genre")
+    genres = decide.theirs(tags)
+    if not genres:
+        return Failure(found, "nobody gave it a genre")
+    # Two albums may have one title, but not in one folder.
+    album = f"{displayed(found.path.parent)}/{said.album}" if said.album else ""
+    return Clip(found, genres, said.artist, album)
+
+
+def _read(path: Path) -> tuple[Tags, Album]:
+    return read_tags(path), read_album(path)
