@@ -22,8 +22,8 @@ LAYERS = [
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 OWNERS = {
-    "torch": {"models", "inference", "engines"},
-    "transformers": {"models"},
+    "torch": {"models", "inference", "engines", "training"},
+    "transformers": {"models", "training"},
     "safetensors": {"models"},
     "huggingface_hub": {"models"},
     "tqdm": {"models"},
@@ -36,6 +36,7 @@ OWNERS = {
     "filelock": {"state"},
     "click": {"cli"},
     "rich": {"cli"},
+    "datasets": {"training"},
     "sklearn": {"training"},
     "scipy": {"training"},
     "matplotlib": {"training"},

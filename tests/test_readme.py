@@ -4,25 +4,42 @@ import re
 from pathlib import Path
 
 from tagger import errors
-from tagger.cli.options import default_of
+from tagger.cli.options import default_of, in_words
 from tagger.models.musicnn.head import LABELS
-from tagger.settings import OPTIONS
+from tagger.settings import OPTIONS, Option
 from tagger.tags import EXTENSIONS
+from tagger.training import recipe
+from tagger.training.recipe import Recipe
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
 
+SCANNING, TRAINING = README.split("\n## Training a model\n")
+
+Row = tuple[str, str, str]
+
+
+def rows(text: str) -> list[Row]:
+    return re.findall(r"^\| ((?:`-\w`, )?`--.*?`) \| (.*?) \| ?(.*?) ?\|$", text, re.MULTILINE)
+
+
+def row(name: str, option: Option, default: str) -> Row:
+    short = f"`{option.short}`, " if option.short else ""
+    values = f" {option.values}".replace("|", "\\|") if option.values else ""
+    return f"{short}`--{name}{values}`", option.help, f"`{default}`" if default else ""
+
+
 def test_the_option_table_is_the_list_of_settings() -> None:
-    rows = re.findall(r"^\| ((?:`-\w`, )?`--.*?`) \| (.*?) \| ?(.*?) ?\|$", README, re.MULTILINE)
-    expected = []
-    for name, option in OPTIONS.items():
-        short = f"`{option.short}`, " if option.short else ""
-        values = f" {option.values}".replace("|", "\\|") if option.values else ""
-        default = f"`{default_of(name)}`" if default_of(name) else ""
-        if name == "state":
-            default = "in the user's state folder"
-        expected.append((f"{short}`--{name}{values}`", option.help, default))
-    assert rows == expected
+    expected = [row(name, option, default_of(name)) for name, option in OPTIONS.items()]
+    state = [(*each[:2], "in the user's state folder") for each in expected if "--state" in each[0]]
+    assert rows(SCANNING) == [state[0] if "--state" in each[0] else each for each in expected]
+
+
+def test_the_option_table_of_a_training_is_the_recipe() -> None:
+    assert rows(TRAINING) == [
+        row(name, option, in_words(option, getattr(Recipe(), name.replace("-", "_"))))
+        for name, option in recipe.OPTIONS.items()
+    ]
 
 
 def test_every_suffix_and_label_is_named() -> None:

@@ -11,6 +11,7 @@ from tagger.cli.evaluate import evaluate
 from tagger.cli.runs import runs
 from tagger.cli.scan import scan
 from tagger.cli.text import printable, show
+from tagger.cli.train import train
 from tagger.cli.undo import undo
 from tagger.errors import TaggerError
 
@@ -21,7 +22,7 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, classify, undo, runs, evaluate):
+for command in (scan, classify, undo, runs, train, evaluate):
     commands.add_command(command)
 
 

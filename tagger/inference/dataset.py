@@ -7,17 +7,21 @@ no batch and no other track along.
 import os
 import signal
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tagger.audio import SHORTEST_S, read_windows
-from tagger.errors import TrackError, WorkerError
+from tagger.errors import DiskFullError, TrackError, WorkerError
 from tagger.isolation import Guard, Limits
 from tagger.models.extractor import Extractor, Inputs
 from tagger.records import Failure, Track
+
+T_co = TypeVar("T_co", covariant=True)
 
 SLOW_JOBS = 2
 """Processes that keep up with any network whose inputs are long, on a CPU."""
@@ -55,26 +59,37 @@ class Wanted:
     shortest_s: float = SHORTEST_S
 
 
-class TrackDataset(Dataset[Sample | Failure]):
+class GuardedDataset(Dataset[T_co | Failure]):
     """Looked up by Track, not by number: so the tracks can stream through the loader's sampler."""
 
-    def __init__(self, extractor: Extractor, wanted: Wanted, limits: Limits) -> None:
-        self.extractor = extractor
-        self.wanted = wanted
+    def __init__(self, limits: Limits) -> None:
         self.guard = Guard(limits)  # empty until the first call, which a loader worker makes
 
-    def __getitem__(self, track: Track) -> Sample | Failure:
+    def __getitem__(self, track: Track) -> T_co | Failure:
         try:
-            return self._sample(track)
+            return self.load(track)
         except TrackError as error:
             return Failure(track, str(error), lasting=error.lasting)
-        except WorkerError:
+        except (WorkerError, DiskFullError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever leaves a worker ends the whole run
             reason = f"unexpected error while it was decoded: {error!r}"
             return Failure(track, reason, lasting=False)
 
-    def _sample(self, track: Track) -> Sample:
+    @abstractmethod
+    def load(self, track: Track) -> T_co:
+        """Return what is wanted of a track; reads it through the guard. Raises TrackError."""
+
+
+class TrackDataset(GuardedDataset[Sample]):
+    """Tracks to network inputs."""
+
+    def __init__(self, extractor: Extractor, wanted: Wanted, limits: Limits) -> None:
+        super().__init__(limits)
+        self.extractor = extractor
+        self.wanted = wanted
+
+    def load(self, track: Track) -> Sample:
         recording = self.guard.call(
             read_windows,
             track.path,
@@ -88,8 +103,8 @@ class TrackDataset(Dataset[Sample | Failure]):
 
 
 def load_tracks(
-    dataset: TrackDataset, tracks: Iterable[Track], *, jobs: int
-) -> Iterator[Sample | Failure]:
+    dataset: GuardedDataset[T_co], tracks: Iterable[Track], *, jobs: int
+) -> Iterator[T_co | Failure]:
     """Decode in `jobs` processes, ahead of the network by a few tracks, in the order given."""
     with warnings.catch_warnings(action="ignore"):  # of more jobs than cores, which is asked for
         loader = DataLoader(
@@ -104,7 +119,8 @@ def load_tracks(
     # its handler the loader notices it where it waits for the worker.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for sample in samples:
-        yield sample.owned() if isinstance(sample, Sample) else sample
+        owned = sample.owned() if isinstance(sample, Sample) else sample
+        yield cast("T_co | Failure", owned)
 
 
 def choose_jobs(jobs: int | None, *, slow: bool) -> int:

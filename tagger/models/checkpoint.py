@@ -59,20 +59,8 @@ def load_classifier(source: Source, settings: Settings) -> Classifier:
     Raises ModelError where it is broken or no audio classifier, SettingsError where the options do
     not suit it.
     """
-    musicnn.register()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    trust = settings.trust_remote_code
-    with _clear_errors(source):
-        config = AutoConfig.from_pretrained(
-            source.folder, trust_remote_code=trust, local_files_only=True
-        )
-        _check_kind(source, config)
-        config.return_dict = True  # outputs with names, whatever the checkpoint was saved with
-        features = AutoFeatureExtractor.from_pretrained(
-            source.folder, trust_remote_code=trust, local_files_only=True
-        )
-        extractor = make_extractor(features, settings.window_seconds)
+    config, extractor = load_description(source, settings)
+    with clear_errors(source):
         if extractor.input_s > SHORT_S:
             use_large_pages()
         model, loading = _load(source, config, settings)
@@ -88,24 +76,51 @@ def load_classifier(source: Source, settings: Settings) -> Classifier:
     )
 
 
+def load_description(source: Source, settings: Settings) -> tuple[PreTrainedConfig, Extractor]:
+    """Load what a checkpoint says of itself, without its weights. Raises as `load_classifier`."""
+    musicnn.register()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    where: dict[str, Any] = {
+        "trust_remote_code": settings.trust_remote_code,
+        "local_files_only": True,
+    }
+    with clear_errors(source):
+        config = AutoConfig.from_pretrained(source.folder, **where)
+        _check_kind(source, config)
+        config.return_dict = True  # outputs with names, whatever the checkpoint was saved with
+        features = AutoFeatureExtractor.from_pretrained(source.folder, **where)
+        return config, make_extractor(features, settings.window_seconds)
+
+
 def _load(
     source: Source, config: PreTrainedConfig, settings: Settings
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
-    use_safetensors = None if settings.allow_pickle else True
     if settings.labels:
         prompts = [label.prompt for label in settings.labels]
-        return load_zero_shot(source.folder, prompts, use_safetensors=use_safetensors)
-    loaded: tuple[torch.nn.Module, dict[str, Any]]
-    loaded = AutoModelForAudioClassification.from_pretrained(
+        return load_zero_shot(source.folder, prompts, use_safetensors=_use_safetensors(settings))
+    return load_network(source, config, settings)
+
+
+def load_network(
+    source: Source, config: PreTrainedConfig, settings: Settings, **more: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Load a network and what transformers says of the loading (missing_keys and such)."""
+    loaded: tuple[Any, dict[str, Any]] = AutoModelForAudioClassification.from_pretrained(
         source.folder,
         config=config,
         dtype=torch.float32,
         local_files_only=True,
         trust_remote_code=settings.trust_remote_code,
-        use_safetensors=use_safetensors,
+        use_safetensors=_use_safetensors(settings),
         output_loading_info=True,
+        **more,
     )
     return loaded
+
+
+def _use_safetensors(settings: Settings) -> bool | None:
+    return None if settings.allow_pickle else True
 
 
 def _check_kind(source: Source, config: PreTrainedConfig) -> None:
@@ -116,7 +131,7 @@ def _check_kind(source: Source, config: PreTrainedConfig) -> None:
 
 
 @contextmanager
-def _clear_errors(source: Source) -> Iterator[None]:
+def clear_errors(source: Source) -> Iterator[None]:
     """Turn whatever goes wrong in loading into one line, and what only warns into none."""
     try:
         with warnings.catch_warnings(action="ignore"):

@@ -105,6 +105,13 @@ def labels_of(name: str, config: Mapping[str, Any], settings: Settings) -> tuple
     return tuple(labels)
 
 
+def check_trainable(name: str, config: Mapping[str, Any], settings: Settings) -> None:
+    """Raise ModelError for what cannot be made a classifier of."""
+    _check_loading(name, config, settings)
+    if config.get("model_type") == "clap":
+        raise ModelError(f"{name} is a CLAP model, which takes --labels and no training")
+
+
 def _check_loading(name: str, config: Mapping[str, Any], settings: Settings) -> None:
     """Raise ModelError where transformers would load what is neither checked nor hashed here."""
     if "transformers_weights" in config:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.errors import ModelError, SettingsError
@@ -32,7 +32,7 @@ class Source:
     name: str
     folder: Path
     commit: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 def find_source(settings: Settings) -> Source:
@@ -41,6 +41,22 @@ def find_source(settings: Settings) -> Source:
     Raises ModelError where there is none, or none that puts labels to sounds, SettingsError where
     the options do not suit it. Of a model on the Hub only small files are downloaded for that.
     """
+    source = _locate(settings)
+    labels = folders.labels_of(source.name, folders.config_of(source.folder), settings)
+    return replace(source, labels=labels)
+
+
+def find_base(settings: Settings) -> Source:
+    """Return where a model lies that is to be trained; it need not know any labels yet.
+
+    Raises what `find_source` raises.
+    """
+    source = _locate(settings)
+    folders.check_trainable(source.name, folders.config_of(source.folder), settings)
+    return source
+
+
+def _locate(settings: Settings) -> Source:
     name = settings.model
     folder = BUNDLED.get(name) or Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
     if folder.is_dir():
@@ -54,9 +70,8 @@ def find_source(settings: Settings) -> Source:
         folder = hub.find(name, settings.revision)
         called, commit = name, folder.name
         version = commit
-    labels = folders.labels_of(name, folders.config_of(folder), settings)
     identity = f"{called}@{version[:8]}{''.join(_changes(settings))}"
-    return Source(identity, name, folder, commit, labels)
+    return Source(identity, name, folder, commit)
 
 
 def fetch(source: Source, settings: Settings, progress: hub.Progress) -> None:

@@ -95,6 +95,16 @@ class Measures:
     bins: tuple[Bin, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """How far the training was after an epoch: mean losses, accuracy on the validation half."""
+
+    number: int
+    train_loss: float
+    validation_loss: float
+    accuracy: float
+
+
 def share(right: int, clips: int) -> Share:
     interval = binomtest(right, clips).proportion_ci(method="wilson")
     return Share(right / clips, float(interval.low), float(interval.high), clips)

@@ -1,5 +1,6 @@
 """The confusion matrix and the calibration of a model as one picture; owns matplotlib."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ from matplotlib.figure import Figure
 
 from tagger.errors import ReportError
 from tagger.records import displayed
-from tagger.training.measures import Measures
+from tagger.training.measures import Epoch, Measures
 
-INK, GRID = "#1b3a5c", "#cccccc"
+INK, GRID, OTHER = "#1b3a5c", "#cccccc", "#d08030"
 
 
 def draw_measures(measures: Measures, title: str, path: Path) -> None:
@@ -21,6 +22,30 @@ def draw_measures(measures: Measures, title: str, path: Path) -> None:
     draw_confusion(left, measures)
     draw_calibration(right, measures)
     figure.suptitle(title)
+    _save(figure, path)
+
+
+def draw_curves(epochs: Sequence[Epoch], title: str, path: Path) -> None:
+    """Draw loss and accuracy over the epochs; the best one is marked. Raises ReportError."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    numbers = [epoch.number for epoch in epochs]
+    left.plot(numbers, [epoch.train_loss for epoch in epochs], color=OTHER, label="training")
+    left.plot(numbers, [epoch.validation_loss for epoch in epochs], color=INK, label="validation")
+    left.set(xlabel="epoch", ylabel="loss")
+    left.legend()
+    right.plot(numbers, [epoch.accuracy for epoch in epochs], color=INK)
+    best = max(epochs, key=lambda epoch: epoch.accuracy)
+    right.scatter([best.number], [best.accuracy], color=INK, zorder=3)
+    right.set(xlabel="epoch", ylabel="accuracy, validation", ylim=(0, 1.02))
+    right.set_title(f"best: {best.accuracy:.1%} in epoch {best.number}")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:

@@ -1,0 +1,288 @@
+"""A training as a person sees it: its plan, how it goes, and what came of it."""
+
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tagger.cli.console import PatientConsole
+from tagger.cli.measures import print_tables
+from tagger.cli.progress import LINE_EVERY_S
+from tagger.cli.signals import Stopper, stopping_on_signals
+from tagger.cli.text import count_of, megabytes, printable, show
+from tagger.isolation import Guard, limits_of
+from tagger.models import find_base
+from tagger.models.sharing import check_push, push
+from tagger.records import displayed
+from tagger.settings import Settings
+from tagger.training.clips import Dataset, at_least
+from tagger.training.evaluate import as_json
+from tagger.training.job import train
+from tagger.training.measures import Epoch
+from tagger.training.plans import Plans, Request, Trained, estimate, prepare
+from tagger.training.reading import read_dataset, read_library
+from tagger.training.recipe import Recipe, SplitKind
+from tagger.training.split_files import read_split_files
+from tagger.training.splits import Split, split_clips
+from tagger.training.workspace import DECODED, check_workspace
+
+FEWEST, FEWEST_TAGGED = 2, 10
+SHOWN = 5
+HALVES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the user asked for on the command line."""
+
+    dataset: str
+    folder: Path
+    recipe: Recipe
+    settings: Settings
+    from_tags: bool
+    min_tracks: int | None
+    split_files: tuple[Path, ...]
+    cache: Path | None
+    resume: bool
+    tensorboard: bool
+    repo: str | None
+    private: bool
+
+    @property
+    def listening(self) -> Settings:
+        """Return the settings by which the base model is loaded and clips are decoded."""
+        window_s = self.recipe.segment_seconds
+        return replace(self.settings, model=self.recipe.base_model, window_seconds=window_s)
+
+
+def run(order: Order) -> int:
+    """Train, or with `--dry-run` show what would be done; return the exit code."""
+    console = PatientConsole(stderr=order.settings.json)
+    with (
+        stopping_on_signals(at_once=True) as stopper,
+        _cache(order) as cache,
+        TrainingProgress(stopper) as progress,
+    ):
+        plans = _plan(order, cache, progress)
+        print_plan(plans, console)
+        if order.settings.dry_run:
+            _print_memory(plans, console)
+            return 1 if plans.failed else 0
+        trained = train(plans, progress, resume=order.resume, tensorboard=order.tensorboard)
+        address = _publish(plans.request, progress, private=order.private)
+    if order.settings.json:
+        show(json.dumps(_summary(order, trained) | {"published": address or None}))
+    else:
+        console.print(Text(f"kept: epoch {trained.best.number} of {len(trained.epochs)}"))
+        print_tables(trained.evaluation, order.settings.min_score)
+        show(f"Model: {printable(displayed(order.folder))}")
+        if address:
+            show(f"Published: {address}")
+    return 1 if plans.failed or trained.evaluation.failed else 0
+
+
+def _publish(request: Request, progress: "TrainingProgress", *, private: bool) -> str:
+    """Push the model where that is wanted, and return the address of the commit."""
+    if not request.repo:
+        return ""
+    message = f"{request.base} fine-tuned by tagger"
+    uploading = progress.uploading
+    return push(request.folder, request.repo, private=private, message=message, progress=uploading)
+
+
+@contextmanager
+def _cache(order: Order) -> Iterator[Path]:
+    """Yield where decoded sound is kept; of a dry run, nothing stays."""
+    if order.cache or not order.settings.dry_run:
+        yield order.cache or order.folder.resolve() / DECODED
+        return
+    with tempfile.TemporaryDirectory(prefix="tagger-") as folder:
+        yield Path(folder)
+
+
+def _plan(order: Order, cache: Path, progress: "TrainingProgress") -> Plans:
+    source = find_base(order.listening)
+    if not order.settings.dry_run:
+        check_workspace(order.folder, resume=order.resume)
+    repo = check_push(order.repo) if order.repo and not order.settings.dry_run else ""
+    progress.begin(f"reading {printable(order.dataset)}")
+    dataset = _read(order)
+    request = Request(
+        source=source,
+        recipe=order.recipe,
+        settings=order.listening,
+        folder=order.folder.resolve(),
+        cache=cache,
+        divide=lambda clips: _divide(order, clips),
+        repo=repo,
+    )
+    return prepare(request, dataset, progress)
+
+
+def _read(order: Order) -> Dataset:
+    settings, place = order.settings, Path(order.dataset)
+    if order.from_tags:
+        with closing(Guard(limits_of(settings))) as guard:
+            found = read_library(place, settings, settings.genre_map, guard)
+    else:
+        found = read_dataset(place, settings, settings.genre_map)
+    return at_least(found, order.min_tracks or (FEWEST_TAGGED if order.from_tags else FEWEST))
+
+
+def _divide(order: Order, dataset: Dataset) -> Split:
+    recipe = order.recipe
+    if order.split_files:
+        return read_split_files(order.split_files, dataset)
+    if all(clip.part for clip in dataset.clips):
+        usual = SplitKind.PUBLISHED
+    else:
+        usual = SplitKind.ALBUM if order.from_tags else SplitKind.RANDOM
+    how = recipe.split or usual
+    return split_clips(dataset, how, test_size=recipe.test_size, seed=recipe.seed)
+
+
+class TrainingProgress:
+    """A bar on a terminal, a line at times elsewhere, and one for each epoch on both."""
+
+    def __init__(self, stopper: Stopper) -> None:
+        self.stopper = stopper
+        self.console = PatientConsole(file=sys.stderr)
+        self.told = time.monotonic()
+        self.what = ""
+        self.has_epochs = False
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def begin(self, what: str, of: int | None = None) -> None:
+        self.what = what
+        self.bar.reset(self.task, total=of, description=what[:1].upper() + what[1:])
+
+    def decoded(self, done: int, of: int) -> None:
+        self._at("decoding", done, of)
+
+    def fetching(self, done: int, total: int) -> None:
+        self._at(f"downloading the model, {megabytes(done, total)}", done, total)
+
+    def uploading(self, done: int, total: int) -> None:
+        self._at(f"uploading, {megabytes(done, total)}", done, total)
+
+    def embedded(self, done: int, of: int) -> None:
+        self._at("listening", done, of)
+
+    def stepped(self, done: int, of: int) -> None:
+        self._at("training", done, of)
+
+    def measured(self, done: int, of: int) -> None:
+        self._at("measuring", done, of)
+
+    def epoch(self, epoch: Epoch) -> None:
+        if not self.has_epochs:
+            self._line("epoch  training loss  validation loss  accuracy")
+            self.has_epochs = True
+        losses = f"{epoch.train_loss:13.3f}  {epoch.validation_loss:15.3f}"
+        self._line(f"{epoch.number:5}  {losses}  {epoch.accuracy:8.1%}")
+
+    def _at(self, what: str, done: int, of: int) -> None:
+        self.stopper.check()
+        if what != self.what:
+            self.begin(what, of)
+        self.bar.update(self.task, completed=done)
+        if not self.console.is_terminal and time.monotonic() - self.told >= LINE_EVERY_S:
+            self._line(f"{what}, {done} of {of}")
+
+    def _line(self, text: str) -> None:
+        self.told = time.monotonic()
+        self.console.print(Text(f"tagger: {text}"), soft_wrap=True)
+
+
+def print_plan(plans: Plans, console: PatientConsole) -> None:
+    """Print the halves, and what is to be known about them."""
+    for line in _warnings(plans):
+        console.print(Text(line), soft_wrap=True)
+    console.print(_split_table(plans.split))
+
+
+def _warnings(plans: Plans) -> Iterator[str]:
+    split = plans.split
+    left_out = Counter(each.reason for each in (*plans.dataset.left_out, *plans.failed))
+    left_out.update("in none of the lists" for _ in split.left_out)
+    for reason, clips in left_out.most_common(SHOWN):
+        yield f"{count_of(clips)} left out: {printable(reason)}"
+    if len(left_out) > SHOWN:
+        yield "…"
+    if split.unmatched:
+        first = printable(", ".join(split.unmatched[:SHOWN]))
+        yield f"{len(split.unmatched)} names in the lists are of no clip here: {first}, …"
+    if split.untrained:
+        yield f"no clip to learn from: {printable(', '.join(split.untrained))}"
+    if split.unseen:
+        yield f"no clip held out, so nobody sees how well: {printable(', '.join(split.unseen))}"
+    for one, other in plans.leaks[:SHOWN]:
+        names = (printable(displayed(clip.track.path)) for clip in (one, other))
+        yield f"the same recording is in both halves: {' = '.join(names)}"
+    if len(plans.leaks) > SHOWN:
+        yield f"… {len(plans.leaks)} such pairs in all"
+    yield f"halves: {printable(split.how)}"
+
+
+def _split_table(split: Split) -> Table:
+    rows = split.counts()
+    halves = [name for name in HALVES if getattr(split, name)]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("genre", no_wrap=True)
+    for name in halves:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(Text(printable(row.genre)), *(str(getattr(row, name)) for name in halves))
+    table.add_row("all", *(str(len(getattr(split, name))) for name in halves))
+    return table
+
+
+def _print_memory(plans: Plans, console: PatientConsole) -> None:
+    memory = estimate(plans)
+    of = "weights {weights}, gradients and optimizer {optimizer}, layers {layers}".format(
+        **{name: f"{size / 1e6:,.0f} MB" for name, size in asdict(memory).items()}
+    )
+    console.print(
+        Text(f"memory for a step: about {sum(asdict(memory).values()) / 1e6:,.0f} MB ({of})")
+    )
+
+
+def _summary(order: Order, trained: Trained) -> dict[str, object]:
+    return {
+        "output_dir": displayed(order.folder),
+        "base_model": trained.plans.request.source.identity,
+        "epochs": [asdict(epoch) for epoch in trained.epochs],
+        **as_json(trained.evaluation),
+    }

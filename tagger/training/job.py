@@ -1,0 +1,66 @@
+"""A whole training: fine-tune, measure, and leave a folder that others can load."""
+
+from dataclasses import replace
+from typing import Any
+
+from tagger.errors import ModelError
+from tagger.models import fetch, find_source
+from tagger.training.clips import Dataset
+from tagger.training.evaluate import Evaluation, evaluate
+from tagger.training.finetune import Task, finetune
+from tagger.training.network import load_model
+from tagger.training.plans import Plans, Tell, Trained, half_of, notes_on
+from tagger.training.results import leave_results
+from tagger.training.workspace import clear, clear_errors, open_workspace
+
+
+def train(plans: Plans, tell: Tell, *, resume: bool, tensorboard: bool) -> Trained:
+    """Fine-tune, keep the best epoch, and measure it on the half that is held out for that.
+
+    Raises SettingsError where the folder holds another training, ReportError where it cannot be
+    written, and what `finetune` and `evaluate` raise.
+    """
+    request, folder = plans.request, plans.request.folder
+    open_workspace(folder, notes_on(plans), plans.split)
+    fetch(request.source, request.settings, tell.fetching)
+    model = load_model(request.source, plans.config, plans.labels, plans.recipe, request.settings)
+    if plans.recipe.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise ModelError(f"{request.source.name} cannot do --gradient-checkpointing")
+    task = Task(
+        model=model,
+        extractor=plans.extractor,
+        train=half_of(plans.split.train, plans),
+        validation=half_of(plans.split.validation, plans),
+        recipe=plans.recipe,
+        folder=folder,
+        settings=request.settings,
+        tensorboard=tensorboard,
+    )
+    epochs = finetune(task, tell, resume=resume)
+    with clear_errors(folder):
+        features: Any = plans.extractor.feature_extractor
+        features.save_pretrained(folder)
+        task.model.save_pretrained(folder)
+        trained = Trained(plans, epochs, _measure(plans, tell))
+        leave_results(trained)
+    clear(folder)
+    return trained
+
+
+def _measure(plans: Plans, tell: Tell) -> Evaluation:
+    """Hear the clips held out as a scan hears them, with the folder that is the result."""
+    settings = replace(
+        plans.request.settings,
+        model=str(plans.request.folder),
+        revision=None,
+        window_seconds=None,
+        genre_map={},
+    )
+    clips = plans.split.test or plans.split.validation
+    return evaluate(
+        Dataset(plans.dataset.name, clips),
+        find_source(settings),
+        settings,
+        tell.fetching,
+        lambda done: tell.measured(done, len(clips)),
+    )

@@ -1,0 +1,176 @@
+"""What a training is going to do: clips decoded, parted and searched for leaks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from transformers import PreTrainedConfig
+
+from tagger import __version__
+from tagger.errors import LibraryError
+from tagger.models import Source
+from tagger.models.extractor import Extractor
+from tagger.records import Failure
+from tagger.settings import Settings
+from tagger.training.clips import Clip, Dataset
+from tagger.training.evaluate import Evaluation
+from tagger.training.finetune import Half
+from tagger.training.measures import Epoch
+from tagger.training.network import Memory, describe, memory_for, outline
+from tagger.training.recipe import Recipe, defaults_for
+from tagger.training.recordings import leaks, same_recordings
+from tagger.training.sounds import Collate, Decoded, Plan, Segment, SegmentDataset, decode
+from tagger.training.splits import Split
+
+BROKEN = {"jazz.00054": "GTZAN's jazz.00054 is known to be broken"}
+"""What everybody's copy of a data set lacks, by the name of the file without its suffix."""
+
+
+class Tell(Protocol):
+    """Told how a training goes; an error of it ends the training."""
+
+    def decoded(self, done: int, of: int) -> None: ...
+    def fetching(self, done: int, total: int) -> None: ...
+    def embedded(self, done: int, of: int) -> None: ...
+    def stepped(self, done: int, of: int) -> None: ...
+    def epoch(self, epoch: Epoch) -> None: ...
+    def measured(self, done: int, of: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be trained: a base model and a recipe; `divide` makes the halves of the data.
+
+    settings: with the base model as their model, and the recipe's segments as their windows.
+    cache: where decoded sound is kept. repo: how the model will be called on the Hub, if it goes
+    there.
+    """
+
+    source: Source
+    recipe: Recipe
+    settings: Settings
+    folder: Path
+    cache: Path
+    divide: Callable[[Dataset], Split]
+    repo: str = ""
+
+    @property
+    def base(self) -> str:
+        """Return what the base model is called: an id on the Hub, or the name of a folder."""
+        return self.source.identity.partition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """What a training is going to do; nothing but decoded sound was written for it."""
+
+    request: Request
+    recipe: Recipe
+    config: PreTrainedConfig
+    extractor: Extractor
+    dataset: Dataset
+    failed: tuple[Failure, ...]
+    split: Split
+    sounds: Mapping[Path, Decoded]
+    leaks: tuple[tuple[Clip, Clip], ...]
+
+    @property
+    def noted_recipe(self) -> dict[str, str]:
+        """Return the options; the base model by its name, since paths are nobody's business."""
+        return {**self.recipe.as_text(), "base-model": self.request.base}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels by their numbers; of several, a clip teaches its main one."""
+        return tuple(sorted({clip.labels[0] for clip in self.dataset.clips}))
+
+
+def prepare(request: Request, dataset: Dataset, tell: Tell) -> Plans:
+    """Decode the clips and part them into halves.
+
+    Raises LibraryError for data that nothing can be learned from, and the errors of a model.
+    """
+    config, extractor = describe(request.source, request.recipe, request.settings)
+    plan = Plan(extractor.rate_hz, extractor.window_s, extractor.windows)
+    tracks = [clip.track for clip in dataset.clips]
+    kept, left_out, failed, sounds = [], list(dataset.left_out), [], {}
+    results = decode(tracks, plan, request.cache, request.settings)
+    for number, (clip, result) in enumerate(zip(dataset.clips, results, strict=True), 1):
+        tell.decoded(number, len(tracks))
+        if isinstance(result, Decoded):
+            kept.append(clip)
+            sounds[clip.track.path] = result
+        elif reason := BROKEN.get(clip.track.path.stem):
+            left_out.append(Failure(clip.track, reason))
+        else:
+            failed.append(result)
+    if not kept:
+        raise LibraryError(f"{dataset.name} has no clip that can be listened to")
+    whole = Dataset(dataset.name, tuple(kept), tuple(left_out))
+    split = request.divide(whole)
+    return Plans(
+        request=request,
+        recipe=request.recipe.settled(defaults_for(request.recipe.freeze, config.model_type)),
+        config=config,
+        extractor=extractor,
+        dataset=whole,
+        failed=tuple(failed),
+        split=split,
+        sounds=sounds,
+        leaks=_leaks(split, sounds),
+    )
+
+
+def _leaks(split: Split, sounds: Mapping[Path, Decoded]) -> tuple[tuple[Clip, Clip], ...]:
+    """Return the pairs of clips that are one recording, and stand in different halves."""
+    halves = (split.train, split.validation, split.test)
+    clips = [(clip, number) for number, half in enumerate(halves) for clip in half]
+    pairs = same_recordings([sounds[clip.track.path].fingerprint for clip, _ in clips])
+    straddling = leaks(pairs, [number for _, number in clips])
+    return tuple((clips[pair.first][0], clips[pair.second][0]) for pair in straddling)
+
+
+def half_of(clips: Sequence[Clip], plans: Plans) -> Half:
+    """Return the segments of clips, clip by clip."""
+    numbers = {label: number for number, label in enumerate(plans.labels)}
+    counts = [plans.sounds[clip.track.path].windows for clip in clips]
+    segments = [
+        Segment(plans.sounds[clip.track.path].file, window, numbers[clip.labels[0]])
+        for clip, count in zip(clips, counts, strict=True)
+        for window in range(count)
+    ]
+    truths = [frozenset(numbers[x] for x in clip.labels if x in numbers) for clip in clips]
+    return Half(tuple(segments), tuple(counts), tuple(truths))
+
+
+def estimate(plans: Plans) -> Memory:
+    """Estimate what a step of the training takes, on a network of that shape."""
+    model = outline(plans.config, plans.labels, plans.recipe)
+    segments = half_of(plans.split.train, plans).segments
+    examples = SegmentDataset(segments, plans.extractor)
+    batch = [examples[number % len(examples)] for number in range(plans.recipe.batch_size)]
+    return memory_for(model, Collate(plans.extractor)(batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of a training: its epochs, and how good the best is on the clips held out."""
+
+    plans: Plans
+    epochs: tuple[Epoch, ...]
+    evaluation: Evaluation
+
+    @property
+    def best(self) -> Epoch:
+        return max(self.epochs, key=lambda epoch: epoch.accuracy)
+
+
+def notes_on(plans: Plans) -> Mapping[str, object]:
+    """Return what a training depends on, as it is kept beside the result."""
+    return {
+        "recipe": plans.noted_recipe,
+        "base": plans.request.source.identity,
+        "labels": list(plans.labels),
+        "tagger": __version__,
+    }

@@ -1,0 +1,416 @@
+"""`tagger train` through the front door: what it leaves, bad data, resuming, the Hub."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import pipeline
+
+from tagger.audio import read_windows
+from tagger.cli import main
+from tests.builders import build_audio, write_text
+from tests.checkpoints import CLASSIFIERS, WAVE, save
+from tests.front_door import set_genre
+from tests.hub import serving, tagger
+from tests.hub_uploads import OpenHub, Taking
+from tests.unit.test_recordings import tune
+
+Capsys = pytest.CaptureFixture[str]
+
+SECONDS = 1.2
+FREQUENCIES_HZ = {"low": 110.0, "middle": 330.0, "High": 990.0}
+QUICK = ("--epochs", "2", "--learning-rate", "0.003", "--jobs", "1")
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a data set of three genres that even a tiny network can tell apart."""
+    root = tmp_path_factory.mktemp("data") / "tones"
+    for label, frequency_hz in FREQUENCIES_HZ.items():
+        (root / label).mkdir(parents=True)
+        for number in range(10):
+            path = root / label / f"{number}.flac"
+            at_hz = frequency_hz * (1 + number / 50)
+            build_audio(path, seconds=SECONDS, frequency_hz=at_hz, seed=number)
+    return root
+
+
+@pytest.fixture(scope="module")
+def _few_frames() -> Iterator[None]:
+    """Have the tiny networks make a hundred frames a second, so that a training takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(WAVE, "conv_kernel", (20, 8))
+        patch.setitem(WAVE, "conv_stride", (20, 8))
+        yield
+
+
+@pytest.fixture(scope="module")
+def hubert(_few_frames: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("base") / "hubert", "hubert")
+
+
+@pytest.fixture(scope="module")
+def trained(tones: Path, hubert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    args = ["--base-model", str(hubert), *QUICK, "--min-tracks", "2"]
+    assert main(["train", str(tones), "--output-dir", str(folder), *args]) == 0
+    return folder
+
+
+@pytest.fixture
+def command(tones: Path, hubert: Path, tmp_path: Path) -> list[str]:
+    return [str(tones), "--output-dir", str(tmp_path / "out"), "--base-model", str(hubert)]
+
+
+def results(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "evaluation.json").read_text("utf-8"))
+    return found
+
+
+def train(*args: str | Path) -> int:
+    return main(["train", *map(str, args)])
+
+
+def test_the_folder_is_one_that_a_pipeline_takes(trained: Path, tones: Path) -> None:
+    path = tones / "High" / "3.flac"
+    samples = read_windows(path, rate_hz=16_000, window_s=30, count=1).windows[0]
+    scores = pipeline("audio-classification", str(trained))(samples)
+    assert {each["label"] for each in scores} == set(FREQUENCIES_HZ)
+    config = json.loads((trained / "config.json").read_text("utf-8"))
+    assert config["id2label"] == {"0": "High", "1": "low", "2": "middle"}
+    assert config["label2id"] == {"High": 0, "low": 1, "middle": 2}
+    features = json.loads((trained / "preprocessor_config.json").read_text("utf-8"))
+    assert features["do_normalize"]
+    assert features["return_attention_mask"]
+
+
+def test_what_is_left_beside_the_model(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names == {
+        "README.md", "config.json", "curves.png", "evaluation.json", "measures.png",
+        "model.safetensors", "preprocessor_config.json", "recipe.json", "split.csv",
+    }  # fmt: skip
+    for name in ("curves.png", "measures.png"):
+        assert (trained / name).read_bytes().startswith(b"\x89PNG")
+    found = results(trained)
+    assert [epoch["number"] for epoch in found["epochs"]] == [1, 2]
+    assert found["epochs"][1]["train_loss"] < found["epochs"][0]["train_loss"]
+    recipe = json.loads((trained / "recipe.json").read_text("utf-8"))["recipe"]
+    assert recipe["epochs"] == "2"
+    assert recipe["learning-rate"] == "0.003"
+    assert recipe["base-model"] == "hubert"
+
+
+def test_the_best_epoch_is_kept_and_measured_as_a_scan_hears(trained: Path) -> None:
+    found = results(trained)
+    best = max(epoch["accuracy"] for epoch in found["epochs"])
+    assert found["accuracy"]["value"] == pytest.approx(best)
+    assert found["accuracy"]["clips"] == 3
+
+
+def test_the_halves_are_those_that_datasets_would_cut(trained: Path) -> None:
+    from datasets import Dataset
+
+    with (trained / "split.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    paths = sorted((row["path"] for row in rows), key=str)
+    halves = Dataset.from_dict({"path": paths}).train_test_split(
+        test_size=0.1, shuffle=True, seed=42
+    )
+    held = {row["path"] for row in rows if row["part"] == "validation"}
+    assert held == set(halves["test"]["path"])
+
+
+def test_nothing_that_could_be_pushed_tells_where_the_clips_lie(trained: Path, tones: Path) -> None:
+    for path in trained.glob("*.[jm]*"):
+        assert os.fsencode(tones.parent.parent) not in path.read_bytes(), path.name
+    card = (trained / "README.md").read_text("utf-8")
+    assert "pipeline_tag: audio-classification" in card
+    assert "seed 42" in card
+
+
+def test_the_result_is_a_model_like_any_other(trained: Path, tones: Path, capsys: Capsys) -> None:
+    capsys.readouterr()
+    path = tones / "low" / "1.flac"
+    assert main(["classify", "--json", "-m", str(trained), str(path)]) == 0
+    scores = json.loads(capsys.readouterr().out)[0]["scores"]
+    assert {score["label"] for score in scores} == set(FREQUENCIES_HZ)
+
+
+@pytest.mark.usefixtures("_few_frames")
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, "musicnn"])
+def test_a_head_alone_is_what_the_whole_model_has_in_the_end(
+    kind: str, tones: Path, tmp_path: Path
+) -> None:
+    """The accuracy that the training saw, on embeddings, is that of the folder on sound."""
+    base = "musicnn" if kind == "musicnn" else save(tmp_path / kind, kind)
+    folder = tmp_path / "out"
+    args = (
+        "--base-model",
+        base,
+        "--freeze",
+        "backbone",
+        "--epochs",
+        "3",
+        "--learning-rate",
+        "0.01",
+    )
+    assert train(tones, "--output-dir", folder, *args, "--jobs", "1") == 0
+    found = results(folder)
+    assert found["accuracy"]["value"] == max(epoch["accuracy"] for epoch in found["epochs"])
+    assert found["epochs"][-1]["train_loss"] < found["epochs"][0]["train_loss"]
+
+
+def test_a_frozen_backbone_stays_to_the_bit(tones: Path, hubert: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    args = ("--base-model", hubert, "--freeze", "backbone", *QUICK)
+    assert train(tones, "--output-dir", tmp_path / "out", *args) == 0
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (hubert, tmp_path / "out")
+    )
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.split(".")[0] for name in changed} == {"projector", "classifier"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--segment-seconds", "0.5", "--random-crops"),
+        ("--freeze", "feature-encoder", "--dropout", "0.2", "--label-smoothing", "0.1"),
+        ("--gradient-accumulation", "2", "--gradient-checkpointing", "--batch-size", "4"),
+        ("--early-stopping", "1", "--tensorboard", "--split", "stratified"),
+    ],
+    ids=lambda options: options[0],
+)
+def test_what_the_tutorial_recommends_for_more(
+    options: tuple[str, ...], tones: Path, hubert: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    assert train(tones, "--output-dir", folder, "--base-model", hubert, *QUICK, *options) == 0
+    assert results(folder)["accuracy"]["clips"] == 3
+    assert (folder / "runs").exists() == ("--tensorboard" in options)
+    features = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
+    assert features.get("chunk_length_s") == (0.5 if "--segment-seconds" in options else None)
+
+
+def killed_in_the_second_epoch(command: list[str], folder: Path) -> None:
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 120
+        while not list(folder.glob("checkpoints/*/trainer_state.json")):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < until, "no checkpoint came"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+
+
+def test_a_killed_training_resumes_and_ends_the_same(
+    tones: Path, hubert: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    args = [str(tones), "--base-model", str(hubert), "--epochs", "3", "--learning-rate", "0.003"]
+    args += ["--random-crops", "--segment-seconds", "0.8", "--jobs", "1"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(*args, "--output-dir", whole) == 0
+    command = [sys.executable, "-m", "tagger", "train", *args, "--output-dir", str(killed)]
+    killed_in_the_second_epoch(command, killed)
+    assert train(*args, "--output-dir", killed) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert train(*args, "--output-dir", killed, "--resume", "--epochs", "4") == 2
+    assert "was begun with another recipe" in capsys.readouterr().err
+    half_written = killed / "checkpoints" / "checkpoint-9999"
+    half_written.mkdir()
+    (half_written / "trainer_state.json").write_text('{"global_step": 99', "utf-8")
+    assert train(*args, "--output-dir", killed, "--resume") == 0
+    assert results(killed)["epochs"] == results(whole)["epochs"]
+    assert results(killed)["accuracy"] == results(whole)["accuracy"]
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert not (killed / "checkpoints").exists()
+    assert train(*args, "--output-dir", killed, "--resume") == 2
+    assert "holds a finished training" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_the_halves_and_the_memory_and_leaves_nothing(
+    tones: Path, hubert: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    folder = tmp_path / "out"
+    assert train(tones, "--output-dir", folder, "--base-model", hubert, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "halves: at random, 10 % held back, seed 42" in shown
+    assert "all        27           3" in shown
+    assert "memory for a step: about" in shown
+    assert not folder.exists()
+
+
+def test_the_same_recording_in_both_halves_is_told(
+    hubert: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    root = tmp_path / "set"
+    for number, name in enumerate(["a/0", "a/1", "a/2", "b/0", "b/1", "b/2"]):
+        path = root / f"{name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        build_audio(path, seconds=12, sound=tune(number))
+    build_audio(root / "b" / "3.mp3", seconds=12, sound=tune(3))
+    lists = {"train": ["a/0", "a/1", "b/0", "b/1"], "test": ["a/2", "b/2", "b/3"]}
+    for name, lines in lists.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines), "utf-8")
+    files = [arg for name in lists for arg in ("--split-file", tmp_path / f"{name}.txt")]
+    args = ("--output-dir", tmp_path / "out", "--base-model", hubert, "--dry-run", *files)
+    assert train(root, *args, "--segment-seconds", "1") == 0
+    shown = capsys.readouterr().out.replace("\n", "")
+    assert f"the same recording is in both halves: {root}/b/0.flac = {root}/b/3.mp3" in shown
+    assert shown.count("the same recording") == 1
+    assert "halves: by the published lists" in shown
+
+
+def test_a_library_teaches_its_own_genres_album_by_album(
+    hubert: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    library = tmp_path / "library"
+    for album in range(6):
+        (library / str(album)).mkdir(parents=True)
+        for number in range(2):
+            path = library / str(album) / f"{number}.flac"
+            build_audio(path, seconds=SECONDS, frequency_hz=110 * (1 + album % 2), seed=album)
+            set_genre(path, ["Rock", "hip hop"][album % 2])
+            _set_album(path, str(album))
+    build_audio(library / "loose.flac", seconds=SECONDS)
+    args = (library, "--from-tags", "--base-model", hubert, "--output-dir", tmp_path / "out", "-n")
+    assert train(*args) == 3
+    assert "has no clip" in capsys.readouterr().err
+    assert train(*args, "--min-tracks", "4") == 0
+    shown = capsys.readouterr().out
+    assert "no album in both halves" in shown
+    assert "1 track left out: nobody gave it a genre" in shown
+
+
+def _set_album(path: Path, album: str) -> None:
+    from mutagen.flac import FLAC
+
+    tags = FLAC(path)
+    tags["ALBUM"] = [album]
+    tags.save()
+
+
+def test_bad_clips_are_told_and_the_others_learned_from(
+    tones: Path, hubert: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(tones, root)
+    (root / "low").rename(root / "LOW")
+    (root / "low").mkdir()
+    (root / "LOW" / "0.flac").rename(root / "low" / "0.flac")
+    write_text(root / "High" / "jazz.00054.wav")
+    (root / "rare").mkdir()
+    build_audio(root / "rare" / "only.flac", seconds=SECONDS)
+    args = ("--output-dir", tmp_path / "out", "--base-model", hubert, "--dry-run")
+    assert train(root, *args) == 0
+    shown = capsys.readouterr().out
+    assert "1 track left out: GTZAN's jazz.00054 is known to be broken" in shown
+    assert "1 track left out: fewer than 2 tracks are rare" in shown
+    assert "LOW" in shown
+    assert "\nlow" not in shown
+    write_text(root / "High" / "bad.wav")
+    assert train(root, *args) == 1
+    assert "all        27           3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(["one"], "needs two genres or more, it has only one"), ([], "has no clip")],
+)
+def test_data_that_nothing_can_be_learned_from(
+    labels: list[str],
+    said: str,
+    hubert: Path,
+    tmp_path: Path,
+    capsys: Capsys,
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for label in labels:
+        (root / label).mkdir()
+        for number in range(3):
+            build_audio(root / label / f"{number}.flac", seconds=SECONDS)
+    assert train(root, "--output-dir", tmp_path / "out", "--base-model", hubert) == 3
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "recipe.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--random-crops", "--freeze", "backbone"], 2, "--random-crops does not go with"),
+        (["--learning-rate", "-1"], 2, "--learning-rate: must be a number above 0"),
+        (["--test-size", "1"], 2, "--test-size: must be a number between 0 and 1"),
+        (["--split", "artist"], 3, "does not say by which artist any clip is"),
+        (["--precision", "fp16"], 2, "--precision fp16 needs a CUDA GPU"),
+        (["--base-model", "no/such-model"], 3, "the model no/such-model is not in the cache"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    options: list[str], code: int, said: str, command: list[str], capsys: Capsys
+) -> None:
+    assert train(*command, *options) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(
+    tones: Path, hubert: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work", "utf-8")
+    assert train(tones, "--output-dir", tmp_path / "out", "--base-model", hubert, *QUICK) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[OpenHub]:
+    with serving(OpenHub(root=tmp_path / "hub"), Taking) as hub:
+        assert isinstance(hub, OpenHub)
+        yield hub
+
+
+def test_the_result_is_published_with_its_card_commit_by_commit(
+    hub: OpenHub, command: list[str], tones: Path
+) -> None:
+    keys = {"HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1"}
+    done = tagger(
+        hub.endpoint, "train", *command, *QUICK, "--push-to-hub", "tones", "--private", **keys
+    )
+    assert done.returncode == 0, done.stderr
+    (name,) = hub.history
+    assert name.endswith("/tones")
+    assert name in hub.private
+    (commit,) = hub.history[name]
+    assert commit.oid in done.stdout
+    assert commit.message == "hubert fine-tuned by tagger"
+    there = {path.name for path in commit.folder.iterdir()}
+    assert there == {
+        "README.md", "config.json", "curves.png", "evaluation.json", "measures.png",
+        "model.safetensors", "preprocessor_config.json", "recipe.json",
+    }  # fmt: skip
+    path = tones / "low" / "0.flac"
+    heard = tagger(hub.endpoint, "classify", "-m", name, "--json", path, **keys)
+    assert heard.returncode == 0, heard.stderr
+
+
+def test_a_training_that_could_not_be_published_is_not_begun(
+    hub: OpenHub, command: list[str], tmp_path: Path
+) -> None:
+    done = tagger(hub.endpoint, "train", *command, "--push-to-hub", "tones")
+    assert done.returncode == 3
+    assert "there is no token" in done.stderr
+    assert not (tmp_path / "out").exists()
