@@ -7,7 +7,7 @@ the TOML file its keys, so that neither can have an option that the other lacks.
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -313,17 +313,23 @@ def dataset_cache() -> Path:
     return user_cache_path("tagger") / "datasets"
 
 
-def load_settings(flags: Mapping[str, object], config: Path | None = None) -> Settings:
+def load_settings(
+    flags: Mapping[str, object],
+    config: Path | None = None,
+    *,
+    taking: Collection[str] = OPTIONS.keys(),
+) -> Settings:
     """Merge defaults, the TOML file and the flags that were given; the later ones win.
 
-    Without `config` the user's own file is read if there is one. Raises SettingsError.
+    Without `config` the user's own file is read if there is one; `taking` is what counts of either.
+    Raises SettingsError.
     """
     path = config or default_config()
     given = read_toml(path) if config or os.access(path, os.F_OK) else {}
     unknown = sorted(given.keys() - OPTIONS.keys())
     if unknown:
         raise SettingsError(f"{path} has an option that tagger does not know: {unknown[0]}")
-    merged = {name: (value, f"{name} in {path}") for name, value in given.items()}
+    merged = {n: (value, f"{n} in {path}") for n, value in given.items() if n in taking}
     merged |= {name: (value, f"--{name}") for name, value in flags.items()}
     return Settings(**convert(OPTIONS, merged))
 

@@ -33,7 +33,7 @@ OWNERS = {
     "av": {"audio"},
     "mutagen": {"tags"},
     "sqlite3": {"state"},
-    "filelock": {"state"},
+    "filelock": {"state", "training"},
     "click": {"cli"},
     "rich": {"cli"},
     "datasets": {"training"},

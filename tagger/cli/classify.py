@@ -42,7 +42,7 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
         raise SettingsError("a FILE is empty")
     source = find_source(settings)
     rows = []
-    with stopping_on_signals(at_once=True) as stopper, _as_paths(files) as paths:
+    with stopping_on_signals("stopped", at_once=True) as stopper, _as_paths(files) as paths:
         loading = Loading(stopper)
         tables = ScoreTables(loading, quiet=settings.json)
         if unknown := decide.unknown_labels(settings, source.labels):

@@ -51,9 +51,11 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
     try:
         from tagger.cli.measures import measure_on, print_tables
         from tagger.training.evaluate import as_json
-        from tagger.training.pictures import draw_measures
+        from tagger.training.pictures import check_picture, draw_measures
 
-        with stopping_on_signals(at_once=True) as stopper:
+        if picture:
+            check_picture(picture)
+        with stopping_on_signals("stopped", at_once=True) as stopper:
             found = measure_on(
                 dataset, settings, stopper, from_tags=from_tags, min_tracks=min_tracks
             )

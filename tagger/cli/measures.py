@@ -12,6 +12,7 @@ from tagger.cli.console import PatientConsole
 from tagger.cli.loading import Loading
 from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, printable
+from tagger.errors import LibraryError
 from tagger.isolation import Guard, limits_of
 from tagger.models import find_source
 from tagger.records import displayed
@@ -22,6 +23,8 @@ from tagger.training.measures import Measures, Share
 from tagger.training.reading import read_dataset, read_library
 
 SHOWN_REASONS = 5
+WIDEST = 24
+"""Columns for a genre; a longer one is cut off, for the numbers beside it."""
 
 
 def measure_on(
@@ -39,6 +42,8 @@ def measure_on(
             else read_dataset(place, settings, names)
         )
         dataset = at_least(read, min_tracks)
+        if read.clips and not dataset.clips:
+            raise LibraryError(f"{read.name} has no genre with {min_tracks} tracks (--min-tracks)")
         of = len(dataset.clips)
         return evaluate(
             dataset,
@@ -87,7 +92,7 @@ def _percent(share: Share) -> str:
 
 def genre_table(measures: Measures) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("genre", no_wrap=True)
+    table.add_column("genre", no_wrap=True, max_width=WIDEST)
     for name in ("clips", "precision", "recall", "F1"):
         table.add_column(name, justify="right")
     for row in measures.genres:
@@ -99,7 +104,7 @@ def genre_table(measures: Measures) -> Table:
 def confusion_table(measures: Measures) -> Table:
     """Return the counts; columns are named by the first letters of the labels."""
     table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("")
+    table.add_column("", no_wrap=True, max_width=WIDEST)
     for label in measures.labels:
         table.add_column(Text(printable(label)[:4]), justify="right", no_wrap=True)
     for row, counts in zip(measures.genres, measures.confusion.tolist(), strict=False):

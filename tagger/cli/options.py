@@ -1,6 +1,6 @@
 """Flags made of the fields of Settings, so that each option is declared in one place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,11 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def settings_from(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Merge the flags that were given with the config file. Raises SettingsError."""
-    return load_settings(given(flags), config)
+def settings_from(
+    config: Path | None, flags: dict[str, Any], *, taking: Collection[str] = OPTIONS.keys()
+) -> Settings:
+    """Merge the flags that were given with `taking` of the config file. Raises SettingsError."""
+    return load_settings(given(flags), config, taking=taking)
 
 
 def _flag(name: str, option: Option, default: str) -> Callable[[Command], Command]:

@@ -19,8 +19,9 @@ STOPPED = "stopped; the next run goes on from here"
 class Stopper:
     """Remembers that the run was asked to stop."""
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    def __init__(self, words: str, *, at_once: bool = False) -> None:
         self.error: TaggerError | None = None
+        self.words = words
         self.at_once = at_once
 
     def check(self) -> None:
@@ -32,15 +33,18 @@ class Stopper:
         """Handle a signal."""
         if self.error:
             raise self.error
-        self.error = ENDS[number]("stopped" if self.at_once else STOPPED)
+        self.error = ENDS[number](self.words)
         if self.at_once:
             raise self.error
 
 
 @contextmanager
-def stopping_on_signals(*, at_once: bool = False) -> Iterator[Stopper]:
-    """Watch for signals; `at_once` is for what leaves nothing half done wherever it ends."""
-    stopper = Stopper(at_once=at_once)
+def stopping_on_signals(words: str = STOPPED, *, at_once: bool = False) -> Iterator[Stopper]:
+    """Watch for signals; `at_once` is for what leaves nothing half done wherever it ends.
+
+    words: what is said then.
+    """
+    stopper = Stopper(words, at_once=at_once)
     before = {number: signal.signal(number, stopper.stop) for number in ENDS}
     try:
         yield stopper

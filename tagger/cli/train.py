@@ -28,6 +28,12 @@ SETTINGS = {
 }
 """What a training takes of the settings of a scan, with its own help where that differs."""
 
+MACHINE = {
+    "device", "precision", "allow-pickle", "trust-remote-code", "jobs", "max-seconds", "max-memory",
+    "exclude", "follow-symlinks",
+}  # fmt: skip
+"""What also holds for trainings where it stands in the config file: the rest is about scans."""
+
 
 @click.command()
 @click.argument("dataset", metavar="DATASET")
@@ -75,7 +81,8 @@ def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> 
     file of it is changed.
     """
     recipe = make_recipe(given({name: flags.pop(name.replace("-", "_")) for name in OPTIONS}))
-    settings = settings_from(config, {name: flags.pop(name) for name in SETTINGS})
+    chosen = {name: flags.pop(name) for name in SETTINGS}
+    settings = settings_from(config, chosen, taking=MACHINE)
     try:
         from tagger.cli.training import Order, run
 

@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.console import PatientConsole
-from tagger.cli.measures import print_tables
+from tagger.cli.measures import WIDEST, print_tables
 from tagger.cli.progress import LINE_EVERY_S
 from tagger.cli.signals import Stopper, stopping_on_signals
-from tagger.cli.text import count_of, megabytes, printable, show
+from tagger.cli.text import count_of, printable, show
+from tagger.errors import LibraryError
 from tagger.isolation import Guard, limits_of
 from tagger.models import find_base
 from tagger.models.sharing import check_push, push
@@ -35,10 +36,12 @@ from tagger.training.reading import read_dataset, read_library
 from tagger.training.recipe import Recipe, SplitKind
 from tagger.training.split_files import read_split_files
 from tagger.training.splits import Split, split_clips
-from tagger.training.workspace import DECODED, check_workspace
+from tagger.training.workspace import DECODED, check_workspace, held
 
+STOPPED = "stopped; with --resume it goes on from the last whole epoch"
 FEWEST, FEWEST_TAGGED = 2, 10
 SHOWN = 5
+MB = 1_000_000
 HALVES = ("train", "validation", "test")
 
 
@@ -70,26 +73,42 @@ def run(order: Order) -> int:
     """Train, or with `--dry-run` show what would be done; return the exit code."""
     console = PatientConsole(stderr=order.settings.json)
     with (
-        stopping_on_signals(at_once=True) as stopper,
-        _cache(order) as cache,
+        stopping_on_signals(STOPPED) as stopper,
+        _places(order) as (folder, cache),
         TrainingProgress(stopper) as progress,
     ):
-        plans = _plan(order, cache, progress)
+        request = _request(order, folder, cache)
+        progress.begin(f"reading {printable(order.dataset)}")
+        plans = prepare(request, _read(order), progress, download=not order.settings.dry_run)
         print_plan(plans, console)
         if order.settings.dry_run:
-            _print_memory(plans, console)
+            _show_memory(order, plans, console)
             return 1 if plans.failed else 0
         trained = train(plans, progress, resume=order.resume, tensorboard=order.tensorboard)
-        address = _publish(plans.request, progress, private=order.private)
+        if not order.settings.json:
+            best = f"kept: epoch {trained.best.number} of {len(trained.epochs)}"
+            console.print(Text(best))
+            print_tables(trained.evaluation, order.settings.min_score)
+            show(f"Model: {printable(displayed(order.folder))}")
+        address = _publish(request, progress, private=order.private)
     if order.settings.json:
         show(json.dumps(_summary(order, trained) | {"published": address or None}))
-    else:
-        console.print(Text(f"kept: epoch {trained.best.number} of {len(trained.epochs)}"))
-        print_tables(trained.evaluation, order.settings.min_score)
-        show(f"Model: {printable(displayed(order.folder))}")
-        if address:
-            show(f"Published: {address}")
+    elif address:
+        show(f"Published: {address}")
     return 1 if plans.failed or trained.evaluation.failed else 0
+
+
+def _request(order: Order, folder: Path, cache: Path) -> Request:
+    repo = check_push(order.repo) if order.repo and not order.settings.dry_run else ""
+    return Request(
+        source=find_base(order.listening),
+        recipe=order.recipe,
+        settings=order.listening,
+        folder=folder,
+        cache=cache,
+        divide=lambda clips: _divide(order, clips),
+        repo=repo,
+    )
 
 
 def _publish(request: Request, progress: "TrainingProgress", *, private: bool) -> str:
@@ -102,32 +121,16 @@ def _publish(request: Request, progress: "TrainingProgress", *, private: bool) -
 
 
 @contextmanager
-def _cache(order: Order) -> Iterator[Path]:
-    """Yield where decoded sound is kept; of a dry run, nothing stays."""
-    if order.cache or not order.settings.dry_run:
-        yield order.cache or order.folder.resolve() / DECODED
+def _places(order: Order) -> Iterator[tuple[Path, Path]]:
+    """Yield the folder of the training and that of decoded sound; a dry run leaves nothing."""
+    folder = order.folder.resolve()
+    if order.settings.dry_run:
+        with tempfile.TemporaryDirectory(prefix="tagger-") as temporary:
+            yield folder, order.cache or Path(temporary)
         return
-    with tempfile.TemporaryDirectory(prefix="tagger-") as folder:
-        yield Path(folder)
-
-
-def _plan(order: Order, cache: Path, progress: "TrainingProgress") -> Plans:
-    source = find_base(order.listening)
-    if not order.settings.dry_run:
-        check_workspace(order.folder, resume=order.resume)
-    repo = check_push(order.repo) if order.repo and not order.settings.dry_run else ""
-    progress.begin(f"reading {printable(order.dataset)}")
-    dataset = _read(order)
-    request = Request(
-        source=source,
-        recipe=order.recipe,
-        settings=order.listening,
-        folder=order.folder.resolve(),
-        cache=cache,
-        divide=lambda clips: _divide(order, clips),
-        repo=repo,
-    )
-    return prepare(request, dataset, progress)
+    check_workspace(folder, resume=order.resume)
+    with held(folder):
+        yield folder, order.cache or folder / DECODED
 
 
 def _read(order: Order) -> Dataset:
@@ -137,7 +140,11 @@ def _read(order: Order) -> Dataset:
             found = read_library(place, settings, settings.genre_map, guard)
     else:
         found = read_dataset(place, settings, settings.genre_map)
-    return at_least(found, order.min_tracks or (FEWEST_TAGGED if order.from_tags else FEWEST))
+    fewest = order.min_tracks or (FEWEST_TAGGED if order.from_tags else FEWEST)
+    dataset = at_least(found, fewest)
+    if not dataset.clips:
+        raise LibraryError(f"{dataset.name} has no genre with {fewest} tracks (--min-tracks)")
+    return dataset
 
 
 def _divide(order: Order, dataset: Dataset) -> Split:
@@ -147,7 +154,8 @@ def _divide(order: Order, dataset: Dataset) -> Split:
     if all(clip.part for clip in dataset.clips):
         usual = SplitKind.PUBLISHED
     else:
-        usual = SplitKind.ALBUM if order.from_tags else SplitKind.RANDOM
+        by_album = order.from_tags and any(clip.album for clip in dataset.clips)
+        usual = SplitKind.ALBUM if by_album else SplitKind.RANDOM
     how = recipe.split or usual
     return split_clips(dataset, how, test_size=recipe.test_size, seed=recipe.seed)
 
@@ -192,10 +200,10 @@ class TrainingProgress:
         self._at("decoding", done, of)
 
     def fetching(self, done: int, total: int) -> None:
-        self._at(f"downloading the model, {megabytes(done, total)}", done, total)
+        self._at("downloading the model (MB)", done // MB, total // MB)
 
     def uploading(self, done: int, total: int) -> None:
-        self._at(f"uploading, {megabytes(done, total)}", done, total)
+        self._at("uploading (MB)", done // MB, total // MB)
 
     def embedded(self, done: int, of: int) -> None:
         self._at("listening", done, of)
@@ -241,6 +249,10 @@ def _warnings(plans: Plans) -> Iterator[str]:
         yield f"{count_of(clips)} left out: {printable(reason)}"
     if len(left_out) > SHOWN:
         yield "…"
+    for failure in plans.failed[:SHOWN]:
+        yield printable(f"  {displayed(failure.track.path)}: {failure.reason}")
+    if len(plans.failed) > SHOWN:
+        yield f"  … {len(plans.failed)} in all"
     if split.unmatched:
         first = printable(", ".join(split.unmatched[:SHOWN]))
         yield f"{len(split.unmatched)} names in the lists are of no clip here: {first}, …"
@@ -260,7 +272,7 @@ def _split_table(split: Split) -> Table:
     rows = split.counts()
     halves = [name for name in HALVES if getattr(split, name)]
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("genre", no_wrap=True)
+    table.add_column("genre", no_wrap=True, max_width=WIDEST)
     for name in halves:
         table.add_column(name, justify="right")
     for row in rows:
@@ -269,20 +281,32 @@ def _split_table(split: Split) -> Table:
     return table
 
 
-def _print_memory(plans: Plans, console: PatientConsole) -> None:
-    memory = estimate(plans)
-    of = "weights {weights}, gradients and optimizer {optimizer}, layers {layers}".format(
-        **{name: f"{size / 1e6:,.0f} MB" for name, size in asdict(memory).items()}
-    )
-    console.print(
-        Text(f"memory for a step: about {sum(asdict(memory).values()) / 1e6:,.0f} MB ({of})")
-    )
+def _show_memory(order: Order, plans: Plans, console: PatientConsole) -> None:
+    memory = asdict(estimate(plans))
+    of = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in memory.items())
+    total = f"memory for a step: about {sum(memory.values()) / 1e6:,.0f} MB ({of})"
+    console.print(Text(total), soft_wrap=True)
+    if order.settings.json:
+        show(json.dumps({"dry_run": True, **_plan_as_json(plans), "memory_bytes": memory}))
+
+
+def _plan_as_json(plans: Plans) -> dict[str, object]:
+    return {
+        "base_model": plans.request.source.identity,
+        "halves": {"how": plans.split.how, "genres": [asdict(x) for x in plans.split.counts()]},
+        "left_out": [
+            {"path": displayed(each.track.path), "reason": each.reason}
+            for each in (*plans.dataset.left_out, *plans.failed)
+        ],
+        "same_recording": [[displayed(clip.track.path) for clip in pair] for pair in plans.leaks],
+    }
 
 
 def _summary(order: Order, trained: Trained) -> dict[str, object]:
     return {
         "output_dir": displayed(order.folder),
-        "base_model": trained.plans.request.source.identity,
         "epochs": [asdict(epoch) for epoch in trained.epochs],
         **as_json(trained.evaluation),
+        **_plan_as_json(trained.plans),
+        "failed": len(trained.plans.failed) + len(trained.evaluation.failed),
     }

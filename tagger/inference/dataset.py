@@ -112,7 +112,7 @@ def load_tracks(
             batch_size=None,
             sampler=tracks,
             num_workers=jobs,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
         samples = iter(loader)
     # torch would raise in whatever this thread is doing when a worker dies, be it a commit. Without
@@ -135,7 +135,7 @@ def choose_jobs(jobs: int | None, *, slow: bool) -> int:
     return max(1, min(cores - 1, SLOW_JOBS if slow else cores))
 
 
-def _start_worker(_number: int) -> None:
+def start_worker(_number: int) -> None:
     """Leave signals that end the run to the main process, and one thread to each worker."""
     os.setsid()  # out of reach of the terminal's Ctrl-C and of a TERM to the whole group
     signal.signal(signal.SIGINT, signal.SIG_IGN)

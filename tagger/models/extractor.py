@@ -72,9 +72,7 @@ def make_extractor(feature_extractor: Any, asked_s: float | None) -> Extractor:
     if longest_s is not None and not 0 < longest_s <= LONGEST_S:
         raise ModelError(f"no model listens to {longest_s:g} s of sound at once")
     if asked_s and longest_s and asked_s > longest_s:
-        raise SettingsError(
-            f"this model listens to {longest_s:g} s at once: --window-seconds is more"
-        )
+        raise SettingsError(f"this model listens to {longest_s:g} s at once, not to {asked_s:g} s")
     own_s = longest_s or getattr(feature_extractor, "chunk_length_s", None) or DEFAULT_WINDOW_S
     window_s = asked_s or float(own_s)
     return Extractor(feature_extractor, rate_hz, window_s, longest_s or window_s)

@@ -3,8 +3,16 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from tagger.records import Failure, Track
+from tagger.records import Failure, Track, displayed
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""The names under which the halves of data sets are published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +32,15 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Clips, and what was left out of them, each with its reason."""
+    """Clips, and what was left out of them, each with its reason.
+
+    name: as the user knows it. title: the same without where it lies on this machine.
+    """
 
     name: str
     clips: tuple[Clip, ...]
     left_out: tuple[Failure, ...] = ()
+    title: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -39,19 +51,23 @@ def make_dataset(name: str, found: Iterable[Clip | Failure], names: Mapping[str,
     """Part clips from failures, and give the labels one spelling each.
 
     `names` renames labels, keyed by the case-folded label; an empty name drops one. Of spellings
-    that differ in no letter (Hip-Hop, hip hop) the most frequent one stands for all.
+    that differ in no letter (Hip-Hop, hip hop) the most frequent one stands for all. A file that
+    comes twice is one clip with the labels of both.
     """
-    clips, left_out = [], []
+    clips: dict[Path, Clip] = {}
+    left_out = []
     for each in found:
         if isinstance(each, Failure):
             left_out.append(each)
             continue
-        renamed = (names.get(label.casefold(), label) for label in each.labels)
+        renamed = (names.get(label.casefold(), label) for label in map(one_line, each.labels))
         if labels := tuple(filter(None, renamed)):
-            clips.append(replace(each, labels=labels))
+            path = each.track.path
+            known = clips[path].labels if path in clips else ()
+            clips[path] = replace(clips.get(path, each), labels=(*known, *labels))
         else:
             left_out.append(Failure(each.track, "the genre map drops its label"))
-    return Dataset(name, tuple(_one_spelling(clips)), tuple(left_out))
+    return Dataset(name, tuple(_one_spelling(list(clips.values()))), tuple(left_out))
 
 
 def _one_spelling(clips: Sequence[Clip]) -> list[Clip]:
@@ -63,6 +79,12 @@ def _one_spelling(clips: Sequence[Clip]) -> list[Clip]:
         replace(clip, labels=tuple(dict.fromkeys(usual[plain(label)] for label in clip.labels)))
         for clip in clips
     ]
+
+
+def one_line(label: str) -> str:
+    """Return a label as text that every file format and terminal takes for that."""
+    text = displayed(Path(label))
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def plain(label: str) -> str:
@@ -81,4 +103,4 @@ def at_least(dataset: Dataset, count: int) -> Dataset:
         else:
             reason = f"fewer than {count} tracks are {clip.labels[0]}"
             left_out.append(Failure(clip.track, reason))
-    return Dataset(dataset.name, tuple(kept), tuple(left_out))
+    return replace(dataset, clips=tuple(kept), left_out=tuple(left_out))

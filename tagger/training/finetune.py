@@ -4,11 +4,11 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -27,20 +27,18 @@ from transformers import (
 )
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from tagger.errors import DiskFullError, MissingExtraError, ModelError, SettingsError, TaggerError
-from tagger.inference.dataset import choose_jobs
+from tagger.errors import MissingExtraError, ModelError, SettingsError, WorkerError
+from tagger.inference.dataset import choose_jobs, start_worker
 from tagger.inference.devices import BF16_FROM, choose_devices, is_out_of_memory
 from tagger.models.extractor import Extractor
-from tagger.records import displayed
 from tagger.settings import Precision, Settings
 from tagger.training.measures import Epoch
 from tagger.training.network import Head, backbone_name, embed
 from tagger.training.recipe import Recipe
 from tagger.training.sounds import Collate, Segment, SegmentDataset
+from tagger.training.workspace import CHECKPOINTS, clear_errors
 
-CHECKPOINTS = "checkpoints"
 STATE = "trainer_state.json"
-EMBEDDED_AT_ONCE = 8
 MOST_WARMUP = 0.999
 """A whole number would be one of steps to Trainer."""
 
@@ -85,28 +83,35 @@ class Task:
         )
 
 
-def finetune(task: Task, tell: Tell, *, resume: bool) -> tuple[Epoch, ...]:
-    """Train; afterwards `task.model` has the weights of the epoch with the best accuracy.
+class ClipwiseTrainer(Trainer):
+    """Asks about the windows of one clip at a time, which are of one length.
 
-    `resume`: go on from the last whole checkpoint, if there is one. Raises ModelError where the
-    memory is too small or the loss is no number any more, DiskFullError.
+    Beside a longer neighbour a window would be padded, and networks without a mask hear that.
     """
-    _choose_gpu(task.settings.device)
-    with warnings.catch_warnings(action="ignore"), _clear_errors(task):
-        examples = _embedded(task, tell) if task.is_head_alone else _segments(task)
-        trainer = Trainer(
-            model=examples.network,
-            args=_arguments(task),
-            data_collator=examples.collate,
-            train_dataset=examples.train,
-            eval_dataset=examples.validation,
-            compute_metrics=lambda made: {"accuracy": pooled_accuracy(made, task.validation)},
-            callbacks=list(_callbacks(task, tell)),
+
+    clips: Iterable[list[int]] = ()
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        loader: Any = super().get_train_dataloader()
+        getattr(loader, "base_dataloader", loader).worker_init_fn = start_worker
+        return cast("DataLoader[Any]", loader)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        loader: DataLoader[Any] = DataLoader(
+            cast("Dataset[Any]", eval_dataset or self.eval_dataset),
+            batch_sampler=self.clips,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=start_worker,
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(task.folder) if resume else None)
-        nn.Module.to(task.model, torch.device("cpu"))
-    return epochs_of(trainer.state.log_history)
+        return cast("DataLoader[Any]", self.accelerator.prepare(loader))
+
+
+def batches_of(half: Half) -> list[list[int]]:
+    """Return the numbers of the segments of each clip."""
+    ends = np.cumsum(half.counts).tolist()
+    starts = [0, *ends[:-1]]
+    return [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,37 @@ class Examples:
     collate: Callable[[Any], dict[str, Any]]
 
 
+def finetune(task: Task, tell: Tell, *, resume: bool) -> tuple[Epoch, ...]:
+    """Train; afterwards `task.model` has the weights of the epoch with the best accuracy.
+
+    `resume`: go on from the last whole checkpoint, if there is one. Raises ModelError where the
+    memory is too small or the loss is no number any more, DiskFullError.
+    """
+    with warnings.catch_warnings(action="ignore"), _clear_errors(task):
+        examples = embedded(task, tell) if task.is_head_alone else _segments(task)
+        epochs = fit(task, examples, tell, resume=resume)
+        nn.Module.to(task.model, torch.device("cpu"))
+    return epochs
+
+
+def fit(task: Task, examples: Examples, tell: Tell, *, resume: bool) -> tuple[Epoch, ...]:
+    """Run Trainer on the examples of a task; afterwards their network is the best one."""
+    trainer = ClipwiseTrainer(
+        model=examples.network,
+        args=_arguments(task),
+        data_collator=examples.collate,
+        train_dataset=examples.train,
+        eval_dataset=examples.validation,
+        compute_metrics=lambda made: {"accuracy": pooled_accuracy(made, task.validation)},
+        callbacks=list(_callbacks(task, tell)),
+    )
+    trainer.clips = batches_of(task.validation)
+    trainer.model_accepts_loss_kwargs = False  # the networks take a mean, whatever they accept
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(task.folder) if resume else None)
+    return epochs_of(trainer.state.log_history)
+
+
 def _segments(task: Task) -> Examples:
     seed, crop_s = task.recipe.seed, task.extractor.window_s if task.recipe.random_crops else None
     train = SegmentDataset(task.train.segments, task.extractor, crop_s=crop_s, seed=seed)
@@ -126,29 +162,38 @@ def _segments(task: Task) -> Examples:
     return Examples(task.model, train, validation, Collate(task.extractor))
 
 
-def _embedded(task: Task, tell: Tell) -> Examples:
+def embedded(task: Task, tell: Tell) -> Examples:
     """Listen to every segment once; what is trained is the head alone, on what it gets of them."""
     device = choose_devices(task.settings.device)[0]
     nn.Module.to(task.model, device)
     head = Head(task.model, backbone_name(task.model))
-    halves = (_segments(task).train, _segments(task).validation)
+    sounds = _segments(task)
     of = len(task.train.segments) + len(task.validation.segments)
-    embeddings: tuple[list[Example], list[Example]] = ([], [])
-    for half, found in zip(halves, embeddings, strict=True):
-        loader = DataLoader(
-            half,
-            batch_size=EMBEDDED_AT_ONCE,
-            collate_fn=Collate(task.extractor),
+    done, found = 0, list[Listed]()
+    for half, dataset in ((task.train, sounds.train), (task.validation, sounds.validation)):
+        examples: list[Example] = []
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=batches_of(half),
+            collate_fn=sounds.collate,
             num_workers=choose_jobs(task.settings.jobs, slow=True),
+            worker_init_fn=start_worker,
         )
         for batch in loader:
-            labels = batch.pop("labels")
+            labels = batch.pop("labels").tolist()
             made = embed(task.model, head, {name: each.to(device) for name, each in batch.items()})
-            for number, label in enumerate(labels.tolist()):
-                values = tuple(each[number].cpu() for each in made)
-                found.append({"embeddings": values, "labels": label})
-            tell.embedded(sum(map(len, embeddings)), of)
-    return Examples(head, Listed(embeddings[0]), Listed(embeddings[1]), _collate_embeddings)
+            examples += _examples(made, labels)
+            tell.embedded(done + len(examples), of)
+        done += len(examples)
+        found.append(Listed(examples))
+    train, validation = found
+    return Examples(head, train, validation, collate_embeddings)
+
+
+def _examples(made: Sequence[torch.Tensor], labels: Sequence[int]) -> Iterator[Example]:
+    for number, label in enumerate(labels):
+        values = tuple(each[number].cpu().clone() for each in made)
+        yield {"embeddings": values, "labels": label}
 
 
 class Listed(Dataset[Example]):
@@ -164,14 +209,14 @@ class Listed(Dataset[Example]):
         return self.examples[index]
 
 
-def _collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
+def collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
     columns = zip(*(example["embeddings"] for example in examples), strict=True)
     labels = torch.tensor([example["labels"] for example in examples])
     return {"embeddings": tuple(torch.stack(column) for column in columns), "labels": labels}
 
 
 def _arguments(task: Task) -> TrainingArguments:
-    recipe = task.recipe
+    recipe, device = task.recipe, choose_devices(task.settings.device)[0]
     jobs = 0 if task.is_head_alone else choose_jobs(task.settings.jobs, slow=True)
     options: dict[str, Any] = {
         "output_dir": str(task.folder / CHECKPOINTS),
@@ -193,15 +238,24 @@ def _arguments(task: Task) -> TrainingArguments:
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "dataloader_num_workers": jobs,
-        "use_cpu": task.settings.device == "cpu",
+        "dataloader_pin_memory": device.type == "cuda",
+        "use_cpu": device.type == "cpu",
         "disable_tqdm": True,
         "report_to": "none",
     }
-    return TrainingArguments(**options, **_precision(task.settings))
+    # accelerate's own switch; Trainer would spread each batch over all GPUs that it sees
+    os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    arguments = TrainingArguments(**options, **precision_of(task.settings))
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # noqa: SLF001 - there is no other way
+    return arguments
 
 
-def _precision(settings: Settings) -> dict[str, Any]:
-    """Return the number format; `auto` is mixed precision on a GPU, as in the tutorial."""
+def precision_of(settings: Settings) -> dict[str, Any]:
+    """Return the number format; `auto` is mixed precision on a GPU, as in the tutorial.
+
+    Raises SettingsError where there is no GPU for fp16.
+    """
     device = choose_devices(settings.device)[0]
     asked = settings.precision
     if asked is Precision.AUTO and device.type == "cuda":
@@ -210,16 +264,6 @@ def _precision(settings: Settings) -> dict[str, Any]:
     if asked is Precision.FP16 and device.type != "cuda":
         raise SettingsError("--precision fp16 needs a CUDA GPU in a training")
     return {"bf16": asked is Precision.BF16, "fp16": asked is Precision.FP16}
-
-
-def _choose_gpu(name: str) -> None:
-    """Have Trainer, which takes all GPUs that it sees, see one only."""
-    choose_devices(name)
-    kind, _, number = name.partition(":")
-    if number:
-        os.environ["CUDA_VISIBLE_DEVICES"] = number
-    elif kind == "cuda":
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 
 def pooled_accuracy(made: EvalPrediction, half: Half) -> float:
@@ -253,6 +297,15 @@ class Telling(TrainerCallback):
     def on_step_end(
         self,
         args: TrainingArguments,  # noqa: ARG002 - as the base class has it, here and below
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
+        self.tell.stepped(state.global_step, state.max_steps)
+
+    def on_prediction_step(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
         state: TrainerState,
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
@@ -295,12 +348,11 @@ def last_checkpoint(folder: Path) -> str | None:
 @contextmanager
 def _clear_errors(task: Task) -> Iterator[None]:
     try:
-        yield
-    except TaggerError:
-        raise
-    except OSError as error:
-        raise DiskFullError(f"cannot write to {displayed(task.folder)}: {error}") from error
+        with clear_errors(task.folder):
+            yield
     except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            raise WorkerError(f"a process that reads decoded sound died: {error}") from error
         if not is_out_of_memory(error):
             raise
         raise ModelError(

@@ -60,17 +60,6 @@ def read_hub(name: str, names: Mapping[str, str], cache: Path) -> Dataset:
         return make_dataset(name, found, names)
 
 
-def tutorial_split(count: int, test_size: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return which of so many rows train and which test in `train_test_split(seed=seed)`.
-
-    It is the library's own shuffle, in the order that it gives, so that a split of which a
-    tutorial tells the seed is that split here too.
-    """
-    table = _library().Dataset.from_dict({"clip": range(count)})
-    halves = table.train_test_split(test_size=test_size, shuffle=True, seed=seed)
-    return list(halves["train"]["clip"]), list(halves["test"]["clip"])
-
-
 def _library() -> Any:
     """Return the library `datasets`, told to be silent."""
     try:

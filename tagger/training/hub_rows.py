@@ -15,17 +15,10 @@ from typing import Any
 from tagger.errors import DiskFullError, LibraryError
 from tagger.records import Failure, Track, displayed
 from tagger.tags import EXTENSIONS
-from tagger.training.clips import Clip
+from tagger.training.clips import PARTS, Clip
 
 LABELS = ("genre", "label", "genres", "labels")
 """The columns that say what a clip is, the most telling first."""
-
-PARTS = {
-    "train": "train", "training": "train", "test": "test", "testing": "test",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "eval": "validation", "evaluation": "validation",
-}  # fmt: skip
-"""What splits are called, and the part of a data set that each is."""
 
 SNIFFED = {
     b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3",
@@ -91,7 +84,7 @@ def _clip(row: Mapping[str, Any], columns: _Columns, place: Path, part: str) -> 
     labels = tuple(_labels(row[columns.label], columns.kind))
     if not labels:
         return Failure.unseen(called, "it has no label")
-    path = _written(data, named, place) if data else Path(named)
+    path = _written(data, PurePosixPath(labels[0], named), place) if data else Path(named)
     try:
         if not path.is_file():
             return Failure.unseen(called, "its sound is neither in the row nor on this disk")
@@ -113,18 +106,17 @@ def _labels(value: Any, kind: Any) -> Iterator[str]:
             yield text
 
 
-def _written(data: bytes, named: str, place: Path) -> Path:
+def _written(data: bytes, named: PurePosixPath, place: Path) -> Path:
     """Write the sound of a row as a file, unless it stands there.
 
-    The name tells the row's own, for lists of faults that go by it, and what is in it.
+    Its name ends as that of the row in a folder of its genre, for lists that go by such names.
     """
-    origin = PurePosixPath(named)
-    suffix = origin.suffix.lower()
+    suffix = named.suffix.lower()
     if suffix not in EXTENSIONS:
         suffix = next((end for start, end in SNIFFED.items() if data.startswith(start)), ".bin")
     digest = hashlib.sha256(data).hexdigest()[:12]
-    words = [place.name, *filter(None, [plain_name(origin.stem)]), digest]
-    path = place.with_name("-".join(words) + suffix)
+    folder = place.with_name(f"{place.name}-{digest}") / (plain_name(named.parts[0]) or "genre")
+    path = folder / f"{plain_name(named.stem) or 'sound'}{suffix}"
     try:
         if path.exists() and path.stat().st_size == len(data):
             return path

@@ -3,15 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from tagger.errors import ModelError
-from tagger.models import fetch, find_source
+from tagger.models import find_source
+from tagger.settings import Settings
 from tagger.training.clips import Dataset
 from tagger.training.evaluate import Evaluation, evaluate
 from tagger.training.finetune import Task, finetune
 from tagger.training.network import load_model
 from tagger.training.plans import Plans, Tell, Trained, half_of, notes_on
 from tagger.training.results import leave_results
-from tagger.training.workspace import clear, clear_errors, open_workspace
+from tagger.training.workspace import NOTES, clear, clear_errors, open_workspace
 
 
 def train(plans: Plans, tell: Tell, *, resume: bool, tensorboard: bool) -> Trained:
@@ -21,19 +21,17 @@ def train(plans: Plans, tell: Tell, *, resume: bool, tensorboard: bool) -> Train
     written, and what `finetune` and `evaluate` raise.
     """
     request, folder = plans.request, plans.request.folder
-    open_workspace(folder, notes_on(plans), plans.split)
-    fetch(request.source, request.settings, tell.fetching)
+    settings = request.settings
     model = load_model(request.source, plans.config, plans.labels, plans.recipe, request.settings)
-    if plans.recipe.gradient_checkpointing and not model.supports_gradient_checkpointing:
-        raise ModelError(f"{request.source.name} cannot do --gradient-checkpointing")
+    open_workspace(folder, notes_on(plans), plans.split)
     task = Task(
         model=model,
         extractor=plans.extractor,
-        train=half_of(plans.split.train, plans),
+        train=half_of(plans.split.train, plans, cropped=plans.recipe.random_crops),
         validation=half_of(plans.split.validation, plans),
         recipe=plans.recipe,
         folder=folder,
-        settings=request.settings,
+        settings=settings,
         tensorboard=tensorboard,
     )
     epochs = finetune(task, tell, resume=resume)
@@ -41,16 +39,18 @@ def train(plans: Plans, tell: Tell, *, resume: bool, tensorboard: bool) -> Train
         features: Any = plans.extractor.feature_extractor
         features.save_pretrained(folder)
         task.model.save_pretrained(folder)
-        trained = Trained(plans, epochs, _measure(plans, tell))
+        for path in folder.glob("*.safetensors"):
+            path.chmod((folder / NOTES).stat().st_mode)  # safetensors lets nobody else read them
+        trained = Trained(plans, epochs, _measure(plans, settings, tell))
         leave_results(trained)
     clear(folder)
     return trained
 
 
-def _measure(plans: Plans, tell: Tell) -> Evaluation:
+def _measure(plans: Plans, settings: Settings, tell: Tell) -> Evaluation:
     """Hear the clips held out as a scan hears them, with the folder that is the result."""
     settings = replace(
-        plans.request.settings,
+        settings,
         model=str(plans.request.folder),
         revision=None,
         window_seconds=None,
@@ -58,7 +58,7 @@ def _measure(plans: Plans, tell: Tell) -> Evaluation:
     )
     clips = plans.split.test or plans.split.validation
     return evaluate(
-        Dataset(plans.dataset.name, clips),
+        Dataset(plans.dataset.name, clips, title=plans.dataset.title),
         find_source(settings),
         settings,
         tell.fetching,

@@ -63,10 +63,11 @@ def load_model(
         model: PreTrainedModel
         model, loading = load_network(source, wanted, settings, ignore_mismatched_sizes=True)
     name = backbone_name(model)
-    missing = [key for key in map(str, loading["missing_keys"]) if key.startswith(f"{name}.")]
+    lacking = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
+    missing = [key for key in map(str, lacking) if key.startswith(f"{name}.")]
     missing = [key for key in missing if not key.endswith(NEEDLESS)]
     if missing:
-        raise ModelError(f"{source.name} cannot be fine-tuned: it lacks {min(missing)}")
+        raise ModelError(f"{source.name} cannot be fine-tuned: it lacks a fitting {min(missing)}")
     if config.id2label != wanted.id2label:
         set_seed(recipe.seed)
         fresh = type(model)(wanted)
@@ -76,10 +77,24 @@ def load_model(
     return model
 
 
-def outline(config: PreTrainedConfig, labels: Sequence[str], recipe: Recipe) -> PreTrainedModel:
-    """Return a network of the shape that `load_model` gives, without anything learned."""
+def check(config: PreTrainedConfig, recipe: Recipe, *, trust: bool) -> None:
+    """Raise ModelError where a network of this shape cannot do what the recipe wants."""
+    with torch.device("meta"):
+        model = outline(config, ["one", "other"], recipe, trust=trust)
+    if recipe.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise ModelError("this model cannot do --gradient-checkpointing")
+
+
+def outline(
+    config: PreTrainedConfig, labels: Sequence[str], recipe: Recipe, *, trust: bool
+) -> PreTrainedModel:
+    """Return a network of the shape that `load_model` gives, without anything learned.
+
+    trust: run code that the checkpoint brings along.
+    """
+    set_seed(recipe.seed)
     model: PreTrainedModel = AutoModelForAudioClassification.from_config(
-        _with_labels(config, labels)
+        _with_labels(config, labels), trust_remote_code=trust
     )
     _freeze(model, recipe)
     return model
@@ -164,7 +179,7 @@ class Memory:
     layers: int
 
 
-def memory_for(model: PreTrainedModel, batch: Inputs) -> Memory:
+def memory_for(model: PreTrainedModel, batch: Inputs, *, gradient_checkpointing: bool) -> Memory:
     """Estimate what a training step takes; the layers' part is measured on this batch."""
     kept: dict[int, int] = {}
 
@@ -174,6 +189,8 @@ def memory_for(model: PreTrainedModel, batch: Inputs) -> Memory:
         return tensor
 
     model.train()
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(**batch)  # holds on to what is kept
     weights = {p.untyped_storage().data_ptr(): p.nbytes for p in model.parameters()}

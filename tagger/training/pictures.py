@@ -1,19 +1,36 @@
 """The confusion matrix and the calibration of a model as one picture; owns matplotlib."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from tagger.errors import ReportError
 from tagger.records import displayed
 from tagger.training.measures import Epoch, Measures
 
+PLAINLY = mpl.rc_context({"text.parse_math": False})
+"""A dollar in a name is no formula."""
+
+LONGEST = 24
+
 INK, GRID, OTHER = "#1b3a5c", "#cccccc", "#d08030"
 
 
+def check_picture(path: Path) -> None:
+    """Raise ReportError where a picture could not be written, for the time before a long job."""
+    if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise ReportError(f"{displayed(path)} is no name of a picture: it ends in .png, .pdf, .svg")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ReportError(f"cannot write the picture {displayed(path)}: no such folder")
+
+
+@PLAINLY
 def draw_measures(measures: Measures, title: str, path: Path) -> None:
     """Write a PNG, PDF or SVG by the suffix. Raises ReportError where that cannot be written."""
     side = max(4.5, 0.45 * len(measures.labels))
@@ -21,10 +38,11 @@ def draw_measures(measures: Measures, title: str, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     draw_confusion(left, measures)
     draw_calibration(right, measures)
-    figure.suptitle(title)
+    figure.suptitle("".join(char if char.isprintable() else "?" for char in title))
     _save(figure, path)
 
 
+@PLAINLY
 def draw_curves(epochs: Sequence[Epoch], title: str, path: Path) -> None:
     """Draw loss and accuracy over the epochs; the best one is marked. Raises ReportError."""
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -41,13 +59,14 @@ def draw_curves(epochs: Sequence[Epoch], title: str, path: Path) -> None:
     right.set_title(f"best: {best.accuracy:.1%} in epoch {best.number}")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(title)
+    figure.suptitle("".join(char if char.isprintable() else "?" for char in title))
     _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:
     try:
-        figure.savefig(path, dpi=120)
+        with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
+            figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ReportError(f"cannot write the picture {displayed(path)}: {reason}") from error
@@ -59,8 +78,9 @@ def draw_confusion(axes: Axes, measures: Measures) -> None:
     counts = measures.confusion[: len(genres)]
     shares = counts / counts.sum(1, keepdims=True)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(measures.labels)), measures.labels, rotation=60, ha="right")
-    axes.set_yticks(range(len(genres)), genres)
+    names = [_short(label) for label in measures.labels]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axes.set_yticks(range(len(genres)), names[: len(genres)])
     axes.set_xlabel("heard as")
     axes.set_ylabel("labelled")
     for (row, column), count in np.ndenumerate(counts):
@@ -69,6 +89,10 @@ def draw_confusion(axes: Axes, measures: Measures) -> None:
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
     shown = measures.accuracy
     axes.set_title(f"accuracy {shown.value:.1%} ({shown.low:.0%} to {shown.high:.0%})")
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
 
 
 def draw_calibration(axes: Axes, measures: Measures) -> None:

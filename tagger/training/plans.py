@@ -9,18 +9,26 @@ from transformers import PreTrainedConfig
 
 from tagger import __version__
 from tagger.errors import LibraryError
-from tagger.models import Source
+from tagger.models import Source, fetch
 from tagger.models.extractor import Extractor
 from tagger.records import Failure
 from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset
 from tagger.training.evaluate import Evaluation
-from tagger.training.finetune import Half
+from tagger.training.finetune import Half, precision_of
 from tagger.training.measures import Epoch
-from tagger.training.network import Memory, describe, memory_for, outline
+from tagger.training.network import Memory, check, describe, memory_for, outline
 from tagger.training.recipe import Recipe, defaults_for
 from tagger.training.recordings import leaks, same_recordings
-from tagger.training.sounds import Collate, Decoded, Plan, Segment, SegmentDataset, decode
+from tagger.training.sounds import (
+    CROPPED_S,
+    Collate,
+    Decoded,
+    Plan,
+    Segment,
+    SegmentDataset,
+    decode,
+)
 from tagger.training.splits import Split
 
 BROKEN = {"jazz.00054": "GTZAN's jazz.00054 is known to be broken"}
@@ -58,12 +66,15 @@ class Request:
     @property
     def base(self) -> str:
         """Return what the base model is called: an id on the Hub, or the name of a folder."""
-        return self.source.identity.partition("@")[0]
+        return self.source.identity.rpartition("@")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """What a training is going to do; nothing but decoded sound was written for it."""
+    """What a training is going to do; nothing but decoded sound was written for it.
+
+    sounds: of every clip, by its path. crops: what random crops come out of, where they are wanted.
+    """
 
     request: Request
     recipe: Recipe
@@ -73,6 +84,7 @@ class Plans:
     failed: tuple[Failure, ...]
     split: Split
     sounds: Mapping[Path, Decoded]
+    crops: Mapping[Path, Decoded]
     leaks: tuple[tuple[Clip, Clip], ...]
 
     @property
@@ -83,15 +95,21 @@ class Plans:
     @property
     def labels(self) -> tuple[str, ...]:
         """Return the labels by their numbers; of several, a clip teaches its main one."""
-        return tuple(sorted({clip.labels[0] for clip in self.dataset.clips}))
+        halves = (self.split.train, self.split.validation, self.split.test)
+        return tuple(sorted({clip.labels[0] for half in halves for clip in half}))
 
 
-def prepare(request: Request, dataset: Dataset, tell: Tell) -> Plans:
-    """Decode the clips and part them into halves.
+def prepare(request: Request, dataset: Dataset, tell: Tell, *, download: bool) -> Plans:
+    """Decode the clips and part them into halves; `download` what the base model lacks first.
 
     Raises LibraryError for data that nothing can be learned from, and the errors of a model.
     """
     config, extractor = describe(request.source, request.recipe, request.settings)
+    precision_of(request.settings)
+    check(config, request.recipe, trust=request.settings.trust_remote_code)
+    request.divide(dataset)  # what cannot be divided is told before the long work
+    if download:
+        fetch(request.source, request.settings, tell.fetching)
     plan = Plan(extractor.rate_hz, extractor.window_s, extractor.windows)
     tracks = [clip.track for clip in dataset.clips]
     kept, left_out, failed, sounds = [], list(dataset.left_out), [], {}
@@ -109,6 +127,7 @@ def prepare(request: Request, dataset: Dataset, tell: Tell) -> Plans:
         raise LibraryError(f"{dataset.name} has no clip that can be listened to")
     whole = Dataset(dataset.name, tuple(kept), tuple(left_out))
     split = request.divide(whole)
+    crops = _crops(request, split.train, extractor, tell) if request.recipe.random_crops else {}
     return Plans(
         request=request,
         recipe=request.recipe.settled(defaults_for(request.recipe.freeze, config.model_type)),
@@ -118,8 +137,23 @@ def prepare(request: Request, dataset: Dataset, tell: Tell) -> Plans:
         failed=tuple(failed),
         split=split,
         sounds=sounds,
+        crops=crops,
         leaks=_leaks(split, sounds),
     )
+
+
+def _crops(
+    request: Request, clips: Sequence[Clip], extractor: Extractor, tell: Tell
+) -> dict[Path, Decoded]:
+    """Decode what random crops of the clips come out of."""
+    plan = Plan(extractor.rate_hz, max(CROPPED_S, extractor.window_s), 1)
+    tracks = [clip.track for clip in clips]
+    found = {}
+    for number, result in enumerate(decode(tracks, plan, request.cache, request.settings), 1):
+        tell.decoded(number, len(tracks))
+        if isinstance(result, Decoded):
+            found[result.track.path] = result
+    return found
 
 
 def _leaks(split: Split, sounds: Mapping[Path, Decoded]) -> tuple[tuple[Clip, Clip], ...]:
@@ -131,26 +165,29 @@ def _leaks(split: Split, sounds: Mapping[Path, Decoded]) -> tuple[tuple[Clip, Cl
     return tuple((clips[pair.first][0], clips[pair.second][0]) for pair in straddling)
 
 
-def half_of(clips: Sequence[Clip], plans: Plans) -> Half:
-    """Return the segments of clips, clip by clip."""
+def half_of(clips: Sequence[Clip], plans: Plans, *, cropped: bool = False) -> Half:
+    """Return the segments of clips, clip by clip; `cropped` ones are to be cut out of more."""
     numbers = {label: number for number, label in enumerate(plans.labels)}
     counts = [plans.sounds[clip.track.path].windows for clip in clips]
-    segments = [
-        Segment(plans.sounds[clip.track.path].file, window, numbers[clip.labels[0]])
-        for clip, count in zip(clips, counts, strict=True)
-        for window in range(count)
-    ]
+    crops = plans.crops if cropped else {}
+    segments = []
+    for clip, count in zip(clips, counts, strict=True):
+        label, crop = numbers[clip.labels[0]], crops.get(clip.track.path)
+        file = (crop or plans.sounds[clip.track.path]).file
+        segments += [Segment(file, 0 if crop else n, label) for n in range(count)]
     truths = [frozenset(numbers[x] for x in clip.labels if x in numbers) for clip in clips]
     return Half(tuple(segments), tuple(counts), tuple(truths))
 
 
 def estimate(plans: Plans) -> Memory:
     """Estimate what a step of the training takes, on a network of that shape."""
-    model = outline(plans.config, plans.labels, plans.recipe)
+    trust = plans.request.settings.trust_remote_code
+    model = outline(plans.config, plans.labels, plans.recipe, trust=trust)
     segments = half_of(plans.split.train, plans).segments
     examples = SegmentDataset(segments, plans.extractor)
     batch = [examples[number % len(examples)] for number in range(plans.recipe.batch_size)]
-    return memory_for(model, Collate(plans.extractor)(batch))
+    inputs = Collate(plans.extractor)(batch)
+    return memory_for(model, inputs, gradient_checkpointing=plans.recipe.gradient_checkpointing)
 
 
 @dataclass(frozen=True, slots=True)

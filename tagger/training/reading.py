@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tagger import decide
@@ -29,12 +30,18 @@ def read_dataset(place: Path, settings: Settings, names: Mapping[str, str]) -> D
     Hub; sound from there is kept in tagger's own cache. `names` is as for `make_dataset`.
     Raises LibraryError where nothing can be read there, DiskFullError where the cache is full.
     """
-    if hub_data.is_saved(place):
-        return hub_data.read_saved(place, names, dataset_cache())
     if hub_data.NAME.fullmatch(str(place)) and not os.path.lexists(place):
-        return hub_data.read_hub(str(place), names, dataset_cache())
-    found = _listed(place) if place.suffix.lower() == ".csv" else _sorted(place, settings)
-    return make_dataset(displayed(place), found, names)
+        return replace(hub_data.read_hub(str(place), names, dataset_cache()), title=str(place))
+    if hub_data.is_saved(place):
+        dataset = hub_data.read_saved(place, names, dataset_cache())
+    else:
+        found = _listed(place) if place.suffix.lower() == ".csv" else _sorted(place, settings)
+        dataset = make_dataset(displayed(place), found, names)
+    return replace(dataset, title=_title(place))
+
+
+def _title(place: Path) -> str:
+    return displayed(Path(place.resolve().name))
 
 
 def read_library(
@@ -43,7 +50,7 @@ def read_library(
     """Read a library in which people gave genres; what tagger wrote there counts for nothing."""
     scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
     found = (_tagged(each, guard) for each in crawl([place], scope))
-    return make_dataset(displayed(place), found, names)
+    return replace(make_dataset(displayed(place), found, names), title=_title(place))
 
 
 def _sorted(place: Path, settings: Settings) -> Iterator[Clip | Failure]:
@@ -84,6 +91,8 @@ def _row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
         track = look_at(path)
     except TrackError as error:
         return Failure.unseen(path, str(error))
+    except ValueError:
+        return Failure.unseen(folder, "its path has a NUL byte")
     if not track:
         return Failure.unseen(path, "there is no such file")
     more = {name: (row.get(name) or "").strip() for name in ("artist", "album", "part")}

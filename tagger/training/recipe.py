@@ -64,6 +64,13 @@ def to_share(value: object) -> float:
     raise ValueError("must be a number between 0 and 1, and neither of the two")
 
 
+def to_seed(value: object) -> int:
+    text = str(value)
+    if text.isdecimal() and int(text) < 1 << 32:
+        return int(text)
+    raise ValueError("must be a whole number from 0 to 4294967295")
+
+
 def or_auto(read: Callable[[object], T]) -> Callable[[object], T | None]:
     return lambda value: None if value == "auto" else read(value)
 
@@ -118,7 +125,7 @@ class Recipe:
     gradient_checkpointing: Annotated[
         bool, Option(to_flag, "Calculate layers twice instead of remembering them.")
     ] = False
-    seed: Annotated[int, Option(to_count, "Of the split, the new weights and the order.", "N")] = 42
+    seed: Annotated[int, Option(to_seed, "Of the split, the new weights and the order.", "N")] = 42
     split: Annotated[
         SplitKind | None,
         Option(

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from tagger.audio import read_windows
 from tagger.errors import DiskFullError, ReportError
@@ -25,8 +24,11 @@ from tagger.training.recordings import fingerprint
 PRINTED_S = 30.0
 """How much of a clip's middle the search for the same recording goes by."""
 
-CROPPED_FROM = 4
-"""Random crops are taken from the middle of a track: from so many times what is listened to."""
+CROPPED_S = 120.0
+"""Random crops come out of so much in the middle of a track."""
+
+FORMAT = 1
+"""To be raised whenever another decoder, resampler or fingerprint would fill the cache."""
 
 PRINT_RATE_HZ = 16_000
 
@@ -65,10 +67,10 @@ class DecodingDataset(GuardedDataset[Decoded]):
 
     def load(self, track: Track) -> Decoded:
         plan = self.plan
-        known = f"{os.fsencode(track.path)!r} {track.size} {track.mtime_ns} {track.inode} {plan}"
-        name = hashlib.sha256(known.encode()).hexdigest()
+        file = (os.fsencode(track.path), track.size, track.mtime_ns, track.inode)
+        name = hashlib.sha256(f"{FORMAT} {file} {plan}".encode()).hexdigest()
         windows, prints = self.cache / f"{name}.npy", self.cache / f"{name}.print.npy"
-        if not (windows.exists() and prints.exists()):
+        if not (_is_whole(windows) and _is_whole(prints)):
             _store(windows, np.stack(self._read(track, plan)))
             middle = Plan(PRINT_RATE_HZ, PRINTED_S, 1)
             _store(prints, fingerprint(self._read(track, middle)[0], PRINT_RATE_HZ))
@@ -83,6 +85,15 @@ class DecodingDataset(GuardedDataset[Decoded]):
             window_s=plan.window_s,
             count=plan.count,
         ).windows
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether an array is there; after a power cut a file may be, and be empty."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _store(path: Path, values: NDArray[Any]) -> None:
@@ -144,7 +155,6 @@ class SegmentDataset(Dataset[dict[str, Any]]):
         self.crop = None if crop_s is None else round(crop_s * extractor.rate_hz)
         self.seed = seed
         self.epoch = 0
-        self.settled_in = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Note the epoch; accelerate calls this before each."""
@@ -154,7 +164,6 @@ class SegmentDataset(Dataset[dict[str, Any]]):
         return len(self.segments)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        self._leave_signals_to_the_main_process()
         segment = self.segments[index]
         samples = np.load(segment.file, mmap_mode="r")[segment.window]
         if self.crop is not None and samples.size > self.crop:
@@ -163,13 +172,6 @@ class SegmentDataset(Dataset[dict[str, Any]]):
             samples = samples[start : start + self.crop]
         inputs = self.extractor([np.array(samples)])
         return {name: tensor[0] for name, tensor in inputs.items()} | {"labels": segment.label}
-
-    def _leave_signals_to_the_main_process(self) -> None:
-        """Have Ctrl-C end a loader's worker with the main process, not with a traceback."""
-        if get_worker_info() and self.settled_in != os.getpid():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self.settled_in = os.getpid()
 
 
 class Collate:

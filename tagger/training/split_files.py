@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from tagger.errors import LibraryError
 from tagger.records import displayed
-from tagger.training.clips import Dataset
+from tagger.training.clips import PARTS, Dataset
 from tagger.training.reading import SUFFIXES
-from tagger.training.splits import PARTS, Split, split_by_parts
+from tagger.training.splits import Split, split_by_parts
 
 IN_NAMES = {"train": "train", "val": "validation", "test": "test"}
 """What the name of a list says about it."""
@@ -48,12 +48,15 @@ def read_split_files(paths: Sequence[Path], dataset: Dataset) -> Split:
     entries = [entry for path in paths for entry in _read(path)]
     names = ", ".join(displayed(Path(path.name)) for path in paths)
     _check_halves({entry.half for entry in entries}, names)
+    exact = {str(clip.track.path): number for number, clip in enumerate(dataset.clips)}
     clips = _by_ending(dataset, max(len(entry.key) for entry in entries))
     drop = _common(entries)
     halves: dict[int, str] = {}
     unmatched = []
     for entry in entries:
-        number = _find(dataset, clips, entry, drop)
+        number = exact.get(entry.name)
+        if number is None:
+            number = _find(dataset, clips, entry, drop)
         if number is None:
             unmatched.append(entry.name)
         elif halves.setdefault(number, entry.half) != entry.half:
@@ -78,12 +81,12 @@ def _check_halves(halves: set[str], names: str) -> None:
 def _read(path: Path) -> Iterator[Entry]:
     read = _rows if path.suffix.lower() == ".csv" else _lines
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield from read(path, file)
     except OSError as error:
         raise LibraryError(f"cannot read {displayed(path)}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise LibraryError(f"{displayed(path)} is no list in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise LibraryError(f"{displayed(path)} is no list: {error}") from error
 
 
 def _lines(path: Path, lines: Iterable[str]) -> Iterator[Entry]:

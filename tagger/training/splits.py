@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from tagger.errors import LibraryError
-from tagger.training.clips import Clip, Dataset, plain
+from tagger.training.clips import PARTS, Clip, Dataset, plain
 from tagger.training.recipe import SplitKind
 
 Indices = Sequence[int]
@@ -59,14 +59,6 @@ class Split:
         return tuple(row.genre for row in self.counts() if not row.validation + row.test)
 
 
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-"""The names under which the halves of data sets are published."""
-
-
 def split_clips(dataset: Dataset, how: SplitKind, *, test_size: float, seed: int) -> Split:
     """Divide a data set; `test_size` is the share to hold back, above 0 and below 1.
 
@@ -98,7 +90,10 @@ def split_by_parts(
 def _checked(dataset: Dataset, split: Split) -> Split:
     for name, half in (("train", split.train), ("validation", split.validation)):
         if not half:
-            raise LibraryError(f"the {name} half of {dataset.name} has no clips ({split.how})")
+            raise LibraryError(
+                f"the {name} half of {dataset.name} has no clips ({split.how}); parts are called"
+                f" {', '.join(sorted(PARTS))}, and --split random cuts other halves"
+            )
     _check_genres(f"the train half of {dataset.name}", split.train)
     return split
 

@@ -1,22 +1,29 @@
 """The folder of a training: its notes, halves and checkpoints, and what another one finds there."""
 
 import csv
+import errno
 import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from tagger.errors import ReportError, SettingsError
-from tagger.models.folder import CONFIG
+from filelock import FileLock, Timeout
+
+from tagger.errors import DiskFullError, LockedError, ReportError, SettingsError, TaggerError
 from tagger.records import displayed
-from tagger.training.finetune import CHECKPOINTS
 from tagger.training.splits import Split
 
 NOTES = "recipe.json"
+RESULTS = "evaluation.json"
+"""Written last: a folder that has it is a finished training."""
+
+CHECKPOINTS = "checkpoints"
 HALVES = "split.csv"
 DECODED = "decoded"
+LOCK = ".lock"
 PASSING = (CHECKPOINTS, DECODED)
 """What is gone once a training is done."""
 
@@ -26,12 +33,17 @@ Notes = Mapping[str, object]
 def check_workspace(folder: Path, *, resume: bool) -> None:
     """Raise SettingsError where another training, or anything else, is in the folder."""
     place = displayed(folder)
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if CONFIG in there and NOTES in there:
+    with clear_errors(folder):
+        there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if RESULTS in there and NOTES in there:
         raise SettingsError(f"{place} holds a finished training: choose another --output-dir")
-    if NOTES in there and not resume:
+    if NOTES in there and not resume and has_checkpoints(folder):
         raise SettingsError(f"{place} holds a training that was not finished: add --resume")
-    if there - {DECODED} and NOTES not in there:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:  # safetensors cannot write there
+        raise SettingsError(f"{place} is no name in UTF-8: choose another --output-dir") from error
+    if there - {DECODED, LOCK} and NOTES not in there:
         raise SettingsError(f"{place} is not empty: --output-dir makes a new folder")
 
 
@@ -41,24 +53,42 @@ def open_workspace(folder: Path, notes: Notes, split: Split) -> None:
     Raises SettingsError where it is not, ReportError where it cannot be written.
     """
     with clear_errors(folder):
-        if (folder / NOTES).exists():
+        if has_checkpoints(folder):
             _check_same(folder, notes, split)
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / HALVES, _table(split))
         _write(folder / NOTES, json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
 
 
+def has_checkpoints(folder: Path) -> bool:
+    """Tell whether an epoch was finished, so that there is something to go on with."""
+    return (folder / NOTES).exists() and any((folder / CHECKPOINTS).glob("checkpoint-*"))
+
+
 def _check_same(folder: Path, notes: Notes, split: Split) -> None:
     place = displayed(folder)
     before = json.loads((folder / NOTES).read_text("utf-8"))
+    if not isinstance(before, dict):
+        raise ValueError(f"{NOTES} is none")  # noqa: TRY004 - told like all damaged notes
     now = json.loads(json.dumps(notes))
     for name in now:
         if before.get(name) != now[name]:
             raise SettingsError(
-                f"the training in {place} was begun with another {name}: {before.get(name)}"
+                f"the training in {place} was begun with {_difference(name, before, now)}:"
+                " say the same again, or choose another --output-dir"
             )
-    if (folder / HALVES).read_text("utf-8", "surrogateescape") != _table(split):
+    with (folder / HALVES).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        halves = file.read()
+    if halves != _table(split):
         raise SettingsError(f"the training in {place} was begun on other clips, or other halves")
+
+
+def _difference(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    was, wanted = before.get(name), now[name]
+    if isinstance(was, dict) and isinstance(wanted, dict):
+        option = next(each for each in wanted if was.get(each) != wanted[each])
+        return f"--{option} {was.get(option)}, not {wanted[option]}"
+    return f"another {name}"
 
 
 def _table(split: Split) -> str:
@@ -74,7 +104,7 @@ def _table(split: Split) -> str:
 
 def _write(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8", "surrogateescape")
+    part.write_text(text, "utf-8", "surrogateescape", newline="")
     part.replace(path)
 
 
@@ -85,10 +115,43 @@ def clear(folder: Path) -> None:
 
 
 @contextmanager
-def clear_errors(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of the folder. Raises LockedError, ReportError."""
+    mine = FileLock(folder / LOCK)  # flock: the lock of a process that died is no lock
+    try:
+        with clear_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            mine.acquire(blocking=False)
+    except Timeout as error:
+        raise LockedError(f"another training works in {displayed(folder)}") from error
     try:
         yield
-    except OSError as error:
-        raise ReportError(f"cannot write to {displayed(folder)}: {error.strerror}") from error
-    except ValueError as error:
-        raise ReportError(f"the notes in {displayed(folder)} are damaged: {error}") from error
+    finally:
+        if not (folder / NOTES).exists():
+            clear(folder)
+        (folder / LOCK).unlink(missing_ok=True)
+        mine.release()
+        with suppress(OSError):
+            folder.rmdir()  # where nothing came of it
+
+
+FULL = ("No space left", "inline_container", "Disk quota")
+"""How safetensors and torch say that a disk is full."""
+
+
+@contextmanager
+def clear_errors(folder: Path) -> Iterator[None]:
+    """Say in one line what is wrong with the folder: that it is full, damaged, or not ours."""
+    place = displayed(folder)
+    try:
+        yield
+    except (TaggerError, Timeout):
+        raise
+    except Exception as error:
+        if getattr(error, "errno", 0) == errno.ENOSPC or any(word in str(error) for word in FULL):
+            raise DiskFullError(f"no space is left for {place}") from error
+        if isinstance(error, OSError):
+            raise ReportError(f"cannot use {place}: {error.strerror or error}") from error
+        if isinstance(error, ValueError):
+            raise ReportError(f"the notes in {place} are damaged: {error}") from error
+        raise

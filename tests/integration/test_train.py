@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import pipeline
 
 from tagger.audio import read_windows
 from tagger.cli import main
+from tagger.errors import TerminatedRunError
 from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, WAVE, save
 from tests.front_door import set_genre
@@ -184,25 +186,140 @@ def test_a_frozen_backbone_stays_to_the_bit(tones: Path, hubert: Path, tmp_path:
     assert {name.split(".")[0] for name in changed} == {"projector", "classifier"}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--segment-seconds", "0.5", "--random-crops"),
-        ("--freeze", "feature-encoder", "--dropout", "0.2", "--label-smoothing", "0.1"),
-        ("--gradient-accumulation", "2", "--gradient-checkpointing", "--batch-size", "4"),
-        ("--early-stopping", "1", "--tensorboard", "--split", "stratified"),
-    ],
-    ids=lambda options: options[0],
-)
-def test_what_the_tutorial_recommends_for_more(
-    options: tuple[str, ...], tones: Path, hubert: Path, tmp_path: Path
+def trained_with(command: list[str], *options: str) -> dict[str, Any]:
+    """Train with some options more, and return what is measured."""
+    folder = Path(command[2])
+    shutil.rmtree(folder, ignore_errors=True)
+    assert train(*command, *QUICK, *options) == 0
+    return results(folder)
+
+
+def losses(found: dict[str, Any]) -> list[float]:
+    return [epoch["train_loss"] for epoch in found["epochs"]]
+
+
+def test_random_crops_lie_elsewhere_in_each_epoch(command: list[str]) -> None:
+    short = ("--segment-seconds", "0.4", "--learning-rate", "1e-12", "--dropout", "0")
+    plain = losses(trained_with(command, *short))
+    features = json.loads((Path(command[2]) / "preprocessor_config.json").read_text("utf-8"))
+    assert features["chunk_length_s"] == 0.4
+    cropped = losses(trained_with(command, *short, "--random-crops"))
+    assert cropped != plain
+    assert cropped == losses(trained_with(command, *short, "--random-crops"))
+
+
+def test_accumulated_gradients_give_the_loss_of_one_batch(command: list[str]) -> None:
+    still = ("--learning-rate", "1e-12", "--dropout", "0", "--gradient-checkpointing")
+    whole = losses(trained_with(command, *still, "--batch-size", "8"))
+    parts = trained_with(command, *still, "--batch-size", "2", "--gradient-accumulation", "4")
+    assert losses(parts) == pytest.approx(whole, rel=0.05)
+
+
+def test_smoothing_dropout_and_frozen_convolutions(command: list[str], hubert: Path) -> None:
+    from safetensors.torch import load_file
+
+    plain = losses(trained_with(command, "--dropout", "0"))
+    options = ("--freeze", "feature-encoder", "--dropout", "0", "--label-smoothing", "0.9")
+    assert losses(trained_with(command, *options)) != plain
+    folder = Path(command[2])
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert {config[name] for name in ("hidden_dropout", "attention_dropout", "final_dropout")} == {
+        0.0
+    }
+    before, after = (load_file(place / "model.safetensors") for place in (hubert, folder))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not [name for name in changed if name.startswith("hubert.feature_extractor")]
+    assert [name for name in changed if name.startswith("hubert.encoder")]
+
+
+def test_it_stops_early_and_keeps_logs_where_that_is_asked(command: list[str]) -> None:
+    options = ("--epochs", "6", "--early-stopping", "1", "--learning-rate", "1e-12")
+    found = trained_with(command, *options, "--tensorboard", "--split", "stratified")
+    assert len(found["epochs"]) == 2
+    assert list((Path(command[2]) / "runs").glob("events*"))
+
+
+def test_every_layer_of_the_bundled_model_can_be_trained(command: list[str]) -> None:
+    found = trained_with([*command, "--base-model", "musicnn"])
+    assert losses(found)[1] < losses(found)[0]
+
+
+def test_clips_of_any_length_are_heard_alone(hubert: Path, tmp_path: Path) -> None:
+    """What the training sees of each clip is what a scan hears, whoever is in its batch."""
+    root = tmp_path / "set"
+    for number, label in enumerate(["a", "b"]):
+        (root / label).mkdir(parents=True)
+        for length in range(5):
+            path = root / label / f"{length}.flac"
+            build_audio(path, seconds=1 + length / 3, frequency_hz=200 * (1 + number), seed=length)
+    for freeze in ("backbone", "none"):
+        folder = tmp_path / freeze
+        args = ("--base-model", hubert, "--freeze", freeze, "--test-size", "0.5", *QUICK)
+        assert train(root, "--output-dir", folder, *args) == 0
+        found = results(folder)
+        assert found["accuracy"]["value"] == max(e["accuracy"] for e in found["epochs"])
+
+
+def test_a_config_file_for_scans_does_not_reach_a_training(
+    command: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('labels = ["a", "b"]\nrevision = "main"\nwindows = 3\n', "utf-8")
+    assert train(*command, *QUICK, "--config", config) == 0
+
+
+def test_names_are_no_formulas_and_the_media_server_may_read_the_weights(
+    tones: Path, command: list[str], tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(tones, tmp_path / "$et"))
+    (root / "low").rename(root / "100% _{$ | x")
+    command[0] = str(root)
+    assert train(*command, *QUICK) == 0
+    modes = {path.stat().st_mode & 0o777 for path in Path(command[2]).glob("*.[js]*")}
+    assert modes == {0o666 & ~_umask()}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_stop_while_it_is_measured_loses_nothing(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tagger.cli.training.TrainingProgress.measured", stop)
+        patch.setattr("tagger.training.results.draw_curves", _interrupted)
+        assert train(*command, *QUICK) == 143
+    assert train(*command, *QUICK, "--resume") == 0
+    assert len(results(Path(command[2]))["epochs"]) == 2
+
+
+def _interrupted(*_: object) -> None:
+    raise TerminatedRunError("stopped")
+
+
+def test_two_trainings_do_not_share_a_folder(
+    command: list[str], tmp_path: Path, capsys: Capsys
 ) -> None:
     folder = tmp_path / "out"
-    assert train(tones, "--output-dir", folder, "--base-model", hubert, *QUICK, *options) == 0
-    assert results(folder)["accuracy"]["clips"] == 3
-    assert (folder / "runs").exists() == ("--tensorboard" in options)
-    features = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
-    assert features.get("chunk_length_s") == (0.5 if "--segment-seconds" in options else None)
+    folder.mkdir()
+    with FileLock(folder / ".lock"):
+        assert train(*command, *QUICK) == 4
+    assert "another training works in" in capsys.readouterr().err
+
+
+def test_the_same_halves_can_be_had_again(
+    trained: Path, command: list[str], capsys: Capsys
+) -> None:
+    capsys.readouterr()
+    assert train(*command, "--split-file", trained / "split.csv", "-n", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["train"], row["validation"]) for row in found["halves"]["genres"]] == [(9, 1)] * 3
 
 
 def killed_in_the_second_epoch(command: list[str], folder: Path) -> None:
@@ -227,7 +344,7 @@ def test_a_killed_training_resumes_and_ends_the_same(
     assert train(*args, "--output-dir", killed) == 2
     assert "add --resume" in capsys.readouterr().err
     assert train(*args, "--output-dir", killed, "--resume", "--epochs", "4") == 2
-    assert "was begun with another recipe" in capsys.readouterr().err
+    assert "was begun with --epochs 3, not 4" in capsys.readouterr().err
     half_written = killed / "checkpoints" / "checkpoint-9999"
     half_written.mkdir()
     (half_written / "trainer_state.json").write_text('{"global_step": 99', "utf-8")
@@ -241,14 +358,18 @@ def test_a_killed_training_resumes_and_ends_the_same(
 
 
 def test_a_dry_run_shows_the_halves_and_the_memory_and_leaves_nothing(
-    tones: Path, hubert: Path, tmp_path: Path, capsys: Capsys
+    command: list[str], tmp_path: Path, capsys: Capsys
 ) -> None:
     folder = tmp_path / "out"
-    assert train(tones, "--output-dir", folder, "--base-model", hubert, "--dry-run") == 0
+    assert train(*command, "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "halves: at random, 10 % held back, seed 42" in shown
     assert "all        27           3" in shown
     assert "memory for a step: about" in shown
+    assert main(["train", *command, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["train"] for row in found["halves"]["genres"]] == [9, 9, 9]
+    assert found["memory_bytes"]["layers"] > found["memory_bytes"]["weights"] > 0
     assert not folder.exists()
 
 
@@ -287,7 +408,7 @@ def test_a_library_teaches_its_own_genres_album_by_album(
     build_audio(library / "loose.flac", seconds=SECONDS)
     args = (library, "--from-tags", "--base-model", hubert, "--output-dir", tmp_path / "out", "-n")
     assert train(*args) == 3
-    assert "has no clip" in capsys.readouterr().err
+    assert "has no genre with 10 tracks" in capsys.readouterr().err
     assert train(*args, "--min-tracks", "4") == 0
     shown = capsys.readouterr().out
     assert "no album in both halves" in shown
@@ -322,12 +443,14 @@ def test_bad_clips_are_told_and_the_others_learned_from(
     assert "\nlow" not in shown
     write_text(root / "High" / "bad.wav")
     assert train(root, *args) == 1
-    assert "all        27           3" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "all        27           3" in shown
+    assert "bad.wav: " in shown
 
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [(["one"], "needs two genres or more, it has only one"), ([], "has no clip")],
+    [(["one"], "needs two genres or more, it has only one"), ([], "has no genre with 2 tracks")],
 )
 def test_data_that_nothing_can_be_learned_from(
     labels: list[str],

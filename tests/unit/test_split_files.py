@@ -128,7 +128,7 @@ def test_a_name_must_mean_one_clip(tmp_path: Path) -> None:
     [
         ("none.csv", None, "cannot read .*none.csv: No such file"),
         ("a.csv", b"path,half\n", "a.csv has not the columns path and part"),
-        ("train.txt", b"\xff\xfe\xfa", "train.txt is no list in UTF-8"),
+        ("train.txt", b"\xff\xfe\xfa", "there is no list of what to hold back"),
     ],
 )
 def test_lists_that_cannot_be_read(
