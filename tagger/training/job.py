@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from tagger.models import find_source
-from tagger.settings import Settings
 from tagger.training.clips import Dataset
 from tagger.training.evaluate import Evaluation, evaluate
 from tagger.training.finetune import Task, finetune
@@ -21,7 +20,6 @@ def train(plans: Plans, tell: Tell, *, resume: bool, tensorboard: bool) -> Train
     written, and what `finetune` and `evaluate` raise.
     """
     request, folder = plans.request, plans.request.folder
-    settings = request.settings
     model = load_model(request.source, plans.config, plans.labels, plans.recipe, request.settings)
     open_workspace(folder, notes_on(plans), plans.split)
     task = Task(
@@ -31,7 +29,7 @@ def train(plans: Plans, tell: Tell, *, resume: bool, tensorboard: bool) -> Train
         validation=half_of(plans.split.validation, plans),
         recipe=plans.recipe,
         folder=folder,
-        settings=settings,
+        settings=request.settings,
         tensorboard=tensorboard,
     )
     epochs = finetune(task, tell, resume=resume)
@@ -41,16 +39,17 @@ def train(plans: Plans, tell: Tell, *, resume: bool, tensorboard: bool) -> Train
         task.model.save_pretrained(folder)
         for path in folder.glob("*.safetensors"):
             path.chmod((folder / NOTES).stat().st_mode)  # safetensors lets nobody else read them
-        trained = Trained(plans, epochs, _measure(plans, settings, tell))
+    trained = Trained(plans, epochs, _measure(plans, tell))
+    with clear_errors(folder):
         leave_results(trained)
     clear(folder)
     return trained
 
 
-def _measure(plans: Plans, settings: Settings, tell: Tell) -> Evaluation:
+def _measure(plans: Plans, tell: Tell) -> Evaluation:
     """Hear the clips held out as a scan hears them, with the folder that is the result."""
     settings = replace(
-        settings,
+        plans.request.settings,
         model=str(plans.request.folder),
         revision=None,
         window_seconds=None,

@@ -13,6 +13,7 @@ from tagger.models import Source, fetch
 from tagger.models.extractor import Extractor
 from tagger.records import Failure
 from tagger.settings import Settings
+from tagger.training import finetune
 from tagger.training.clips import Clip, Dataset
 from tagger.training.evaluate import Evaluation
 from tagger.training.finetune import Half, precision_of
@@ -35,14 +36,11 @@ BROKEN = {"jazz.00054": "GTZAN's jazz.00054 is known to be broken"}
 """What everybody's copy of a data set lacks, by the name of the file without its suffix."""
 
 
-class Tell(Protocol):
-    """Told how a training goes; an error of it ends the training."""
+class Tell(finetune.Tell, Protocol):
+    """Told how a whole training goes; an error of it ends the training."""
 
     def decoded(self, done: int, of: int) -> None: ...
     def fetching(self, done: int, total: int) -> None: ...
-    def embedded(self, done: int, of: int) -> None: ...
-    def stepped(self, done: int, of: int) -> None: ...
-    def epoch(self, epoch: Epoch) -> None: ...
     def measured(self, done: int, of: int) -> None: ...
 
 
