@@ -80,11 +80,13 @@ def run(order: Order) -> int:
         request = _request(order, folder, cache)
         progress.begin(f"reading {printable(order.dataset)}")
         plans = prepare(request, _read(order), progress, download=not order.settings.dry_run)
+        progress.rest()
         print_plan(plans, console)
         if order.settings.dry_run:
             _show_memory(order, plans, console)
             return 1 if plans.failed else 0
         trained = train(plans, progress, resume=order.resume, tensorboard=order.tensorboard)
+        progress.rest()
         if not order.settings.json:
             best = f"kept: epoch {trained.best.number} of {len(trained.epochs)}"
             console.print(Text(best))
@@ -192,8 +194,13 @@ class TrainingProgress:
     ) -> None:
         self.bar.stop()
 
+    def rest(self) -> None:
+        """Take the bar down until something begins, for what is printed elsewhere."""
+        self.bar.stop()
+
     def begin(self, what: str, of: int | None = None) -> None:
         self.what = what
+        self.bar.start()
         self.bar.reset(self.task, total=of, description=what[:1].upper() + what[1:])
 
     def decoded(self, done: int, of: int) -> None:
@@ -216,10 +223,10 @@ class TrainingProgress:
 
     def epoch(self, epoch: Epoch) -> None:
         if not self.has_epochs:
-            self._line("epoch  training loss  validation loss  accuracy")
+            self.console.print("epoch  training loss  validation loss  accuracy")
             self.has_epochs = True
         losses = f"{epoch.train_loss:13.3f}  {epoch.validation_loss:15.3f}"
-        self._line(f"{epoch.number:5}  {losses}  {epoch.accuracy:8.1%}")
+        self.console.print(f"{epoch.number:5}  {losses}  {epoch.accuracy:8.1%}")
 
     def _at(self, what: str, done: int, of: int) -> None:
         self.stopper.check()

@@ -110,7 +110,7 @@ class ClipwiseTrainer(Trainer):
 def batches_of(half: Half) -> list[list[int]]:
     """Return the numbers of the segments of each clip."""
     ends = np.cumsum(half.counts).tolist()
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][:-1]
     return [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
 
 
