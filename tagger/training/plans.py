@@ -1,7 +1,7 @@
 """What a training is going to do: clips decoded, parted and searched for leaks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -123,7 +123,7 @@ def prepare(request: Request, dataset: Dataset, tell: Tell, *, download: bool) -
             failed.append(result)
     if not kept:
         raise LibraryError(f"{dataset.name} has no clip that can be listened to")
-    whole = Dataset(dataset.name, tuple(kept), tuple(left_out))
+    whole = replace(dataset, clips=tuple(kept), left_out=tuple(left_out))
     split = request.divide(whole)
     crops = _crops(request, split.train, extractor, tell) if request.recipe.random_crops else {}
     return Plans(

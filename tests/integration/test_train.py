@@ -138,6 +138,8 @@ def test_nothing_that_could_be_pushed_tells_where_the_clips_lie(trained: Path, t
         assert os.fsencode(tones.parent.parent) not in path.read_bytes(), path.name
     card = (trained / "README.md").read_text("utf-8")
     assert "pipeline_tag: audio-classification" in card
+    assert "hubert, fine-tuned on tones by tagger" in card
+    assert results(trained)["dataset"] == "tones"
     assert "seed 42" in card
 
 
