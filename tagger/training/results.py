@@ -57,7 +57,15 @@ def _card(trained: Trained) -> Card:
         data={name: len(clips) for name, clips in halves.items() if clips}
         | {"halves": split.how, "left out": _left_out(trained)},
         recipe=plans.noted_recipe,
-        epochs=[asdict(epoch) for epoch in trained.epochs],
+        epochs=[
+            {
+                "epoch": epoch.number,
+                "training loss": epoch.train_loss,
+                "validation loss": epoch.validation_loss,
+                "accuracy": epoch.accuracy,
+            }
+            for epoch in trained.epochs
+        ],
         genres=[asdict(row) for row in measures.genres],
-        leaks=(f"Pairs of clips that are one recording in two halves: {len(plans.leaks)}",),
+        leaks=(f"Pairs of clips that are one recording in two halves: {len(plans.leaks)}.",),
     )

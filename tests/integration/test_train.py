@@ -139,6 +139,7 @@ def test_nothing_that_could_be_pushed_tells_where_the_clips_lie(trained: Path, t
     card = (trained / "README.md").read_text("utf-8")
     assert "pipeline_tag: audio-classification" in card
     assert "hubert, fine-tuned on tones by tagger" in card
+    assert "| epoch | training loss | validation loss | accuracy |" in card
     assert results(trained)["dataset"] == "tones"
     assert "seed 42" in card
 
