@@ -1,26 +1,21 @@
-"""A training as a person sees it: its plan, how it goes, and what came of it."""
+"""A training as a person sees it: its plan, and what came of it."""
 
 import json
-import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.console import PatientConsole
 from tagger.cli.measures import WIDEST, print_tables
-from tagger.cli.progress import LINE_EVERY_S
-from tagger.cli.signals import Stopper, stopping_on_signals
+from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, printable, show
+from tagger.cli.training_progress import TrainingProgress
 from tagger.errors import LibraryError
 from tagger.isolation import Guard, limits_of
 from tagger.models import find_base
@@ -30,7 +25,6 @@ from tagger.settings import Settings
 from tagger.training.clips import Dataset, at_least
 from tagger.training.evaluate import as_json
 from tagger.training.job import train
-from tagger.training.measures import Epoch
 from tagger.training.plans import Plans, Request, Trained, estimate, prepare
 from tagger.training.reading import read_dataset, read_library
 from tagger.training.recipe import Recipe, SplitKind
@@ -41,7 +35,6 @@ from tagger.training.workspace import DECODED, check_workspace, held
 STOPPED = "stopped; with --resume it goes on from the last whole epoch"
 FEWEST, FEWEST_TAGGED = 2, 10
 SHOWN = 5
-MB = 1_000_000
 HALVES = ("train", "validation", "test")
 
 
@@ -113,7 +106,7 @@ def _request(order: Order, folder: Path, cache: Path) -> Request:
     )
 
 
-def _publish(request: Request, progress: "TrainingProgress", *, private: bool) -> str:
+def _publish(request: Request, progress: TrainingProgress, *, private: bool) -> str:
     """Push the model where that is wanted, and return the address of the commit."""
     if not request.repo:
         return ""
@@ -160,85 +153,6 @@ def _divide(order: Order, dataset: Dataset) -> Split:
         usual = SplitKind.ALBUM if by_album else SplitKind.RANDOM
     how = recipe.split or usual
     return split_clips(dataset, how, test_size=recipe.test_size, seed=recipe.seed)
-
-
-class TrainingProgress:
-    """A bar on a terminal, a line at times elsewhere, and one for each epoch on both."""
-
-    def __init__(self, stopper: Stopper) -> None:
-        self.stopper = stopper
-        self.console = PatientConsole(file=sys.stderr)
-        self.told = time.monotonic()
-        self.what = ""
-        self.has_epochs = False
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
-
-    def rest(self) -> None:
-        """Take the bar down until something begins, for what is printed elsewhere."""
-        self.bar.stop()
-
-    def begin(self, what: str, of: int | None = None) -> None:
-        self.what = what
-        self.bar.start()
-        self.bar.reset(self.task, total=of, description=what[:1].upper() + what[1:])
-
-    def decoded(self, done: int, of: int) -> None:
-        self._at("decoding", done, of)
-
-    def fetching(self, done: int, total: int) -> None:
-        self._at("downloading the model (MB)", done // MB, total // MB)
-
-    def uploading(self, done: int, total: int) -> None:
-        self._at("uploading (MB)", done // MB, total // MB)
-
-    def embedded(self, done: int, of: int) -> None:
-        self._at("listening", done, of)
-
-    def stepped(self, done: int, of: int) -> None:
-        self._at("training", done, of)
-
-    def measured(self, done: int, of: int) -> None:
-        self._at("measuring", done, of)
-
-    def epoch(self, epoch: Epoch) -> None:
-        if not self.has_epochs:
-            self.console.print("epoch  training loss  validation loss  accuracy")
-            self.has_epochs = True
-        losses = f"{epoch.train_loss:13.3f}  {epoch.validation_loss:15.3f}"
-        self.console.print(f"{epoch.number:5}  {losses}  {epoch.accuracy:8.1%}")
-
-    def _at(self, what: str, done: int, of: int) -> None:
-        self.stopper.check()
-        if what != self.what:
-            self.begin(what, of)
-        self.bar.update(self.task, completed=done)
-        if not self.console.is_terminal and time.monotonic() - self.told >= LINE_EVERY_S:
-            self._line(f"{what}, {done} of {of}")
-
-    def _line(self, text: str) -> None:
-        self.told = time.monotonic()
-        self.console.print(Text(f"tagger: {text}"), soft_wrap=True)
 
 
 def print_plan(plans: Plans, console: PatientConsole) -> None:

@@ -4,11 +4,10 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
-    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -30,57 +28,14 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from tagger.errors import MissingExtraError, ModelError, SettingsError, WorkerError
 from tagger.inference.dataset import choose_jobs, start_worker
 from tagger.inference.devices import BF16_FROM, choose_devices, is_out_of_memory
-from tagger.models.extractor import Extractor
 from tagger.settings import Precision, Settings
+from tagger.training.examples import Examples, Half, Task, Tell, batches_of, embedded, segments
 from tagger.training.measures import Epoch
-from tagger.training.network import Head, backbone_name, embed
-from tagger.training.recipe import Recipe
-from tagger.training.sounds import Collate, Segment, SegmentDataset
 from tagger.training.workspace import CHECKPOINTS, clear_errors
 
 STATE = "trainer_state.json"
 MOST_WARMUP = 0.999
 """A whole number would be one of steps to Trainer."""
-
-Example = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Half:
-    """The segments of a half of the data; of each clip, how many there are and what is right."""
-
-    segments: tuple[Segment, ...]
-    counts: tuple[int, ...]
-    truths: tuple[frozenset[int], ...]
-
-
-class Tell(Protocol):
-    """Told how the training goes; an error of it ends the training."""
-
-    def embedded(self, done: int, of: int) -> None: ...
-    def stepped(self, done: int, of: int) -> None: ...
-    def epoch(self, epoch: Epoch) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is to be trained, on what, and where its checkpoints are kept."""
-
-    model: PreTrainedModel
-    extractor: Extractor
-    train: Half
-    validation: Half
-    recipe: Recipe
-    folder: Path
-    settings: Settings
-    tensorboard: bool = False
-
-    @property
-    def is_head_alone(self) -> bool:
-        return not any(
-            weights.requires_grad
-            for weights in getattr(self.model, backbone_name(self.model)).parameters()
-        )
 
 
 class ClipwiseTrainer(Trainer):
@@ -107,23 +62,6 @@ class ClipwiseTrainer(Trainer):
         return cast("DataLoader[Any]", self.accelerator.prepare(loader))
 
 
-def batches_of(half: Half) -> list[list[int]]:
-    """Return the numbers of the segments of each clip."""
-    ends = np.cumsum(half.counts).tolist()
-    starts = [0, *ends][:-1]
-    return [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """What Trainer is given: a network, and both halves in the form that the network takes."""
-
-    network: nn.Module
-    train: Dataset[Any]
-    validation: Dataset[Any]
-    collate: Callable[[Any], dict[str, Any]]
-
-
 def finetune(task: Task, tell: Tell, *, resume: bool) -> tuple[Epoch, ...]:
     """Train; afterwards `task.model` has the weights of the epoch with the best accuracy.
 
@@ -131,7 +69,7 @@ def finetune(task: Task, tell: Tell, *, resume: bool) -> tuple[Epoch, ...]:
     memory is too small or the loss is no number any more, DiskFullError.
     """
     with warnings.catch_warnings(action="ignore"), _clear_errors(task):
-        examples = embedded(task, tell) if task.is_head_alone else _segments(task)
+        examples = embedded(task, tell) if task.is_head_alone else segments(task)
         epochs = fit(task, examples, tell, resume=resume)
         nn.Module.to(task.model, torch.device("cpu"))
     return epochs
@@ -153,66 +91,6 @@ def fit(task: Task, examples: Examples, tell: Tell, *, resume: bool) -> tuple[Ep
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(task.folder) if resume else None)
     return epochs_of(trainer.state.log_history)
-
-
-def _segments(task: Task) -> Examples:
-    seed, crop_s = task.recipe.seed, task.extractor.window_s if task.recipe.random_crops else None
-    train = SegmentDataset(task.train.segments, task.extractor, crop_s=crop_s, seed=seed)
-    validation = SegmentDataset(task.validation.segments, task.extractor)
-    return Examples(task.model, train, validation, Collate(task.extractor))
-
-
-def embedded(task: Task, tell: Tell) -> Examples:
-    """Listen to every segment once; what is trained is the head alone, on what it gets of them."""
-    device = choose_devices(task.settings.device)[0]
-    nn.Module.to(task.model, device)
-    head = Head(task.model, backbone_name(task.model))
-    sounds = _segments(task)
-    of = len(task.train.segments) + len(task.validation.segments)
-    done, found = 0, list[Listed]()
-    for half, dataset in ((task.train, sounds.train), (task.validation, sounds.validation)):
-        examples: list[Example] = []
-        loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=batches_of(half),
-            collate_fn=sounds.collate,
-            num_workers=choose_jobs(task.settings.jobs, slow=True),
-            worker_init_fn=start_worker,
-        )
-        for batch in loader:
-            labels = batch.pop("labels").tolist()
-            made = embed(task.model, head, {name: each.to(device) for name, each in batch.items()})
-            examples += _examples(made, labels)
-            tell.embedded(done + len(examples), of)
-        done += len(examples)
-        found.append(Listed(examples))
-    train, validation = found
-    return Examples(head, train, validation, collate_embeddings)
-
-
-def _examples(made: Sequence[torch.Tensor], labels: Sequence[int]) -> Iterator[Example]:
-    for number, label in enumerate(labels):
-        values = tuple(each[number].cpu().clone() for each in made)
-        yield {"embeddings": values, "labels": label}
-
-
-class Listed(Dataset[Example]):
-    """Examples that are in memory."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.examples[index]
-
-
-def collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
-    columns = zip(*(example["embeddings"] for example in examples), strict=True)
-    labels = torch.tensor([example["labels"] for example in examples])
-    return {"embeddings": tuple(torch.stack(column) for column in columns), "labels": labels}
 
 
 def _arguments(task: Task) -> TrainingArguments:

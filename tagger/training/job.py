@@ -6,7 +6,8 @@ from typing import Any
 from tagger.models import find_source
 from tagger.training.clips import Dataset
 from tagger.training.evaluate import Evaluation, evaluate
-from tagger.training.finetune import Task, finetune
+from tagger.training.examples import Task
+from tagger.training.finetune import finetune
 from tagger.training.network import load_model
 from tagger.training.plans import Plans, Tell, Trained, half_of, notes_on
 from tagger.training.results import leave_results

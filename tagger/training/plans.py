@@ -13,10 +13,11 @@ from tagger.models import Source, fetch
 from tagger.models.extractor import Extractor
 from tagger.records import Failure
 from tagger.settings import Settings
-from tagger.training import finetune
+from tagger.training import examples
 from tagger.training.clips import Clip, Dataset
 from tagger.training.evaluate import Evaluation
-from tagger.training.finetune import Half, precision_of
+from tagger.training.examples import Half
+from tagger.training.finetune import precision_of
 from tagger.training.measures import Epoch
 from tagger.training.network import Memory, check, describe, memory_for, outline
 from tagger.training.recipe import Recipe, defaults_for
@@ -36,7 +37,7 @@ BROKEN = {"jazz.00054": "GTZAN's jazz.00054 is known to be broken"}
 """What everybody's copy of a data set lacks, by the name of the file without its suffix."""
 
 
-class Tell(finetune.Tell, Protocol):
+class Tell(examples.Tell, Protocol):
     """Told how a whole training goes; an error of it ends the training."""
 
     def decoded(self, done: int, of: int) -> None: ...
@@ -182,8 +183,8 @@ def estimate(plans: Plans) -> Memory:
     trust = plans.request.settings.trust_remote_code
     model = outline(plans.config, plans.labels, plans.recipe, trust=trust)
     segments = half_of(plans.split.train, plans).segments
-    examples = SegmentDataset(segments, plans.extractor)
-    batch = [examples[number % len(examples)] for number in range(plans.recipe.batch_size)]
+    dataset = SegmentDataset(segments, plans.extractor)
+    batch = [dataset[number % len(dataset)] for number in range(plans.recipe.batch_size)]
     inputs = Collate(plans.extractor)(batch)
     return memory_for(model, inputs, gradient_checkpointing=plans.recipe.gradient_checkpointing)
 

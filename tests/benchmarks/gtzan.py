@@ -19,7 +19,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from tagger.models import find_base
 from tagger.settings import Settings
-from tagger.training.finetune import Example, Examples, Half, Listed, Task, embedded, fit
+from tagger.training.examples import Example, Examples, Half, Listed, Task, embedded
+from tagger.training.finetune import fit
 from tagger.training.measures import Epoch
 from tagger.training.network import load_model
 from tagger.training.plans import Plans, Request, half_of, prepare
