@@ -1,7 +1,6 @@
 """Measures of a model as tables and as JSON."""
 
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 from rich.table import Table
@@ -13,7 +12,6 @@ from tagger.cli.loading import Loading
 from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, printable
 from tagger.errors import LibraryError
-from tagger.isolation import Guard, limits_of
 from tagger.models import find_source
 from tagger.records import displayed
 from tagger.settings import Settings
@@ -33,14 +31,10 @@ def measure_on(
     """Evaluate the model of the settings on a dataset, or a library, and show how that goes on."""
     source = find_source(settings)
     loading = Loading(stopper)
-    with loading.status, closing(Guard(limits_of(settings))) as guard:
+    with loading.status:
         loading.doing(f"reading {printable(displayed(place))}")
-        names = decide.names_for(settings)
-        read = (
-            read_library(place, settings, names, guard)
-            if from_tags
-            else read_dataset(place, settings, names)
-        )
+        read_in = read_library if from_tags else read_dataset
+        read = read_in(place, settings, decide.names_for(settings))
         dataset = at_least(read, min_tracks)
         if read.clips and not dataset.clips:
             raise LibraryError(f"{read.name} has no genre with {min_tracks} tracks (--min-tracks)")

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, printable, show
 from tagger.cli.training_progress import TrainingProgress
 from tagger.errors import LibraryError
-from tagger.isolation import Guard, limits_of
 from tagger.models import find_base
 from tagger.models.sharing import check_push, push
 from tagger.records import displayed
@@ -64,13 +63,16 @@ class Order:
 
 def run(order: Order) -> int:
     """Train, or with `--dry-run` show what would be done; return the exit code."""
-    console = PatientConsole(stderr=order.settings.json)
     with (
         stopping_on_signals(STOPPED) as stopper,
         _places(order) as (folder, cache),
-        TrainingProgress(stopper) as progress,
     ):
-        request = _request(order, folder, cache)
+        return _run(order, _request(order, folder, cache), TrainingProgress(stopper))
+
+
+def _run(order: Order, request: Request, progress: TrainingProgress) -> int:
+    console = PatientConsole(stderr=order.settings.json)
+    with progress.bar:
         progress.begin(f"reading {printable(order.dataset)}")
         plans = prepare(request, _read(order), progress, download=not order.settings.dry_run)
         progress.rest()
@@ -130,11 +132,8 @@ def _places(order: Order) -> Iterator[tuple[Path, Path]]:
 
 def _read(order: Order) -> Dataset:
     settings, place = order.settings, Path(order.dataset)
-    if order.from_tags:
-        with closing(Guard(limits_of(settings))) as guard:
-            found = read_library(place, settings, settings.genre_map, guard)
-    else:
-        found = read_dataset(place, settings, settings.genre_map)
+    read = read_library if order.from_tags else read_dataset
+    found = read(place, settings, settings.genre_map)
     fewest = order.min_tracks or (FEWEST_TAGGED if order.from_tags else FEWEST)
     dataset = at_least(found, fewest)
     if not dataset.clips:

@@ -2,8 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -17,7 +15,10 @@ MB = 1_000_000
 
 
 class TrainingProgress:
-    """A bar on a terminal, a line at times elsewhere, and one for each epoch on both."""
+    """`bar`, a context manager, is live on a terminal; elsewhere lines come at times.
+
+    Each epoch is a line on both.
+    """
 
     def __init__(self, stopper: Stopper) -> None:
         self.stopper = stopper
@@ -35,18 +36,6 @@ class TrainingProgress:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
 
     def rest(self) -> None:
         """Take the bar down until something begins, for what is printed elsewhere."""

@@ -17,7 +17,7 @@ from tagger.models.extractor import Extractor
 from tagger.settings import Settings
 from tagger.training.measures import Epoch
 from tagger.training.network import Head, backbone_name, embed
-from tagger.training.recipe import Recipe
+from tagger.training.recipe import Freeze, Recipe
 from tagger.training.sounds import Collate, Segment, SegmentDataset
 
 Example = Mapping[str, Any]
@@ -55,10 +55,7 @@ class Task:
 
     @property
     def is_head_alone(self) -> bool:
-        return not any(
-            weights.requires_grad
-            for weights in getattr(self.model, backbone_name(self.model)).parameters()
-        )
+        return self.recipe.freeze is Freeze.BACKBONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +85,8 @@ def embedded(task: Task, tell: Tell) -> Examples:
     done, found = 0, list[Listed]()
     for half, dataset in ((task.train, sounds.train), (task.validation, sounds.validation)):
         examples: list[Example] = []
-        loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=batches_of(half),
-            collate_fn=sounds.collate,
-            num_workers=choose_jobs(task.settings.jobs, slow=True),
-            worker_init_fn=start_worker,
-        )
-        for batch in loader:
+        jobs = choose_jobs(task.settings.jobs, slow=True)
+        for batch in clip_by_clip(dataset, half, sounds.collate, jobs=jobs):
             labels = batch.pop("labels").tolist()
             made = embed(task.model, head, {name: each.to(device) for name, each in batch.items()})
             examples += _examples(made, labels)
@@ -131,8 +122,16 @@ def collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
     return {"embeddings": tuple(torch.stack(column) for column in columns), "labels": labels}
 
 
-def batches_of(half: Half) -> list[list[int]]:
-    """Return the numbers of the segments of each clip."""
+def clip_by_clip(
+    dataset: Dataset[Any], half: Half, collate: Callable[[Any], dict[str, Any]], *, jobs: int
+) -> DataLoader[Any]:
+    """Return a loader whose batches are the segments of one clip each, which are of one length."""
     ends = np.cumsum(half.counts).tolist()
     starts = [0, *ends][:-1]
-    return [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
+    return DataLoader(
+        dataset,
+        batch_sampler=[list(range(*each)) for each in zip(starts, ends, strict=True)],
+        collate_fn=collate,
+        num_workers=jobs,
+        worker_init_fn=start_worker,
+    )

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -27,9 +27,9 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from tagger.errors import MissingExtraError, ModelError, SettingsError, WorkerError
 from tagger.inference.dataset import choose_jobs, start_worker
-from tagger.inference.devices import BF16_FROM, choose_devices, is_out_of_memory
+from tagger.inference.devices import choose_devices, has_bf16, is_out_of_memory
 from tagger.settings import Precision, Settings
-from tagger.training.examples import Examples, Half, Task, Tell, batches_of, embedded, segments
+from tagger.training.examples import Examples, Half, Task, Tell, clip_by_clip, embedded, segments
 from tagger.training.measures import Epoch
 from tagger.training.workspace import CHECKPOINTS, clear_errors
 
@@ -44,7 +44,7 @@ class ClipwiseTrainer(Trainer):
     Beside a longer neighbour a window would be padded, and networks without a mask hear that.
     """
 
-    clips: Iterable[list[int]] = ()
+    asked: Half
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader: Any = super().get_train_dataloader()
@@ -52,13 +52,9 @@ class ClipwiseTrainer(Trainer):
         return cast("DataLoader[Any]", loader)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        loader: DataLoader[Any] = DataLoader(
-            cast("Dataset[Any]", eval_dataset or self.eval_dataset),
-            batch_sampler=self.clips,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            worker_init_fn=start_worker,
-        )
+        dataset = cast("Dataset[Any]", eval_dataset or self.eval_dataset)
+        jobs = self.args.dataloader_num_workers
+        loader = clip_by_clip(dataset, self.asked, self.data_collator, jobs=jobs)
         return cast("DataLoader[Any]", self.accelerator.prepare(loader))
 
 
@@ -86,7 +82,7 @@ def fit(task: Task, examples: Examples, tell: Tell, *, resume: bool) -> tuple[Ep
         compute_metrics=lambda made: {"accuracy": pooled_accuracy(made, task.validation)},
         callbacks=list(_callbacks(task, tell)),
     )
-    trainer.clips = batches_of(task.validation)
+    trainer.asked = task.validation
     trainer.model_accepts_loss_kwargs = False  # the networks take a mean, whatever they accept
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(task.folder) if resume else None)
@@ -137,8 +133,7 @@ def precision_of(settings: Settings) -> dict[str, Any]:
     device = choose_devices(settings.device)[0]
     asked = settings.precision
     if asked is Precision.AUTO and device.type == "cuda":
-        has_bf16 = torch.cuda.get_device_capability(device) >= BF16_FROM
-        asked = Precision.BF16 if has_bf16 else Precision.FP16
+        asked = Precision.BF16 if has_bf16(device) else Precision.FP16
     if asked is Precision.FP16 and device.type != "cuda":
         raise SettingsError("--precision fp16 needs a CUDA GPU in a training")
     return {"bf16": asked is Precision.BF16, "fp16": asked is Precision.FP16}

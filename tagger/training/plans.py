@@ -1,6 +1,6 @@
 """What a training is going to do: clips decoded, parted and searched for leaks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -110,11 +110,9 @@ def prepare(request: Request, dataset: Dataset, tell: Tell, *, download: bool) -
     if download:
         fetch(request.source, request.settings, tell.fetching)
     plan = Plan(extractor.rate_hz, extractor.window_s, extractor.windows)
-    tracks = [clip.track for clip in dataset.clips]
     kept, left_out, failed, sounds = [], list(dataset.left_out), [], {}
-    results = decode(tracks, plan, request.cache, request.settings)
-    for number, (clip, result) in enumerate(zip(dataset.clips, results, strict=True), 1):
-        tell.decoded(number, len(tracks))
+    results = _decode(dataset.clips, plan, request, tell)
+    for clip, result in zip(dataset.clips, results, strict=True):
         if isinstance(result, Decoded):
             kept.append(clip)
             sounds[clip.track.path] = result
@@ -126,7 +124,11 @@ def prepare(request: Request, dataset: Dataset, tell: Tell, *, download: bool) -
         raise LibraryError(f"{dataset.name} has no clip that can be listened to")
     whole = replace(dataset, clips=tuple(kept), left_out=tuple(left_out))
     split = request.divide(whole)
-    crops = _crops(request, split.train, extractor, tell) if request.recipe.random_crops else {}
+    crops = {}
+    if request.recipe.random_crops:
+        plan = replace(plan, window_s=max(CROPPED_S, extractor.window_s), count=1)
+        found = _decode(split.train, plan, request, tell)
+        crops = {each.track.path: each for each in found if isinstance(each, Decoded)}
     return Plans(
         request=request,
         recipe=request.recipe.settled(defaults_for(request.recipe.freeze, config.model_type)),
@@ -141,18 +143,14 @@ def prepare(request: Request, dataset: Dataset, tell: Tell, *, download: bool) -
     )
 
 
-def _crops(
-    request: Request, clips: Sequence[Clip], extractor: Extractor, tell: Tell
-) -> dict[Path, Decoded]:
-    """Decode what random crops of the clips come out of."""
-    plan = Plan(extractor.rate_hz, max(CROPPED_S, extractor.window_s), 1)
+def _decode(
+    clips: Sequence[Clip], plan: Plan, request: Request, tell: Tell
+) -> Iterator[Decoded | Failure]:
     tracks = [clip.track for clip in clips]
-    found = {}
-    for number, result in enumerate(decode(tracks, plan, request.cache, request.settings), 1):
+    results = decode(tracks, plan, request.cache, request.settings)
+    for number, result in enumerate(results, 1):
         tell.decoded(number, len(tracks))
-        if isinstance(result, Decoded):
-            found[result.track.path] = result
-    return found
+        yield result
 
 
 def _leaks(split: Split, sounds: Mapping[Path, Decoded]) -> tuple[tuple[Clip, Clip], ...]:

@@ -3,13 +3,14 @@
 import csv
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from tagger import decide
 from tagger.crawl import Scope, crawl, look_at
 from tagger.errors import LibraryError, TrackError
-from tagger.isolation import Guard
+from tagger.isolation import Guard, limits_of
 from tagger.records import Album, Failure, Tags, Track, displayed
 from tagger.settings import Settings, dataset_cache
 from tagger.tags import EXTENSIONS, read_album, read_tags
@@ -44,13 +45,12 @@ def _title(place: Path) -> str:
     return displayed(Path(place.resolve().name))
 
 
-def read_library(
-    place: Path, settings: Settings, names: Mapping[str, str], guard: Guard
-) -> Dataset:
+def read_library(place: Path, settings: Settings, names: Mapping[str, str]) -> Dataset:
     """Read a library in which people gave genres; what tagger wrote there counts for nothing."""
     scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
-    found = (_tagged(each, guard) for each in crawl([place], scope))
-    return replace(make_dataset(displayed(place), found, names), title=_title(place))
+    with closing(Guard(limits_of(settings))) as guard:
+        found = (_tagged(each, guard) for each in crawl([place], scope))
+        return replace(make_dataset(displayed(place), found, names), title=_title(place))
 
 
 def _sorted(place: Path, settings: Settings) -> Iterator[Clip | Failure]:

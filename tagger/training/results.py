@@ -7,7 +7,7 @@ from tagger.models.card import Card, CardScores, write_card
 from tagger.training.evaluate import as_json
 from tagger.training.pictures import draw_curves, draw_measures
 from tagger.training.plans import Trained
-from tagger.training.workspace import RESULTS
+from tagger.training.workspace import RESULTS, write_whole
 
 
 def leave_results(trained: Trained) -> None:
@@ -28,7 +28,7 @@ def leave_results(trained: Trained) -> None:
         "epochs": [asdict(epoch) for epoch in trained.epochs],
     }
     write_card(folder, _card(trained))
-    (folder / RESULTS).write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+    write_whole(folder / RESULTS, json.dumps(numbers, indent=2) + "\n")
 
 
 def _left_out(trained: Trained) -> int:

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -70,12 +71,10 @@ class DecodingDataset(GuardedDataset[Decoded]):
         file = (os.fsencode(track.path), track.size, track.mtime_ns, track.inode)
         name = hashlib.sha256(f"{FORMAT} {file} {plan}".encode()).hexdigest()
         windows, prints = self.cache / f"{name}.npy", self.cache / f"{name}.print.npy"
-        if not (_is_whole(windows) and _is_whole(prints)):
-            _store(windows, np.stack(self._read(track, plan)))
-            middle = Plan(PRINT_RATE_HZ, PRINTED_S, 1)
-            _store(prints, fingerprint(self._read(track, middle)[0], PRINT_RATE_HZ))
-        count = len(np.load(windows, mmap_mode="r"))
-        return Decoded(track, windows, count, np.load(prints))
+        count = len(_kept(windows, lambda: np.stack(self._read(track, plan))))
+        middle = Plan(PRINT_RATE_HZ, PRINTED_S, 1)
+        found = _kept(prints, lambda: fingerprint(self._read(track, middle)[0], PRINT_RATE_HZ))
+        return Decoded(track, windows, count, np.array(found))
 
     def _read(self, track: Track, plan: Plan) -> Sequence[Samples]:
         return self.guard.call(
@@ -87,13 +86,12 @@ class DecodingDataset(GuardedDataset[Decoded]):
         ).windows
 
 
-def _is_whole(path: Path) -> bool:
-    """Tell whether an array is there; after a power cut a file may be, and be empty."""
-    try:
-        np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return False
-    return True
+def _kept(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Return the array in a file, making it where there is none, or what a power cut left of it."""
+    with suppress(OSError, ValueError, EOFError):
+        return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
+    _store(path, make())
+    return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
 
 
 def _store(path: Path, values: NDArray[Any]) -> None:

@@ -56,8 +56,8 @@ def open_workspace(folder: Path, notes: Notes, split: Split) -> None:
         if has_checkpoints(folder):
             _check_same(folder, notes, split)
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / HALVES, _table(split))
-        _write(folder / NOTES, json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
+        write_whole(folder / HALVES, _table(split))
+        write_whole(folder / NOTES, json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
 
 
 def has_checkpoints(folder: Path) -> bool:
@@ -102,7 +102,8 @@ def _table(split: Split) -> str:
     return file.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never there in part."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, "utf-8", "surrogateescape", newline="")
     part.replace(path)

@@ -1,21 +1,10 @@
 """What is known of the clips of a library beside their genres."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import pytest
-
-from tagger.isolation import Guard, limits_of
 from tagger.settings import Settings
 from tagger.training.reading import read_library
 from tests.builders import add_genre, audio_bytes, open_tags
-
-
-@pytest.fixture
-def guard() -> Iterator[Guard]:
-    with closing(Guard(limits_of(Settings()))) as each:
-        yield each
 
 
 def song(path: Path, **tags: str) -> None:
@@ -27,12 +16,12 @@ def song(path: Path, **tags: str) -> None:
     audio.save()
 
 
-def test_an_album_is_a_title_in_a_folder(tmp_path: Path, guard: Guard) -> None:
+def test_an_album_is_a_title_in_a_folder(tmp_path: Path) -> None:
     song(tmp_path / "a" / "1.flac", artist="One", album="Greatest Hits")
     song(tmp_path / "a" / "2.flac", artist="Guest", albumartist="One", album="Greatest Hits")
     song(tmp_path / "b" / "1.flac", albumartist="Various Artists", album="Greatest Hits")
     song(tmp_path / "b" / "2.flac")
-    clips = read_library(tmp_path, Settings(), {}, guard).clips
+    clips = read_library(tmp_path, Settings(), {}).clips
     assert [clip.artist for clip in clips] == ["One", "One", "", ""]
     first, second, other, none = (clip.album for clip in clips)
     assert first == second != other
