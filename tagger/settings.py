@@ -45,7 +45,7 @@ class Hardlinks(StrEnum):
 
 
 class Precision(StrEnum):
-    """The number format of the network; auto is bf16 on a GPU that has it, else fp32."""
+    """The number format of the network; auto is bf16 where that is much faster, else fp32."""
 
     AUTO = "auto"
     FP32 = "fp32"

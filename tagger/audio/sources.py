@@ -7,8 +7,9 @@ FFmpeg, and mpg123 writes warnings to the terminal and guesses the length of a v
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +41,10 @@ AV_OPTIONS = {
 
 MOST_PLANES = 7
 """PyAV (18.1) dies of a frame with more: it takes what lies behind the eighth for another."""
+
+BLOCKS_AT_ONCE = 256
+"""Frames that are joined before their channels are averaged: one by one that costs as much as
+decoding them, and all at once an hour of them would lie twice in memory."""
 
 LONGEST_APE_FRAME = 73_728 * 64
 """No Monkey's Audio makes longer ones; FFmpeg believes any number, and makes hours of 24 bytes."""
@@ -107,19 +112,24 @@ class AvSource:
         except av.error.EOFError:
             return np.empty(0, np.float32)
         wanted = round(length_s * self.rate_hz)
-        blocks: list[Samples] = []
-        total = 0
+        blocks = self._stretch(start_s + float(offset), wanted)
+        runs = []
+        while run := list(islice(blocks, BLOCKS_AT_ONCE)):
+            runs.append(_mono(run))
+        return np.concatenate(runs)[:wanted] if runs else np.empty(0, np.float32)
+
+    def _stretch(self, start_s: float, wanted: int) -> Iterator[Samples]:
+        """Yield blocks (channels, n) from `start_s` on until `wanted` samples are there."""
+        found = 0
         for first_s, block in self._blocks():
-            if not blocks:
-                late = round((start_s + float(offset) - first_s) * self.rate_hz)
-                block = block[max(late, 0) :]  # noqa: PLW2901 - the part before the window
-                if not block.size:
-                    continue
-            blocks.append(block)
-            total += block.size
-            if total >= wanted:
-                break
-        return np.concatenate(blocks)[:wanted] if blocks else np.empty(0, np.float32)
+            if not found:
+                late = round((start_s - first_s) * self.rate_hz)
+                block = block[:, max(late, 0) :]  # noqa: PLW2901 - the part before the window
+            found += block.shape[1]
+            if found:
+                yield block
+            if found >= wanted:
+                return
 
     def _packets(self) -> Iterator["av.Packet[av.AudioStream]"]:
         is_ape = self.container.format.name == "ape"
@@ -130,7 +140,7 @@ class AvSource:
                 yield packet
 
     def _blocks(self) -> Iterator[tuple[float, Samples]]:
-        """Yield (time in seconds, mono samples) a frame at a time; damaged packets are skipped.
+        """Yield (time in seconds, samples (channels, n)) by frames; damaged packets are skipped.
 
         Only the first frame of a packet (of 64 in Musepack) tells its time, in WMA Pro and Lossless
         none: these begin about where their packet does.
@@ -150,15 +160,21 @@ class AvSource:
                     continue
                 convert = planar if frame.layout.nb_channels <= MOST_PLANES else packed
                 for converted in convert.resample(frame):
-                    yield time_s, _mono(converted)
+                    yield time_s, _planes(converted)
                 time_s += frame.samples / self.rate_hz
 
 
-def _mono(frame: av.AudioFrame) -> Samples:
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    mono: Samples = samples.mean(axis=0)
+def _planes(frame: av.AudioFrame) -> Samples:
+    samples: Samples = frame.to_ndarray()
+    return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
+
+
+def _mono(blocks: Sequence[Samples]) -> Samples:
+    """Join blocks (channels, n); a stream may change its number of channels on the way."""
+    if len({len(block) for block in blocks}) > 1:
+        return np.concatenate([block.mean(axis=0) for block in blocks])
+    joined: Samples = np.concatenate(blocks, axis=1)
+    mono: Samples = joined.mean(axis=0)
     return mono
 
 

@@ -31,6 +31,12 @@ GPU_SHARE = 0.5
 BF16_FROM = (8, 0)
 """The first GPUs that calculate in bf16 (Ampere); older ones imitate it, slower than fp32."""
 
+CPU_BF16 = "amx_bf16"
+"""What a processor has whose matrix unit multiplies in bf16 (Intel, from Sapphire Rapids on).
+
+AVX-512 has products in bf16 too, which gain little beside its own in fp32.
+"""
+
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 """How torch says that memory ran out, where it does not raise OutOfMemoryError."""
 
@@ -68,8 +74,12 @@ def choose_mode(settings: Settings, devices: Sequence[torch.device]) -> Mode:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether a device calculates in bf16 faster than in fp32."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= BF16_FROM
+    """Tell whether a device calculates in bf16 much faster than in fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= BF16_FROM
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # older ones do not tell
+        return False
+    return bool(torch.cpu.get_capabilities().get(CPU_BF16))
 
 
 @dataclass(frozen=True, slots=True)

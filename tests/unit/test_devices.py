@@ -64,7 +64,6 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error() -> None:
         ("auto", "cuda:0", torch.bfloat16),
         ("auto", "cuda:1", None),
         ("auto", "cuda", None),  # one of them has to imitate it
-        ("auto", "cpu", None),
         ("bf16", "cpu", torch.bfloat16),
         ("fp16", "cuda", torch.float16),
         ("fp32", "cuda:0", None),
@@ -75,6 +74,17 @@ def test_auto_precision_is_bf16_where_all_gpus_have_it(
 ) -> None:
     settings = load_settings({"precision": precision})
     assert choose_mode(settings, choose_devices(device)) == Mode(dtype)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, None), ({}, None)],
+)
+def test_auto_precision_is_bf16_on_a_processor_with_a_unit_for_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_mode(load_settings({}), (CPU,)) == Mode(dtype)
 
 
 def lanes(devices: list[torch.device], input_s: float) -> list[Lane]:

@@ -322,6 +322,20 @@ def test_the_quick_front_end_equals_the_plain_one_with_its_gradients(
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-2)
 
 
+def test_the_way_for_half_precision_differs_by_rounding_alone(
+    small: MusicnnForAudioClassification,
+) -> None:
+    front = small.get_submodule("musicnn.towers.one.front_end")
+    assert isinstance(front, modeling.FrontEnd)
+    patches = frames(3, PATCH, 96)
+    with torch.inference_mode():
+        exact = front(patches)
+        torch.testing.assert_close(front.coarsely(front.norm(patches)), exact, rtol=1e-4, atol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = front(patches)
+    assert 0 < float((rounded - exact).norm() / exact.norm()) < 2**-6
+
+
 def test_many_patches_at_once_give_the_same(
     small: MusicnnForAudioClassification, monkeypatch: pytest.MonkeyPatch
 ) -> None:

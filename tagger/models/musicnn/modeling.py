@@ -3,7 +3,7 @@
 Jordi Pons and Xavier Serra: "musicnn: pre-trained convolutional neural networks for music audio
 tagging", arXiv 1909.06654; the layers are those of `models.py` in the wheel musicnn 0.1.0.
 
-Four choices make it quick on a CPU, where the obvious port is bound by memory:
+Four choices make it quick on a CPU in fp32, where the obvious port is bound by memory:
 - The convolutions of the front-end are matrix products on overlapping views of the frames;
   nothing is unfolded into memory.
 - Their maximum over the bands is taken before bias, ReLU and batch norm, which are monotonic; for
@@ -11,11 +11,17 @@ Four choices make it quick on a CPU, where the obvious port is bound by memory:
 - Neighbouring positions of a timbral kernel share a quarter of their arithmetic.
 - One patch after the other goes through the front-end, so that its map stays in the CPU's cache.
 
+In half precision (autocast), which is for processors with units for just such products (Intel's
+AMX) and GPUs, there is less to save and more to lose by rounding: `coarsely` multiplies plainly,
+place by place, and keeps the maximum as it goes.
+
 Batch norms keep the statistics of the published checkpoints in training too (scale and shift are
 trained); the same code therefore serves inference and fine-tuning.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +33,10 @@ from transformers.utils.generic import ModelOutput
 from tagger.models.musicnn.configuration import MusicnnConfig
 
 PATCHES_AT_ONCE = {"cpu": 1}
+PATCHES_IN_HALF = {"cpu": 4}  # half as large, and each call of its many small products costs
 MANY_PATCHES = 16  # for accelerators, where memory is quick and the start of a kernel is not
 LANES = 16  # numbers that a matrix product takes at once: whole lanes are quicker
+FRAMES_AT_ONCE = 8  # of a temporal kernel in half precision
 PROBABILITY_FLOOR = 1e-6
 
 
@@ -117,6 +125,14 @@ class TimbralBlock(PooledConvolution):
         second = slide(odd, low[1:] - high[:-1], others, onto=common[:others])
         return self.finish(torch.maximum(first.amax(0), second.amax(0)).T)
 
+    def coarsely(self, rows: Tensor) -> Tensor:
+        """Turn frames each beside its neighbours, (n, bands * 7) in half precision, likewise."""
+        kernel = self.signed_weight().to(rows.dtype).T
+        taps, frames = len(kernel), len(kernel) // self.bands
+        starts = range(0, self.positions * frames, frames)
+        peaks = highest_product((rows[:, start : start + taps] for start in starts), kernel)
+        return self.finish(peaks.float())
+
 
 def slide(kernel: Tensor, rows: Tensor, positions: int, onto: Tensor | None = None) -> Tensor:
     """Multiply a kernel (filters, taps) with rows (bands, 7, n), moved band by band; add `onto`.
@@ -145,6 +161,46 @@ class TemporalBlock(PooledConvolution):
         return self.finish(torch.bmm(weight.expand(len(windows), -1, -1), windows).amax(2))
 
 
+def highest_product(places: Iterable[Tensor], kernel: Tensor) -> Tensor:
+    """Multiply each place (n, taps) with a kernel (taps, m); return the highest values (n, m).
+
+    The maximum is taken as it goes, in the cache. Not for training.
+    """
+    first, *others = places
+    best = first @ kernel
+    product = torch.empty_like(best)
+    for place in others:
+        torch.mm(place, kernel, out=product)
+        torch.maximum(best, product, out=best)
+    return best
+
+
+def coarsely(blocks: Sequence[TemporalBlock], frames: Tensor) -> list[Tensor]:
+    """Turn frames (patches, n, bands) in half precision into what each block makes of them.
+
+    One product serves all kernels, the shorter ones filled up with zeros, and FRAMES_AT_ONCE
+    frames, for which the kernel stands in so many columns, each a tap further down.
+    """
+    weights = [block.signed_weight() for block in blocks]
+    taps = max(weight.shape[1] for weight in weights)
+    left, length, lanes = (taps - 1) // 2, frames.shape[1], -frames.shape[1] % FRAMES_AT_ONCE
+    filters = torch.cat([centred(weight, left, taps) for weight in weights]).to(frames.dtype)
+    kernel = torch.stack(
+        [functional.pad(filters, (at, FRAMES_AT_ONCE - 1 - at)) for at in range(FRAMES_AT_ONCE)]
+    ).flatten(0, 1)
+    padded = functional.pad(frames.permute(2, 0, 1), (left, taps // 2 + lanes))
+    rows = padded.unfold(2, kernel.shape[1], FRAMES_AT_ONCE).flatten(1, 2)
+    peaks = highest_product(rows, kernel.T).float().view(len(frames), length + lanes, -1)
+    parts = peaks[:, :length].split([len(weight) for weight in weights], 2)
+    return [block.finish(part) for block, part in zip(blocks, parts, strict=True)]
+
+
+def centred(kernel: Tensor, left: int, taps: int) -> Tensor:
+    """Fill up a kernel (filters, any) with zeros, so that its middle has `left` taps before it."""
+    before = left - (kernel.shape[1] - 1) // 2
+    return functional.pad(kernel, (before, taps - kernel.shape[1] - before))
+
+
 class FrontEnd(GradientCheckpointingLayer):
     """Two timbral and three temporal blocks side by side on the normalised frames.
 
@@ -161,10 +217,23 @@ class FrontEnd(GradientCheckpointingLayer):
     def forward(self, patches: Tensor) -> Tensor:
         """Turn patches (n, frames, bands) into (n, frames, features)."""
         frames = self.norm(patches)
+        kind = frames.device.type
+        if torch.is_autocast_enabled(kind) and not torch.is_grad_enabled():
+            return self.coarsely(frames.to(torch.get_autocast_dtype(kind)))
         shifted = self.shifted(frames)
         timbral = [block(shifted) for block in self.timbral]
         timbral = [each.unflatten(0, (len(frames), -1))[:, : frames.shape[1]] for each in timbral]
         temporal = [block(frames).unflatten(0, frames.shape[:2]) for block in self.temporal]
+        return torch.cat(timbral + temporal, 2)
+
+    def coarsely(self, frames: Tensor) -> Tensor:
+        """Do the same in the half precision of the frames (n, frames, bands), for inference."""
+        side = self.window // 2
+        neighbours = functional.pad(frames, (0, 0, side, side)).unfold(1, self.window, 1)
+        rows = neighbours.flatten(2).flatten(0, 1)
+        blocks = cast("list[TimbralBlock]", list(self.timbral))
+        timbral = [block.coarsely(rows).unflatten(0, frames.shape[:2]) for block in blocks]
+        temporal = coarsely(cast("list[TemporalBlock]", list(self.temporal)), frames)
         return torch.cat(timbral + temporal, 2)
 
     def shifted(self, frames: Tensor) -> Tensor:
@@ -197,7 +266,9 @@ class MusicnnTower(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        chunks = patches.split(PATCHES_AT_ONCE.get(patches.device.type, MANY_PATCHES))
+        kind = patches.device.type
+        at_once = PATCHES_IN_HALF if torch.is_autocast_enabled(kind) else PATCHES_AT_ONCE
+        chunks = patches.split(at_once.get(kind, MANY_PATCHES))
         features = self.mid_end(torch.cat([self.front_end(chunk) for chunk in chunks]))
         # Maximum and mean alternate, channel by channel, in the order that the dense layer learnt.
         pooled = torch.stack([features.amax(1), features.mean(1)], 2).flatten(1)
