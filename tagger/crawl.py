@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from tagger.errors import AccessError, LibraryError
-from tagger.records import Failure, Track
+from tagger.records import Failure, Track, signed
 
-JUNK = (
-    ".*",  # hidden, and the `._` files that macOS leaves on foreign disks
+HIDDEN = "."  # also the `._` files that macOS leaves on foreign disks
+JUNK = {
     "$RECYCLE.BIN",
     "RECYCLER",
     "#recycle",
@@ -20,8 +21,11 @@ JUNK = (
     "@Recycle",
     "lost+found",
     "System Volume Information",
-)
+}
 """Names that are passed over wherever they stand, but not where the user names them."""
+
+MOST_FILES = 500
+"""So many files at most come in one Listing: memory is flat however large a folder is."""
 
 NO_MEDIA = ".nomedia"
 """A folder that holds this file is no media folder, nor is any folder in it (Android's rule)."""
@@ -36,7 +40,42 @@ class Scope:
     follow_symlinks: bool = False
 
 
+class Seen(NamedTuple):
+    """A file as its folder shows it: what a Track is, without the cost of a Path for each."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    inode: int
+    links: int
+
+    @classmethod
+    def from_stat(cls, name: str, status: os.stat_result) -> "Seen":
+        mtime_ns, inode = signed(status.st_mtime_ns), signed(status.st_ino)
+        return cls(name, status.st_size, mtime_ns, inode, status.st_nlink)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Audio files of one folder that follow one another, by name; `folder` is absolute."""
+
+    folder: str
+    files: Sequence[Seen]
+
+    def track(self, seen: Seen) -> Track:
+        return Track(Path(self.folder, seen.name), *seen[1:])
+
+
 def crawl(paths: Sequence[Path], scope: Scope) -> Iterator[Track | Failure]:
+    """Yield the tracks of all listings one by one; else as `crawl_folders`."""
+    return chain.from_iterable(map(_one_by_one, crawl_folders(paths, scope)))
+
+
+def _one_by_one(found: Listing | Failure) -> Iterator[Track | Failure]:
+    return map(found.track, found.files) if isinstance(found, Listing) else iter((found,))
+
+
+def crawl_folders(paths: Sequence[Path], scope: Scope) -> Iterator[Listing | Failure]:
     """Yield every audio file below `paths` once: the files named, then folder by folder, by name.
 
     Paths come out absolute. A folder or file that the system will not show is a Failure. A link
@@ -68,35 +107,54 @@ def _root(path: Path, scope: Scope) -> Path:
     raise LibraryError(f"{path} is neither a folder nor an audio file that tagger knows")
 
 
+Found = Seen | Path | Listing | Failure
+"""What is in a folder: a file, a folder, what a link leads to, or something not to be seen."""
+
+
 @dataclass(slots=True)
 class _Walk:
     """One crawl; remembers where it was, for roots that overlap and links that go in circles."""
 
     scope: Scope
     folders: set[tuple[int, int]] = field(default_factory=set)
-    files: set[Path] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
 
-    def below(self, root: Path) -> Iterator[Track | Failure]:
+    def below(self, root: Path) -> Iterator[Listing | Failure]:
         """Walk a folder, depth first; by a stack, since folders may lie deeper than calls can."""
-        pending = [self._folder(root, root)]
+        pending = [(str(root), self._folder(root, root))]
+        files: list[Seen] = []
         while pending:
-            for found in pending[-1]:
-                if isinstance(found, Path):
-                    pending.append(self._folder(found, root))
-                    break
-                yield found
-            else:
+            folder, content = pending[-1]
+            found = next(content, None)
+            if isinstance(found, Seen):
+                files.append(found)
+                if len(files) < MOST_FILES:
+                    continue
+            if files:
+                yield Listing(folder, files)
+                files = []
+            if found is None:
                 pending.pop()
+            elif isinstance(found, Path):
+                pending.append((str(found), self._folder(found, root)))
+            elif not isinstance(found, Seen):
+                yield found
 
-    def named(self, path: Path) -> Iterator[Track | Failure]:
+    def named(self, path: Path) -> Iterator[Listing | Failure]:
         """Yield a file that the user or a link names, unless its folder was walked already."""
         status = path.parent.stat()
-        if (status.st_dev, status.st_ino) not in self.folders and path not in self.files:
-            self.files.add(path)
-            yield from _look_at(path)
+        if (status.st_dev, status.st_ino) not in self.folders and str(path) not in self.files:
+            self.files.add(str(path))
+            try:
+                seen = Seen.from_stat(path.name, path.lstat())
+            except FileNotFoundError:
+                return  # gone since it was resolved
+            except OSError as error:
+                yield _unseen(path, error)
+            else:
+                yield Listing(str(path.parent), [seen])
 
-    def _folder(self, folder: Path, root: Path) -> Iterator[Track | Failure | Path]:
-        """Yield the tracks of one folder, and the folders in it as paths."""
+    def _folder(self, folder: Path, root: Path) -> Iterator[Found]:
         try:
             status = folder.stat()
             if (status.st_dev, status.st_ino) in self.folders:
@@ -113,19 +171,20 @@ class _Walk:
             if not self._left_out(entry, root):
                 yield from self._entry(entry)
 
-    def _entry(self, entry: os.DirEntry[str]) -> Iterator[Track | Failure | Path]:
-        path = Path(entry.path)
+    def _entry(self, entry: os.DirEntry[str]) -> Iterator[Found]:
         try:
             if entry.is_symlink():
-                yield from self._link(path)
+                yield from self._link(Path(entry.path))
             elif entry.is_dir():
-                yield path
-            elif entry.is_file() and path.suffix.lower() in self.scope.suffixes:
-                yield from () if path in self.files else _look_at(path)
+                yield Path(entry.path)
+            elif self._is_audio(entry.name) and entry.is_file() and entry.path not in self.files:
+                yield Seen.from_stat(entry.name, entry.stat(follow_symlinks=False))
+        except FileNotFoundError:
+            return  # gone since the folder was listed
         except OSError as error:
-            yield Failure.unseen(path, f"cannot be looked at: {error.strerror}")
+            yield _unseen(Path(entry.path), error)
 
-    def _link(self, link: Path) -> Iterator[Track | Failure | Path]:
+    def _link(self, link: Path) -> Iterator[Found]:
         if not self.scope.follow_symlinks:
             return
         try:
@@ -134,17 +193,27 @@ class _Walk:
             return  # it leads nowhere
         if target.is_dir():
             yield target
-        elif target.is_file() and target.suffix.lower() in self.scope.suffixes:
+        elif target.is_file() and self._is_audio(target.name):
             yield from self.named(target)
 
+    def _is_audio(self, name: str) -> bool:
+        return name[name.rfind(".") :].lower() in self.scope.suffixes
+
     def _left_out(self, entry: os.DirEntry[str], root: Path) -> bool:
-        if any(fnmatchcase(entry.name, pattern) for pattern in JUNK):
+        if entry.name.startswith(HIDDEN) or entry.name in JUNK:
             return True
+        return bool(self.scope.exclude) and self._is_excluded(entry, root)
+
+    def _is_excluded(self, entry: os.DirEntry[str], root: Path) -> bool:
         inside = os.path.relpath(entry.path, root)
         return any(
             fnmatchcase(entry.name, pattern) or fnmatchcase(inside, pattern)
             for pattern in self.scope.exclude
         )
+
+
+def _unseen(path: Path, error: OSError) -> Failure:
+    return Failure.unseen(path, f"cannot be looked at: {error.strerror}")
 
 
 def look_at(path: Path) -> Track | None:
@@ -155,13 +224,3 @@ def look_at(path: Path) -> Track | None:
         return None
     except OSError as error:
         raise AccessError(f"cannot be looked at: {error.strerror}") from error
-
-
-def _look_at(path: Path) -> Iterator[Track | Failure]:
-    try:
-        track = look_at(path)
-    except AccessError as error:
-        yield Failure.unseen(path, str(error))
-    else:
-        if track is not None:  # else it is gone since the folder was listed
-            yield track

@@ -22,11 +22,11 @@ class Track:
 
     @classmethod
     def from_stat(cls, path: Path, status: os.stat_result) -> "Track":
-        mtime_ns, inode = _signed(status.st_mtime_ns), _signed(status.st_ino)
+        mtime_ns, inode = signed(status.st_mtime_ns), signed(status.st_ino)
         return cls(path, status.st_size, mtime_ns, inode, status.st_nlink)
 
 
-def _signed(number: int) -> int:
+def signed(number: int) -> int:
     """Bring a number into the 64 bits of a database column; some systems use the highest one."""
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
@@ -174,6 +174,17 @@ class Outcome:
             error=failure.reason,
             new=not reported,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Tracks that follow one another, of which nothing is to be said but what was said before.
+
+    actions: what became of each. text: their rows, as they stood in the earlier report.
+    """
+
+    actions: Sequence[Action]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

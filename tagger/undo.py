@@ -10,7 +10,7 @@ from typing import Protocol
 from tagger.crawl import look_at
 from tagger.errors import AccessError, SettingsError, TagError, TrackError
 from tagger.isolation import Guard
-from tagger.records import Action, Failure, Outcome, Tags, Track, UndoResult
+from tagger.records import Action, Failure, Outcome, Repeats, Tags, Track, UndoResult
 from tagger.settings import Hardlinks, Settings
 from tagger.state import Entry, RunKind, State, new_run_id, open_state
 from tagger.tags import read_tags
@@ -44,8 +44,9 @@ def run_undo(
     """
     tally = Tally(new_run_id(), settings.dry_run)
 
-    def settle(outcomes: Iterable[Outcome]) -> None:
+    def settle(outcomes: Iterable[Outcome | Repeats]) -> None:
         for outcome in outcomes:
+            assert isinstance(outcome, Outcome)
             tally.counts[outcome.action] += 1
             watcher.settled(outcome)
 

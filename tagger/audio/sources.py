@@ -165,7 +165,7 @@ class AvSource:
 
 
 def _planes(frame: av.AudioFrame) -> Samples:
-    samples: Samples = frame.to_ndarray()
+    samples = frame.to_ndarray().astype(np.float32, copy=False)
     return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
 

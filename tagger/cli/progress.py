@@ -21,10 +21,11 @@ from rich.text import Text
 from tagger.cli.console import PatientConsole
 from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, doubt, megabytes, printable
-from tagger.records import Action, Outcome, displayed
+from tagger.records import Action, Outcome, Repeats, displayed
 from tagger.settings import Settings
 
 LINE_EVERY_S = 30.0
+SHOW_EVERY_S = 0.1
 SHOWN_FAILURES = 5
 """How many new failures the summary names; the report has them all."""
 
@@ -47,6 +48,7 @@ class RunProgress:
         self.done = 0
         self.total: int | None = None
         self.started = self.told = time.monotonic()
+        self.shown = 0.0
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -104,18 +106,27 @@ class RunProgress:
     def reporting(self, report: Path) -> None:
         self.report = report
 
-    def settled(self, outcome: Outcome) -> None:
-        self.done += 1
-        if outcome.new and len(self.failures) < SHOWN_FAILURES:
-            self.failures.append(outcome)
-        elapsed = time.monotonic() - self.started
+    def settled(self, outcome: Outcome | Repeats) -> None:
+        if isinstance(outcome, Repeats):
+            self.done += len(outcome.actions)
+        else:
+            self.done += 1
+            if outcome.new and len(self.failures) < SHOWN_FAILURES:
+                self.failures.append(outcome)
+            if self.verbose:
+                self.console.print(Text(self._describe(outcome)), soft_wrap=True)
+        now = time.monotonic()
+        if now - self.shown >= SHOW_EVERY_S:
+            self.shown = now
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        elapsed = now - self.started
         rate = self.done / elapsed if elapsed > 0 else 0.0
         self.bar.update(
             self.task, completed=self.done, description=self.doing, rate=f"{rate:.1f} tracks/s"
         )
-        if self.verbose:
-            self.console.print(Text(self._describe(outcome)), soft_wrap=True)
-        elif not self.live and time.monotonic() - self.told >= LINE_EVERY_S:
+        if not self.live and not self.verbose and now - self.told >= LINE_EVERY_S:
             of = "" if self.total is None else f" of {self.total}"
             left = (
                 "" if self.total is None else f", {_duration((self.total - self.done) / rate)} left"

@@ -3,8 +3,9 @@
 import csv
 import errno
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 
 from tagger.errors import DiskFullError, ReportError, SettingsError
@@ -16,8 +17,8 @@ HEADER = (
 
 
 @contextmanager
-def open_report(path: Path) -> Iterator[Callable[[Outcome], None]]:
-    """Give a function that adds a row; each row is handed to the system at once.
+def open_report(path: Path) -> Iterator[Callable[[str], None]]:
+    """Give a function that adds rows, as `row` makes them; they are handed to the system at once.
 
     Raises ReportError where the file cannot be written, DiskFullError where no space is left, and
     SettingsError for a file that is there and no report: it may be a song.
@@ -28,17 +29,16 @@ def open_report(path: Path) -> Iterator[Callable[[Outcome], None]]:
         file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)
     except OSError as error:
         raise _refusal(path, error) from error
-    writer = csv.writer(file)
 
-    def add(cells: Sequence[str]) -> None:
+    def add(rows: str) -> None:
         try:
-            writer.writerow(cells)
+            file.write(rows)
         except OSError as error:
             raise _refusal(path, error) from error
 
     try:
-        add(HEADER)
-        yield lambda outcome: add(row(outcome))
+        add(_line(HEADER))
+        yield add
     finally:
         with suppress(OSError):  # what could not be flushed was raised when it was written
             file.close()
@@ -66,7 +66,8 @@ def inert(cell: str) -> str:
     return FORMULA.sub(r"\1'", cell)
 
 
-def row(outcome: Outcome) -> tuple[str, ...]:
+def row(outcome: Outcome) -> str:
+    """Return the row of a track, its end of line included."""
     best = outcome.scores[0] if outcome.scores else None
     cells = (
         displayed(outcome.track.path),
@@ -79,4 +80,10 @@ def row(outcome: Outcome) -> tuple[str, ...]:
         outcome.model,
         outcome.error,
     )
-    return tuple(map(inert, cells))
+    return _line(map(inert, cells))
+
+
+def _line(cells: Iterable[str]) -> str:
+    line = StringIO(newline="")
+    csv.writer(line).writerow(cells)
+    return line.getvalue()

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from tagger.crawl import Scope, crawl
+from tagger.crawl import Listing, Scope, crawl_folders
 from tagger.decide import unknown_labels
 from tagger.engines import open_engine
 from tagger.errors import WorkerError
 from tagger.models import Source, fetch, find_source
-from tagger.records import Action, Failure, Outcome, ScanResult, Track
-from tagger.report.csv import open_report
+from tagger.records import Action, Failure, Outcome, Repeats, ScanResult
+from tagger.report.csv import open_report, row
 from tagger.scan.steps import Step, Steps
 from tagger.settings import Settings
 from tagger.state import RunKind, new_run_id, open_state
@@ -39,8 +39,8 @@ class Watcher(Protocol):
     def listening(self, tracks: int) -> None:
         """Take note that all tracks are settled but so many, which are listened to now."""
 
-    def settled(self, outcome: Outcome) -> None:
-        """Take note of a row that was added to the report."""
+    def settled(self, outcome: Outcome | Repeats) -> None:
+        """Take note of rows that were added to the report."""
 
     def between_tracks(self) -> None:
         """Raise to end the run here, where nothing is half done."""
@@ -55,22 +55,22 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     source = find_source(settings)
     if unknown := unknown_labels(settings, source.labels):
         watcher.doubting(unknown, source.labels)
-    found = crawl(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
+    found = crawl_folders(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
     run_id = new_run_id()
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
     tally = Tally(run_id, source.identity, settings.dry_run, report)
     with ExitStack() as stack:
         state = stack.enter_context(open_state(settings.state))
-        add_row = stack.enter_context(open_report(report))
+        add_rows = stack.enter_context(open_report(report))
         watcher.reporting(report)
         writer = stack.enter_context(open_writer(run_id, settings, state))
         state.runs.start(
             run_id, RunKind.SCAN, dry_run=settings.dry_run, model=source.identity, report=report
         )
 
-        def settle(outcomes: Iterable[Outcome]) -> None:
+        def settle(outcomes: Iterable[Outcome | Repeats]) -> None:
             for outcome in outcomes:
-                add_row(outcome)
+                add_rows(row(outcome) if isinstance(outcome, Outcome) else outcome.text)
                 tally.count(outcome)
                 watcher.settled(outcome)
 
@@ -98,9 +98,12 @@ class Tally:
     rows: Counter[Action] = field(default_factory=Counter)
     failed_new: int = 0
 
-    def count(self, outcome: Outcome) -> None:
-        self.rows[outcome.action] += 1
-        self.failed_new += outcome.new
+    def count(self, outcome: Outcome | Repeats) -> None:
+        if isinstance(outcome, Repeats):
+            self.rows.update(outcome.actions)
+        else:
+            self.rows[outcome.action] += 1
+            self.failed_new += outcome.new
 
     def result(self) -> ScanResult:
         return ScanResult(
@@ -115,11 +118,11 @@ class Tally:
 
 
 def _passes(
-    found: Iterable[Track | Failure], source: Source, steps: Steps, watcher: Watcher
+    found: Iterable[Listing | Failure], source: Source, steps: Steps, watcher: Watcher
 ) -> Iterator[Iterator[Step]]:
     """Yield the two passes of a scan: what needs no listening, then the rest, if there is any."""
     settings = steps.settings
-    yield steps.known(_interruptible(found, watcher))
+    yield (step for step in _interruptible(steps.known(found), watcher) if step is not None)
     waiting = steps.state.queue_length()
     if waiting:
         watcher.listening(waiting)

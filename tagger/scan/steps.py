@@ -2,18 +2,26 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 
-from tagger import decide
+from tagger import __version__, decide
+from tagger.crawl import Listing, Seen
 from tagger.errors import TrackError
 from tagger.isolation import Guard
-from tagger.records import Action, Failure, Outcome, Prediction, Tags, Track
+from tagger.records import Action, Failure, Outcome, Prediction, Repeats, Tags, Track
+from tagger.report.csv import row
 from tagger.settings import Hardlinks, Settings
-from tagger.state import Known, State
+from tagger.state import Known, Row, State
 from tagger.tags import read_tags
 from tagger.writing import LINKED, Rewrite
 
-COMMIT_EVERY = 500
+TELLING = (
+    "existing", "min_score", "top_k", "genres", "windows", "dry_run", "hardlinks", "audit",
+)  # fmt: skip
+"""The settings that a row of the report depends on."""
 
 AUTO = 0
 """The number of windows, in the state file, of scores that came of as many as suit the model."""
@@ -21,11 +29,12 @@ AUTO = 0
 UNDONE = "tagger's tags were undone (--force writes them again)"
 
 
-Step = Outcome | Rewrite
-"""What there is to do about a track: nothing but to report it, or to write into it."""
+Step = Outcome | Repeats | Rewrite
+"""What there is to do about a track: to report it, or to write into it; about several, to repeat
+what was reported before."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Steps:
     """What a run does with each track; nothing here touches a file but to read its tags."""
 
@@ -35,15 +44,49 @@ class Steps:
     guard: Guard
     unmended: Mapping[Path, str] = field(default_factory=dict)
 
-    def known(self, found: Iterable[Track | Failure]) -> Iterator[Step]:
-        """Settle what needs no listening; queue the rest."""
-        for number, track in enumerate(map(self._judged, found), 1):
-            step = self._look_up(track) if isinstance(track, Track) else self._failed(track)
-            if number % COMMIT_EVERY == 0:
-                self.state.commit()
-            if step is not None:
-                yield step
+    def known(self, found: Iterable[Listing | Failure]) -> Iterator[Step | None]:
+        """Settle what needs no listening; queue the rest, for which None stands."""
+        for each in found:
+            if isinstance(each, Failure):
+                yield self._failed(each)
+            elif self.settings.force or self.settings.verbose or self.unmended:
+                yield from map(self._settled, map(each.track, each.files))
+            else:
+                yield from self._in_folder(each)
+            self.state.commit_at_times()
         self.state.commit()
+
+    def _in_folder(self, listing: Listing) -> Iterator[Step | None]:
+        """Repeat the rows that still hold, and think about the other files."""
+        names = [seen.name for seen in listing.files]
+        rows = self.state.rows.recall(listing.folder, names, self.digest)
+        for holds, files in groupby(listing.files, lambda seen: _holds(rows.get(seen.name), seen)):
+            if holds:
+                same = [rows[seen.name] for seen in files]
+                actions = [Action(row.action) for row in same]
+                yield Repeats(actions, "".join(row.text for row in same))
+            else:
+                yield from map(self._settled, map(listing.track, files))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What beside a file and what is known of it tells its row of the report."""
+        chosen = (getattr(self.settings, name) for name in TELLING)
+        told = (__version__, self.model, sorted(self.settings.genre_map.items()), *chosen)
+        return sha256(repr(told).encode()).digest()
+
+    def _settled(self, track: Track) -> Step | None:
+        """Settle one track; its row is kept, but of a failure, which may have to be tried again."""
+        judged = self._judged(track)
+        if isinstance(judged, Failure):
+            return self._failed(judged)
+        step = self._look_up(track)
+        if isinstance(step, Outcome) and step.action is not Action.FAILED:
+            self._keep_row(step)
+        return step
+
+    def _keep_row(self, outcome: Outcome) -> None:
+        self.state.rows.remember(outcome.track, self.digest, outcome.action, row(outcome))
 
     def heard(self, results: Iterable[Prediction | Failure]) -> Iterator[Step]:
         """Settle what the network made of the queue."""
@@ -56,14 +99,16 @@ class Steps:
                     self._recall(result.track), scores=result.scores, duration_s=result.duration_s
                 )
                 step = self._settle(result.track, known)
-            self.state.commit()
+                if isinstance(step, Outcome):
+                    self._keep_row(step)
+            self.state.commit_at_times()
             yield step
 
-    def _judged(self, found: Track | Failure) -> Track | Failure:
+    def _judged(self, track: Track) -> Track | Failure:
         """Return a track that is not to be touched as a Failure."""
-        if isinstance(found, Track) and found.path in self.unmended:
-            return Failure(found, self.unmended[found.path], lasting=False)
-        return found
+        if track.path in self.unmended:
+            return Failure(track, self.unmended[track.path], lasting=False)
+        return track
 
     def _look_up(self, track: Track) -> Step | None:
         known = self._recall(track)
@@ -152,3 +197,7 @@ class Steps:
 
     def _recall(self, track: Track) -> Known:
         return self.state.recall(track, model=self.model, windows=self._windows)
+
+
+def _holds(row: Row | None, seen: Seen) -> bool:
+    return row is not None and row[:4] == seen[1:]

@@ -6,6 +6,7 @@ to it, the journal of replaced tags, and the runs.
 
 from tagger.state.journal import Entry, Journal
 from tagger.state.opening import open_state, read_runs
+from tagger.state.rows import Row
 from tagger.state.runs import Run, RunKind, new_run_id
 from tagger.state.tracks import Known, State
 
@@ -13,6 +14,7 @@ __all__ = [
     "Entry",
     "Journal",
     "Known",
+    "Row",
     "Run",
     "RunKind",
     "State",

@@ -79,7 +79,33 @@ UPDATE scores SET windows = 0 WHERE windows = 8 AND model LIKE 'musicnn@%';
 -- 0: as many as suit the model. Before, eight was the default, which suits the bundled one.
 """
 
-MIGRATIONS = (SCHEMA, UNDO, MODELS)
+ROWS = """
+CREATE TABLE rows (                 -- of the report; what they say holds as long as the file does
+    folder BLOB NOT NULL,
+    name BLOB NOT NULL,
+    track_id INTEGER NOT NULL UNIQUE REFERENCES tracks (id) ON DELETE CASCADE,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    links INTEGER NOT NULL,
+    settings BLOB NOT NULL,         -- what they depend on beside, as a digest
+    action TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
+CREATE TRIGGER tracks_update AFTER UPDATE ON tracks
+BEGIN DELETE FROM rows WHERE track_id = old.id; END;
+CREATE TRIGGER scores_insert AFTER INSERT ON scores
+BEGIN DELETE FROM rows WHERE track_id = new.track_id; END;
+CREATE TRIGGER scores_delete AFTER DELETE ON scores
+BEGIN DELETE FROM rows WHERE track_id = old.track_id; END;
+CREATE TRIGGER unheard_insert AFTER INSERT ON unheard
+BEGIN DELETE FROM rows WHERE track_id = new.track_id; END;
+CREATE TRIGGER unheard_delete AFTER DELETE ON unheard
+BEGIN DELETE FROM rows WHERE track_id = old.track_id; END;
+"""
+
+MIGRATIONS = (SCHEMA, UNDO, MODELS, ROWS)
 """What turns each version of the layout into the next; version 0 is an empty file."""
 
 TEMPORARY = """

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import NamedTuple
 
 from tagger.records import Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal
+from tagger.state.rows import Rows
 from tagger.state.runs import Runs
 from tagger.state.schema import from_json, tags_from_json, tags_to_json
+
+COMMIT_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class State:
         self._db = connection
         self.journal = Journal(connection)
         self.runs = Runs(connection)
+        self.rows = Rows(connection)
+        self._committed = time.monotonic()
 
     def recall(self, track: Track, *, model: str, windows: int) -> Known:
         """Return what is known of exactly this file; a moved file is recognised by its inode.
@@ -127,7 +133,7 @@ class State:
             "UPDATE tracks SET undone = ?, tags = ? WHERE id = ?",
             (undone, tags_to_json(tags), self._settle(new)),
         )
-        self.commit()
+        self.commit_at_times()  # without it, recovery finds the same by the tags of the file
 
     def renew(self, old: Track, new: Track, tags: Tags) -> None:
         """Let all that was learned of `old` hold for `new`, and forget its failure."""
@@ -165,6 +171,12 @@ class State:
 
     def commit(self) -> None:
         self._db.commit()
+        self._committed = time.monotonic()
+
+    def commit_at_times(self) -> None:
+        """Commit if that has not been done for a second: what can be learned again may wait."""
+        if time.monotonic() - self._committed >= COMMIT_EVERY_S:
+            self.commit()
 
     def _row_of(self, track: Track) -> Row | None:
         """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""

@@ -11,7 +11,7 @@ from tagger.audio import stream_digests
 from tagger.crawl import look_at
 from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
 from tagger.isolation import Guard, limits_of
-from tagger.records import Action, Change, Failure, Outcome, Tags, Track
+from tagger.records import Action, Change, Failure, Outcome, Repeats, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
 from tagger.tags import copy_name, other_fields, read_tags, replace_tags
@@ -79,12 +79,17 @@ class Writer:
         self.state = state
         self.guard = guard
         self.pool = pool
-        self.waiting: deque[Outcome | Started] = deque()
+        self.waiting: deque[Outcome | Repeats | Started] = deque()
         self.broken: TaggerError | None = None
         self.unmended: Mapping[Path, str] = {}
 
-    def carry_out(self, steps: Iterable[Outcome | Rewrite]) -> Iterator[Outcome]:
-        """Yield an outcome for each step. Raises DiskFullError once all that was begun is done."""
+    def carry_out(
+        self, steps: Iterable[Outcome | Repeats | Rewrite]
+    ) -> Iterator[Outcome | Repeats]:
+        """Yield what came of each step, in their order.
+
+        Raises DiskFullError once all that was begun is done.
+        """
         for step in steps:
             if isinstance(step, Rewrite) and self._is_at_work_on(step.track):
                 yield from self.finish()  # two names of one file, with --hardlinks in-place
@@ -97,7 +102,7 @@ class Writer:
         if self.broken:
             raise self.broken
 
-    def finish(self) -> Iterator[Outcome]:
+    def finish(self) -> Iterator[Outcome | Repeats]:
         """Wait for what was started; after an interruption too, so that each row is told."""
         while self.waiting:
             yield self._finish_head()
@@ -108,7 +113,7 @@ class Writer:
 
     def _head_is_done(self) -> bool:
         head = self.waiting[0]
-        return isinstance(head, Outcome) or head.future.done()
+        return not isinstance(head, Started) or head.future.done()
 
     def _start(self, rewrite: Rewrite) -> Outcome | Started:
         track = rewrite.track
@@ -117,7 +122,7 @@ class Writer:
             if before == rewrite.after:  # done meanwhile through another name of the file
                 self.state.renew(track, look_at(track.path) or track, before)
                 self.state.journal.mark_undone(rewrite.undoes, self.run_id)
-                self.state.commit()
+                self.state.commit_at_times()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)
         except TrackError as error:
             return self._failed(rewrite, error)
@@ -139,9 +144,9 @@ class Writer:
         """Return all that a file holds beside our fields: other tags, pictures, sound."""
         return self.guard.call(other_fields, path) | self.guard.call(stream_digests, path)
 
-    def _finish_head(self) -> Outcome:
+    def _finish_head(self) -> Outcome | Repeats:
         head = self.waiting[0]
-        outcome = head if isinstance(head, Outcome) else self._finish(head)
+        outcome = self._finish(head) if isinstance(head, Started) else head
         self.waiting.popleft()
         return outcome
 
@@ -165,5 +170,5 @@ class Writer:
         lasting = isinstance(error, TrackError) and error.lasting
         failure = Failure(rewrite.track, str(error), lasting=lasting)
         self.state.remember_failure(failure)
-        self.state.commit()
+        self.state.commit_at_times()
         return Outcome.failed(failure, rewrite.before, reported=rewrite.reported)

@@ -15,14 +15,24 @@ import numpy as np
 import pytest
 import soundfile
 
+from tagger import decide
 from tagger.audio import stream_digests
 from tagger.cli import main
-from tagger.errors import DiskFullError, TagError
+from tagger.errors import AccessError, DiskFullError, TagError
+from tagger.isolation import Guard
 from tagger.records import Change, Track
 from tagger.tags import read_tags, replace_tags
 from tagger.writing import writer
 from tests.builders import build_audio, truncate, write_empty, write_text
-from tests.front_door import ANY, Scan, as_anyone, read_report, run_without_torch, set_genre
+from tests.front_door import (
+    ANY,
+    Command,
+    Scan,
+    as_anyone,
+    read_report,
+    run_without_torch,
+    set_genre,
+)
 
 DECODED = (
     ".mp3", ".wav", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b",
@@ -46,7 +56,9 @@ def test_every_container_is_tagged_and_the_sound_is_left_alone(
         assert tags.genres == tags.written == (row["genre"],)
         assert tags.model == row["model"] == scan.summary["model"]
         assert tags.scores == row["scores"]
-        assert tags.scores.startswith(f"{row['genre']}={float(row['score']):.3f};")
+        genre, score = tags.scores.split(";")[0].split("=")
+        assert genre == row["genre"]
+        assert float(score) == pytest.approx(float(row["score"]), abs=6e-4)
         assert float(row["duration_s"]) == pytest.approx(4, abs=0.2)
         assert stream_digests(path) == before[path]
     again = Scan(capsys, tmp_path / "m", *ANY)
@@ -265,6 +277,61 @@ def test_help_and_a_run_with_nothing_to_do_import_nothing_heavy(
     Scan(capsys, library, *ANY)
     nothing_new = run_without_torch("scan", library, "--json", *ANY)
     assert json.loads(nothing_new.stdout)["unchanged"] == 1, nothing_new.stderr
+
+
+def test_rows_are_repeated_word_for_word_as_long_as_they_hold(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_genre(library / "a.flac", "Polka; =SUM(A1)")
+    second = library / "sub" / 'caf\udce9, "b".flac'
+    second.parent.mkdir()
+    shutil.copy(library / "a.flac", second)
+    for options in ((*ANY, "-n"), ANY):
+        Scan(capsys, library, *options)
+        thought = Scan(capsys, library, *options)
+        with monkeypatch.context() as patch:
+            patch.setattr(decide, "decide", None)
+            patch.setattr(decide, "keeps", None)
+            repeated = Scan(capsys, library, *options)
+        assert repeated.rows == thought.rows
+        assert repeated.actions == thought.actions
+        assert len(repeated.rows) == repeated.summary["tracks"] == 4
+
+
+def test_a_repeated_row_gives_way_to_whatever_changes(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        Scan(capsys, library, *ANY)
+    assert Scan(capsys, library, "--min-score", "1").actions == {"low-score": 3}
+    Scan(capsys, library, *ANY)
+    os.link(library / "a.flac", library / "another-name.txt")
+    linked = Scan(capsys, library, *ANY, "--top-k", "1").row("a.flac")
+    assert linked["action"] == "kept"
+    (library / "another-name.txt").unlink()
+    set_genre(library / "a.flac", "Polka")
+    assert Scan(capsys, library, *ANY).row("a.flac")["existing_genre"] == "Polka"
+    (library / "a.flac").rename(library / "moved.flac")
+    assert Scan(capsys, library, *ANY).row("moved.flac")["action"] == "kept"
+    assert Command(capsys, "undo", library / "b.mp3").code == 0
+    row = Scan(capsys, library, *ANY).row("b.mp3")
+    assert (row["action"], row["existing_genre"]) == ("kept", "")
+    assert "undone" in row["error"]
+    assert Scan(capsys, library, *ANY).row("b.mp3") == row
+
+
+def test_what_could_not_be_read_is_tried_again_each_time(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "call", refuse)
+        for _ in range(3):
+            assert Scan(capsys, library, *ANY).actions == {"failed": 3}
+    assert Scan(capsys, library, *ANY).actions == {"written": 3}
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AccessError("cannot open: Permission denied")
 
 
 def test_a_new_threshold_map_or_top_k_decodes_nothing(

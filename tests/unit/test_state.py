@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tagger.errors import LockedError, StateError
-from tagger.records import Change, Failure, Prediction, RawField, Score, Tags, Track
-from tagger.state import Known, RunKind, State, open_state
+from tagger.records import Action, Change, Failure, Prediction, RawField, Score, Tags, Track
+from tagger.state import Known, Row, RunKind, State, open_state
 from tagger.state.schema import MIGRATIONS
 
 TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
@@ -39,6 +39,42 @@ def learn(state: State, track: Track, model: str = "m@1") -> None:
 
 def recall(state: State, track: Track, model: str = "m@1", windows: int = 10) -> Known:
     return state.recall(track, model=model, windows=windows)
+
+
+@pytest.mark.parametrize(
+    "lesson",
+    [
+        lambda state, track: learn(state, track, "m@2"),
+        lambda state, track: state.remember_failure(Failure(track, "broken")),
+        lambda state, track: state.remember_unheard(Failure(track, "silent"), model="m", windows=1),
+        lambda state, track: state.renew(track, replace(track, mtime_ns=1), TAGS),
+        lambda state, track: state.remember_tags(replace(track, size=9), TAGS),
+    ],
+)
+def test_a_row_is_forgotten_with_whatever_is_learned_of_its_file(
+    state: State, track: Track, lesson: Callable[[State, Track], None]
+) -> None:
+    other = replace(track, path=track.path.with_name("b.mp3"), inode=7)
+    for each in (track, other):
+        learn(state, each)
+        state.rows.remember(each, b"key", Action.KEPT, "the row\r\n")
+    folder, names = str(track.path.parent), ["a.mp3", "b.mp3"]
+    rows = state.rows.recall(folder, names, b"key")
+    assert rows["a.mp3"] == Row(*track_stat(track), Action.KEPT, "the row\r\n")
+    assert list(rows) == names
+    assert not state.rows.recall(folder, names, b"other settings")
+    lesson(state, track)
+    assert list(state.rows.recall(folder, names, b"key")) == ["b.mp3"]
+
+
+def track_stat(track: Track) -> tuple[int, int, int, int]:
+    return track.size, track.mtime_ns, track.inode, track.links
+
+
+def test_no_row_is_kept_of_a_file_that_is_not_known(state: State, track: Track) -> None:
+    learn(state, track)
+    state.rows.remember(replace(track, size=9), b"key", Action.KEPT, "the row\r\n")
+    assert not state.rows.recall(str(track.path.parent), ["a.mp3"], b"key")
 
 
 def test_an_untouched_file_is_known_whole(state: State, track: Track) -> None:
