@@ -36,7 +36,7 @@ def listen(
     predictor = Predictor(
         classifier,
         devices,
-        choose_mode(settings, devices),
+        choose_mode(settings, devices, classifier.model),
         batch_size=settings.batch_size,
         timeline=timeline,
     )

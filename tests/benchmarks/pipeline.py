@@ -109,7 +109,7 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
     source = find_source(settings)
     classifier = load_classifier(source, settings)
     place = torch.device(device)
-    predictor = Predictor(classifier, [place], choose_mode(settings, [place]))
+    predictor = Predictor(classifier, [place], choose_mode(settings, [place], classifier.model))
     tracks = [Track.from_stat(path, path.stat()) for path in songs]
     windows = make_windows()
 

@@ -12,9 +12,13 @@ from tagger.inference.devices import (
     open_lanes,
     usual_batch,
 )
+from tagger.models.musicnn import CHECKPOINT
+from tagger.models.musicnn.configuration import MusicnnConfig
+from tagger.models.musicnn.modeling import MusicnnForAudioClassification
 from tagger.settings import load_settings
 
 CPU = torch.device("cpu")
+NETWORK = torch.nn.Linear(1, 1)
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_auto_precision_is_bf16_where_all_gpus_have_it(
     precision: str, device: str, dtype: torch.dtype | None
 ) -> None:
     settings = load_settings({"precision": precision})
-    assert choose_mode(settings, choose_devices(device)) == Mode(dtype)
+    assert choose_mode(settings, choose_devices(device), NETWORK) == Mode(dtype)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,10 @@ def test_auto_precision_is_bf16_on_a_processor_with_a_unit_for_it(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype | None
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert choose_mode(load_settings({}), (CPU,)) == Mode(dtype)
+    with torch.device("meta"):
+        bundled = MusicnnForAudioClassification(MusicnnConfig.from_pretrained(CHECKPOINT))
+    assert choose_mode(load_settings({}), (CPU,), bundled) == Mode(dtype)
+    assert choose_mode(load_settings({}), (CPU,), NETWORK) == Mode(None)
 
 
 def lanes(devices: list[torch.device], input_s: float) -> list[Lane]:

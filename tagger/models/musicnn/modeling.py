@@ -319,6 +319,7 @@ class MusicnnPreTrainedModel(PreTrainedModel):
     config_class = MusicnnConfig
     base_model_prefix = "musicnn"
     main_input_name = "input_values"
+    quick_in_half = True
     supports_gradient_checkpointing = True
 
     @torch.no_grad()
