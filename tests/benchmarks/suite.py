@@ -353,7 +353,7 @@ def serve(name: str, library: Path) -> None:
         task()
         sys.stdout.write(f"round {time.perf_counter() - clock} {processor_s() - processor}\n")
         sys.stdout.flush()
-    os._exit(0)  # noqa: SLF001 - its pools of processes need no farewell
+    os._exit(0)  # its pools of processes need no farewell
 
 
 class Side:
@@ -452,9 +452,10 @@ def table(rounds: dict[str, Round], tracks: int) -> Iterator[str]:
     slowest = max(stages, key=lambda name: stages[name].clock)
     work = sum(each.processor for each in stages.values()) / CORES
     yield ""
-    yield f"{tracks} tracks, {CORES} cores. The scan takes {whole.clock / stages[slowest].clock:.2f}"
-    yield f"times as long as its slowest stage alone ({slowest}), and {whole.clock / work:.2f} times as"
-    yield "long as the work of all its stages divided by the cores."
+    alone, shared = whole.clock / stages[slowest].clock, whole.clock / work
+    yield f"{tracks} tracks, {CORES} cores. The scan takes {alone:.2f} times as long as its slowest"
+    yield f"stage alone ({slowest}), and {shared:.2f} times as long as the work of all its stages"
+    yield "divided by the cores."
 
 
 def main() -> None:

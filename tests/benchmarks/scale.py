@@ -1,0 +1,158 @@
+"""Measure how a scan grows with the library: time and memory for 1,000, 10,000, 100,000 files.
+
+    python tests/benchmarks/scale.py [--counts 1000,10000,100000] [--heard N] [--hours H]
+
+The files are real and small (two seconds, four formats, ten to a folder). Up to --heard of them
+have no genre: all are listened to, written, and undone. More than that have one, which a scan reads
+and keeps. --hours adds a single file of that length, made by ffmpeg. Memory is the greatest sum of
+PSS over all processes, looked at every tenth of a second, so it costs a little time.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+
+import psutil  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).parents[2]
+SUFFIXES = (".mp3", ".ogg", ".flac", ".m4a")
+SECONDS = 2.0
+LOOK_EVERY_S = 0.1
+RERUNS = 5
+MIB = 1 << 20
+
+
+def make_library(folder: Path, count: int, *, with_genre: bool) -> None:
+    sys.path.insert(0, str(ROOT))
+    from tests.builders import add_genre, build_audio
+
+    originals = []
+    for number, suffix in enumerate(SUFFIXES):
+        path = build_audio(folder.with_suffix(suffix), seconds=SECONDS, seed=number)
+        originals.append((add_genre(path, "Rock") if with_genre else path).read_bytes())
+    for number in range(count):
+        album = folder / f"artist {number // 200:04}" / f"album {number // 10 % 20:02}"
+        if number % 10 == 0:
+            album.mkdir(parents=True)
+        kind = number // 10 % len(SUFFIXES)
+        (album / f"{number % 10:02} a song{SUFFIXES[kind]}").write_bytes(originals[kind])
+
+
+def walk_s(folder: Path) -> float:
+    """Return how long the barest look at all files takes."""
+    started = time.perf_counter()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            os.stat(os.path.join(place, name))  # noqa: PTH116, PTH118 - no Path for each
+    return time.perf_counter() - started
+
+
+def run(*words: object) -> tuple[float, float]:
+    """Run the program; return seconds by the clock and MiB at most."""
+    command = [sys.executable, "-m", "tagger", *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    started = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        most = [0.0]
+        ended = Event()
+        watcher = Thread(target=watch, args=(process.pid, most, ended))
+        watcher.start()
+        code = process.wait()
+        seconds = time.perf_counter() - started
+        ended.set()
+        watcher.join()
+    if code:
+        raise SystemExit(f"{words} ended with {code}")
+    return seconds, most[0]
+
+
+def watch(pid: int, most: list[float], ended: Event) -> None:
+    while not ended.wait(LOOK_EVERY_S):
+        most[0] = max(most[0], pss(pid) / MIB)
+
+
+def pss(pid: int) -> float:
+    """Return the memory of a process and all below it, what they share counted once."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            total += process.memory_full_info().pss
+    except psutil.Error:
+        return 0
+    return float(total)
+
+
+def measure(folder: Path, count: int, *, heard: bool) -> Iterator[str]:
+    """Yield the rows of one library."""
+    library, state = folder / "library", ("--state", folder / "state.sqlite")
+    make_library(library, count, with_genre=not heard)
+    scan = ("scan", library, "-q", "--min-score", "0", *state)
+    what = "no genre" if heard else "a genre each"
+    yield line(count, what, "first run", *run(*scan))
+    walks, reruns = [], []
+    run(*scan)
+    for _ in range(RERUNS):
+        walks.append(walk_s(library))
+        reruns.append(run(*scan))
+    start_s, _ = min(run("scan", next(library.rglob("*.mp3")), "-q", *state) for _ in range(RERUNS))
+    seconds, most = median(each[0] for each in reruns), max(each[1] for each in reruns)
+    walked = median(walks)
+    yield line(count, what, "re-run", seconds, most)
+    yield line(count, what, "os.walk + stat", walked, 0)
+    times = (seconds - start_s) / walked
+    yield f"| {count:,} | {what} | re-run without start-up beside the walk | {times:.1f} x | |"
+    yield line(count, what, "dry run after a run", *run(*scan, "-n"))
+    yield line(count, what, "runs", *run("runs", *state))
+    if heard:
+        yield line(count, what, "undo", *run("undo", library, "-q", *state))
+
+
+def measure_long(folder: Path, hours: float) -> Iterator[str]:
+    """Yield the row of a single long file."""
+    sys.path.insert(0, str(ROOT))
+    from tests.builders import build_audio
+
+    folder.mkdir()
+    song, long = build_audio(folder / "song.wav", seconds=60), folder / "long" / "long.mp3"
+    long.parent.mkdir()
+    loop = ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", str(song), "-t", str(hours * 3600)]
+    subprocess.run([*loop, "-b:a", "64k", str(long)], check=True)
+    scan = ("scan", long, "-q", "--min-score", "0", "--state", folder / "state.sqlite")
+    yield line(1, f"{hours:g} hours", "dry run", *run(*scan, "-n"))
+    yield line(1, f"{hours:g} hours", "write", *run(*scan))
+
+
+def line(count: int, what: str, how: str, seconds: float, most: float) -> str:
+    return f"| {count:,} | {what} | {how} | {seconds:.2f} s | {f'{most:.0f} MiB' if most else ''} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--counts", default="1000,10000,100000")
+    parser.add_argument("--heard", type=int, default=1000)
+    parser.add_argument("--hours", type=float)
+    options = parser.parse_args()
+    lines = ["| files | with | run | time | peak memory |", "|---|---|---|---|---|"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        for count in map(int, options.counts.split(",")):
+            place = Path(temporary, str(count))
+            place.mkdir()
+            for each in measure(place, count, heard=count <= options.heard):
+                sys.stdout.write(each + "\n")
+                sys.stdout.flush()
+        if options.hours:
+            for each in measure_long(Path(temporary, "long"), options.hours):
+                sys.stdout.write(each + "\n")
+
+
+if __name__ == "__main__":
+    main()
