@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
+from tagger.priority import stay_nice_in_own_session
 from tagger.settings import Settings
 
 P = ParamSpec("P")
@@ -200,6 +201,7 @@ def _hanging(limits: Limits) -> Answer:
 
 def serve(descriptor: int, *, memory_mib: int) -> None:
     """Answer calls until nobody is there to ask: what runs in the process of a Child."""
+    stay_nice_in_own_session()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         _, most = resource.getrlimit(resource.RLIMIT_AS)

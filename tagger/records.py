@@ -189,7 +189,10 @@ class Repeats:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a whole run did; `counts` has every Action."""
+    """What a whole run did; `counts` has every Action.
+
+    waiting: how many of the KEPT are left to the next run; None unless the user's time was up.
+    """
 
     run_id: str
     model: str
@@ -198,6 +201,7 @@ class ScanResult:
     failed_new: int
     seconds: float
     report: Path
+    waiting: int | None = None
 
     @property
     def tracks(self) -> int:
@@ -213,6 +217,7 @@ class ScanResult:
             "tracks": self.tracks,
             **counts,
             "failed_new": self.failed_new,
+            **({} if self.waiting is None else {"waiting": self.waiting}),
             "seconds": round(self.seconds, 3),
             "report": displayed(self.report),
         }

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import time
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,8 @@ from tagger.errors import SettingsError
 from tagger.records import Label
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+
+CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
 MOST_JOBS = 256
 
@@ -100,6 +103,16 @@ def to_seconds_or_auto(value: object) -> float | None:
         if 0.1 <= number <= 3600:  # noqa: PLR2004 - no model takes less, no memory holds more
             return number
     raise ValueError("must be a number of seconds between 0.1 and 3600")
+
+
+def to_clock(value: object) -> time:
+    """Read the time of a clock; TOML has a kind of value for that as well."""
+    if isinstance(value, time):
+        return value
+    if found := CLOCK.fullmatch(str(value)):
+        hours, minutes = map(int, found.groups())
+        return time(hours, minutes)
+    raise ValueError("must be a time of day, 00:00 to 23:59")
 
 
 def to_probability(value: object) -> float:
@@ -265,6 +278,13 @@ class Settings:
             to_limit(1 << 20), "How much memory, in MiB, reading one file may take (Linux).", "N"
         ),
     ] = 2048
+    gentle: Annotated[
+        bool, Option(to_flag, "Give way to other programs: lowest priority, fewer threads, rests.")
+    ] = False
+    until: Annotated[
+        time | None,
+        Option(to_clock, "Stop when it is that time; the next run goes on from there.", "HH:MM"),
+    ] = None
     force: Annotated[
         bool, Option(to_flag, "Listen again to what is known, and try again what failed.")
     ] = False

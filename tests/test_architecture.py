@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 
 LAYERS = [
     {"errors", "records", "__init__"},
-    {"settings"},
-    {"crawl", "audio", "tags", "models", "state", "report", "decide", "isolation"},
+    {"settings", "priority"},
+    {"crawl", "audio", "tags", "models", "state", "report", "decide", "isolation", "pacing"},
     {"inference", "writing"},
     {"engines"},
     {"scan", "undo", "classify", "training"},
@@ -42,6 +42,7 @@ OWNERS = {
     "matplotlib": {"training"},
     "subprocess": {"isolation"},
     "platformdirs": {"settings"},
+    "psutil": {"priority"},
 }
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

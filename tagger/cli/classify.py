@@ -18,6 +18,7 @@ from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import doubt, show
 from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_source
+from tagger.priority import give_way
 from tagger.records import Failure, Prediction, Score, Stretch, displayed
 from tagger.settings import Settings
 
@@ -38,6 +39,8 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
     from tagger.cli.scores import ScoreTables
 
     settings = settings_from(config, flags)
+    if settings.gentle:
+        give_way()
     if "" in files:
         raise SettingsError("a FILE is empty")
     source = find_source(settings)

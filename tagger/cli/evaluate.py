@@ -10,6 +10,7 @@ from tagger.cli.options import LISTENING, settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import show
 from tagger.errors import MissingExtraError
+from tagger.priority import give_way
 
 EXTRA = {"sklearn", "scipy", "matplotlib", "datasets"}
 
@@ -48,6 +49,8 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
     """
     from_tags, min_tracks, picture = map(flags.pop, ("from_tags", "min_tracks", "picture"))
     settings = settings_from(config, flags)
+    if settings.gentle:
+        give_way()
     try:
         from tagger.cli.measures import measure_on, print_tables
         from tagger.training.evaluate import as_json

@@ -16,7 +16,7 @@ LISTENING = dict.fromkeys(
     (
         "model", "revision", "labels", "genre_map", "windows", "window_seconds", "device",
         "precision", "compile", "batch_size", "allow_pickle", "trust_remote_code", "jobs",
-        "max_seconds", "max_memory",
+        "max_seconds", "max_memory", "gentle",
     ),
     "",
 )  # fmt: skip

@@ -93,6 +93,12 @@ class RunProgress:
         if not self.live and time.monotonic() - self.told >= LINE_EVERY_S:
             self._line(f"downloading the model, {of}")
 
+    def resting(self, wanted: Sequence[str]) -> None:
+        what = " and ".join(wanted)
+        self.bar.update(self.task, description=f"Resting: others wait for {what}")
+        if not self.live and time.monotonic() - self.told >= LINE_EVERY_S:
+            self._line(f"resting: other programs wait for {what}")
+
     def restoring(self, tracks: int) -> None:
         self._expect(tracks, "Putting back", "to put back")
 

@@ -11,6 +11,7 @@ from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, printable, show, told
 from tagger.errors import SettingsError
+from tagger.priority import give_way
 from tagger.records import Action, Outcome, ScanResult, displayed
 
 EXPLAINED = {
@@ -36,6 +37,8 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     from tagger.scan import run_scan
 
     settings = settings_from(config, flags)
+    if settings.gentle:
+        give_way()
     if "" in paths:
         raise SettingsError("a PATH is empty")
     with (
@@ -59,6 +62,8 @@ def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
         count = result.counts[action]
         if count:
             lines.append(f"  {action:<11} {count:>7}   {EXPLAINED[action]}".rstrip())
+    if result.waiting:
+        lines.append(f"It was time to stop: {count_of(result.waiting)} left to the next run.")
     if result.dry_run:
         lines.append("This was a dry run: no file was changed.")
     if not result.tracks:

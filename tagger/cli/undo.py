@@ -11,6 +11,7 @@ from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, show, told
 from tagger.errors import SettingsError
+from tagger.priority import give_way
 from tagger.records import Action, Outcome, UndoResult
 
 WORDS = {
@@ -34,6 +35,7 @@ WORDS = {
     preserve_mtime="",
     max_seconds="",
     max_memory="",
+    gentle="Give way to other programs: lowest priority, fewer threads.",
     json="",
     quiet="",
     verbose="Say what became of each file.",
@@ -49,6 +51,8 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     from tagger.undo import run_undo
 
     settings = settings_from(config, flags)
+    if settings.gentle:
+        give_way()
     if "" in paths:
         raise SettingsError("a PATH is empty")
     with (

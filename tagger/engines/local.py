@@ -46,7 +46,7 @@ def listen(
     is_slow = devices[0].type == "cpu" and classifier.extractor.input_s > SHORT_S
     if is_slow:
         return_memory()
-    jobs = choose_jobs(settings.jobs, slow=is_slow)
+    jobs = choose_jobs(settings.jobs, slow=is_slow, gentle=settings.gentle)
     try:
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
     except torch.OutOfMemoryError as error:

@@ -19,6 +19,7 @@ from tagger.audio import SHORTEST_S, read_windows
 from tagger.errors import DiskFullError, TrackError, WorkerError
 from tagger.isolation import Guard, Limits
 from tagger.models.extractor import Extractor, Inputs
+from tagger.priority import half, stay_nice_in_own_session
 from tagger.records import Failure, Track
 
 T_co = TypeVar("T_co", covariant=True)
@@ -123,21 +124,25 @@ def load_tracks(
         yield cast("T_co | Failure", owned)
 
 
-def choose_jobs(jobs: int | None, *, slow: bool) -> int:
+def choose_jobs(jobs: int | None, *, slow: bool, gentle: bool = False) -> int:
     """Return the number of decoding processes; `auto` leaves one core to the network.
 
-    Before a slow network more than two would only wait for it, and each takes 0.2 GB.
+    Before a slow network more than two would only wait for it, and each takes 0.2 GB. A gentle run
+    has half of the cores.
     """
     if jobs:
         return jobs
     allowed = getattr(os, "sched_getaffinity", None)  # Linux; containers allow fewer than there are
     cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    if gentle:
+        cores = half(cores)
     return max(1, min(cores - 1, SLOW_JOBS if slow else cores))
 
 
 def start_worker(_number: int) -> None:
     """Leave signals that end the run to the main process, and one thread to each worker."""
     os.setsid()  # out of reach of the terminal's Ctrl-C and of a TERM to the whole group
+    stay_nice_in_own_session()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)

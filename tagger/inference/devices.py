@@ -10,6 +10,7 @@ import torch
 
 from tagger.errors import ModelError
 from tagger.models.extractor import SHORT_S, Inputs
+from tagger.priority import half
 from tagger.settings import Precision, Settings
 
 DTYPES = {Precision.FP32: None, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
@@ -63,10 +64,14 @@ def choose_devices(name: str) -> tuple[torch.device, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How a network is run: what to autocast to, None for fp32, and whether to compile it."""
+    """How a network is run: what to autocast to, None for fp32, and whether to compile it.
+
+    gentle: on half of the threads that torch would take.
+    """
 
     dtype: torch.dtype | None = None
     compiled: bool = False
+    gentle: bool = False
 
 
 def choose_mode(
@@ -76,7 +81,7 @@ def choose_mode(
     if precision is Precision.AUTO:
         gains = all(has_bf16(device) or is_quick_in_bf16(model, device) for device in devices)
         precision = Precision.BF16 if gains else Precision.FP32
-    return Mode(DTYPES[precision], settings.compile)
+    return Mode(DTYPES[precision], settings.compile, settings.gentle)
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -132,7 +137,8 @@ def open_lanes(
     Cores that calculate alone need one meeting a batch where torch's own threads need several a
     layer, which cost most on a busy machine. Long windows would take their memory once a core.
     """
-    cores = torch.get_num_threads()
+    threads = torch.get_num_threads()
+    cores = half(threads) if mode.gentle else threads
     if mode.dtype is None:
         torch.backends.cudnn.allow_tf32 = False  # its ten bits of fraction are no fp32
     replicas = [model, *(copy.deepcopy(model) for _ in devices[1:])]

@@ -13,6 +13,7 @@ from tagger.decide import unknown_labels
 from tagger.engines import open_engine
 from tagger.errors import WorkerError
 from tagger.models import Source, fetch, find_source
+from tagger.pacing import Host, Pacer
 from tagger.records import Action, Failure, Outcome, Repeats, ScanResult
 from tagger.report.csv import open_report, row
 from tagger.scan.steps import Step, Steps
@@ -42,11 +43,19 @@ class Watcher(Protocol):
     def settled(self, outcome: Outcome | Repeats) -> None:
         """Take note of rows that were added to the report."""
 
+    def resting(self, wanted: Sequence[str]) -> None:
+        """Take note of a second of rest, because others wait for these resources."""
+
     def between_tracks(self) -> None:
         """Raise to end the run here, where nothing is half done."""
 
 
-def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> ScanResult:
+HERE = Host()
+
+
+def run_scan(
+    paths: Sequence[Path], settings: Settings, watcher: Watcher, host: Host = HERE
+) -> ScanResult:
     """Scan `paths` and return the counts; every outcome goes to the report and to `watcher`.
 
     What is finished stays finished whatever ends the run: rows, tags and state agree.
@@ -56,6 +65,7 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
     if unknown := unknown_labels(settings, source.labels):
         watcher.doubting(unknown, source.labels)
     found = crawl_folders(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
+    pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
     run_id = new_run_id()
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
     tally = Tally(run_id, source.identity, settings.dry_run, report)
@@ -75,9 +85,13 @@ def run_scan(paths: Sequence[Path], settings: Settings, watcher: Watcher) -> Sca
                 watcher.settled(outcome)
 
         try:
-            todo = Steps(settings, state, source.identity, writer.guard, writer.unmended)
-            for steps in _passes(found, source, todo, watcher):
+            todo = Steps(
+                settings, state, source.identity, writer.guard, writer.unmended, pacer.is_over
+            )
+            for steps in _passes(found, source, todo, Pauses(watcher, pacer)):
                 settle(writer.carry_out(steps))
+            if pacer.is_over():
+                tally.waiting = state.queue_length()
         finally:
             try:
                 settle(list(writer.finish()))  # first every journal entry, then the rows
@@ -97,6 +111,7 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
     rows: Counter[Action] = field(default_factory=Counter)
     failed_new: int = 0
+    waiting: int | None = None
 
     def count(self, outcome: Outcome | Repeats) -> None:
         if isinstance(outcome, Repeats):
@@ -114,30 +129,52 @@ class Tally:
             self.failed_new,
             time.monotonic() - self.started,
             self.report,
+            self.waiting,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """What may happen between two tracks: an order to end the run, a rest, the end of the time."""
+
+    watcher: Watcher
+    pacer: Pacer
+
+    def between(self, items: Iterable[Item]) -> Iterator[Item]:
+        self.watcher.between_tracks()
+        try:
+            for item in items:
+                yield item
+                self._rest()
+                self.watcher.between_tracks()
+        except WorkerError:
+            self.watcher.between_tracks()  # a TERM to all processes is an order to stop
+            raise
+
+    def in_time(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Do the same, but end when the time is up."""
+        for item in self.between(items):
+            yield item
+            if self.pacer.is_over():
+                return
+
+    def _rest(self) -> None:
+        for wanted in self.pacer.rests():
+            self.watcher.resting(wanted)
+            self.watcher.between_tracks()
+
+
 def _passes(
-    found: Iterable[Listing | Failure], source: Source, steps: Steps, watcher: Watcher
+    found: Iterable[Listing | Failure], source: Source, steps: Steps, pauses: Pauses
 ) -> Iterator[Iterator[Step]]:
-    """Yield the two passes of a scan: what needs no listening, then the rest, if there is any."""
-    settings = steps.settings
-    yield (step for step in _interruptible(steps.known(found), watcher) if step is not None)
+    """Yield the passes of a scan: what needs no listening; the rest; what there is no time for."""
+    settings, watcher = steps.settings, pauses.watcher
+    yield (step for step in pauses.between(steps.known(found)) if step is not None)
     waiting = steps.state.queue_length()
-    if waiting:
+    if waiting and not steps.is_over():
         watcher.listening(waiting)
         fetch(source, settings, watcher.fetching)
         listen = open_engine(settings.engine)
         results = listen(steps.state.queued(), source, settings)
-        yield steps.heard(_interruptible(results, watcher))
-
-
-def _interruptible(items: Iterable[Item], watcher: Watcher) -> Iterator[Item]:
-    watcher.between_tracks()
-    try:
-        for item in items:
-            yield item
-            watcher.between_tracks()
-    except WorkerError:
-        watcher.between_tracks()  # a TERM to all processes is an order to stop, not an accident
-        raise
+        yield steps.heard(pauses.in_time(results))
+    yield steps.left()

@@ -1,6 +1,6 @@
 """One track at a time: from what is known or was heard to an Outcome, or a Rewrite to be done."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -26,6 +26,8 @@ TELLING = (
 AUTO = 0
 """The number of windows, in the state file, of scores that came of as many as suit the model."""
 
+LATE = "it was not its turn yet when the time was up (--until); the next run goes on from here"
+
 UNDONE = "tagger's tags were undone (--force writes them again)"
 
 
@@ -36,13 +38,17 @@ what was reported before."""
 
 @dataclass(frozen=True)
 class Steps:
-    """What a run does with each track; nothing here touches a file but to read its tags."""
+    """What a run does with each track; nothing here touches a file but to read its tags.
+
+    is_over: the user's time is up, so that what is not known is left to the next run.
+    """
 
     settings: Settings
     state: State
     model: str
     guard: Guard
     unmended: Mapping[Path, str] = field(default_factory=dict)
+    is_over: Callable[[], bool] = lambda: False
 
     def known(self, found: Iterable[Listing | Failure]) -> Iterator[Step | None]:
         """Settle what needs no listening; queue the rest, for which None stands."""
@@ -80,6 +86,9 @@ class Steps:
         judged = self._judged(track)
         if isinstance(judged, Failure):
             return self._failed(judged)
+        if self.is_over():
+            self.state.enqueue(track)
+            return None
         step = self._look_up(track)
         if isinstance(step, Outcome) and step.action is not Action.FAILED:
             self._keep_row(step)
@@ -89,8 +98,9 @@ class Steps:
         self.state.rows.remember(outcome.track, self.digest, outcome.action, row(outcome))
 
     def heard(self, results: Iterable[Prediction | Failure]) -> Iterator[Step]:
-        """Settle what the network made of the queue."""
+        """Settle what the network made of the queue, which loses its first track with each."""
         for result in results:
+            self.state.dequeue()
             if isinstance(result, Failure):
                 step: Step = self._unheard(result)
             else:
@@ -103,6 +113,13 @@ class Steps:
                     self._keep_row(step)
             self.state.commit_at_times()
             yield step
+
+    def left(self) -> Iterator[Step]:
+        """Leave what is still in the queue as it is."""
+        late = decide.Decision(Action.KEPT, reason=LATE)
+        for track in self.state.queued():
+            known = self._recall(track)
+            yield self._outcome(track, known, late, self._wish(known))
 
     def _judged(self, track: Track) -> Track | Failure:
         """Return a track that is not to be touched as a Failure."""

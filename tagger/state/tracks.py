@@ -160,6 +160,10 @@ class State:
         length: int = self._db.execute("SELECT count(*) FROM temp.queue").fetchone()[0]
         return length
 
+    def dequeue(self) -> None:
+        """Take off the first track of the queue."""
+        self._db.execute("DELETE FROM temp.queue WHERE id = (SELECT min(id) FROM temp.queue)")
+
     def queued(self) -> Iterator[Track]:
         """Yield the tracks of the queue in the order they came, a page at a time."""
         last = 0

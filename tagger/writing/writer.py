@@ -21,6 +21,7 @@ LINKED = "it has several hard links (--hardlinks break|in-place writes it)"
 """Why a file is left alone, where that is the setting."""
 
 THREADS = 2
+GENTLE_THREADS = 1
 IN_FLIGHT = 4
 """So many files may be between journal and rename at once."""
 
@@ -56,7 +57,8 @@ def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writ
 
     Unless this is a dry run, what a killed run left is mended first.
     """
-    with closing(Guard(limits_of(settings))) as guard, ThreadPoolExecutor(THREADS) as pool:
+    threads = GENTLE_THREADS if settings.gentle else THREADS
+    with closing(Guard(limits_of(settings))) as guard, ThreadPoolExecutor(threads) as pool:
         writer = Writer(run_id, settings, state, guard, pool)
         if not settings.dry_run:
             writer.unmended = recover(state, guard)

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = (".mp3", ".ogg", ".flac", ".m4a")

@@ -332,7 +332,7 @@ class Round:
 
 def processor_s() -> float:
     """Return the time on the processors of this process and all that it started."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     here = psutil.Process()
     ended = here.cpu_times()

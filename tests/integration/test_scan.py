@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tagger.audio import stream_digests
 from tagger.cli import main
 from tagger.errors import AccessError, DiskFullError, TagError
 from tagger.isolation import Guard
+from tagger.pacing import Host
 from tagger.records import Change, Track
 from tagger.tags import read_tags, replace_tags
 from tagger.writing import writer
@@ -549,6 +552,53 @@ def test_progress_is_plain_lines_away_from_a_terminal_and_quiet_is_quiet(
     assert "written" in out
     assert main(["scan", str(library), "-q", *ANY]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("looks", [1, 3, 5, 6])
+def test_when_the_time_is_up_the_rest_is_left_to_the_next_run(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    night, morning = (datetime(2026, 11, 24, hour).astimezone() for hour in (5, 6))
+    clock = iter([night] * looks)
+    with monkeypatch.context() as patch:
+        patch.setattr(Host, "now", lambda _: next(clock, morning))
+        scan = Scan(capsys, library, *ANY, "--until", "6:00")
+    assert scan.code == 0
+    assert scan.actions == Counter(written=max(looks - 4, 0), kept=min(7 - looks, 3))
+    assert scan.summary["tracks"] == 3
+    assert scan.summary["waiting"] == scan.actions["kept"]
+    late = [row for row in scan.rows if row["action"] == "kept"]
+    assert all("--until" in row["error"] and not row["genre"] for row in late)
+    again = Scan(capsys, library, *ANY)
+    assert again.actions == Counter(written=len(late), unchanged=3 - len(late))
+    assert "waiting" not in again.summary
+
+
+def test_a_run_that_is_stopped_by_the_clock_says_so(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([datetime(2026, 11, 24, 5).astimezone()])
+    monkeypatch.setattr(Host, "now", lambda _: next(clock, datetime(2026, 11, 24, 6).astimezone()))
+    assert main(["scan", str(library), "--until", "06:00"]) == 0
+    assert "It was time to stop: 3 tracks left to the next run." in capsys.readouterr().out
+
+
+def test_a_gentle_run_and_all_its_processes_stand_behind_all_others(library: Path) -> None:
+    script = """
+import json, sys, psutil
+from tagger.cli import main, progress
+def settled(self, _):
+    here = psutil.Process()
+    everyone = [here, *here.children(recursive=True)]
+    print(json.dumps([(each.nice(), int(each.ionice().ioclass)) for each in everyone]))
+progress.RunProgress.settled = settled
+sys.exit(main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", script, "scan", str(library), "--gentle", "-q", *ANY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seen = [tuple(each) for line in done.stdout.splitlines() for each in json.loads(line)]
+    assert len(seen) > 3  # rows
+    assert set(seen) == {(19, 3)}
 
 
 def test_a_reader_that_goes_away_is_no_failure(
