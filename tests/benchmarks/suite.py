@@ -15,6 +15,7 @@ three last options (see network.py), hears whole tracks, as essentia's own examp
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -353,7 +354,6 @@ def serve(name: str, library: Path) -> None:
         task()
         sys.stdout.write(f"round {time.perf_counter() - clock} {processor_s() - processor}\n")
         sys.stdout.flush()
-    os._exit(0)  # its pools of processes need no farewell
 
 
 class Side:
@@ -363,7 +363,12 @@ class Side:
         command = [python, __file__, "--row", name, "--library", str(library)]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self.rounds: list[Round] = []
         self.play()
@@ -380,6 +385,11 @@ class Side:
                 self.rounds.append(Round(*map(float, numbers)))
                 return
         raise SystemExit("a row of the benchmark ended early")
+
+    def end(self) -> None:
+        """End it with all that it started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def median(self) -> Round:
         return Round(
@@ -414,7 +424,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Round]:
             side.play()
         sys.stderr.write(f"round {number + 1} of {options.rounds}\n")
     for side in sides.values():
-        side.process.communicate()
+        side.end()
     medians = {name: side.median() for name, side in sides.items()}
     return {
         name: Round(each.clock / counts[name], each.processor / counts[name])
