@@ -144,7 +144,8 @@ class Writer:
 
     def _inspect(self, path: Path) -> Mapping[str, str]:
         """Return all that a file holds beside our fields: other tags, pictures, sound."""
-        return self.guard.call(other_fields, path) | self.guard.call(stream_digests, path)
+        sound = self.guard.call(stream_digests, path, bytes_compared=True)
+        return self.guard.call(other_fields, path) | sound
 
     def _finish_head(self) -> Outcome | Repeats:
         head = self.waiting[0]

@@ -1,5 +1,6 @@
 """Windows of real files in every container that a test can make sound in."""
 
+import functools
 import os
 import re
 import struct
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tagger.audio import plan_windows, read_windows, stream_digests
 from tagger.audio.sources import open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError
+from tagger.tags import other_fields
 from tests.builders import add_rich_tags, build_audio, truncate
 from tests.robustness.mutate import with_ogg_checksums
 
@@ -314,6 +316,20 @@ def test_the_digest_tells_any_change_of_the_sound(tmp_path: Path) -> None:
     data[-100] ^= 1
     one.write_bytes(data)
     assert stream_digests(one) != before
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a", ".wav"])
+def test_the_first_packets_and_all_bytes_tell_as_much_as_all_packets(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = build_audio(tmp_path / f"x{suffix}", seconds=30)
+    look = functools.partial(stream_digests, path, bytes_compared=True)
+    packets, others = look(), other_fields(path)
+    assert (packets == stream_digests(path)) == (suffix not in {".mp3", ".flac"})
+    data = bytearray(path.read_bytes())
+    data[len(data) * 9 // 10] ^= 1
+    path.write_bytes(data)
+    assert (look(), other_fields(path)) != (packets, others)
 
 
 def test_chapters_and_pictures_are_told_like_streams(tmp_path: Path) -> None:
