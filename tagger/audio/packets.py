@@ -11,7 +11,6 @@ import av
 from tagger.audio.sources import AV_OPTIONS, GONE, describe
 from tagger.errors import AccessError, DecodeError
 
-
 SEQUENTIAL = {"flac", "mp3"}
 """Containers whose packets follow one another and are found by nothing but what is in them."""
 

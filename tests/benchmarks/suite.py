@@ -321,7 +321,7 @@ def starting(library: Path) -> Task:
     """Call the program for a single track: what a run costs that has next to nothing to do."""
     one = library.with_name("one")
     one.mkdir(exist_ok=True)
-    shutil.copy(sorted(library.iterdir())[0], one)
+    shutil.copy(min(library.iterdir()), one)
     return tagger(one, "-n")
 
 
@@ -464,8 +464,9 @@ def table(rounds: dict[str, Round], tracks: int) -> Iterator[str]:
     """Yield the lines of a Markdown table."""
     whole, start = rounds.get("scan"), rounds.pop("start (one track)", None)
     if whole and start:
-        begun = whole.clock - start.clock / tracks, whole.processor - start.processor / tracks
-        rounds["scan, once it is started"] = Round(*begun)
+        rounds["scan, once it is started"] = Round(
+            whole.clock - start.clock / tracks, whole.processor - start.processor / tracks
+        )
     yield "| | ms a track | ms of processor | beside the scan |"
     yield "|---|---|---|---|"
     for name, each in rounds.items():

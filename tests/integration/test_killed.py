@@ -76,8 +76,8 @@ def learn(state_file: Path, songs: list[Path]) -> None:
             state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=AUTO)
 
 
-def call_directly(_: Guard, function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
+def call_directly(_: Guard, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
 
 
 @pytest.fixture
