@@ -38,6 +38,6 @@ def read_tags(path: Path) -> Tags:
     return tags.read_tags(path)
 
 
-def stream_digests(path: Path) -> dict[str, str]:
+def stream_digests(path: Path, **how: Any) -> dict[str, str]:
     misbehave(path)
-    return audio.stream_digests(path)
+    return audio.stream_digests(path, **how)
