@@ -19,9 +19,10 @@ from tagger.tags import read_tags
 from tagger.writing import LINKED, Rewrite
 
 TELLING = (
-    "existing", "min_score", "top_k", "genres", "windows", "dry_run", "hardlinks", "audit",
+    "existing", "min_score", "top_k", "genres", "windows", "hardlinks", "audit",
 )  # fmt: skip
-"""The settings that a row of the report depends on."""
+"""The settings that a row of the report depends on, but --dry-run, which has an action of its own.
+"""
 
 AUTO = 0
 """The number of windows, in the state file, of scores that came of as many as suit the model."""
@@ -66,13 +67,22 @@ class Steps:
         """Repeat the rows that still hold, and think about the other files."""
         names = [seen.name for seen in listing.files]
         rows = self.state.rows.recall(listing.folder, names, self.digest)
-        for holds, files in groupby(listing.files, lambda seen: _holds(rows.get(seen.name), seen)):
+        for holds, files in groupby(
+            listing.files, lambda seen: self._holds(rows.get(seen.name), seen)
+        ):
             if holds:
                 same = [rows[seen.name] for seen in files]
                 actions = [Action(row.action) for row in same]
                 yield Repeats(actions, "".join(row.text for row in same))
             else:
                 yield from map(self._settled, map(listing.track, files))
+
+    def _holds(self, row: Row | None, seen: Seen) -> bool:
+        return (
+            row is not None
+            and row[:4] == seen[1:]
+            and (row.action != Action.WOULD_WRITE or self.settings.dry_run)
+        )
 
     @cached_property
     def digest(self) -> bytes:
@@ -214,7 +224,3 @@ class Steps:
 
     def _recall(self, track: Track) -> Known:
         return self.state.recall(track, model=self.model, windows=self._windows)
-
-
-def _holds(row: Row | None, seen: Seen) -> bool:
-    return row is not None and row[:4] == seen[1:]

@@ -18,7 +18,7 @@ class Row(NamedTuple):
     mtime_ns: int
     inode: int
     links: int
-    action: Action
+    action: str
     text: str
 
 

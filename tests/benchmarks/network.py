@@ -6,7 +6,8 @@
 Both sides hear the same noise, run the same two published networks over the same number of
 187-frame patches, and may use the same cores. They take turns, one round each, and the medians are
 compared: of the time on the clock, and of the time on the processors, which other work on the
-machine disturbs less. TF has tensorflow-cpu, ESS essentia-tensorflow, this Python tagger.
+machine disturbs less. TF has tensorflow-cpu, ESS essentia-tensorflow, this Python tagger, which
+calculates in bf16 where a scan would.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 TOWERS = ("MSD_musicnn", "MTT_musicnn")
 PATCH_SAMPLES = 187 * 256
+OURS, OURS_IN_FP32 = 0, -1  # for the size of essentia's batches
 
 
 def freeze_towers(wheel: str, folder: str) -> None:
@@ -99,14 +101,15 @@ def essentia_predictor(folder: str, batch_size: int) -> Callable[[NDArray[np.flo
     return lambda samples: np.concatenate([tower(samples) for tower in towers], axis=1)
 
 
-def our_predictor(threads: int) -> Callable[[NDArray[np.float32]], Any]:
+def our_predictor(threads: int, *, coarse: bool) -> Callable[[NDArray[np.float32]], Any]:
     """Make the function that gives our tags (patches, 100) of samples (n,).
 
     Each thread takes its share of the windows and calculates alone: one meeting per round, not ten
-    per patch, which on a busy machine cost more than they gain.
+    per patch, which on a busy machine cost more than they gain. coarse: in bf16, where that pays.
     """
     import torch
 
+    from tagger.inference.devices import is_quick_in_bf16
     from tagger.models.musicnn import CHECKPOINT
     from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
     from tagger.models.musicnn.modeling import MusicnnForAudioClassification
@@ -114,16 +117,17 @@ def our_predictor(threads: int) -> Callable[[NDArray[np.float32]], Any]:
     extractor = MusicnnFeatureExtractor.from_pretrained(CHECKPOINT)
     model = MusicnnForAudioClassification.from_pretrained(CHECKPOINT)
     model.train(mode=False)
+    in_half = coarse and is_quick_in_bf16(model, torch.device("cpu"))
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def part(samples: NDArray[np.float32]) -> Any:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_half):
             clips = extractor(samples, 16_000, return_tensors="pt")
             frames = clips.input_values[0]
             whole = len(frames) // 187
             output = model(frames[: whole * 187].view(whole, 187, 96))
-        return output.tag_logits.sigmoid().numpy()
+        return output.tag_logits.float().sigmoid().numpy()
 
     def predict(samples: NDArray[np.float32]) -> Any:
         # A part is cut one hop early, since its centred frames reach half a frame beyond its end.
@@ -178,17 +182,18 @@ def compare(options: argparse.Namespace, folder: str) -> None:
     """Let the sides take turns, and print their medians beside ours."""
     freeze = ["--freeze", folder, "--wheel", options.wheel]
     subprocess.run([options.tensorflow_python, __file__, *freeze], check=True)
-    ways = {"tagger": 0, "essentia, batches of 64": 64, "essentia, batches of 1": 1}
+    ways = {"tagger": OURS, "tagger in fp32": OURS_IN_FP32}
+    ways |= {f"essentia, batches of {size}": size for size in (64, 1)}
     sides = {}
     for way, batch in ways.items():
-        python = options.essentia_python if batch else sys.executable
+        python = options.essentia_python if batch > 0 else sys.executable
         more = ["--serve", folder, "--batch-size", str(batch), "--target", f"{folder}/{batch}.npy"]
         sides[way] = start_side(python, options, *more)
     rounds = [{way: play_round(side) for way, side in sides.items()} for _ in range(options.rounds)]
     for side in sides.values():
         side.communicate()
     ours = np.median([times["tagger"] for times in rounds], axis=0)
-    tags = np.load(f"{folder}/0.npy")
+    tags = np.load(f"{folder}/{OURS}.npy")
     for way, batch in ways.items():
         median = np.median([times[way] for times in rounds], axis=0)
         apart = np.abs(np.load(f"{folder}/{batch}.npy") - tags).mean()
@@ -214,7 +219,10 @@ def main() -> None:
         freeze_towers(options.wheel, options.freeze)
     elif options.serve:
         size = int(options.batch_size)
-        side = essentia_predictor(options.serve, size) if size else our_predictor(options.threads)
+        if size > 0:
+            side = essentia_predictor(options.serve, size)
+        else:
+            side = our_predictor(options.threads, coarse=size == OURS)
         serve(side, options.patches, options.target)
     else:
         with tempfile.TemporaryDirectory() as folder:

@@ -289,9 +289,11 @@ def test_rows_are_repeated_word_for_word_as_long_as_they_hold(
     second = library / "sub" / 'caf\udce9, "b".flac'
     second.parent.mkdir()
     shutil.copy(library / "a.flac", second)
-    for options in ((*ANY, "-n"), ANY):
+    dry = (*ANY, "-n")
+    for options, ours in (dry, "would-write"), (ANY, "unchanged"), (dry, "unchanged"):
         Scan(capsys, library, *options)
         thought = Scan(capsys, library, *options)
+        assert thought.actions[ours] == 2
         with monkeypatch.context() as patch:
             patch.setattr(decide, "decide", None)
             patch.setattr(decide, "keeps", None)
