@@ -122,11 +122,12 @@ def our_predictor(threads: int, *, coarse: bool) -> Callable[[NDArray[np.float32
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def part(samples: NDArray[np.float32]) -> Any:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_half):
+        with torch.inference_mode():
             clips = extractor(samples, 16_000, return_tensors="pt")
             frames = clips.input_values[0]
             whole = len(frames) // 187
-            output = model(frames[: whole * 187].view(whole, 187, 96))
+            with torch.autocast("cpu", torch.bfloat16, enabled=in_half):
+                output = model(frames[: whole * 187].view(whole, 187, 96))
         return output.tag_logits.float().sigmoid().numpy()
 
     def predict(samples: NDArray[np.float32]) -> Any:
