@@ -152,4 +152,10 @@ def wanted_tags(tags: Tags, wish: Wish, existing: Existing) -> Tags | None:
     new = tuple(genre for genre in wish.genres if genre.casefold() not in known)
     if not new:
         return None
-    return Tags((*before, *new), written=new, scores=format_scores(wish.scores), model=wish.model)
+    return Tags(
+        (*before, *new),
+        written=new,
+        scores=format_scores(wish.scores),
+        model=wish.model,
+        album=tags.album,
+    )

@@ -61,11 +61,24 @@ class RawField:
 
 
 @dataclass(frozen=True, slots=True)
+class Album:
+    """Whose album a file says that it is from, and its title; empty where it does not say.
+
+    various: it is a compilation; the artist is then that of the track.
+    """
+
+    artist: str = ""
+    title: str = ""
+    various: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Tags:
     """What a file says about its genre.
 
     genres: the genre field. written: what tagger wrote there last, as the file remembers it.
-    raw: the same fields exactly as stored, for the journal; no part of the comparison.
+    No part of the comparison are raw, the same fields exactly as stored, for the journal, and
+    album, which is None where nobody has looked.
     """
 
     genres: tuple[str, ...] = ()
@@ -73,14 +86,7 @@ class Tags:
     scores: str = ""
     model: str = ""
     raw: tuple[RawField, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Album:
-    """Whose album a file says that it is from, and its title; empty where it does not say."""
-
-    artist: str = ""
-    album: str = ""
+    album: Album | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tagger.errors import StateError
-from tagger.records import RawField, Tags
+from tagger.records import Album, RawField, Tags
 
 SCHEMA = """
 CREATE TABLE tracks (
@@ -170,6 +170,7 @@ def tags_from_json(text: str) -> Tags:
             scores=stored["scores"],
             model=stored["model"],
             raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
+            album=Album(**stored["album"]) if stored.get("album") else None,
         )
     except (LookupError, TypeError) as error:
         raise StateError(f"the state file is damaged: {error!r} in the tags of a file") from error

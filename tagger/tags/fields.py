@@ -10,8 +10,13 @@ from tagger.tags.formats import riff
 from tagger.tags.items import Tag, Values
 from tagger.tags.opening import opened
 
-NOBODY = {"various artists", "various", "va", "v.a.", "v/a", "unknown artist", "unknown"}
-"""What programs write where an album has no one artist, or nobody knows whose it is."""
+VARIOUS = {"various artists", "various", "va", "v.a.", "v/a"}
+"""What programs write where an album has no one artist."""
+
+NOBODY = VARIOUS | {"unknown artist", "unknown"}
+
+NO = {"", "0", "\0", "no", "false"}
+"""What a flag says that is not set, in whatever kind of tag."""
 
 AS_STORED = " as stored"
 """Marks a raw field whose values are the bytes of a field, as hex: where the text alone would not
@@ -35,27 +40,27 @@ def read_tags(path: Path) -> Tags:
             scores="".join(scores[:1]),
             model="".join(model[:1]),
             raw=_raw(file, tag),
+            album=_album(file, tag),
         )
 
 
-def read_album(path: Path) -> Album:
-    """Return whose album a file says that it is from, and its title.
-
-    Of a compilation by various artists it is the artist of the track. Errors as of `read_tags`.
-    """
-    with opened(path, "rb", "cannot read the tags") as (file, tag):
-        found = {**tag.fields_elsewhere(file), **_credits(tag)}
-    artists = (found.get(name, "") for name in tag.codec.artists)
+def _album(file: BinaryIO, tag: Tag) -> Album:
+    found = {**tag.fields_elsewhere(file), **_credits(tag)}
+    artists = [found.get(name, "") for name in tag.codec.artists]
     known = (artist for artist in artists if artist and artist.casefold() not in NOBODY)
-    return Album(next(known, ""), found.get(tag.codec.album, ""))
+    various = found.get(tag.codec.compilation, "").casefold() not in NO or any(
+        artist.casefold() in VARIOUS for artist in artists
+    )
+    return Album(next(known, ""), found.get(tag.codec.album, ""), various)
 
 
 def _credits(tag: Tag) -> dict[str, str]:
-    """Return the artists and the album by field; of several values, the first one."""
+    """Return the artists, the album and its flag by field; of several values, the first one."""
     found: dict[str, str] = {}
+    wanted = {*tag.codec.artists, tag.codec.album, tag.codec.compilation}
     for item in tag.items:
         name = tag.codec.name_of(item)
-        texts = tag.codec.texts_of(item) if name in (*tag.codec.artists, tag.codec.album) else ()
+        texts = tag.codec.texts_of(item) if name in wanted else ()
         for text in filter(None, map(str.strip, texts)):
             found.setdefault(name, text)
     return found

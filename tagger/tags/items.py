@@ -21,7 +21,8 @@ class Codec:
     """One kind of tag: the names of our four fields in it, and how an item is read and made.
 
     `name_of` spells our fields as the table does, in whatever case they stand in the file.
-    artists, album: fields that we only read, the artist of the album before that of the track.
+    artists, album, compilation: fields that we only read, the artist of the album before that of
+    the track.
     """
 
     genre: str
@@ -34,6 +35,7 @@ class Codec:
     genre_names: Callable[[Values], Values] = _as_they_are
     artists: Values = field(kw_only=True)
     album: str = field(kw_only=True)
+    compilation: str = field(kw_only=True)
 
     @property
     def fields(self) -> Values:

@@ -11,9 +11,9 @@ from tagger import decide
 from tagger.crawl import Scope, crawl, look_at
 from tagger.errors import LibraryError, TrackError
 from tagger.isolation import Guard, limits_of
-from tagger.records import Album, Failure, Tags, Track, displayed
+from tagger.records import Album, Failure, Track, displayed
 from tagger.settings import Settings, dataset_cache
-from tagger.tags import EXTENSIONS, read_album, read_tags
+from tagger.tags import EXTENSIONS, read_tags
 from tagger.training import hub_data
 from tagger.training.clips import Clip, Dataset, make_dataset
 
@@ -103,16 +103,13 @@ def _tagged(found: Track | Failure, guard: Guard) -> Clip | Failure:
     if isinstance(found, Failure):
         return found
     try:
-        tags, said = guard.call(_read, found.path)
+        tags = guard.call(read_tags, found.path)
     except TrackError as error:
         return Failure(found, str(error))
     genres = decide.theirs(tags)
     if not genres:
         return Failure(found, "nobody gave it a genre")
     # Two albums may have one title, but not in one folder.
-    album = f"{displayed(found.path.parent)}/{said.album}" if said.album else ""
+    said = tags.album or Album()
+    album = f"{displayed(found.path.parent)}/{said.title}" if said.title else ""
     return Clip(found, genres, said.artist, album)
-
-
-def _read(path: Path) -> tuple[Tags, Album]:
-    return read_tags(path), read_album(path)

@@ -158,5 +158,6 @@ CODEC = Codec(
     _items_for,
     artists=("album artist", "albumartist", "artist"),
     album="album",
+    compilation="compilation",
 )
 OURS = {name.lower(): name for name in CODEC.fields}

@@ -21,7 +21,7 @@ HEAD = struct.Struct("<16sQIH")
 SHORT, LONG = struct.Struct("<H"), struct.Struct("<HHHHI")
 X, L = b"X", b"L"
 SHORT_LIMIT = 1 << 16
-UNICODE = 0
+UNICODE, BOOL = 0, 2
 EXTENSION_HEAD = 22
 SIZE_AT = 16
 """Where the file's size stands in its properties."""
@@ -203,6 +203,8 @@ def _name_of(item: bytes) -> str:
 
 def _texts_of(item: bytes) -> Values:
     _, kind, content = _split(item)
+    if kind == BOOL:
+        return (str(int(any(content))),)
     return (content.decode("utf-16-le", "replace").rstrip("\0"),) if kind == UNICODE else ()
 
 
@@ -229,4 +231,5 @@ CODEC = Codec(
     _items_for,
     artists=("WM/AlbumArtist", AUTHOR),
     album="WM/AlbumTitle",
+    compilation="WM/IsCompilation",
 )

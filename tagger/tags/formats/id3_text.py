@@ -11,7 +11,7 @@ from tagger.tags.items import Codec, Values
 TEXT_LIMIT = 1 << 16
 """No genre unfolds to more, but a few compressed bytes may hold gigabytes."""
 
-OF_OLD = {"TCO": "TCON", "TXX": "TXXX", "TP1": "TPE1", "TP2": "TPE2", "TAL": "TALB"}
+OF_OLD = {"TCO": "TCON", "TXX": "TXXX", "TP1": "TPE1", "TP2": "TPE2", "TAL": "TALB", "TCP": "TCMP"}
 ARTIST, ALBUM = "TPE1", "TALB"
 WIDE = {1: "utf-16-le", 2: "utf-16-be"}
 MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
@@ -31,6 +31,7 @@ def codec(version: int) -> Codec:
         genre_names=_genre_names,
         artists=("TPE2", ARTIST),
         album=ALBUM,
+        compilation="TCMP",
     )
 
 

@@ -222,4 +222,5 @@ CODEC = Codec(
     _items_for,
     artists=("aART", "\xa9ART"),
     album="\xa9alb",
+    compilation="cpil",
 )

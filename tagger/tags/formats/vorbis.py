@@ -65,4 +65,5 @@ CODEC = Codec(
     _items_for,
     artists=("albumartist", "album artist", "artist"),
     album="album",
+    compilation="compilation",
 )
