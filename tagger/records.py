@@ -39,6 +39,11 @@ class Score:
     probability: float
 
 
+def plain(label: str) -> str:
+    """Return what two spellings of a genre share: Hip-Hop, hip hop and hiphop are one."""
+    return "".join(char for char in label.casefold() if char.isalnum()) or label
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """One of the user's own labels, and the sentence that tells a zero-shot model how it sounds."""
@@ -180,6 +185,25 @@ class Outcome:
             error=failure.reason,
             new=not reported,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OddTrack:
+    """A track that does not sound like its album, and what it sounds like."""
+
+    path: str
+    best: Score
+
+
+@dataclass(frozen=True, slots=True)
+class OddAlbum:
+    """An album, its genre by all of its tracks, how many these are, and those that stand apart."""
+
+    folder: str
+    title: str
+    genre: str
+    tracks: int
+    odd: tuple[OddTrack, ...]
 
 
 @dataclass(frozen=True, slots=True)

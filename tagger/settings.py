@@ -221,6 +221,10 @@ class Settings:
             to_path, "The CSV report, by default a file per run in the state folder.", "FILE.csv"
         ),
     ] = None
+    html: Annotated[
+        Path | None,
+        Option(to_path, "Also make a page of the report, for a browser.", "FILE.html"),
+    ] = None
     state: Annotated[
         Path, Option(to_path, "The database of what earlier runs learned.", "FILE")
     ] = field(default_factory=lambda: user_state_path("tagger") / "state.sqlite")

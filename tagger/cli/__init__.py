@@ -8,6 +8,7 @@ import click
 from tagger import __version__
 from tagger.cli.classify import classify
 from tagger.cli.evaluate import evaluate
+from tagger.cli.report import report
 from tagger.cli.runs import runs
 from tagger.cli.scan import scan
 from tagger.cli.text import printable, show
@@ -22,7 +23,7 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, classify, undo, runs, train, evaluate):
+for command in (scan, classify, undo, runs, report, train, evaluate):
     commands.add_command(command)
 
 

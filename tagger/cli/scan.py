@@ -34,6 +34,8 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     run back.
     """
     from tagger.cli.progress import RunProgress
+    from tagger.report.page import check_place
+    from tagger.review import make_page, review_run
     from tagger.scan import run_scan
 
     settings = settings_from(config, flags)
@@ -41,15 +43,21 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         give_way()
     if "" in paths:
         raise SettingsError("a PATH is empty")
+    if settings.html:
+        check_place(settings.html)
     with (
         stopping_on_signals() as stopper,
         RunProgress(settings, stopper) as progress,
     ):
         result = run_scan([Path(path) for path in paths], settings, progress)
+    if settings.html:
+        make_page(review_run(settings.state, result.run_id), settings.html)
     if settings.json:
         show(json.dumps(result.summary()))
     elif not settings.quiet:
         show(summary(result, progress.failures))
+        if settings.html:
+            show(f"Page: {printable(displayed(settings.html))}")
     return 1 if result.failed_new else 0
 
 

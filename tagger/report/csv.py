@@ -3,6 +3,7 @@
 import csv
 import errno
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import StringIO
@@ -57,13 +58,34 @@ def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
     return kind(f"cannot write the report {path}: {error.strerror}")
 
 
+def copy_report(report: Path, target: Path) -> None:
+    """Copy a report. Errors as of `open_report`, and ReportError where it is not there any more."""
+    try:
+        _refuse_other_files(target)
+        with report.open("rb") as source:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and target.samefile(report):
+                return
+            with target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise _refusal(target, error) from error
+
+
 FORMULA = re.compile(r"(^|;)(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
 """Where a spreadsheet takes text for a formula; some take a semicolon for the end of a cell."""
+
+INERT = re.compile(FORMULA.pattern.replace(")(", ")'(", 1))
 
 
 def inert(cell: str) -> str:
     """Put an apostrophe before what a spreadsheet would calculate instead of show (OWASP)."""
     return FORMULA.sub(r"\1'", cell)
+
+
+def active(cell: str) -> str:
+    """Take away the apostrophes that `inert` put there."""
+    return INERT.sub(r"\1", cell) if "'" in cell else cell
 
 
 def row(outcome: Outcome) -> str:

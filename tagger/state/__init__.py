@@ -5,7 +5,7 @@ to it, the journal of replaced tags, and the runs.
 """
 
 from tagger.state.journal import Entry, Journal
-from tagger.state.opening import open_state, read_runs
+from tagger.state.opening import open_state, read_albums, read_runs
 from tagger.state.rows import Row
 from tagger.state.runs import Run, RunKind, new_run_id
 from tagger.state.tracks import Known, State
@@ -20,5 +20,6 @@ __all__ = [
     "State",
     "new_run_id",
     "open_state",
+    "read_albums",
     "read_runs",
 ]

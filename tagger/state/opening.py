@@ -1,16 +1,20 @@
 """Open the database for one process alone, with clear words where that fails."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from tagger.errors import DiskFullError, LockedError, StateError
+from tagger.records import Album
 from tagger.state.runs import Run, Runs
 from tagger.state.schema import check_ours, is_current, migrate
-from tagger.state.tracks import State
+from tagger.state.tracks import State, albums_of
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -49,19 +53,23 @@ def read_runs(path: Path) -> list[Run]:
 
     Raises StateError where it is unusable.
     """
-    if not path.exists():
-        return []
+    return _read(path, lambda connection: Runs(connection).all()) if path.exists() else []
+
+
+def read_albums(path: Path) -> Mapping[Path, Album]:
+    """Return which album each known file says that it is from; else as `read_runs`."""
+    return _read(path, albums_of) if path.exists() else {}
+
+
+def _read(path: Path, ask: Callable[[sqlite3.Connection], T]) -> T:
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             if is_current(connection):
-                return Runs(connection).all()
-        finally:
-            connection.close()
+                return ask(connection)
     except sqlite3.Error as error:
         raise StateError(f"the state file {path} cannot be read: {error}") from error
-    with open_state(path) as state:
-        return state.runs.all()
+    with open_state(path):  # brings it up to date
+        return _read(path, ask)
 
 
 @contextmanager

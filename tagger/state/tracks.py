@@ -4,12 +4,12 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tagger.records import Failure, Prediction, Score, Tags, Track
+from tagger.records import Album, Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal
 from tagger.state.rows import Rows
 from tagger.state.runs import Runs
@@ -224,6 +224,13 @@ class State:
             "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
         return bool(found and found[0])
+
+
+def albums_of(connection: sqlite3.Connection) -> Mapping[Path, Album]:
+    """Return which album each file says that it is from, of those that were asked."""
+    found = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
+    known = ((path, tags_from_json(tags).album) for path, tags in found)
+    return {Path(os.fsdecode(path)): album for path, album in known if album is not None}
 
 
 def _has_left(path: bytes, inode: int) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.records import Failure, Track, displayed
+from tagger.records import Failure, Track, displayed, plain
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -85,11 +85,6 @@ def one_line(label: str) -> str:
     """Return a label as text that every file format and terminal takes for that."""
     text = displayed(Path(label))
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def plain(label: str) -> str:
-    """Return what two spellings of a genre share: Hip-Hop, hip hop and hiphop are one."""
-    return "".join(char for char in label.casefold() if char.isalnum()) or label
 
 
 def at_least(dataset: Dataset, count: int) -> Dataset:

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from tagger.errors import LibraryError
-from tagger.training.clips import PARTS, Clip, Dataset, plain
+from tagger.records import plain
+from tagger.training.clips import PARTS, Clip, Dataset
 from tagger.training.recipe import SplitKind
 
 Indices = Sequence[int]

@@ -23,6 +23,7 @@ from tagger.audio import read_windows
 from tagger.errors import TrackError
 from tagger.models import find_source
 from tagger.models.checkpoint import Classifier, load_classifier
+from tagger.records import plain
 from tagger.settings import load_settings
 
 WINDOWS = 8
@@ -99,10 +100,6 @@ def hear(paths: Sequence[Path], classifier: Classifier) -> tuple[list[tuple[Path
     seconds = time.perf_counter() - started
     heard = [(path, logits) for path, logits in found if logits is not None]
     return heard, seconds / max(1, sum(len(logits) for _, logits in heard))
-
-
-def plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def main() -> None:

@@ -1,0 +1,189 @@
+"""The report as a page for a browser: one file, which fetches nothing and runs nothing but its own.
+
+The numbers are in its HTML; the script draws the charts (Observable Plot) and the table of tracks
+(DataTables), whose rows it takes from JSON in the page.
+"""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tagger.errors import DiskFullError, ReportError, SettingsError
+from tagger.records import Action
+from tagger.report.cures import kind_of
+from tagger.report.overview import Overview, Pair, is_apart
+from tagger.report.reading import ReportRow
+
+HERE = Path(__file__).parent
+MARK = b"<!doctype html><!-- a report of tagger -->"
+MOST_ROWS = 100_000
+"""More make a page that no browser opens with pleasure; what asks for attention goes in first."""
+
+MOST_BARS = 25
+MOST_NAMES = 15
+"""So many genres have a line or a column of their own in the table of disagreements."""
+
+REST = "other genres"
+CALM = {Action.UNCHANGED, Action.KEPT}
+
+SCRIPTS = (
+    "assets/d3.min.js", "assets/plot.umd.min.js", "assets/jquery.slim.min.js",
+    "assets/dataTables.min.js", "assets/dataTables.responsive.min.js", "page.js",
+)  # fmt: skip
+STYLES = (
+    "assets/dataTables.dataTables.min.css", "assets/responsive.dataTables.min.css", "page.css",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a page tells of the run itself. title: what it was; report: where the CSV file lies."""
+
+    title: str
+    run_id: str
+    began: str
+    model: str
+    report: str
+
+
+@dataclass(slots=True)
+class TableRows:
+    """Rows for the table, as JSON; those that nothing happened to give way where it gets long."""
+
+    busy: list[str] = field(default_factory=list)
+    calm: list[str] = field(default_factory=list)
+    folder: str | None = None
+
+    def add(self, row: ReportRow) -> None:
+        kept = self.calm if row.action in CALM else self.busy
+        if len(kept) < MOST_ROWS:
+            kept.append(json.dumps(list(_cells(row)), ensure_ascii=False))
+        folder = os.path.dirname(row.path)  # noqa: PTH120 - text, and not always a path of today
+        self.folder = folder if self.folder is None else os.path.commonpath([self.folder, folder])
+
+    def as_json(self) -> str:
+        rows = (self.busy + self.calm)[:MOST_ROWS]
+        base = json.dumps((self.folder or "").rstrip("/") + "/")
+        return f'{{"base": {base}, "rows": [{",".join(rows)}]}}'
+
+
+def _cells(row: ReportRow) -> Iterator[object]:
+    yield row.path
+    yield row.action
+    yield ";".join(row.genres)
+    yield row.score
+    yield ";".join(row.existing)
+    yield "; ".join(f"{score.genre} {score.probability:.2f}" for score in row.scores)
+    yield row.duration_s
+    yield row.error
+    yield kind_of(row.error).title if row.action is Action.FAILED else ""
+    yield (row.existing[0], row.genres[0]) if is_apart(row) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Where existing genres and ours disagree. cells: tracks by line (existing) and column."""
+
+    existing: tuple[str, ...]
+    heard: tuple[str, ...]
+    cells: tuple[tuple[int, ...], ...]
+
+    @property
+    def most(self) -> int:
+        return max((count for line in self.cells for count in line), default=0)
+
+
+def matrix_of(pairs: Iterable[Pair]) -> Matrix:
+    """Lay out pairs, the commonest genres first; what is rare is told together."""
+    pairs = list(pairs)
+    existing = _commonest((pair.existing, pair.tracks) for pair in pairs)
+    heard = _commonest((pair.heard, pair.tracks) for pair in pairs)
+    cells = [[0] * len(heard) for _ in existing]
+    for pair in pairs:
+        line = pair.existing if pair.existing in existing else REST
+        column = pair.heard if pair.heard in heard else REST
+        cells[existing.index(line)][heard.index(column)] += pair.tracks
+    return Matrix(existing, heard, tuple(map(tuple, cells)))
+
+
+def _commonest(counts: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    sums: dict[str, int] = {}
+    for name, count in counts:
+        sums[name] = sums.get(name, 0) + count
+    names = sorted(sums, key=lambda name: -sums[name])
+    return (*names[:MOST_NAMES], REST) if len(names) > MOST_NAMES else tuple(names)
+
+
+def render_page(facts: Facts, overview: Overview, rows: TableRows) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(HERE),
+    )
+    return environment.get_template("page.html.j2").render(
+        facts=facts,
+        overview=overview,
+        matrix=matrix_of(overview.pairs),
+        most_bars=MOST_BARS,
+        most_rows=MOST_ROWS,
+        data=_inside_html(rows.as_json()),
+        numbers=_inside_html(json.dumps(overview.as_json() | {"most_bars": MOST_BARS})),
+        styles="\n".join((HERE / name).read_text("utf-8") for name in STYLES),
+        scripts=[(HERE / name).read_text("utf-8") for name in SCRIPTS],
+    )
+
+
+def _inside_html(data: str) -> str:
+    """Write JSON so that no part of it can end the element that it stands in."""
+    return data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def write_page(path: Path, page: str) -> None:
+    """Put a page at a path, whole or not at all. Errors as of `check_place`, and DiskFullError."""
+    check_place(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tagger-", delete=False) as file:
+            part = Path(file.name)
+            try:
+                file.write(page.encode("utf-8", "backslashreplace"))
+                file.flush()
+                part.chmod(0o666 & ~_umask())
+                part.replace(path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """Raise SettingsError for a file that is there and no page of ours; ReportError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise SettingsError(f"--html names a folder: {path}")
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file:
+                if file.read(len(MARK)) != MARK:
+                    raise SettingsError(f"--html would overwrite {path}, which is no such page")
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
+    kind = DiskFullError if error.errno == errno.ENOSPC else ReportError
+    return kind(f"cannot write the page {path}: {error.strerror}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,74 @@
+"""Look back at an earlier run: its report in numbers, as a page, or as a file of its own."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tagger.albums import Member, odd_albums
+from tagger.errors import SettingsError
+from tagger.records import Album, displayed
+from tagger.report.overview import Overview, summarise
+from tagger.report.page import Facts, TableRows, render_page, write_page
+from tagger.report.reading import read_report
+from tagger.state import Run, read_albums, read_runs
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A run, where its report lies, and that in numbers."""
+
+    run: Run
+    report: Path
+    overview: Overview
+
+
+def review_run(state: Path, run_id: str | None) -> Review:
+    """Return what a run did, by its report; without an id the newest run that wrote one.
+
+    Raises SettingsError for a run that never was or has no report, ReportError, StateError.
+    """
+    run, report = find_run(state, run_id)
+    odd = tuple(odd_albums(_members(report, read_albums(state))))
+    return Review(run, report, summarise(read_report(report), odd))
+
+
+def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
+    """Return a run and where its report lies. Errors as of `review_run`."""
+    runs = read_runs(state)
+    if run_id is None:
+        runs = [run for run in runs if run.report]
+    found = next((run for run in reversed(runs) if run_id in (None, run.id)), None)
+    if found is None:
+        what = f"there is no run {run_id}" if run_id else "no run has written a report yet"
+        raise SettingsError(f"{what} (tagger runs lists them)")
+    if found.report is None:
+        raise SettingsError(f"run {found.id} has no report: it was no scan")
+    return found, found.report
+
+
+def make_page(review: Review, path: Path) -> None:
+    """Write the page of a run. Errors as of `write_page`."""
+    rows = TableRows()
+    for row in read_report(review.report):
+        rows.add(row)
+    run = review.run
+    what = "Dry run" if run.dry_run else "Run"
+    began = datetime.fromisoformat(run.started_at).astimezone()
+    facts = Facts(
+        title=f"{what} of tagger, {began:%-d %B %Y}",
+        run_id=run.id,
+        began=f"{began:%Y-%m-%d %H:%M %Z}",
+        model=run.model,
+        report=displayed(review.report),
+    )
+    write_page(path, render_page(facts, review.overview, rows))
+
+
+def _members(report: Path, albums: Mapping[Path, Album]) -> Iterator[Member]:
+    """Yield the tracks of a report that were listened to, and say what album they are from."""
+    by_name = {displayed(path): (path, album) for path, album in albums.items()}
+    for row in read_report(report):
+        if row.scores and row.path in by_name:
+            path, album = by_name[row.path]
+            yield Member(row.path, displayed(path.parent), album, row.scores)

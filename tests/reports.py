@@ -1,0 +1,65 @@
+"""Runs and reports made up for the tests of what shows them, by the functions of a real scan."""
+
+import os
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from zlib import crc32
+
+from tagger.records import Action, Album, Outcome, Score, Tags, Track
+from tagger.report.csv import open_report, row
+from tagger.state import RunKind, open_state
+
+GENRES = ("Rock", "Jazz", "Metal", "Hip-Hop", "Electronic", "Classical", "Folk", "Blues")
+HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & \\ line\nbreak </script> {{ 7*7 }}"
+REASONS = (
+    "too short: 0.50 s of sound, 1 s is needed",
+    "truncated: 1000 bytes are missing at its end",
+    "cannot open: Permission denied",
+)
+
+
+def write_run(folder: Path, outcomes: Iterable[Outcome], albums: dict[Path, Album]) -> Path:
+    """Write the report of a run and a state file that knows it; return the state file."""
+    state_file, report = folder / "state.sqlite", folder / "report.csv"
+    with open_state(state_file) as state, open_report(report) as add:
+        state.runs.start("made-up", RunKind.SCAN, dry_run=False, model="m@1", report=report)
+        for outcome in outcomes:
+            add(row(outcome))
+            if outcome.track.path in albums:
+                tags = Tags(outcome.existing, album=albums[outcome.track.path])
+                state.remember_tags(outcome.track, tags)
+        state.runs.finish("made-up", {})
+    return state_file
+
+
+def outcome(path: str, action: Action, **rest: object) -> Outcome:
+    track = Track(Path(os.sep, path), size=1, mtime_ns=1, inode=crc32(path.encode()))
+    return Outcome(track, action, **rest)  # type: ignore[arg-type]
+
+
+def many_outcomes(count: int) -> Iterator[Outcome]:
+    """Yield tracks of all kinds, always the same ones; the second has a hostile name."""
+    chance = random.Random(0)
+    for number in range(count):
+        name = HOSTILE.replace("/", "|") if number == 1 else f"{number % 10:02} A song"
+        path = f"music/Artist {number // 200}/Album {number // 10}/{name}.mp3"
+        best, second = GENRES[number // 10 % 8], chance.choice(GENRES[:4])
+        if chance.random() < 0.2 or best == second:
+            best, second = chance.sample(GENRES, 2)
+        lead = chance.uniform(0.3, 1)
+        scores = (Score(best, lead), Score(second, 1 - lead))
+        heard = {"genres": (best,), "scores": scores, "duration_s": 200.5, "model": "m@1"}
+        match number % 10:
+            case 0 | 2 | 3 | 4:
+                yield outcome(path, Action.WRITTEN, **heard)
+            case 1:
+                yield outcome(path, Action.WRITTEN, **heard | {"genres": (HOSTILE,)})
+            case 5 | 6:
+                yield outcome(path, Action.UNCHANGED, existing=(best,), **heard)
+            case 7:
+                yield outcome(path, Action.KEPT, existing=(chance.choice(GENRES),), **heard)
+            case 8:
+                yield outcome(path, Action.LOW_SCORE, **heard | {"genres": ()})
+            case _:
+                yield outcome(path, Action.FAILED, error=REASONS[number // 10 % 3])
