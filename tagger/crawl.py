@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tagger.errors import AccessError, LibraryError
-from tagger.records import Failure, Track, signed
+from tagger.records import FILE_NAMES, Failure, Track, signed
 
 HIDDEN = "."  # also the `._` files that macOS leaves on foreign disks
 JUNK = {
@@ -78,8 +78,9 @@ def _one_by_one(found: Listing | Failure) -> Iterator[Track | Failure]:
 def crawl_folders(paths: Sequence[Path], scope: Scope) -> Iterator[Listing | Failure]:
     """Yield every audio file below `paths` once: the files named, then folder by folder, by name.
 
-    Paths come out absolute. A folder or file that the system will not show is a Failure. A link
-    is passed over, or with `follow_symlinks` stands for what it leads to.
+    The files of a folder come before the folders in it. Paths come out absolute. A folder or file
+    that the system will not show is a Failure. A link is passed over, or with `follow_symlinks`
+    stands for what it leads to.
     Raises LibraryError at once where one of `paths` is not there or no part of a library.
     """
     roots = [_root(path, scope) for path in paths]
@@ -107,8 +108,8 @@ def _root(path: Path, scope: Scope) -> Path:
     raise LibraryError(f"{path} is neither a folder nor an audio file that tagger knows")
 
 
-Found = Seen | Path | Listing | Failure
-"""What is in a folder: a file, a folder, what a link leads to, or something not to be seen."""
+Found = Listing | Path | Failure
+"""What is in a folder: its files, a folder, what a link leads to, or something not to be seen."""
 
 
 @dataclass(slots=True)
@@ -121,23 +122,14 @@ class _Walk:
 
     def below(self, root: Path) -> Iterator[Listing | Failure]:
         """Walk a folder, depth first; by a stack, since folders may lie deeper than calls can."""
-        pending = [(str(root), self._folder(root, root))]
-        files: list[Seen] = []
+        pending = [self._folder(root, root)]
         while pending:
-            folder, content = pending[-1]
-            found = next(content, None)
-            if isinstance(found, Seen):
-                files.append(found)
-                if len(files) < MOST_FILES:
-                    continue
-            if files:
-                yield Listing(folder, files)
-                files = []
+            found = next(pending[-1], None)
             if found is None:
                 pending.pop()
             elif isinstance(found, Path):
-                pending.append((str(found), self._folder(found, root)))
-            elif not isinstance(found, Seen):
+                pending.append(self._folder(found, root))
+            else:
                 yield found
 
     def named(self, path: Path) -> Iterator[Listing | Failure]:
@@ -156,31 +148,60 @@ class _Walk:
 
     def _folder(self, folder: Path, root: Path) -> Iterator[Found]:
         try:
-            status = folder.stat()
-            if (status.st_dev, status.st_ino) in self.folders:
-                return
-            self.folders.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+            entries = self._entries(folder, root)
         except OSError as error:
             yield Failure.unseen(folder, f"cannot list the folder: {error.strerror}")
             return
-        if any(entry.name == NO_MEDIA for entry in entries):
-            return
+        files: list[Seen] = []
+        others = []
         for entry in entries:
-            if not self._left_out(entry, root):
-                yield from self._entry(entry)
+            found = self._file(entry)
+            if isinstance(found, Seen):
+                files.append(found)
+            elif found:
+                yield found
+            else:
+                others.append(entry)
+            if len(files) == MOST_FILES:
+                yield Listing(str(folder), files)
+                files = []
+        if files:
+            yield Listing(str(folder), files)
+        for entry in others:
+            yield from self._beyond(entry)
 
-    def _entry(self, entry: os.DirEntry[str]) -> Iterator[Found]:
+    def _entries(self, folder: Path, root: Path) -> list[os.DirEntry[str]]:
+        """Return what is in a folder, sorted by name; nothing where it is not to be walked."""
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in self.folders:
+            return []
+        self.folders.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name.encode(*FILE_NAMES))
+        if any(entry.name == NO_MEDIA for entry in entries):
+            return []
+        return [entry for entry in entries if not self._left_out(entry, root)]
+
+    def _file(self, entry: os.DirEntry[str]) -> Seen | Failure | None:
+        """Return the audio file that an entry is, None where it is anything else."""
+        if not self._is_audio(entry.name) or entry.path in self.files:
+            return None
         try:
-            if entry.is_symlink():
-                yield from self._link(Path(entry.path))
-            elif entry.is_dir():
-                yield Path(entry.path)
-            elif self._is_audio(entry.name) and entry.is_file() and entry.path not in self.files:
-                yield Seen.from_stat(entry.name, entry.stat(follow_symlinks=False))
+            if entry.is_file(follow_symlinks=False):
+                return Seen.from_stat(entry.name, entry.stat(follow_symlinks=False))
         except FileNotFoundError:
-            return  # gone since the folder was listed
+            return None  # gone since the folder was listed
+        except OSError as error:
+            return _unseen(Path(entry.path), error)
+        return None
+
+    def _beyond(self, entry: os.DirEntry[str]) -> Iterator[Found]:
+        """Yield the folder that an entry is or, if links are to be followed, what it leads to."""
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield Path(entry.path)
+            elif entry.is_symlink():
+                yield from self._link(Path(entry.path))
         except OSError as error:
             yield _unseen(Path(entry.path), error)
 

@@ -1,10 +1,14 @@
 """The frozen records that cross the borders between modules."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+"""How os.fsencode and os.fsdecode go to work; called for each file, they take longer over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Track:
 
 def signed(number: int) -> int:
     """Bring a number into the 64 bits of a database column; some systems use the highest one."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+    return number if number < 1 << 63 else number - (1 << 64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tagger import __version__, decide
-from tagger.crawl import Listing, Seen
+from tagger.crawl import Listing
 from tagger.errors import TrackError
 from tagger.isolation import Guard
 from tagger.records import Action, Failure, Outcome, Prediction, Repeats, Tags, Track
@@ -30,6 +30,9 @@ AUTO = 0
 LATE = "it was not its turn yet when the time was up (--until); the next run goes on from here"
 
 UNDONE = "tagger's tags were undone (--force writes them again)"
+
+
+ACTIONS = {action.value: action for action in Action}
 
 
 Step = Outcome | Repeats | Rewrite
@@ -65,24 +68,18 @@ class Steps:
 
     def _in_folder(self, listing: Listing) -> Iterator[Step | None]:
         """Repeat the rows that still hold, and think about the other files."""
-        names = [seen.name for seen in listing.files]
-        rows = self.state.rows.recall(listing.folder, names, self.digest)
-        for holds, files in groupby(
-            listing.files, lambda seen: self._holds(rows.get(seen.name), seen)
-        ):
+        rows = self.state.rows.holding(listing.folder, listing.files, self.digest)
+        pairs = zip(rows, listing.files, strict=True)
+        for holds, group in groupby(pairs, lambda pair: self._repeats(pair[0])):
             if holds:
-                same = [rows[seen.name] for seen in files]
-                actions = [Action(row.action) for row in same]
-                yield Repeats(actions, "".join(row.text for row in same))
+                same = [row for row, _ in group if row]
+                actions = [ACTIONS[row.action] for row in same]
+                yield Repeats(actions, "".join([row.text for row in same]))
             else:
-                yield from map(self._settled, map(listing.track, files))
+                yield from (self._settled(listing.track(seen)) for _, seen in group)
 
-    def _holds(self, row: Row | None, seen: Seen) -> bool:
-        return (
-            row is not None
-            and row[:4] == seen[1:]
-            and (row.action != Action.WOULD_WRITE or self.settings.dry_run)
-        )
+    def _repeats(self, row: Row | None) -> bool:
+        return row is not None and (row.action != Action.WOULD_WRITE or self.settings.dry_run)
 
     @cached_property
     def digest(self) -> bytes:

@@ -2,24 +2,21 @@
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from tagger.records import Action, Track
+from tagger.records import FILE_NAMES, Action, Track
 
 
 class Row(NamedTuple):
-    """The row of one file and what it holds for: the file as it was, with so many names.
+    """What became of a file, and its whole row as it stands in the report."""
 
-    text: the whole row as it stands in the report.
-    """
-
-    size: int
-    mtime_ns: int
-    inode: int
-    links: int
     action: str
     text: str
+
+
+File = tuple[str, int, int, int, int]
+"""The name, size, mtime in nanoseconds, inode and number of links of a file."""
 
 
 class Rows:
@@ -28,18 +25,19 @@ class Rows:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def recall(self, folder: str, names: Sequence[str], settings: bytes) -> Mapping[str, Row]:
-        """Return the rows of files of one folder by name; `names` are sorted as bytes.
+    def holding(self, folder: str, files: Sequence[File], settings: bytes) -> Sequence[Row | None]:
+        """Return the row of each of these files of one folder, None where none holds any more.
 
-        Those of other settings do not count.
+        files: sorted by name as bytes. Rows of other settings do not count.
         """
-        first, last = os.fsencode(names[0]), os.fsencode(names[-1])
+        first, last = os.fsencode(files[0][0]), os.fsencode(files[-1][0])
         found = self._db.execute(
             "SELECT name, size, mtime_ns, inode, links, action, text FROM rows"
             " WHERE folder = ? AND name BETWEEN ? AND ? AND settings = ?",
             (os.fsencode(folder), first, last, settings),
         )
-        return {os.fsdecode(name): Row._make(row) for name, *row in found}
+        rows = {row[0].decode(*FILE_NAMES): row for row in found}
+        return [_holding(rows.get(file[0]), file) for file in files]
 
     def remember(self, track: Track, settings: bytes, action: Action, text: str) -> None:
         """Keep the row of a track that is known; where it is not, this does nothing."""
@@ -54,3 +52,7 @@ class Rows:
                 path, track.size, track.mtime_ns, track.inode,
             ),
         )  # fmt: skip
+
+
+def _holding(row: Any, file: File) -> Row | None:
+    return Row(row[5], row[6]) if row and row[1:5] == file[1:] else None

@@ -58,23 +58,24 @@ def test_a_row_is_forgotten_with_whatever_is_learned_of_its_file(
     for each in (track, other):
         learn(state, each)
         state.rows.remember(each, b"key", Action.KEPT, "the row\r\n")
-    folder, names = str(track.path.parent), ["a.mp3", "b.mp3"]
-    rows = state.rows.recall(folder, names, b"key")
-    assert rows["a.mp3"] == Row(*track_stat(track), Action.KEPT, "the row\r\n")
-    assert list(rows) == names
-    assert not state.rows.recall(folder, names, b"other settings")
+    folder, files = str(track.path.parent), [file_of(track), file_of(other)]
+    row = Row(Action.KEPT, "the row\r\n")
+    assert state.rows.holding(folder, files, b"key") == [row, row]
+    assert state.rows.holding(folder, files, b"other settings") == [None, None]
+    touched = replace(track, links=2)
+    assert state.rows.holding(folder, [file_of(touched)], b"key") == [None]
     lesson(state, track)
-    assert list(state.rows.recall(folder, names, b"key")) == ["b.mp3"]
+    assert state.rows.holding(folder, files, b"key") == [None, row]
 
 
-def track_stat(track: Track) -> tuple[int, int, int, int]:
-    return track.size, track.mtime_ns, track.inode, track.links
+def file_of(track: Track) -> tuple[str, int, int, int, int]:
+    return track.path.name, track.size, track.mtime_ns, track.inode, track.links
 
 
 def test_no_row_is_kept_of_a_file_that_is_not_known(state: State, track: Track) -> None:
     learn(state, track)
     state.rows.remember(replace(track, size=9), b"key", Action.KEPT, "the row\r\n")
-    assert not state.rows.recall(str(track.path.parent), ["a.mp3"], b"key")
+    assert state.rows.holding(str(track.path.parent), [file_of(track)], b"key") == [None]
 
 
 def test_an_untouched_file_is_known_whole(state: State, track: Track) -> None:
