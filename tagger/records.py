@@ -1,6 +1,7 @@
 """The frozen records that cross the borders between modules."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -215,17 +216,20 @@ class Repeats:
     """Tracks that follow one another, of which nothing is to be said but what was said before.
 
     actions: what became of each. text: their rows, as they stood in the earlier report.
+    would_rewrite: the bytes of those that would be written.
     """
 
     actions: Sequence[Action]
     text: str
+    would_rewrite: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
     """What a whole run did; `counts` has every Action.
 
-    waiting: how many of the KEPT are left to the next run; None unless the user's time was up.
+    would_rewrite: the bytes of the files that a dry run would have written anew; None unless it was
+    one. waiting: how many of the KEPT are left to the next run; None unless the user's time was up.
     """
 
     run_id: str
@@ -235,6 +239,7 @@ class ScanResult:
     failed_new: int
     seconds: float
     report: Path
+    would_rewrite: int | None = None
     waiting: int | None = None
 
     @property
@@ -251,6 +256,7 @@ class ScanResult:
             "tracks": self.tracks,
             **counts,
             "failed_new": self.failed_new,
+            **({} if self.would_rewrite is None else {"would_rewrite_bytes": self.would_rewrite}),
             **({} if self.waiting is None else {"waiting": self.waiting}),
             "seconds": round(self.seconds, 3),
             "report": displayed(self.report),
@@ -293,3 +299,11 @@ class UndoResult:
 def displayed(path: Path) -> str:
     """Return a path as text that any UTF-8 file can hold, with hex escapes for other bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def undisplayed(text: str) -> Path:
+    """Return the path that `displayed` shows as this text, if no name has such escapes itself."""
+    raw = re.sub(
+        rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode()
+    )
+    return Path(os.fsdecode(raw))

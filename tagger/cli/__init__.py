@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from tagger import __version__
+from tagger.cli.apply import apply
 from tagger.cli.classify import classify
 from tagger.cli.evaluate import evaluate
 from tagger.cli.report import report
@@ -23,7 +24,7 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, classify, undo, runs, report, train, evaluate):
+for command in (scan, apply, classify, undo, runs, report, train, evaluate):
     commands.add_command(command)
 
 

@@ -102,6 +102,9 @@ class RunProgress:
     def restoring(self, tracks: int) -> None:
         self._expect(tracks, "Putting back", "to put back")
 
+    def applying(self, tracks: int) -> None:
+        self._expect(tracks, "Writing", "to write into")
+
     def _expect(self, tracks: int, doing: str, what: str) -> None:
         self.doing, self.done, self.total = doing, 0, tracks
         self.started = time.monotonic()

@@ -9,7 +9,7 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import count_of, printable, show, told
+from tagger.cli.text import count_of, printable, show, size_of, told
 from tagger.errors import SettingsError
 from tagger.priority import give_way
 from tagger.records import Action, Outcome, ScanResult, displayed
@@ -64,7 +64,8 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
 def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
     """Return the text that ends a scan; `failures` are the first ones that are new."""
     lines = [
-        f"{count_of(result.tracks)} in {result.seconds:.1f} s, model {printable(result.model)}"
+        f"{count_of(result.tracks)} in {result.seconds:.1f} s"
+        + (f", model {printable(result.model)}" if result.model else "")
     ]
     for action in Action:
         count = result.counts[action]
@@ -74,7 +75,9 @@ def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
         lines.append(f"It was time to stop: {count_of(result.waiting)} left to the next run.")
     if result.dry_run:
         lines.append("This was a dry run: no file was changed.")
-    if not result.tracks:
+    if result.would_rewrite:
+        lines.append(f"It would write {size_of(result.would_rewrite)} anew.")
+    if not result.tracks and result.model:
         lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
@@ -82,4 +85,6 @@ def summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
     if result.counts[Action.WRITTEN]:
         lines.append(f"To take this back: tagger undo --run {result.run_id}")
     lines.append(f"Report: {printable(displayed(result.report))}")
+    if result.counts[Action.WOULD_WRITE]:
+        lines.append("To write what it says, also after editing it: tagger apply REPORT")
     return "\n".join(lines)

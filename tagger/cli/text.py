@@ -17,6 +17,16 @@ def count_of(tracks: int) -> str:
     return f"{tracks} track" if tracks == 1 else f"{tracks} tracks"
 
 
+def size_of(count: int) -> str:
+    """Return a number of bytes as people read it, in powers of a thousand."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:  # noqa: PLR2004
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.{0 if unit == 'bytes' else 1}f} {unit}"
+
+
 def megabytes(done: int, total: int) -> str:
     return f"{done // 1_000_000} of {total // 1_000_000} MB"
 

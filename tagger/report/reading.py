@@ -63,9 +63,9 @@ def _row(cells: Mapping[str, str]) -> ReportRow:
     return ReportRow(
         path=text["path"],
         action=Action(text["action"].strip()),
-        genres=_split(text["genre"]),
+        genres=genres_in(text["genre"]),
         score=_number(text["score"]),
-        existing=_split(text["existing_genre"]),
+        existing=genres_in(text["existing_genre"]),
         scores=tuple(_scores(text["scores"])),
         duration_s=_number(text["duration_s"]),
         model=text["model"],
@@ -73,7 +73,8 @@ def _row(cells: Mapping[str, str]) -> ReportRow:
     )
 
 
-def _split(cell: str) -> tuple[str, ...]:
+def genres_in(cell: str) -> tuple[str, ...]:
+    """Return the genres of a cell, in which they are joined by semicolons."""
     return tuple(filter(None, map(str.strip, cell.split(";"))))
 
 

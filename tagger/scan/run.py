@@ -1,10 +1,7 @@
-"""A whole scan: the order of its parts, its report, its counts."""
+"""A whole scan: the order of its parts."""
 
-import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -14,22 +11,18 @@ from tagger.engines import open_engine
 from tagger.errors import WorkerError
 from tagger.models import Source, fetch, find_source
 from tagger.pacing import Host, Pacer
-from tagger.records import Action, Failure, Outcome, Repeats, ScanResult
-from tagger.report.csv import open_report, row
-from tagger.scan.steps import Step, Steps
+from tagger.records import Failure, ScanResult
+from tagger.scan.session import RunWatcher, Step, open_session
+from tagger.scan.steps import Steps
 from tagger.settings import Settings
-from tagger.state import RunKind, new_run_id, open_state
+from tagger.state import RunKind
 from tagger.tags import EXTENSIONS
-from tagger.writing import open_writer
 
 Item = TypeVar("Item")
 
 
-class Watcher(Protocol):
+class Watcher(RunWatcher, Protocol):
     """Told of a scan's progress as it happens."""
-
-    def reporting(self, report: Path) -> None:
-        """Take note of where the report is being written."""
 
     def doubting(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
         """Take note that the genre map names labels that the model, with these labels, lacks."""
@@ -40,14 +33,8 @@ class Watcher(Protocol):
     def listening(self, tracks: int) -> None:
         """Take note that all tracks are settled but so many, which are listened to now."""
 
-    def settled(self, outcome: Outcome | Repeats) -> None:
-        """Take note of rows that were added to the report."""
-
     def resting(self, wanted: Sequence[str]) -> None:
         """Take note of a second of rest, because others wait for these resources."""
-
-    def between_tracks(self) -> None:
-        """Raise to end the run here, where nothing is half done."""
 
 
 HERE = Host()
@@ -66,71 +53,14 @@ def run_scan(
         watcher.doubting(unknown, source.labels)
     found = crawl_folders(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
     pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
-    run_id = new_run_id()
-    report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
-    tally = Tally(run_id, source.identity, settings.dry_run, report)
-    with ExitStack() as stack:
-        state = stack.enter_context(open_state(settings.state))
-        add_rows = stack.enter_context(open_report(report))
-        watcher.reporting(report)
-        writer = stack.enter_context(open_writer(run_id, settings, state))
-        state.runs.start(
-            run_id, RunKind.SCAN, dry_run=settings.dry_run, model=source.identity, report=report
-        )
-
-        def settle(outcomes: Iterable[Outcome | Repeats]) -> None:
-            for outcome in outcomes:
-                add_rows(row(outcome) if isinstance(outcome, Outcome) else outcome.text)
-                tally.count(outcome)
-                watcher.settled(outcome)
-
-        try:
-            todo = Steps(
-                settings, state, source.identity, writer.guard, writer.unmended, pacer.is_over
-            )
-            for steps in _passes(found, source, todo, Pauses(watcher, pacer)):
-                settle(writer.carry_out(steps))
-            if pacer.is_over():
-                tally.waiting = state.queue_length()
-        finally:
-            try:
-                settle(list(writer.finish()))  # first every journal entry, then the rows
-            finally:
-                state.runs.finish(run_id, tally.result().summary())
-    return tally.result()
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a scan has done so far."""
-
-    run_id: str
-    model: str
-    dry_run: bool
-    report: Path
-    started: float = field(default_factory=time.monotonic)
-    rows: Counter[Action] = field(default_factory=Counter)
-    failed_new: int = 0
-    waiting: int | None = None
-
-    def count(self, outcome: Outcome | Repeats) -> None:
-        if isinstance(outcome, Repeats):
-            self.rows.update(outcome.actions)
-        else:
-            self.rows[outcome.action] += 1
-            self.failed_new += outcome.new
-
-    def result(self) -> ScanResult:
-        return ScanResult(
-            self.run_id,
-            self.model,
-            self.dry_run,
-            {action: self.rows[action] for action in Action},
-            self.failed_new,
-            time.monotonic() - self.started,
-            self.report,
-            self.waiting,
-        )
+    with open_session(RunKind.SCAN, source.identity, settings, watcher) as session:
+        state, writer = session.state, session.writer
+        todo = Steps(settings, state, source.identity, writer.guard, writer.unmended, pacer.is_over)
+        for steps in _passes(found, source, todo, Pauses(watcher, pacer)):
+            session.carry_out(steps)
+        if pacer.is_over():
+            session.tally.waiting = state.queue_length()
+    return session.tally.result()
 
 
 @dataclass(frozen=True, slots=True)

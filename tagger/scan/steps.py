@@ -13,6 +13,7 @@ from tagger.errors import TrackError
 from tagger.isolation import Guard
 from tagger.records import Action, Failure, Outcome, Prediction, Repeats, Tags, Track
 from tagger.report.csv import row
+from tagger.scan.session import Step
 from tagger.settings import Hardlinks, Settings
 from tagger.state import Known, Row, State
 from tagger.tags import read_tags
@@ -33,11 +34,6 @@ UNDONE = "tagger's tags were undone (--force writes them again)"
 
 
 ACTIONS = {action.value: action for action in Action}
-
-
-Step = Outcome | Repeats | Rewrite
-"""What there is to do about a track: to report it, or to write into it; about several, to repeat
-what was reported before."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +68,10 @@ class Steps:
         pairs = zip(rows, listing.files, strict=True)
         for holds, group in groupby(pairs, lambda pair: self._repeats(pair[0])):
             if holds:
-                same = [row for row, _ in group if row]
-                actions = [ACTIONS[row.action] for row in same]
-                yield Repeats(actions, "".join([row.text for row in same]))
+                same = [(row, seen.size) for row, seen in group if row]
+                actions = [ACTIONS[row.action] for row, _ in same]
+                size = sum(size for row, size in same if row.action == Action.WOULD_WRITE)
+                yield Repeats(actions, "".join([row.text for row, _ in same]), size)
             else:
                 yield from (self._settled(listing.track(seen)) for _, seen in group)
 

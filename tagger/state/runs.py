@@ -15,11 +15,15 @@ from tagger.state.schema import from_json
 
 
 class RunKind(StrEnum):
-    """The kinds of runs that write into files; a redo takes an undo back."""
+    """The kinds of runs that write into files.
+
+    A redo takes an undo back; an apply writes what an edited report says.
+    """
 
     SCAN = "scan"
     UNDO = "undo"
     REDO = "redo"
+    APPLY = "apply"
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,10 @@ class State:
             "UPDATE tracks SET failure = NULL WHERE path = ?", (os.fsencode(track.path),)
         )
 
+    def decline(self, track: Track) -> None:
+        """Note that somebody does not want tagger's genre in this file."""
+        self._db.execute("UPDATE tracks SET undone = 1 WHERE id = ?", (self._settle(track),))
+
     def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
         """Note that a file was replaced and what it says now, in the journal too."""
         undone = not self.journal.close(entry, new)

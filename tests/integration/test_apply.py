@@ -1,0 +1,219 @@
+"""`tagger apply`: a dry run's report, edited as in a spreadsheet, and then written."""
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tagger.records import Tags
+from tagger.tags import read_tags
+from tests.builders import build_audio
+from tests.front_door import ANY, Command, Scan, read_report, set_genre
+
+Rows = list[dict[str, str]]
+
+
+class Applied(Command):
+    """One `tagger apply`, with its report."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *args: str | Path) -> None:
+        super().__init__(capsys, "apply", *args)
+        self.rows = {
+            Path(row["path"]).name: (row["action"], row["error"])
+            for row in (read_report(self.summary["report"]) if self.out else [])
+        }
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Path:
+    return tmp_path / "edited.csv"
+
+
+def dry_run(
+    capsys: pytest.CaptureFixture[str],
+    library: Path,
+    edited: Path,
+    edit: Callable[[dict[str, dict[str, str]]], None] = lambda _: None,
+    *options: str,
+    delimiter: str = ",",
+) -> Rows:
+    """Do a dry run and save its report as `edited`, changed by `edit`, which gets rows by name."""
+    rows = Scan(capsys, library, *ANY, "-n", *options).rows
+    by_name = {Path(row["path"]).name: row for row in rows}
+    edit(by_name)
+    with edited.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(by_name.values())
+    return rows
+
+
+def genres(path: Path) -> tuple[str, ...]:
+    return read_tags(path).genres
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_what_a_person_saw_and_corrected_is_written(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str], delimiter: str
+) -> None:
+    build_audio(library / "d.opus", seconds=4, seed=9)
+
+    def edit(rows: dict[str, dict[str, str]]) -> None:
+        rows["b.mp3"]["genre"] = "Drum & Bass; Jungle"
+        rows["c.ogg"]["genre"] = ""
+        del rows["d.opus"]
+
+    rows = dry_run(capsys, library, edited, edit, delimiter=delimiter)
+    done = Applied(capsys, edited)
+    assert done.code == 0
+    assert {name: action for name, (action, _) in done.rows.items()} == {
+        "a.flac": "written", "b.mp3": "written", "c.ogg": "kept"
+    }  # fmt: skip
+    row = next(row for row in rows if row["path"].endswith("a.flac"))
+    said = read_tags(library / "a.flac")
+    assert said == Tags((row["genre"],), (row["genre"],), row["scores"], row["model"])
+    assert read_tags(library / "b.mp3") == Tags(("Drum & Bass", "Jungle"))
+    assert not genres(library / "c.ogg")
+    assert not genres(library / "d.opus")
+    later = Scan(capsys, library, *ANY)
+    actions = {Path(row["path"]).name: row["action"] for row in later.rows}
+    assert actions == {
+        "a.flac": "unchanged", "b.mp3": "kept", "c.ogg": "kept", "d.opus": "written"
+    }  # fmt: skip
+
+
+def test_it_can_be_taken_back(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in library.iterdir()}
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(genre="Jungle"))
+    assert Applied(capsys, edited, "-n").summary["would_write"] == 3
+    assert {path: path.read_bytes() for path in library.iterdir()} == before
+    assert Applied(capsys, edited).summary["written"] == 3
+    assert Command(capsys, "undo").summary["restored"] == 3
+    assert not any(map(genres, library.iterdir()))
+
+
+def other_song(path: Path) -> None:
+    build_audio(path, seconds=7, frequency_hz=300)
+
+
+@pytest.mark.parametrize("scanned_again", [False, True])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (other_song, "changed since the report"),
+        (lambda path: set_genre(path, "Polka"), "its genre is no longer|changed since"),
+        (Path.unlink, "not there any more"),
+        (lambda path: path.write_bytes(b"no song"), "changed since"),
+    ],
+)
+def test_a_file_that_changed_since_is_refused(
+    library: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], None],
+    reason: str,
+    scanned_again: bool,  # noqa: FBT001
+) -> None:
+    edited = library.with_suffix(".csv")
+    dry_run(capsys, library, edited)
+    song = library / "b.mp3"
+    change(song)
+    if scanned_again:
+        Scan(capsys, library, *ANY, "-n")
+    before = song.read_bytes() if song.exists() else None
+    done = Applied(capsys, edited)
+    assert (done.code, done.summary["written"], done.summary["failed_new"]) == (1, 2, 1)
+    action, error = done.rows["b.mp3"]
+    assert action == "failed"
+    assert any(part in error for part in reason.split("|"))
+    assert (song.read_bytes() if song.exists() else None) == before
+
+
+def test_a_file_that_no_run_has_seen_is_refused(
+    library: Path, edited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = tmp_path / "b.mp3"
+    shutil.copy(library / "b.mp3", stranger)
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(path=str(stranger)))
+    done = Applied(capsys, edited)
+    assert done.rows["b.mp3"][0] == "failed"
+    assert not genres(stranger)
+
+
+@pytest.mark.parametrize(
+    ("existing", "action", "after"),
+    [
+        ("keep", "kept", ("Polka",)),
+        ("replace", "written", ("Jungle",)),
+        ("append", "written", ("Polka", "Jungle")),
+    ],
+)
+def test_a_genre_that_stands_there_goes_by_the_same_option_as_in_a_scan(
+    library: Path,
+    capsys: pytest.CaptureFixture[str],
+    existing: str,
+    action: str,
+    after: tuple[str, ...],
+) -> None:
+    edited = library.with_suffix(".csv")
+    set_genre(library / "a.flac", "Polka")
+    change = ("--existing", "replace")
+    dry_run(capsys, library, edited, lambda rows: rows["a.flac"].update(genre="Jungle"), *change)
+    done = Applied(capsys, edited, "--existing", existing)
+    assert done.rows["a.flac"][0] == action
+    assert genres(library / "a.flac") == after
+    assert not read_tags(library / "a.flac").written
+
+
+def test_a_genre_for_what_no_model_could_name(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_audio(library / "short.mp3", seconds=0.5)
+
+    def edit(rows: dict[str, dict[str, str]]) -> None:
+        assert rows["a.flac"]["action"] == "low-score"
+        rows["a.flac"]["genre"] = "Noise"
+        rows["short.mp3"]["genre"] = "'=SUM(A1)"
+
+    dry_run(capsys, library, edited, edit, "--min-score", "1")
+    done = Applied(capsys, edited)
+    assert (done.code, sorted(done.rows)) == (0, ["a.flac", "short.mp3"])
+    assert genres(library / "a.flac") == ("Noise",)
+    assert genres(library / "short.mp3") == ("=SUM(A1)",)
+
+
+def test_nothing_is_written_of_a_report_that_is_broken_further_down(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(capsys, library, edited, lambda rows: rows["c.ogg"].update(duration_s="long"))
+    done = Applied(capsys, edited)
+    assert (done.code, "edited.csv, line 4" in done.err) == (3, True)
+    assert not any(map(genres, library.iterdir()))
+    assert Applied(capsys, edited.with_name("none.csv")).code == 3
+
+
+def test_a_name_that_is_no_utf_8_and_one_with_several_links(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = library / "caf\udce9.mp3"
+    (library / "b.mp3").rename(strange)
+    os.link(library / "a.flac", library / "other.txt")
+    dry_run(capsys, library, edited, lambda _: None, "--hardlinks", "break")
+    done = Applied(capsys, edited)
+    assert genres(strange)
+    assert done.rows["a.flac"][0] == "kept"
+    assert "hard links" in done.rows["a.flac"][1]
+
+
+def test_a_dry_run_says_how_much_it_would_write_anew(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_genre(library / "a.flac", "Polka")
+    size = sum(path.stat().st_size for path in library.iterdir() if path.suffix != ".flac")
+    for _ in range(3):  # heard, known, repeated
+        assert Scan(capsys, library, *ANY, "-n").summary["would_rewrite_bytes"] == size
+    assert "would_rewrite_bytes" not in Scan(capsys, library, *ANY).summary
