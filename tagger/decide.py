@@ -21,11 +21,24 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a model would have in a file: genres, and its top scores under the user's names."""
+    """What a model would have in a file: genres, and its top scores under the user's names.
+
+    pooled: how likely the first genre is by all tracks of an album; by this track alone without.
+    remark: what the report should say beside.
+    """
 
     genres: tuple[str, ...]
     scores: tuple[Score, ...]
     model: str
+    pooled: float | None = None
+    remark: str = ""
+
+    @property
+    def score(self) -> float | None:
+        """How likely the first genre is; None where nothing was heard."""
+        if self.pooled is not None:
+            return self.pooled
+        return self.scores[0].probability if self.scores else None
 
 
 class Standing(Enum):
@@ -136,7 +149,7 @@ def decide(tags: Tags, wish: Wish, *, existing: Existing, min_score: float) -> D
     kept = keeps(tags, existing)
     if kept:
         return kept
-    if not wish.scores or wish.scores[0].probability < min_score:
+    if wish.score is None or wish.score < min_score:
         return Decision(Action.LOW_SCORE)
     wanted = wanted_tags(tags, wish, existing)
     if wanted is None:

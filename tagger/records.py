@@ -166,7 +166,8 @@ class Action(StrEnum):
 class Outcome:
     """What one run did with one track: a row of the report.
 
-    genres: what stands in the file because of tagger, or would; scores: the top k, best first.
+    genres: what stands in the file because of tagger, or would; scores: the top k of the track,
+    best first; score: how likely the first genre is, by the whole album where that was asked for.
     new: somebody has to be told: of a failure that no earlier run reported, of an undo refused.
     """
 
@@ -175,6 +176,7 @@ class Outcome:
     genres: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
+    score: float | None = None
     duration_s: float | None = None
     model: str = ""
     error: str = ""

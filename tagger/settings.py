@@ -231,6 +231,9 @@ class Settings:
     existing: Annotated[Existing, choice(Existing, "What to do with tracks that have a genre.")] = (
         Existing.KEEP
     )
+    by_album: Annotated[
+        bool, Option(to_flag, "Give the tracks of an album one genre, by what all of them are.")
+    ] = False
     min_score: Annotated[
         float, Option(to_probability, "Write no genre that is less likely than this.", "X")
     ] = 0.4

@@ -143,7 +143,7 @@ class RunProgress:
             self._line(f"{self.done}{of} tracks, {rate:.1f} tracks/s{left}")
 
     def _describe(self, outcome: Outcome) -> str:
-        score = f" ({outcome.scores[0].probability:.2f})" if outcome.scores else ""
+        score = f" ({outcome.score:.2f})" if outcome.score is not None else ""
         genre = f" {';'.join(outcome.genres)}{score}" if outcome.genres else ""
         error = f": {outcome.error}" if outcome.error else ""
         word = self.words[outcome.action]

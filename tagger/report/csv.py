@@ -90,12 +90,11 @@ def active(cell: str) -> str:
 
 def row(outcome: Outcome) -> str:
     """Return the row of a track, its end of line included."""
-    best = outcome.scores[0] if outcome.scores else None
     cells = (
         displayed(outcome.track.path),
         outcome.action,
         ";".join(outcome.genres),
-        f"{best.probability:.4f}" if best else "",
+        f"{outcome.score:.4f}" if outcome.score is not None else "",
         ";".join(outcome.existing),
         format_scores(outcome.scores),
         f"{outcome.duration_s:.2f}" if outcome.duration_s is not None else "",

@@ -90,6 +90,7 @@ class Edits:
             genres=row.genres,
             existing=tags.genres,
             scores=row.scores,
+            score=row.score,
             duration_s=row.duration_s,
             model=row.model,
         )

@@ -12,6 +12,7 @@ from tagger.errors import WorkerError
 from tagger.models import Source, fetch, find_source
 from tagger.pacing import Host, Pacer
 from tagger.records import Failure, ScanResult
+from tagger.scan.albums import AlbumSteps
 from tagger.scan.session import RunWatcher, Step, open_session
 from tagger.scan.steps import Steps
 from tagger.settings import Settings
@@ -55,11 +56,12 @@ def run_scan(
     pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
     with open_session(RunKind.SCAN, source.identity, settings, watcher) as session:
         state, writer = session.state, session.writer
-        todo = Steps(settings, state, source.identity, writer.guard, writer.unmended, pacer.is_over)
+        kind = AlbumSteps if settings.by_album else Steps
+        todo = kind(settings, state, source.identity, writer.guard, writer.unmended, pacer.is_over)
         for steps in _passes(found, source, todo, Pauses(watcher, pacer)):
             session.carry_out(steps)
         if pacer.is_over():
-            session.tally.waiting = state.queue_length()
+            session.tally.waiting = state.queue_length(heard=True)
     return session.tally.result()
 
 
@@ -106,5 +108,6 @@ def _passes(
         fetch(source, settings, watcher.fetching)
         listen = open_engine(settings.engine)
         results = listen(steps.state.queued(), source, settings)
-        yield steps.heard(pauses.in_time(results))
+        heard = steps.heard(pauses.in_time(results))
+        yield (step for step in heard if step is not None)
     yield steps.left()

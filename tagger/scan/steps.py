@@ -20,7 +20,7 @@ from tagger.tags import read_tags
 from tagger.writing import LINKED, Rewrite
 
 TELLING = (
-    "existing", "min_score", "top_k", "genres", "windows", "hardlinks", "audit",
+    "existing", "min_score", "top_k", "genres", "windows", "hardlinks", "audit", "by_album",
 )  # fmt: skip
 """The settings that a row of the report depends on, but --dry-run, which has an action of its own.
 """
@@ -55,27 +55,39 @@ class Steps:
         for each in found:
             if isinstance(each, Failure):
                 yield self._failed(each)
-            elif self.settings.force or self.settings.verbose or self.unmended:
-                yield from map(self._settled, map(each.track, each.files))
-            else:
+            elif self.repeats_rows:
                 yield from self._in_folder(each)
+            else:
+                yield from map(self._settled, map(each.track, each.files))
             self.state.commit_at_times()
         self.state.commit()
 
+    @property
+    def repeats_rows(self) -> bool:
+        return not (self.settings.force or self.settings.verbose or self.unmended)
+
     def _in_folder(self, listing: Listing) -> Iterator[Step | None]:
         """Repeat the rows that still hold, and think about the other files."""
+        for run in self._runs(listing):
+            if isinstance(run, Repeats):
+                yield run
+            else:
+                yield from map(self._settled, run)
+
+    def _runs(self, listing: Listing) -> Iterator[Repeats | list[Track]]:
+        """Yield the files that follow one another and whose rows hold, or do not."""
         rows = self.state.rows.holding(listing.folder, listing.files, self.digest)
         pairs = zip(rows, listing.files, strict=True)
-        for holds, group in groupby(pairs, lambda pair: self._repeats(pair[0])):
+        for holds, group in groupby(pairs, lambda pair: self._holds(pair[0])):
             if holds:
                 same = [(row, seen.size) for row, seen in group if row]
                 actions = [ACTIONS[row.action] for row, _ in same]
                 size = sum(size for row, size in same if row.action == Action.WOULD_WRITE)
                 yield Repeats(actions, "".join([row.text for row, _ in same]), size)
             else:
-                yield from (self._settled(listing.track(seen)) for _, seen in group)
+                yield [listing.track(seen) for _, seen in group]
 
-    def _repeats(self, row: Row | None) -> bool:
+    def _holds(self, row: Row | None) -> bool:
         return row is not None and (row.action != Action.WOULD_WRITE or self.settings.dry_run)
 
     @cached_property
@@ -86,42 +98,43 @@ class Steps:
         return sha256(repr(told).encode()).digest()
 
     def _settled(self, track: Track) -> Step | None:
-        """Settle one track; its row is kept, but of a failure, which may have to be tried again."""
+        """Settle one track that needs no listening; queue it otherwise."""
         judged = self._judged(track)
         if isinstance(judged, Failure):
             return self._failed(judged)
-        if self.is_over():
+        found = Known() if self.is_over() else self._look_up(track)
+        if isinstance(found, Outcome):
+            return self._keeping(found)
+        if found.scores is None:
             self.state.enqueue(track)
             return None
-        step = self._look_up(track)
+        return self._scored(track, found)
+
+    def _scored(self, track: Track, known: Known) -> Step | None:
+        """Settle a track whose scores are known from an earlier run."""
+        return self._keeping(self._settle(track, known, self._wish(known)))
+
+    def _keeping(self, step: Step) -> Step:
+        """Keep the row of an Outcome, but of a failure, which may have to be tried again."""
         if isinstance(step, Outcome) and step.action is not Action.FAILED:
-            self._keep_row(step)
+            self.state.rows.remember(step.track, self.digest, step.action, row(step))
         return step
 
-    def _keep_row(self, outcome: Outcome) -> None:
-        self.state.rows.remember(outcome.track, self.digest, outcome.action, row(outcome))
-
-    def heard(self, results: Iterable[Prediction | Failure]) -> Iterator[Step]:
-        """Settle what the network made of the queue, which loses its first track with each."""
+    def heard(self, results: Iterable[Prediction | Failure]) -> Iterator[Step | None]:
+        """Settle what the network made of the queue."""
         for result in results:
-            self.state.dequeue()
+            self.state.dequeue(result.track)
             if isinstance(result, Failure):
-                step: Step = self._unheard(result)
+                yield self._unheard(result)
             else:
                 self.state.remember_prediction(result, windows=self._windows)
-                known = replace(
-                    self._recall(result.track), scores=result.scores, duration_s=result.duration_s
-                )
-                step = self._settle(result.track, known)
-                if isinstance(step, Outcome):
-                    self._keep_row(step)
+                yield self._scored(result.track, self._recall(result.track))
             self.state.commit_at_times()
-            yield step
 
     def left(self) -> Iterator[Step]:
         """Leave what is still in the queue as it is."""
         late = decide.Decision(Action.KEPT, reason=LATE)
-        for track in self.state.queued():
+        for track in self.state.queued(heard=True):
             known = self._recall(track)
             yield self._outcome(track, known, late, self._wish(known))
 
@@ -131,10 +144,14 @@ class Steps:
             return Failure(track, self.unmended[track.path], lasting=False)
         return track
 
-    def _look_up(self, track: Track) -> Step | None:
+    def _look_up(self, track: Track) -> Outcome | Known:
+        """Return what becomes of a track by its tags alone, or what is known to decide it by.
+
+        Without scores, it has to be listened to.
+        """
         known = self._recall(track)
         failed_before = known.lasting and not self.settings.force and known.failure
-        if (known.tags is None and not failed_before) or self.settings.force:
+        if (self._is_unread(known.tags) and not failed_before) or self.settings.force:
             try:
                 tags = self.guard.call(read_tags, track.path)
             except TrackError as error:
@@ -147,17 +164,18 @@ class Steps:
         if failed_before:
             return Outcome.failed(Failure(track, failed_before), known.tags, reported=True)
         if known.scores is not None and not self.settings.force:
-            return self._settle(track, known)
+            return known
         held = self._held(track, known)
         if held and not self.settings.audit:
             return self._outcome(track, known, held, self._wish(known))
-        self.state.enqueue(track)
-        return None
+        return replace(known, scores=None)
 
-    def _settle(self, track: Track, known: Known) -> Step:
+    def _is_unread(self, tags: Tags | None) -> bool:
+        return tags is None
+
+    def _settle(self, track: Track, known: Known, wish: decide.Wish) -> Step:
         """Decide on a track whose tags and scores are known."""
         tags = known.tags or Tags()
-        wish = self._wish(known)
         decision = decide.decide(
             tags,
             wish,
@@ -183,9 +201,10 @@ class Steps:
             genres=wish.genres,
             existing=known.tags.genres if known.tags else (),
             scores=wish.scores,
+            score=wish.score,
             duration_s=known.duration_s,
             model=self.model if wish.scores else "",
-            error=decision.reason,
+            error=decision.reason or wish.remark,
         )
 
     def _held(self, track: Track, known: Known) -> decide.Decision | None:

@@ -110,8 +110,11 @@ MIGRATIONS = (SCHEMA, UNDO, MODELS, ROWS)
 
 TEMPORARY = """
 CREATE TEMP TABLE queue (
-    id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER
+    id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER,
+    folder BLOB,
+    heard INTEGER                   -- its scores are known, but not yet those of all its album
 );
+CREATE INDEX temp.queue_by_folder ON queue (folder, heard);
 CREATE TEMP VIEW standing AS -- the entries of the journal that were not undone
     SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
     WHERE size IS NOT NULL AND undone_by IS NULL;

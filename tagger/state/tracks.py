@@ -150,29 +150,61 @@ class State:
             ),
         )  # fmt: skip
 
-    def enqueue(self, track: Track) -> None:
-        """Put a track aside to be listened to; the queue lies on disk and ends with the run."""
-        row = (
-            os.fsencode(track.path), track.size, track.mtime_ns, track.inode, track.links,
-        )  # fmt: skip
-        self._db.execute(
-            "INSERT INTO temp.queue (path, size, mtime_ns, inode, links) VALUES (?, ?, ?, ?, ?)",
-            row,
-        )
+    def enqueue(self, track: Track, *, heard: bool = False) -> None:
+        """Put a track aside; the queue lies on disk and ends with the run.
 
-    def queue_length(self) -> int:
-        length: int = self._db.execute("SELECT count(*) FROM temp.queue").fetchone()[0]
+        It waits to be listened to or, if that was done before, for the other tracks of its album.
+        """
+        path = os.fsencode(track.path)
+        self._db.execute(
+            "INSERT INTO temp.queue (path, size, mtime_ns, inode, links, folder, heard)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                path, track.size, track.mtime_ns, track.inode, track.links,
+                os.path.dirname(path), heard,  # noqa: PTH120 - of bytes
+            ),
+        )  # fmt: skip
+
+    def queue_length(self, *, heard: bool = False) -> int:
+        """Return how many tracks wait to be listened to, or with `heard` for anything."""
+        length: int = self._db.execute(
+            "SELECT count(*) FROM temp.queue WHERE NOT heard OR ?", (heard,)
+        ).fetchone()[0]
         return length
 
-    def dequeue(self) -> None:
-        """Take off the first track of the queue."""
-        self._db.execute("DELETE FROM temp.queue WHERE id = (SELECT min(id) FROM temp.queue)")
+    def dequeue(self, track: Track, *, heard: bool = False) -> None:
+        """Take a track off the queue or, if it was `heard`, let it wait for its album."""
+        where = "folder = ? AND path = ?"
+        values = (os.fsencode(track.path.parent), os.fsencode(track.path))
+        if heard:
+            self._db.execute(f"UPDATE temp.queue SET heard = 1 WHERE {where}", values)  # noqa: S608
+        else:
+            self._db.execute(f"DELETE FROM temp.queue WHERE {where}", values)  # noqa: S608
 
-    def queued(self) -> Iterator[Track]:
-        """Yield the tracks of the queue in the order they came, a page at a time."""
+    def take_folder(self, folder: Path) -> list[Track]:
+        """Take the tracks of a folder off the queue once all were heard; else none of them."""
+        name = (os.fsencode(folder),)
+        waits = "SELECT 1 FROM temp.queue WHERE folder = ? AND heard = 0 LIMIT 1"
+        if self._db.execute(waits, name).fetchone():
+            return []
+        rows = self._db.execute(
+            "SELECT path, size, mtime_ns, inode, links FROM temp.queue WHERE folder = ?"
+            " ORDER BY id",
+            name,
+        ).fetchall()
+        self._db.execute("DELETE FROM temp.queue WHERE folder = ?", name)
+        return [Track(Path(os.fsdecode(path)), *stat) for path, *stat in rows]
+
+    def queued(self, *, heard: bool = False) -> Iterator[Track]:
+        """Yield the tracks of the queue in the order they came, a page at a time.
+
+        Only those that wait to be listened to, unless `heard` asks for all.
+        """
         last = 0
         while rows := self._db.execute(
-            "SELECT * FROM temp.queue WHERE id > ? ORDER BY id LIMIT 1000", (last,)
+            "SELECT id, path, size, mtime_ns, inode, links FROM temp.queue"
+            " WHERE id > ? AND (NOT heard OR ?) ORDER BY id LIMIT 1000",
+            (last, heard),
         ).fetchall():
             for last, path, *stat in rows:  # noqa: B007 - read by the next page
                 yield Track(Path(os.fsdecode(path)), *stat)

@@ -1,0 +1,105 @@
+"""A scan by album: the tracks of one get one genre, once all that has to be heard of it was."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from tagger import decide
+from tagger.albums import are_compiled, is_whole, pool, stands_apart
+from tagger.crawl import Listing
+from tagger.records import Failure, Prediction, Repeats, Tags, Track
+from tagger.scan.session import Step
+from tagger.scan.steps import Steps
+from tagger.state import Known
+
+Heard = tuple[Track, Known]
+
+
+class AlbumSteps(Steps):
+    """Settles folder by folder: an album is what has one title in one folder."""
+
+    def known(self, found: Iterable[Listing | Failure]) -> Iterator[Step | None]:
+        """Settle the folders that need no listening; queue the others whole."""
+        for _, group in groupby(found, _folder_of):
+            parts = list(group)
+            yield from self._repeated(parts) or self._looked_up(parts)
+            self.state.commit_at_times()
+        self.state.commit()
+
+    def heard(self, results: Iterable[Prediction | Failure]) -> Iterator[Step | None]:
+        """Remember what the network made of each track; settle a folder with its last one."""
+        for result in results:
+            if isinstance(result, Failure):
+                self.state.dequeue(result.track)
+                yield self._unheard(result)
+            else:
+                self.state.dequeue(result.track, heard=True)
+                self.state.remember_prediction(result, windows=self._windows)
+            yield from self._settle_folder(result.track.path.parent)
+            self.state.commit_at_times()
+
+    def _repeated(self, parts: Sequence[Listing | Failure]) -> list[Repeats]:
+        """Return the rows of a folder if all of them still hold: else others may change as well."""
+        listings = [each for each in parts if isinstance(each, Listing)]
+        if not self.repeats_rows or len(listings) < len(parts):
+            return []
+        runs = [run for listing in listings for run in self._runs(listing)]
+        repeats = [run for run in runs if isinstance(run, Repeats)]
+        return repeats if len(repeats) == len(runs) else []
+
+    def _looked_up(self, parts: Sequence[Listing | Failure]) -> Iterator[Step | None]:
+        for each in parts:
+            if isinstance(each, Failure):
+                yield self._failed(each)
+            else:
+                yield from map(self._settled, map(each.track, each.files))
+        for folder in {each.folder for each in parts if isinstance(each, Listing)}:
+            yield from self._settle_folder(Path(folder))
+
+    def _scored(self, track: Track, known: Known) -> None:
+        """Let a track wait for the others of its folder."""
+        del known
+        self.state.enqueue(track, heard=True)
+
+    def _is_unread(self, tags: Tags | None) -> bool:
+        return tags is None or tags.album is None
+
+    def _settle_folder(self, folder: Path) -> Iterator[Step]:
+        heard = [(track, self._recall(track)) for track in self.state.take_folder(folder)]
+        wishes: dict[Path, decide.Wish] = {}
+        for group in _albums(heard):
+            wishes |= self._wishes(group)
+        for track, known in heard:
+            wish = wishes.get(track.path) or self._wish(known)
+            yield self._keeping(self._settle(track, known, wish))
+
+    def _wishes(self, group: Sequence[Heard]) -> dict[Path, decide.Wish]:
+        """Return what the tracks of one album should say: its genre, and the scores of each."""
+        pooled = self._wish(Known(scores=pool(known.scores or () for _, known in group)))
+        wishes = {}
+        for track, known in group:
+            own = self._wish(known)
+            odd = bool(pooled.genres) and stands_apart(own.scores, pooled.genres[0])
+            remark = f"sounds more like {own.genres[0]} than its album does" if odd else ""
+            wishes[track.path] = decide.Wish(
+                pooled.genres, own.scores, own.model, pooled.score, remark
+            )
+        return wishes
+
+
+def _folder_of(found: Listing | Failure) -> str | None:
+    return found.folder if isinstance(found, Listing) else None
+
+
+def _albums(heard: Iterable[Heard]) -> Iterator[Sequence[Heard]]:
+    """Yield the tracks of each album; not those that are loose or from a compilation."""
+    groups: dict[str, list[Heard]] = defaultdict(list)
+    for track, known in heard:
+        album = known.tags.album if known.tags else None
+        if album and is_whole(album):
+            groups[album.title].append((track, known))
+    for group in groups.values():
+        albums = [known.tags.album for _, known in group if known.tags and known.tags.album]
+        if not are_compiled(albums):
+            yield group

@@ -1,0 +1,175 @@
+"""`scan --by-album`: the tracks of an album get one genre."""
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import mutagen
+import pytest
+
+from tagger import decide
+from tagger.records import Prediction, Score
+from tagger.scan.steps import AUTO
+from tagger.state import open_state
+from tagger.tags import read_tags
+from tests.builders import build_audio
+from tests.front_door import ANY, Command, Scan, set_genre
+
+BY_ALBUM = ("--by-album", "--top-k", "18", *ANY)
+ROCK, JAZZ = (Score("Rock", 0.9), Score("Jazz", 0.1)), (Score("Jazz", 0.8), Score("Rock", 0.2))
+
+
+def set_album(path: Path, title: str, artist: str = "Artist", *, various: bool = False) -> None:
+    audio: Any = mutagen.File(path, easy=True)
+    if audio.tags is None:
+        audio.add_tags()
+    audio["album"], audio["artist"] = title, artist
+    if various:
+        audio["compilation"] = "1"
+    audio.save()
+
+
+def genres(folder: Path) -> dict[str, tuple[str, ...]]:
+    return {path.name: read_tags(path).genres for path in sorted(folder.iterdir())}
+
+
+def teach(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any]) -> None:
+    """Let a state file know these scores of the bundled model, as if it had listened."""
+    folder = next(iter(scores)).parent
+    state_file = home / "tagger" / "state.sqlite"
+    scan = Scan(capsys, folder, "-n", *ANY)
+    model = scan.summary["model"]
+    with open_state(state_file) as state:
+        for track in list(scan.rows):
+            path = Path(track["path"])
+            found = state.recall(look(path), model=model, windows=AUTO)
+            assert found.scores
+            state.remember_prediction(
+                Prediction(look(path), scores[path], model, found.duration_s or 0), windows=AUTO
+            )
+
+
+def look(path: Path) -> Any:
+    from tagger.crawl import look_at
+
+    track = look_at(path)
+    assert track
+    return track
+
+
+def test_an_album_gets_the_genre_of_its_pooled_scores(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in library.iterdir():
+        set_album(path, "Title")
+    scan = Scan(capsys, library, *BY_ALBUM)
+    sums: dict[str, float] = defaultdict(float)
+    for row in scan.rows:
+        for name, _, number in (part.partition("=") for part in row["scores"].split(";")):
+            sums[name] += float(number) / 3
+    best = max(sums, key=sums.__getitem__)
+    assert set(genres(library).values()) == {(best,)}
+    assert {row["genre"] for row in scan.rows} == {best}
+    assert {row["score"] for row in scan.rows} == {scan.rows[0]["score"]}
+    assert float(scan.rows[0]["score"]) == pytest.approx(sums[best], abs=0.002)
+    assert len({row["scores"] for row in scan.rows}) == 3  # those are of each track
+    assert Scan(capsys, library, *BY_ALBUM).actions == {"unchanged": 3}
+
+
+@pytest.fixture
+def album(library: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """Build an album of three Rock tracks and one of Jazz, by scores that are known already."""
+    build_audio(library / "d.flac", seconds=4, seed=9)
+    for path in library.iterdir():
+        set_album(path, "Title")
+    scores = {path: JAZZ if path.name == "b.mp3" else ROCK for path in library.iterdir()}
+    teach(capsys, home, scores)
+    return library
+
+
+def test_a_track_that_sounds_like_something_else_is_named(
+    album: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = Scan(capsys, album, *BY_ALBUM)
+    assert set(genres(album).values()) == {("Rock",)}
+    remarks = {Path(row["path"]).name: row["error"] for row in scan.rows}
+    assert remarks.pop("b.mp3") == "sounds more like Jazz than its album does"
+    assert set(remarks.values()) == {""}
+    assert read_tags(album / "b.mp3").scores.startswith("Jazz=0.800")
+    (odd,) = Command(capsys, "report").summary["odd"]
+    assert (odd["title"], odd["genre"], len(odd["odd"])) == ("Title", "Rock", 1)
+
+
+def test_an_album_below_the_minimum_is_not_written(
+    album: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_least = ("--by-album", "--min-score", "0.75")
+    assert Scan(capsys, album, *at_least).actions == {"low-score": 4}  # (3 x 0.9 + 0.2) / 4
+    assert Scan(capsys, album, "--by-album", "--min-score", "0.72").actions == {"written": 4}
+
+
+@pytest.mark.parametrize("kind", ["loose", "flag", "artists", "titles"])
+def test_compilations_and_loose_tracks_are_what_each_track_is(
+    album: Path, home: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    for number, path in enumerate(sorted(album.iterdir())):
+        title = {"loose": "", "titles": f"Title {number}"}.get(kind, "Hits")
+        artist = f"Artist {number}" if kind == "artists" else "Artist"
+        set_album(path, title, artist, various=kind == "flag")
+    scores = {path: JAZZ if path.name == "b.mp3" else ROCK for path in album.iterdir()}
+    teach(capsys, home, scores)
+    Scan(capsys, album, *BY_ALBUM)
+    assert genres(album) == {
+        name: ("Jazz" if name == "b.mp3" else "Rock",) for name in genres(album)
+    }
+
+
+def test_what_is_known_is_not_heard_again_and_the_rest_joins_it(
+    album: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Scan(capsys, album, *BY_ALBUM)
+    Scan(capsys, album, *BY_ALBUM)
+    with monkeypatch.context() as patch:
+        patch.setattr(decide, "decide", None)
+        assert Scan(capsys, album, *BY_ALBUM).actions == {"unchanged": 4}
+    shutil.copy(album / "a.flac", album / "e.flac")
+    set_genre(album / "e.flac")
+    set_genre(album / "c.ogg", "Polka")
+    scan = Scan(capsys, album, *BY_ALBUM)
+    assert scan.row("e.flac")["action"] == "written"
+    assert genres(album)["c.ogg"] == ("Polka",)
+    assert {genres(album)[name] for name in ("a.flac", "d.flac", "e.flac")} == {("Rock",)}
+
+
+def test_a_track_that_fails_leaves_the_others_their_genre(
+    album: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = build_audio(album / "z.wav", seconds=0.5)
+    set_album(album / "a.flac", "Title", "Somebody")
+    scan = Scan(capsys, album, *BY_ALBUM)
+    assert scan.actions == {"written": 4, "failed": 1}
+    assert scan.row(broken.name)["action"] == "failed"
+    assert len({row["genre"] for row in scan.rows if row["genre"]}) == 1
+
+
+def test_time_that_is_up_leaves_an_album_whole(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tagger.pacing import Pacer
+
+    for path in library.iterdir():
+        set_album(path, "Title")
+    asked: list[bool] = []
+
+    def is_over(_: Pacer) -> bool:
+        asked.append(True)
+        return len(asked) > 5  # after the first track was heard
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pacer, "is_over", is_over)
+        scan = Scan(capsys, library, *BY_ALBUM)
+    assert scan.actions == {"kept": 3}
+    assert scan.summary["waiting"] == 3
+    assert not any(genres(library).values())
+    assert Scan(capsys, library, *BY_ALBUM).actions == {"written": 3}
