@@ -34,6 +34,14 @@ class ReportError(TaggerError):
     """The report cannot be written."""
 
 
+class ScheduleError(TaggerError):
+    """The nightly job cannot be set up or taken down."""
+
+
+class NotifyError(TaggerError):
+    """The run went well, but the user's command after it did not."""
+
+
 class DiskFullError(TaggerError):
     """No space is left where a track or the state has to be written."""
 

@@ -232,6 +232,7 @@ class ScanResult:
 
     would_rewrite: the bytes of the files that a dry run would have written anew; None unless it was
     one. waiting: how many of the KEPT are left to the next run; None unless the user's time was up.
+    changed: the folders with files that were written.
     """
 
     run_id: str
@@ -243,6 +244,7 @@ class ScanResult:
     report: Path
     would_rewrite: int | None = None
     waiting: int | None = None
+    changed: frozenset[Path] = frozenset()
 
     @property
     def tracks(self) -> int:

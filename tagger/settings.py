@@ -285,6 +285,14 @@ class Settings:
             to_limit(1 << 20), "How much memory, in MiB, reading one file may take (Linux).", "N"
         ),
     ] = 2048
+    metrics: Annotated[
+        Path | None,
+        Option(to_path, "Write the outcome as metrics for Prometheus.", "FILE.prom"),
+    ] = None
+    notify_cmd: Annotated[
+        str,
+        Option(to_text, "Run this by a shell if files were written; input: their folders.", "CMD"),
+    ] = ""
     gentle: Annotated[
         bool, Option(to_flag, "Give way to other programs: lowest priority, fewer threads, rests.")
     ] = False
@@ -333,6 +341,11 @@ OPTIONS = options_of(Settings)
 
 def default_config() -> Path:
     return user_config_path("tagger") / "config.toml"
+
+
+def user_units() -> Path:
+    """Return where systemd looks for the units of a user."""
+    return user_config_path() / "systemd" / "user"
 
 
 def dataset_cache() -> Path:

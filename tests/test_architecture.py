@@ -27,6 +27,7 @@ LAYERS = [
     {"inference", "writing"},
     {"engines"},
     {"scan", "undo", "review", "classify", "training"},
+    {"service"},
     {"cli"},
     {"__main__"},
 ]
@@ -48,11 +49,12 @@ OWNERS = {
     "click": {"cli"},
     "rich": {"cli"},
     "jinja2": {"report"},
+    "prometheus_client": {"service"},
     "datasets": {"training"},
     "sklearn": {"training"},
     "scipy": {"training"},
     "matplotlib": {"training"},
-    "subprocess": {"isolation"},
+    "subprocess": {"isolation", "service"},
     "platformdirs": {"settings"},
     "psutil": {"priority"},
 }

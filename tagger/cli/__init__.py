@@ -12,6 +12,7 @@ from tagger.cli.evaluate import evaluate
 from tagger.cli.report import report
 from tagger.cli.runs import runs
 from tagger.cli.scan import scan
+from tagger.cli.schedule import schedule
 from tagger.cli.text import printable, show
 from tagger.cli.train import train
 from tagger.cli.undo import undo
@@ -24,7 +25,7 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, apply, classify, undo, runs, report, train, evaluate):
+for command in (scan, apply, classify, undo, runs, report, schedule, train, evaluate):
     commands.add_command(command)
 
 

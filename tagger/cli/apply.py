@@ -1,16 +1,11 @@
 """`tagger apply`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tagger.cli.options import settings_from, settings_options
-from tagger.cli.scan import summary
-from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import show
-from tagger.priority import give_way
 
 
 @click.command()
@@ -18,12 +13,15 @@ from tagger.priority import give_way
 @settings_options(
     dry_run="Write nothing, only report what would be written.",
     report="",
+    html="",
     state="",
     existing="What to do with files that have a genre.",
     hardlinks="",
     preserve_mtime="",
     max_seconds="",
     max_memory="",
+    metrics="",
+    notify_cmd="",
     gentle="Give way to other programs: lowest priority, fewer threads.",
     json="",
     quiet="",
@@ -36,19 +34,8 @@ def apply(edited: Path, config: Path | None, **flags: Any) -> int:
     them another genre. A genre that you chose counts as yours: later scans leave it alone. A row
     without a genre is not written, nor by later scans. A file that was changed since is refused.
     """
-    from tagger.cli.progress import RunProgress
+    from tagger.cli.running import carry_out
     from tagger.scan import run_apply
 
     settings = settings_from(config, flags)
-    if settings.gentle:
-        give_way()
-    with (
-        stopping_on_signals() as stopper,
-        RunProgress(settings, stopper) as progress,
-    ):
-        result = run_apply(edited, settings, progress)
-    if settings.json:
-        show(json.dumps(result.summary()))
-    elif not settings.quiet:
-        show(summary(result, progress.failures))
-    return 1 if result.failed_new else 0
+    return carry_out(settings, lambda progress: run_apply(edited, settings, progress))

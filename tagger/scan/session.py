@@ -45,6 +45,7 @@ class Tally:
     failed_new: int = 0
     would_rewrite: int = 0
     waiting: int | None = None
+    changed: set[Path] = field(default_factory=set)
 
     def count(self, outcome: Outcome | Repeats) -> None:
         if isinstance(outcome, Repeats):
@@ -55,6 +56,8 @@ class Tally:
             self.failed_new += outcome.new
             if outcome.action is Action.WOULD_WRITE:
                 self.would_rewrite += outcome.track.size
+            elif outcome.action is Action.WRITTEN:
+                self.changed.add(outcome.track.path.parent)
 
     def result(self) -> ScanResult:
         return ScanResult(
@@ -67,6 +70,7 @@ class Tally:
             self.report,
             self.would_rewrite if self.dry_run else None,
             self.waiting,
+            frozenset(self.changed),
         )
 
 

@@ -1,0 +1,75 @@
+"""`tagger schedule`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import given, settings_from, settings_options
+from tagger.cli.text import printable, show
+from tagger.errors import SettingsError
+from tagger.settings import OPTIONS, to_clock, to_flag
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option("--at", metavar="HH:MM", help="When to begin.  [default: 03:00]", default="03:00")
+@click.option(
+    "--name", metavar="NAME", help="Name of the job.  [default: tagger]", default="tagger"
+)
+@click.option("--install", is_flag=True, help="Set it up; without, it is only printed.")
+@click.option("--remove", is_flag=True, help="Take down the job of this name.")
+@settings_options()
+def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+    """Scan PATH every night: print or set up a systemd timer, or a cron line where none is.
+
+    All options of a scan can be given. The scan is --gentle, and one that still runs is left to it.
+    """
+    from tagger import service
+
+    at, name, install, remove = map(flags.pop, ("at", "name", "install", "remove"))
+    if not name.replace("-", "").isalnum():
+        raise SettingsError(f"--name may have letters, digits and hyphens, not {name!r}")
+    if remove:
+        show(service.remove(name))
+        return 0
+    settings_from(config, flags)  # what is wrong shows now, not at night
+    if not paths or "" in paths:
+        raise SettingsError("which PATH?")
+    words = [
+        *options(flags | {"gentle": True}),
+        *(["--config", str(config.resolve())] if config else []),
+    ]
+    roots = [str(Path(path).expanduser().resolve(strict=False)) for path in paths]
+    job = service.Job(name, clock(at), ["scan", *words, "--", *roots])
+    if install:
+        show(printable(service.install(job)))
+        show("It runs while you are logged in; always after: loginctl enable-linger")
+        return 0
+    for unit, text in service.units(job).items():
+        show(f"# ~/.config/systemd/user/{unit}\n{printable_lines(text)}")
+    show(f"# or, for crontab -e:\n{printable(service.cron_line(job))}")
+    return 0
+
+
+def clock(text: str) -> Any:
+    try:
+        return to_clock(text)
+    except ValueError as error:
+        raise SettingsError(f"--at {error}, not {text!r}") from error
+
+
+def options(flags: dict[str, Any]) -> list[str]:
+    """Return flags as they would be given on a command line."""
+    words = []
+    for name, value in given(flags).items():
+        if OPTIONS[name].convert is to_flag:
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name}={each}" for each in values]
+    return words
+
+
+def printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()))

@@ -1,0 +1,243 @@
+"""What surrounds a nightly run: the job that starts it, the file of metrics, the hook after it.
+
+Owns prometheus_client and the programs systemctl and crontab.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time as timer
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import time
+from pathlib import Path
+
+from tagger.errors import NotifyError, ReportError, ScheduleError, TaggerError
+from tagger.records import Action, ScanResult
+from tagger.settings import user_units
+
+NO_SECOND_RUN = 4
+"""The exit code of a run that found another one at work: for a nightly job that is no failure."""
+
+NOTIFY_S = 600
+
+STDERR = 2
+"""Where a hook's words go: the summary of the run has standard output for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A scan that is to run every night. arguments: those of `tagger`, from `scan` on."""
+
+    name: str
+    at: time
+    arguments: Sequence[str]
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-P", "-m", "tagger", *self.arguments]
+
+    @property
+    def service(self) -> str:
+        return f"{self.name}.service"
+
+    @property
+    def timer(self) -> str:
+        return f"{self.name}.timer"
+
+
+def units(job: Job) -> Mapping[str, str]:
+    """Return the texts of the systemd units by name (systemd.service(5), systemd.timer(5)).
+
+    A night that the machine slept through is not made up for by day.
+    """
+    service = f"""\
+# Made by `tagger schedule`
+[Unit]
+Description=tagger: genres for new music
+
+[Service]
+Type=oneshot
+ExecStart={" ".join(map(_for_systemd, job.command))}
+Nice=19
+CPUSchedulingPolicy=batch
+IOSchedulingClass=idle
+SuccessExitStatus={NO_SECOND_RUN}
+SyslogIdentifier={job.name}
+"""
+    nightly = f"""\
+# Made by `tagger schedule`
+[Unit]
+Description=tagger every night
+
+[Timer]
+OnCalendar=*-*-* {job.at:%H:%M}:00
+
+[Install]
+WantedBy=timers.target
+"""
+    return {job.service: service, job.timer: nightly}
+
+
+def _for_systemd(word: str) -> str:
+    """Quote a word for ExecStart, which has specifiers, variables and escapes of its own."""
+    for char, escaped in ("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n"):
+        word = word.replace(char, escaped)
+    return f'"{word}"'
+
+
+def cron_line(job: Job) -> str:
+    """Return a line for crontab(5), which ends with the name of the job, by which it is found."""
+    words = shlex.join(job.command).replace("%", "\\%")
+    return f"{job.at.minute} {job.at.hour} * * * {words} 2>&1 | logger -t {job.name} # {job.name}"
+
+
+def install(job: Job) -> str:
+    """Set a job up, in place of one of its name, and return what was done.
+
+    A user's systemd timer where systemd runs, else a line of the user's crontab.
+    Raises ScheduleError where there is neither.
+    """
+    if _has_systemd():
+        folder = user_units()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in units(job).items():
+            (folder / name).write_text(text, "utf-8")
+        _systemctl("daemon-reload")
+        _systemctl("enable", "--now", job.timer)
+        return f"{folder / job.timer} is enabled"
+    _write_crontab([*_other_lines(job.name), cron_line(job)])
+    return "a line was added to your crontab"
+
+
+def remove(name: str) -> str:
+    """Take a job down again and return what was done. Raises ScheduleError."""
+    if _has_systemd():
+        folder = user_units()
+        if not (folder / f"{name}.timer").exists():
+            raise ScheduleError(f"there is no timer {name}")
+        _systemctl("disable", "--now", f"{name}.timer")
+        for suffix in ("timer", "service"):
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+        _systemctl("daemon-reload")
+        return f"the timer {name} was removed"
+    others = _other_lines(name)
+    _write_crontab(others)
+    return f"your crontab has no line {name} any more"
+
+
+def _has_systemd() -> bool:
+    """Tell whether systemd manages services of this user (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
+
+
+def _systemctl(*words: str) -> None:
+    _run(["systemctl", "--user", *words])
+
+
+def _other_lines(name: str) -> list[str]:
+    listed = _run(["crontab", "-l"], check=False)
+    return [line for line in listed.splitlines() if not line.endswith(f"# {name}")]
+
+
+def _write_crontab(lines: Sequence[str]) -> None:
+    _run(["crontab", "-"], text="".join(f"{line}\n" for line in lines))
+
+
+def _run(command: Sequence[str], *, text: str = "", check: bool = True) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - names and paths are quoted, or no part of it
+            command, input=text, capture_output=True, text=True, check=check
+        )
+    except FileNotFoundError as error:
+        raise ScheduleError(
+            "there is neither systemd nor cron here: without --install you get the command to run"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise ScheduleError(f"{shlex.join(command)}: {error.stderr.strip()}") from error
+    return done.stdout
+
+
+@contextmanager
+def measured(path: Path | None) -> Iterator["Metrics"]:
+    """Give what takes note of a run's result, and write the metrics whatever ends the run."""
+    metrics = Metrics()
+    try:
+        yield metrics
+    except TaggerError as error:
+        metrics.exit_code = error.exit_code
+        raise
+    finally:
+        if path:
+            write_metrics(path, metrics)
+
+
+@dataclass(slots=True)
+class Metrics:
+    """What a file of metrics tells of a run; result: None where it could not go on."""
+
+    result: ScanResult | None = None
+    exit_code: int = 3
+
+
+def write_metrics(path: Path, metrics: Metrics) -> None:
+    """Write a file for the textfile collector of Prometheus's node exporter, whole or not at all.
+
+    Raises ReportError.
+    """
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
+    registry = CollectorRegistry()
+
+    def tell(name: str, text: str, value: float) -> None:
+        Gauge(f"tagger_{name}", text, registry=registry).set(value)
+
+    tell("run_timestamp_seconds", "When the last run ended.", timer.time())
+    tell("run_exit_code", "The exit code of the last run.", metrics.exit_code)
+    if result := metrics.result:
+        tell("run_duration_seconds", "How long the last run took.", result.seconds)
+        tell("run_failed_new", "Tracks that failed for the first time.", result.failed_new)
+        tell("run_waiting", "Tracks left to the next run by --until.", result.waiting or 0)
+        tracks = Gauge(
+            "tagger_run_tracks", "Tracks by what became of them.", ["action"], registry=registry
+        )
+        for action in Action:
+            tracks.labels(action=action).set(result.counts[action])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_to_textfile(str(path), registry)
+    except OSError as error:
+        raise ReportError(f"cannot write the metrics {path}: {error.strerror}") from error
+
+
+def notify(command: str, result: ScanResult) -> None:
+    """Run a command of the user's once files were written, with the changed folders as its input.
+
+    A shell runs it; each folder is a line. TAGGER_RUN_ID, TAGGER_WRITTEN and TAGGER_REPORT tell of
+    the run. Raises NotifyError where it fails.
+    """
+    if not result.changed:
+        return
+    told = {
+        "TAGGER_RUN_ID": result.run_id,
+        "TAGGER_WRITTEN": str(result.counts[Action.WRITTEN]),
+        "TAGGER_REPORT": os.fspath(result.report),
+    }
+    lines = b"".join(os.fsencode(folder) + b"\n" for folder in sorted(result.changed))
+    try:
+        subprocess.run(  # noqa: S602 - the command is the user's own
+            command,
+            shell=True,
+            check=True,
+            input=lines,
+            stdout=STDERR,
+            env=os.environ | told,
+            timeout=NOTIFY_S,
+        )
+    except subprocess.CalledProcessError as error:
+        raise NotifyError(f"--notify-cmd ended with {error.returncode}: {command}") from error
+    except subprocess.TimeoutExpired as error:
+        raise NotifyError(f"--notify-cmd took more than {NOTIFY_S} s: {command}") from error
