@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tagger import decide
 from tagger.engines import open_engine
 from tagger.models import Source, fetch
-from tagger.records import Failure, Prediction, Track
+from tagger.records import Failure, Prediction, Score, Track
 from tagger.settings import Settings
 
 TIMELINE_WINDOWS = 200
@@ -41,6 +42,20 @@ def run_classify(
         heard = listen(tracks, source, settings, shortest_s=SHORTEST_S, timeline=timeline)
     for track in found:
         yield track if isinstance(track, Failure) else next(heard)
+
+
+def named_by_user(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
+    """Return the top k, renamed only if the user asked: else they are what the model says."""
+    if isinstance(result, Failure):
+        return result
+
+    def top(scores: tuple[Score, ...]) -> tuple[Score, ...]:
+        if settings.genre_map:
+            scores = decide.relabel(scores, decide.names_for(settings))
+        return scores[: settings.top_k]
+
+    timeline = tuple(replace(each, scores=top(each.scores)) for each in result.timeline)
+    return replace(result, scores=top(result.scores), timeline=timeline)
 
 
 def _look_at(path: Path) -> Track | Failure:

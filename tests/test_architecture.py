@@ -27,7 +27,7 @@ LAYERS = [
     {"inference", "writing"},
     {"engines"},
     {"scan", "undo", "review", "classify", "training"},
-    {"service"},
+    {"service", "demo"},
     {"cli"},
     {"__main__"},
 ]
@@ -50,6 +50,7 @@ OWNERS = {
     "rich": {"cli"},
     "jinja2": {"report"},
     "prometheus_client": {"service"},
+    "gradio": {"demo"},
     "datasets": {"training"},
     "sklearn": {"training"},
     "scipy": {"training"},

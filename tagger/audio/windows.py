@@ -58,6 +58,19 @@ def read_windows(
     return _audible(Recording(windows, starts_s, duration_s))
 
 
+def read_duration_s(path: Path) -> float:
+    """Return how long the sound of a file is. Raises DecodeError and AccessError."""
+    check_complete(path)
+    failure = DecodeError("no decoder for it")
+    for opener in openers(path):
+        try:
+            with opener(path) as source:
+                return source.duration_s
+        except DecodeError as error:
+            failure = error
+    raise failure
+
+
 def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:
     """Return the starts in seconds of at most `count` windows that do not overlap.
 

@@ -8,6 +8,7 @@ import click
 from tagger import __version__
 from tagger.cli.apply import apply
 from tagger.cli.classify import classify
+from tagger.cli.demo import demo
 from tagger.cli.evaluate import evaluate
 from tagger.cli.report import report
 from tagger.cli.runs import runs
@@ -25,7 +26,7 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, apply, classify, undo, runs, report, schedule, train, evaluate):
+for command in (scan, apply, classify, undo, runs, report, schedule, demo, train, evaluate):
     commands.add_command(command)
 
 

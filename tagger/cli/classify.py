@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_source
 from tagger.priority import give_way
 from tagger.records import Failure, Prediction, Score, Stretch, displayed
-from tagger.settings import Settings
 
 STDIN = "-"
 
@@ -34,7 +32,7 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
 
     Any audio-classification model will do: of genres, spoken words, languages, sounds.
     """
-    from tagger.classify import run_classify
+    from tagger.classify import named_by_user, run_classify
     from tagger.cli.loading import Loading
     from tagger.cli.scores import ScoreTables
 
@@ -54,7 +52,7 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
             results = run_classify(paths, source, settings, loading.fetching, timeline=timeline)
             for name, heard in zip(files, results, strict=True):
                 stopper.check()
-                result = _under_users_names(heard, settings)
+                result = named_by_user(heard, settings)
                 rows.append(as_json(Path(name), result, source.identity))
                 tables.show(Path(name), result, source.identity)
     if settings.json:
@@ -77,20 +75,6 @@ def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
         except OSError as error:
             raise DiskFullError(f"cannot keep standard input: {error.strerror}") from error
         yield [Path(copy.name if name == STDIN else name) for name in files]
-
-
-def _under_users_names(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
-    """Return the top k, renamed only if the user asked: else they are what the model says."""
-    if isinstance(result, Failure):
-        return result
-
-    def top(scores: tuple[Score, ...]) -> tuple[Score, ...]:
-        if settings.genre_map:
-            scores = decide.relabel(scores, decide.names_for(settings))
-        return scores[: settings.top_k]
-
-    timeline = tuple(replace(each, scores=top(each.scores)) for each in result.timeline)
-    return replace(result, scores=top(result.scores), timeline=timeline)
 
 
 def as_json(path: Path, result: Prediction | Failure, model: str) -> dict[str, object]:

@@ -1,0 +1,60 @@
+"""`tagger demo`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import LISTENING, settings_from, settings_options
+from tagger.cli.text import show
+from tagger.errors import MissingExtraError, SettingsError
+from tagger.priority import give_way
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", help="Whom to listen to.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="[default: from 7860 on]")
+@click.option(
+    "--dataset",
+    type=click.Path(path_type=Path),
+    metavar="DATASET",
+    help="Labelled music to listen to samples of, as for evaluate.",
+)
+@click.option(
+    "--max-size", type=click.IntRange(min=1), default=100, metavar="MB", help="[default: 100]"
+)
+@click.option(
+    "--max-minutes", type=click.FloatRange(min=0.1), default=60, metavar="N", help="[default: 60]"
+)
+@settings_options(**LISTENING, top_k="How many scores to show.")
+def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
+    """Show a page on which to drop or record a song and see what a model hears.
+
+    It is for you alone, on this machine, unless --host says otherwise: whoever reaches it can have
+    any model of the Hub loaded. --max-size and --max-minutes limit what can be dropped there.
+    """
+    host, port, size_mb, minutes = map(flags.pop, ("host", "port", "max_size", "max_minutes"))
+    settings = settings_from(config, flags)
+    if settings.gentle:
+        give_way()
+    try:
+        from tagger.decide import names_for
+        from tagger.demo import Ear, Limits, build_page, serve
+        from tagger.training.reading import read_dataset
+
+        samples = read_dataset(dataset, settings, names_for(settings)) if dataset else None
+    except ModuleNotFoundError as error:
+        if error.name not in {"gradio", "pandas", "datasets", "sklearn"}:
+            raise
+        raise MissingExtraError("the demo needs: pip install 'tagger[demo]'") from error
+    limits = Limits(size_mb, minutes)
+    page = build_page(Ear(settings, limits), samples)
+    try:
+        serve(page, limits, opened, host=host, port=port)
+    except OSError as error:
+        raise SettingsError(f"cannot listen at {host}, port {port}: {error}") from error
+    return 0
+
+
+def opened(address: str) -> None:
+    show(f"Open {address} in a browser. Ctrl-C ends it.")
