@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 from platformdirs import user_cache_path, user_config_path, user_state_path
 
 from tagger.errors import SettingsError
+from tagger.profiles import Profile
 from tagger.records import Label
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
@@ -241,6 +242,9 @@ class Settings:
     genres: Annotated[
         int, Option(to_count, "How many genres to write, each --min-score or more.", "N")
     ] = 1
+    profile: Annotated[
+        Profile, choice(Profile, "Write genres as this server or player reads them.")
+    ] = Profile.ANY
     genre_map: Annotated[
         Mapping[str, str],
         Option(to_genre_map, "Your names for the model's labels.", "FILE.toml"),

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tagger"
 
 LAYERS = [
-    {"errors", "records", "__init__"},
+    {"errors", "records", "profiles", "__init__"},
     {"settings", "priority"},
     {
         "crawl",

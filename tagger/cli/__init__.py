@@ -8,6 +8,8 @@ import click
 from tagger import __version__
 from tagger.cli.apply import apply
 from tagger.cli.classify import classify
+from tagger.cli.completion import completion
+from tagger.cli.config import config
 from tagger.cli.demo import demo
 from tagger.cli.evaluate import evaluate
 from tagger.cli.report import report
@@ -26,7 +28,9 @@ def commands() -> None:
     """Listen to a music library and write each track's genre into its tags."""
 
 
-for command in (scan, apply, classify, undo, runs, report, schedule, demo, train, evaluate):
+for command in (
+    scan, apply, classify, undo, runs, report, schedule, config, demo, train, evaluate, completion,
+):  # fmt: skip
     commands.add_command(command)
 
 

@@ -1,10 +1,12 @@
 """Flags made of the fields of Settings, so that each option is declared in one place."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from tagger.settings import OPTIONS, Option, Settings, load_settings, to_flag, to_patterns
 
@@ -80,8 +82,17 @@ def _flag(name: str, option: Option, default: str) -> Callable[[Command], Comman
         *names,
         metavar=option.values,
         multiple=option.convert is to_patterns,
+        shell_complete=partial(_complete, option.values),
         help=f"{option.help}  [default: {default}]" if default else option.help,
     )
+
+
+def _complete(values: str, _ctx: object, _param: object, begun: str) -> list[CompletionItem]:
+    """Offer the words among the values of an option to the shell, or files where it wants one."""
+    if values.startswith("FILE") or values == "ID_OR_DIR":
+        return [CompletionItem(begun, type="file")]
+    words = (word for word in values.split("|") if word.islower())
+    return [CompletionItem(word) for word in words if word.startswith(begun)]
 
 
 def _switch(name: str, names: list[str], text: str) -> Callable[[Command], Command]:

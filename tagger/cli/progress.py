@@ -79,6 +79,10 @@ class RunProgress:
     def doubting(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
         self._line(doubt(unknown, labels))
 
+    def splitting(self, names: Sequence[str], profile: str) -> None:
+        told = ", ".join(names)
+        self._line(printable(f"{profile} takes apart: {told} (--genre-map gives other names)"))
+
     def listening(self, tracks: int) -> None:
         self._expect(tracks, "Listening", "to listen to")
         self.bar.update(self.task, description="Loading the model")

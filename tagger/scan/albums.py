@@ -80,8 +80,8 @@ class AlbumSteps(Steps):
         wishes = {}
         for track, known in group:
             own = self._wish(known)
-            odd = bool(pooled.genres) and stands_apart(own.scores, pooled.genres[0])
-            remark = f"sounds more like {own.genres[0]} than its album does" if odd else ""
+            odd = bool(pooled.scores) and stands_apart(own.scores, pooled.scores[0].genre)
+            remark = f"sounds more like {own.scores[0].genre} than its album does" if odd else ""
             wishes[track.path] = decide.Wish(
                 pooled.genres, own.scores, own.model, pooled.score, remark
             )

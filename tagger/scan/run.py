@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from tagger.crawl import Listing, Scope, crawl_folders
-from tagger.decide import unknown_labels
+from tagger.decide import names_for, unknown_labels
 from tagger.engines import open_engine
 from tagger.errors import WorkerError
 from tagger.models import Source, fetch, find_source
 from tagger.pacing import Host, Pacer
+from tagger.profiles import taken_apart
 from tagger.records import Failure, ScanResult
 from tagger.scan.albums import AlbumSteps
 from tagger.scan.session import RunWatcher, Step, open_session
@@ -27,6 +28,9 @@ class Watcher(RunWatcher, Protocol):
 
     def doubting(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
         """Take note that the genre map names labels that the model, with these labels, lacks."""
+
+    def splitting(self, names: Sequence[str], profile: str) -> None:
+        """Take note that those for whom the tags are take these names for several genres."""
 
     def fetching(self, done: int, total: int) -> None:
         """Take note that so many bytes of a model were downloaded."""
@@ -52,6 +56,10 @@ def run_scan(
     source = find_source(settings)
     if unknown := unknown_labels(settings, source.labels):
         watcher.doubting(unknown, source.labels)
+    names = names_for(settings)
+    written = (names.get(label.casefold(), label) for label in source.labels)
+    if split := taken_apart(written, settings.profile):
+        watcher.splitting(split, settings.profile)
     found = crawl_folders(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
     pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
     with open_session(RunKind.SCAN, source.identity, settings, watcher) as session:

@@ -11,6 +11,7 @@ from tagger import __version__, decide
 from tagger.crawl import Listing
 from tagger.errors import TrackError
 from tagger.isolation import Guard
+from tagger.profiles import as_values
 from tagger.records import Action, Failure, Outcome, Prediction, Repeats, Tags, Track
 from tagger.report.csv import row
 from tagger.scan.session import Step
@@ -20,7 +21,8 @@ from tagger.tags import read_tags
 from tagger.writing import LINKED, Rewrite
 
 TELLING = (
-    "existing", "min_score", "top_k", "genres", "windows", "hardlinks", "audit", "by_album",
+    "existing", "min_score", "top_k", "genres", "profile", "windows", "hardlinks", "audit",
+    "by_album",
 )  # fmt: skip
 """The settings that a row of the report depends on, but --dry-run, which has an action of its own.
 """
@@ -219,7 +221,8 @@ class Steps:
         settings = self.settings
         scores = decide.relabel(known.scores or (), decide.names_for(settings))
         genres = decide.chosen(scores, most=settings.genres, min_score=settings.min_score)
-        return decide.Wish(genres, scores[: settings.top_k], self.model)
+        values = as_values(genres, settings.profile)
+        return decide.Wish(values, scores[: settings.top_k], self.model)
 
     def _failed(self, failure: Failure) -> Outcome:
         known = self._recall(failure.track)
