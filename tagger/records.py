@@ -232,7 +232,6 @@ class ScanResult:
 
     would_rewrite: the bytes of the files that a dry run would have written anew; None unless it was
     one. waiting: how many of the KEPT are left to the next run; None unless the user's time was up.
-    changed: the folders with files that were written.
     """
 
     run_id: str
@@ -244,7 +243,6 @@ class ScanResult:
     report: Path
     would_rewrite: int | None = None
     waiting: int | None = None
-    changed: frozenset[Path] = frozenset()
 
     @property
     def tracks(self) -> int:
@@ -308,6 +306,6 @@ def displayed(path: Path) -> str:
 def undisplayed(text: str) -> Path:
     """Return the path that `displayed` shows as this text, if no name has such escapes itself."""
     raw = re.sub(
-        rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode()
+        rb"\\x(?!00)([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode()
     )
     return Path(os.fsdecode(raw))

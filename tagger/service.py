@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time as timer
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-from tagger.errors import NotifyError, ReportError, ScheduleError, TaggerError
+from tagger.errors import NotifyError, ReportError, ScheduleError, SettingsError, TaggerError
 from tagger.records import Action, ScanResult
 from tagger.settings import user_units
 
@@ -35,6 +35,12 @@ class Job:
     name: str
     at: time
     arguments: Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Raise ScheduleError for what cannot stand in a unit or a crontab."""
+        for word in self.arguments:
+            if any(char < " " or "\ud800" <= char <= "\udfff" for char in word):
+                raise ScheduleError(f"no nightly job can name {word!r}")
 
     @property
     def command(self) -> list[str]:
@@ -84,15 +90,20 @@ WantedBy=timers.target
 
 def _for_systemd(word: str) -> str:
     """Quote a word for ExecStart, which has specifiers, variables and escapes of its own."""
-    for char, escaped in ("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n"):
+    for char, escaped in ("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"):
         word = word.replace(char, escaped)
     return f'"{word}"'
 
 
 def cron_line(job: Job) -> str:
-    """Return a line for crontab(5), which ends with the name of the job, by which it is found."""
+    """Return a line for crontab(5), which ends with a mark by which it is found again."""
     words = shlex.join(job.command).replace("%", "\\%")
-    return f"{job.at.minute} {job.at.hour} * * * {words} 2>&1 | logger -t {job.name} # {job.name}"
+    line = f"{job.at.minute} {job.at.hour} * * * {words} 2>&1 | logger -t {job.name}"
+    return f"{line} {_mark(job.name)}"
+
+
+def _mark(name: str) -> str:
+    return f"# tagger schedule: {name}"
 
 
 def install(job: Job) -> str:
@@ -103,9 +114,12 @@ def install(job: Job) -> str:
     """
     if _has_systemd():
         folder = user_units()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in units(job).items():
-            (folder / name).write_text(text, "utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in units(job).items():
+                (folder / name).write_text(text, "utf-8")
+        except OSError as error:
+            raise ScheduleError(f"cannot write into {folder}: {error.strerror}") from error
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", job.timer)
         return f"{folder / job.timer} is enabled"
@@ -125,6 +139,8 @@ def remove(name: str) -> str:
         _systemctl("daemon-reload")
         return f"the timer {name} was removed"
     others = _other_lines(name)
+    if _mark(name) not in _run(["crontab", "-l"]):
+        raise ScheduleError(f"your crontab has no line {name}")
     _write_crontab(others)
     return f"your crontab has no line {name} any more"
 
@@ -139,18 +155,24 @@ def _systemctl(*words: str) -> None:
 
 
 def _other_lines(name: str) -> list[str]:
-    listed = _run(["crontab", "-l"], check=False)
-    return [line for line in listed.splitlines() if not line.endswith(f"# {name}")]
+    """Return the lines of the user's crontab but that of a job. Raises ScheduleError."""
+    try:
+        listed = _run(["crontab", "-l"])
+    except ScheduleError as error:
+        if "no crontab for" not in str(error):
+            raise
+        listed = ""
+    return [line for line in listed.splitlines() if not line.endswith(_mark(name))]
 
 
 def _write_crontab(lines: Sequence[str]) -> None:
     _run(["crontab", "-"], text="".join(f"{line}\n" for line in lines))
 
 
-def _run(command: Sequence[str], *, text: str = "", check: bool = True) -> str:
+def _run(command: Sequence[str], *, text: str = "") -> str:
     try:
         done = subprocess.run(  # noqa: S603 - names and paths are quoted, or no part of it
-            command, input=text, capture_output=True, text=True, check=check
+            command, input=text, capture_output=True, text=True, check=True
         )
     except FileNotFoundError as error:
         raise ScheduleError(
@@ -169,10 +191,10 @@ def measured(path: Path | None) -> Iterator["Metrics"]:
         yield metrics
     except TaggerError as error:
         metrics.exit_code = error.exit_code
-        raise
-    finally:
-        if path:
+        with suppress(ReportError):  # the run's own error is what has to be told
             write_metrics(path, metrics)
+        raise
+    write_metrics(path, metrics)
 
 
 @dataclass(slots=True)
@@ -183,11 +205,31 @@ class Metrics:
     exit_code: int = 3
 
 
-def write_metrics(path: Path, metrics: Metrics) -> None:
+METRICS = b"# HELP tagger_"
+
+
+def check_metrics_place(path: Path | None) -> None:
+    """Raise SettingsError for a file that is there and holds no metrics of ours; ReportError."""
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise SettingsError(f"--metrics names a folder: {path}")
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file:
+                if file.read(len(METRICS)) != METRICS:
+                    raise SettingsError(f"--metrics would overwrite {path}, which has none of ours")
+    except OSError as error:
+        raise ReportError(f"cannot write the metrics {path}: {error.strerror}") from error
+
+
+def write_metrics(path: Path | None, metrics: Metrics) -> None:
     """Write a file for the textfile collector of Prometheus's node exporter, whole or not at all.
 
     Raises ReportError.
     """
+    if path is None:
+        return
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
     registry = CollectorRegistry()
@@ -213,20 +255,16 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
         raise ReportError(f"cannot write the metrics {path}: {error.strerror}") from error
 
 
-def notify(command: str, result: ScanResult) -> None:
-    """Run a command of the user's once files were written, with the changed folders as its input.
+def notify(command: str, changed: Mapping[Path, int], report: Path | None) -> None:
+    """Run a command of the user's, if there is one, once files were written.
 
-    A shell runs it; each folder is a line. TAGGER_RUN_ID, TAGGER_WRITTEN and TAGGER_REPORT tell of
-    the run. Raises NotifyError where it fails.
+    changed: how many were written in each folder. A shell runs it; each folder is a line of its
+    input. TAGGER_WRITTEN and TAGGER_REPORT tell of the run. Raises NotifyError where it fails.
     """
-    if not result.changed:
+    if not command or not changed:
         return
-    told = {
-        "TAGGER_RUN_ID": result.run_id,
-        "TAGGER_WRITTEN": str(result.counts[Action.WRITTEN]),
-        "TAGGER_REPORT": os.fspath(result.report),
-    }
-    lines = b"".join(os.fsencode(folder) + b"\n" for folder in sorted(result.changed))
+    told = {"TAGGER_WRITTEN": str(sum(changed.values())), "TAGGER_REPORT": os.fspath(report or "")}
+    lines = b"".join(os.fsencode(folder) + b"\n" for folder in sorted(changed))
     try:
         subprocess.run(  # noqa: S602 - the command is the user's own
             command,

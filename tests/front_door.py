@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import mutagen
 import pytest
 
 from tagger.cli import main
@@ -53,6 +55,16 @@ def set_genre(path: Path, *genres: str, keep: Tags | None = None) -> None:
     tags = keep or Tags()
     edited = Tags(genres, tags.written, tags.scores, tags.model)
     retag(path, edited)
+
+
+def set_album(path: Path, title: str, artist: str = "Artist", *, various: bool = False) -> None:
+    audio: Any = mutagen.File(path, easy=True)
+    if audio.tags is None:
+        audio.add_tags()
+    audio["album"], audio["artist"] = title, artist
+    if various:
+        audio["compilation"] = "1"
+    audio.save()
 
 
 def run_without_torch(*args: str | Path) -> subprocess.CompletedProcess[str]:

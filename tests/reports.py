@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from tagger.records import Action, Album, Outcome, Score, Tags, Track
@@ -11,7 +12,10 @@ from tagger.report.csv import open_report, row
 from tagger.state import RunKind, open_state
 
 GENRES = ("Rock", "Jazz", "Metal", "Hip-Hop", "Electronic", "Classical", "Folk", "Blues")
-HOSTILE = "<script>alert(1)</script> \"quoted\" 'single' & \\ line\nbreak </script> {{ 7*7 }}"
+HOSTILE = (
+    "<img src=x onerror=alert(1)> & <script>alert(1)</script> \"quoted\" 'single' \\ line\n"
+    "break </script> {{ 7*7 }}"
+)
 REASONS = (
     "too short: 0.50 s of sound, 1 s is needed",
     "truncated: 1000 bytes are missing at its end",
@@ -35,7 +39,9 @@ def write_run(folder: Path, outcomes: Iterable[Outcome], albums: dict[Path, Albu
 
 def outcome(path: str, action: Action, **rest: object) -> Outcome:
     track = Track(Path(os.sep, path), size=1, mtime_ns=1, inode=crc32(path.encode()))
-    return Outcome(track, action, **rest)  # type: ignore[arg-type]
+    scores: Any = rest.get("scores")
+    score = scores[0].probability if scores else None
+    return Outcome(track, action, score=score, **rest)  # type: ignore[arg-type]
 
 
 def many_outcomes(count: int) -> Iterator[Outcome]:

@@ -44,9 +44,10 @@ def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
 
         samples = read_dataset(dataset, settings, names_for(settings)) if dataset else None
     except ModuleNotFoundError as error:
-        if error.name not in {"gradio", "pandas", "datasets", "sklearn"}:
+        extra = {"gradio": "demo", "pandas": "demo", "datasets": "demo,train"}.get(error.name or "")
+        if extra is None:
             raise
-        raise MissingExtraError("the demo needs: pip install 'tagger[demo]'") from error
+        raise MissingExtraError(f"this needs: pip install 'tagger[{extra}]'") from error
     limits = Limits(size_mb, minutes)
     page = build_page(Ear(settings, limits), samples)
     try:

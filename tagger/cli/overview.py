@@ -33,7 +33,8 @@ def _parts(review: Review) -> Iterator[str | Table]:
     run, overview = review.run, review.overview
     began = datetime.fromisoformat(run.started_at).astimezone()
     dry = ", dry run" if run.dry_run else ""
-    yield f"Run {run.id}, {began:%Y-%m-%d %H:%M}{dry}, model {run.model}"
+    model = f", model {run.model}" if run.model else ""
+    yield f"Run {run.id}, {began:%Y-%m-%d %H:%M}{dry}{model}"
     counts = (f"{count} {action}" for action, count in overview.counts.items() if count)
     yield f"{count_of(overview.tracks)}: {', '.join(counts)}" if overview.tracks else "No tracks."
     if overview.genres:

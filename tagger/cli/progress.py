@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +44,7 @@ class RunProgress:
         self.console = PatientConsole(file=sys.stderr, quiet=quiet)
         self.live = self.console.is_terminal
         self.failures: list[Outcome] = []
+        self.changed: Counter[Path] = Counter()
         self.doing = "Looking"
         self.report: Path | None = None
         self.done = 0
@@ -124,6 +126,8 @@ class RunProgress:
             self.done += len(outcome.actions)
         else:
             self.done += 1
+            if outcome.action is Action.WRITTEN:
+                self.changed[outcome.track.path.parent] += 1
             if outcome.new and len(self.failures) < SHOWN_FAILURES:
                 self.failures.append(outcome)
             if self.verbose:

@@ -12,7 +12,9 @@ from tagger.records import displayed
 
 
 @click.command()
-@click.option("--run", "run_id", metavar="ID", help="The run; without it, the newest scan.")
+@click.option(
+    "--run", "run_id", metavar="ID", help="The run; without it, the newest scan or apply."
+)
 @click.option(
     "--csv",
     "csv_file",

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from tagger.cli.progress import RunProgress
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, printable, show, size_of, told
+from tagger.errors import NotifyError, TaggerError
 from tagger.priority import give_way
 from tagger.records import Action, Outcome, ScanResult, displayed
 from tagger.report.page import check_place
 from tagger.review import make_page, review_run
-from tagger.service import measured, notify
+from tagger.service import check_metrics_place, measured, notify
 from tagger.settings import Settings
 
 EXPLAINED = {
@@ -29,20 +31,25 @@ def carry_out(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> i
         give_way()
     if settings.html:
         check_place(settings.html)
+    check_metrics_place(settings.metrics)
     with measured(settings.metrics) as metrics:
         with stopping_on_signals() as stopper, RunProgress(settings, stopper) as progress:
-            result = run(progress)
+            try:
+                result = run(progress)
+            except TaggerError:
+                with suppress(NotifyError):
+                    notify(settings.notify_cmd, progress.changed, progress.report)
+                raise
         metrics.result = result
-        if settings.html:
-            make_page(review_run(settings.state, result.run_id), settings.html)
         if settings.json:
             show(json.dumps(result.summary()))
         elif not settings.quiet:
             show(summary(result, progress.failures))
-            if settings.html:
+        notify(settings.notify_cmd, progress.changed, progress.report)
+        if settings.html:
+            make_page(review_run(settings.state, result.run_id), settings.html)
+            if not settings.quiet and not settings.json:
                 show(f"Page: {printable(displayed(settings.html))}")
-        if settings.notify_cmd:
-            notify(settings.notify_cmd, result)
         metrics.exit_code = 1 if result.failed_new else 0
     return metrics.exit_code
 

@@ -10,6 +10,9 @@ from tagger.cli.text import printable, show
 from tagger.errors import SettingsError
 from tagger.settings import OPTIONS, to_clock, to_flag
 
+NAMES = {"model", "labels"}
+"""Options whose value may be a path, or something else."""
+
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="PATH...")
@@ -67,8 +70,15 @@ def options(flags: dict[str, Any]) -> list[str]:
             words.append(f"--{name}" if value else f"--no-{name}")
         else:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name}={each}" for each in values]
+            words += [f"--{name}={_from_anywhere(name, each)}" for each in values]
     return words
+
+
+def _from_anywhere(name: str, value: str) -> str:
+    """Make a path absolute, for at night another folder is the current one."""
+    path = Path(value).expanduser()
+    is_file = OPTIONS[name].values.startswith("FILE")
+    return str(path.absolute()) if is_file or (name in NAMES and path.exists()) else value
 
 
 def printable_lines(text: str) -> str:

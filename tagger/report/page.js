@@ -61,7 +61,7 @@ const short = (path) => (path.startsWith(base) ? path.slice(base.length) : path)
 const minutes = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
 const shownAs = (convert) => ({
   display: (value) => (value === null ? "" : text.display(convert(value))),
-  filter: (value) => (value === null ? "" : convert(value)),
+  filter: (value) => (value === null ? "" : text.filter(convert(value))),
 });
 const column = (title, priority, rest = {}) => ({
   title, responsivePriority: priority, render: text, ...rest,
@@ -80,7 +80,7 @@ const table = new DataTable("#rows", {
     column("Genre", 1),
     column("Score", 3, { className: "number", type: "num", render: shownAs((s) => s.toFixed(2)) }),
     column("Had", 4),
-    column("All scores", 7, { orderable: false }),
+    column("All scores", 7, { className: "scores", orderable: false }),
     column("Length", 6, { className: "number", type: "num", render: shownAs(minutes) }),
     column("Note", 5),
   ],

@@ -12,6 +12,8 @@ from tagger.errors import ReportError
 from tagger.records import Action, Score
 from tagger.report.csv import HEADER, active
 
+csv.field_size_limit(1 << 30)  # a tag may hold a genre of any length
+
 DELIMITERS = ",;\t"
 """A spreadsheet may save with a semicolon, where the comma stands in numbers."""
 
@@ -42,6 +44,12 @@ def read_report(path: Path) -> Iterator[ReportRow]:
         raise ReportError(f"cannot read the report {path}: {error.strerror}") from error
 
 
+def parse_row(text: str) -> ReportRow:
+    """Return a row as `csv.row` made it."""
+    (cells,) = csv.reader([text])
+    return _row(dict(zip(HEADER, cells, strict=True)))
+
+
 def _rows(file: TextIO, path: Path) -> Iterator[ReportRow]:
     first = file.readline()
     delimiter = max(DELIMITERS, key=first.count)
@@ -52,9 +60,11 @@ def _rows(file: TextIO, path: Path) -> Iterator[ReportRow]:
             missing = ", ".join(name for name in HEADER if name not in header)
             raise ReportError(f"{path} is no report of tagger: it has no column {missing}")
         for cells in lines:
-            if any(cells):
+            if any(map(str.strip, cells)):
                 yield _row(dict(zip(header, cells, strict=False)))
-    except (csv.Error, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise ReportError(f"{path}, line {lines.line_num}: it ends before {error}") from error
+    except (csv.Error, ValueError) as error:
         raise ReportError(f"{path}, line {lines.line_num}: {error}") from error
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tagger import decide
-from tagger.albums import are_compiled, is_whole, pool, stands_apart
+from tagger.albums import FEW, are_compiled, is_whole, pool, stands_apart
 from tagger.crawl import Listing
 from tagger.records import Failure, Prediction, Repeats, Tags, Track
 from tagger.scan.session import Step
@@ -68,20 +68,27 @@ class AlbumSteps(Steps):
     def _settle_folder(self, folder: Path) -> Iterator[Step]:
         heard = [(track, self._recall(track)) for track in self.state.take_folder(folder)]
         wishes: dict[Path, decide.Wish] = {}
-        for group in _albums(heard):
+        free = [each for each in heard if not self._is_kept(each[1])]
+        for group in _albums(free):
             wishes |= self._wishes(group)
         for track, known in heard:
             wish = wishes.get(track.path) or self._wish(known)
             yield self._keeping(self._settle(track, known, wish))
 
+    def _is_kept(self, known: Known) -> bool:
+        """Tell whether a track keeps its genre: one that was heard for an audit has no say."""
+        return decide.keeps(known.tags or Tags(), self.settings.existing) is not None
+
     def _wishes(self, group: Sequence[Heard]) -> dict[Path, decide.Wish]:
         """Return what the tracks of one album should say: its genre, and the scores of each."""
+        names = decide.names_for(self.settings)
         pooled = self._wish(Known(scores=pool(known.scores or () for _, known in group)))
         wishes = {}
         for track, known in group:
-            own = self._wish(known)
-            odd = bool(pooled.scores) and stands_apart(own.scores, pooled.scores[0].genre)
-            remark = f"sounds more like {own.scores[0].genre} than its album does" if odd else ""
+            own, scores = self._wish(known), decide.relabel(known.scores or (), names)
+            genre = pooled.scores[0].genre if pooled.scores and len(group) >= FEW else None
+            odd = genre is not None and stands_apart(scores, genre)
+            remark = f"sounds more like {scores[0].genre} than its album does" if odd else ""
             wishes[track.path] = decide.Wish(
                 pooled.genres, own.scores, own.model, pooled.score, remark
             )

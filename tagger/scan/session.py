@@ -45,7 +45,6 @@ class Tally:
     failed_new: int = 0
     would_rewrite: int = 0
     waiting: int | None = None
-    changed: set[Path] = field(default_factory=set)
 
     def count(self, outcome: Outcome | Repeats) -> None:
         if isinstance(outcome, Repeats):
@@ -56,8 +55,6 @@ class Tally:
             self.failed_new += outcome.new
             if outcome.action is Action.WOULD_WRITE:
                 self.would_rewrite += outcome.track.size
-            elif outcome.action is Action.WRITTEN:
-                self.changed.add(outcome.track.path.parent)
 
     def result(self) -> ScanResult:
         return ScanResult(
@@ -70,7 +67,6 @@ class Tally:
             self.report,
             self.would_rewrite if self.dry_run else None,
             self.waiting,
-            frozenset(self.changed),
         )
 
 
@@ -103,6 +99,7 @@ def open_session(
     """
     run_id = new_run_id()
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
+    report = report.absolute()  # the state file knows it from anywhere
     tally = Tally(run_id, model, settings.dry_run, report)
     with open_state(settings.state) as state, open_report(report) as add_rows:
         watcher.reporting(report)

@@ -32,7 +32,7 @@ AUTO = 0
 
 LATE = "it was not its turn yet when the time was up (--until); the next run goes on from here"
 
-UNDONE = "tagger's tags were undone (--force writes them again)"
+UNDONE = "tagger's genre was undone or taken out of a report (--force writes it again)"
 
 
 ACTIONS = {action.value: action for action in Action}

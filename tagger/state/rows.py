@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tagger.records import FILE_NAMES, Action, Track
@@ -38,6 +39,14 @@ class Rows:
         )
         rows = {row[0].decode(*FILE_NAMES): row for row in found}
         return [_holding(rows.get(file[0]), file) for file in files]
+
+    def text_of(self, path: Path) -> str | None:
+        """Return the row of a file, whether or not it still holds."""
+        folder, name = os.path.split(os.fsencode(path))
+        found = self._db.execute(
+            "SELECT text FROM rows WHERE folder = ? AND name = ?", (folder, name)
+        ).fetchone()
+        return found[0] if found else None
 
     def remember(self, track: Track, settings: bytes, action: Action, text: str) -> None:
         """Keep the row of a track that is known; where it is not, this does nothing."""

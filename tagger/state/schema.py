@@ -115,6 +115,7 @@ CREATE TEMP TABLE queue (
     heard INTEGER                   -- its scores are known, but not yet those of all its album
 );
 CREATE INDEX temp.queue_by_folder ON queue (folder, heard);
+CREATE INDEX temp.queue_by_path ON queue (path);
 CREATE TEMP VIEW standing AS -- the entries of the journal that were not undone
     SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
     WHERE size IS NOT NULL AND undone_by IS NULL;

@@ -174,12 +174,11 @@ class State:
 
     def dequeue(self, track: Track, *, heard: bool = False) -> None:
         """Take a track off the queue or, if it was `heard`, let it wait for its album."""
-        where = "folder = ? AND path = ?"
-        values = (os.fsencode(track.path.parent), os.fsencode(track.path))
+        path = (os.fsencode(track.path),)
         if heard:
-            self._db.execute(f"UPDATE temp.queue SET heard = 1 WHERE {where}", values)  # noqa: S608
+            self._db.execute("UPDATE temp.queue SET heard = 1 WHERE path = ?", path)
         else:
-            self._db.execute(f"DELETE FROM temp.queue WHERE {where}", values)  # noqa: S608
+            self._db.execute("DELETE FROM temp.queue WHERE path = ?", path)
 
     def take_folder(self, folder: Path) -> list[Track]:
         """Take the tracks of a folder off the queue once all were heard; else none of them."""

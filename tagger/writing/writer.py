@@ -30,7 +30,8 @@ IN_FLIGHT = 4
 class Rewrite:
     """A track whose tags are to be replaced, and the Outcome if that goes well.
 
-    reported: an earlier run had reported a failure of this track. undoes: the journal entries that
+    reported: an earlier run had reported a failure of this track. by_hand: a person asked for these
+    very tags, so that a failure says nothing of the file. undoes: the journal entries that
     this takes back, `after.raw` being what stood there.
     """
 
@@ -39,6 +40,7 @@ class Rewrite:
     after: Tags
     outcome: Outcome
     reported: bool = False
+    by_hand: bool = False
     undoes: tuple[int, ...] = ()
 
 
@@ -172,6 +174,7 @@ class Writer:
     def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
         lasting = isinstance(error, TrackError) and error.lasting
         failure = Failure(rewrite.track, str(error), lasting=lasting)
-        self.state.remember_failure(failure)
-        self.state.commit_at_times()
+        if not rewrite.by_hand:
+            self.state.remember_failure(failure)
+            self.state.commit_at_times()
         return Outcome.failed(failure, rewrite.before, reported=rewrite.reported)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tagger.records import Tags
+from tagger.scan.apply import DECLINED
 from tagger.tags import read_tags
 from tests.builders import build_audio
-from tests.front_door import ANY, Command, Scan, read_report, set_genre
+from tests.front_door import ANY, Command, Scan, read_report, set_album, set_genre
 
 Rows = list[dict[str, str]]
 
@@ -95,6 +96,93 @@ def test_it_can_be_taken_back(
     assert Applied(capsys, edited).summary["written"] == 3
     assert Command(capsys, "undo").summary["restored"] == 3
     assert not any(map(genres, library.iterdir()))
+
+
+def test_an_apply_goes_on_where_one_was_cut_off(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(genre="Jungle"))
+    assert Applied(capsys, edited).summary["written"] == 3
+    again = Applied(capsys, edited)
+    assert (again.code, again.summary["unchanged"]) == (0, 3)
+    assert read_tags(library / "b.mp3") == Tags(("Jungle",))
+
+
+def test_a_dry_run_of_it_forgets_nobody(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(capsys, library, edited, lambda rows: rows["c.ogg"].update(genre=" ; "))
+    assert Applied(capsys, edited, "-n").rows["c.ogg"][0] == "kept"
+    assert Scan(capsys, library, *ANY).actions == {"written": 3}
+
+
+def test_the_report_of_it_does_not_take_the_place_of_what_was_edited(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(capsys, library, edited)
+    before = edited.read_bytes()
+    refused = Applied(capsys, edited, "--report", edited)
+    assert (refused.code, edited.read_bytes()) == (2, before)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--profile", "itunes", "--genres", "2"), ("--genres", "2", "--top-k", "1"), ("--by-album",)],
+)
+def test_what_nobody_edited_is_written_as_by_a_scan(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    for path in library.iterdir():
+        set_album(path, "Title")
+    by_scan = library.with_name("scanned")
+    shutil.copytree(library, by_scan)
+    dry_run(capsys, library, edited, lambda _: None, *options)
+    assert Applied(capsys, edited).summary["written"] == 3
+    Scan(capsys, by_scan, *ANY, *options)
+    for path in library.iterdir():
+        assert read_tags(path) == read_tags(by_scan / path.name)
+        assert read_tags(path).written
+
+
+def test_a_score_that_is_too_low_for_an_album_stays_that(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in library.iterdir():
+        set_album(path, "Title")
+    dry_run(capsys, library, edited, lambda _: None, "--by-album", "--min-score", "1")
+    assert not Applied(capsys, edited).rows
+
+
+def test_the_same_row_twice(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(capsys, library, edited)
+    lines = edited.read_text("utf-8-sig").splitlines(keepends=True)
+    edited.write_text("".join([*lines, *lines[1:]]))
+    done = Applied(capsys, edited)
+    assert (done.summary["written"], done.summary["failed"]) == (3, 3)
+    assert "names the same file" in done.rows["a.flac"][1]
+
+
+def test_a_genre_that_cannot_be_written_says_nothing_of_the_file(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(genre="17"))
+    for _ in range(2):
+        done = Applied(capsys, edited)
+        assert (done.code, done.rows["b.mp3"][0]) == (1, "failed")
+    assert Scan(capsys, library, *ANY).row("b.mp3")["action"] == "written"
+
+
+def test_a_low_score_that_somebody_took_out_is_not_wanted_later_either(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    low = ("--min-score", "1")
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(genre=""), *low)
+    assert Applied(capsys, edited).rows == {"b.mp3": ("kept", DECLINED)}
+    scan = Scan(capsys, library, *ANY)
+    assert scan.actions == {"written": 2, "kept": 1}
+    assert "taken out of a report" in scan.row("b.mp3")["error"]
 
 
 def other_song(path: Path) -> None:

@@ -5,7 +5,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import mutagen
 import pytest
 
 from tagger import decide
@@ -14,20 +13,10 @@ from tagger.scan.steps import AUTO
 from tagger.state import open_state
 from tagger.tags import read_tags
 from tests.builders import build_audio
-from tests.front_door import ANY, Command, Scan, set_genre
+from tests.front_door import ANY, Command, Scan, set_album, set_genre
 
 BY_ALBUM = ("--by-album", "--top-k", "18", *ANY)
 ROCK, JAZZ = (Score("Rock", 0.9), Score("Jazz", 0.1)), (Score("Jazz", 0.8), Score("Rock", 0.2))
-
-
-def set_album(path: Path, title: str, artist: str = "Artist", *, various: bool = False) -> None:
-    audio: Any = mutagen.File(path, easy=True)
-    if audio.tags is None:
-        audio.add_tags()
-    audio["album"], audio["artist"] = title, artist
-    if various:
-        audio["compilation"] = "1"
-    audio.save()
 
 
 def genres(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -107,6 +96,16 @@ def test_an_album_below_the_minimum_is_not_written(
     at_least = ("--by-album", "--min-score", "0.75")
     assert Scan(capsys, album, *at_least).actions == {"low-score": 4}  # (3 x 0.9 + 0.2) / 4
     assert Scan(capsys, album, "--by-album", "--min-score", "0.72").actions == {"written": 4}
+
+
+def test_how_many_scores_are_shown_does_not_change_what_stands_apart(
+    album: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    close = (Score("Jazz", 0.41), Score("Rock", 0.4))
+    scores = {path: close if path.name == "b.mp3" else ROCK for path in album.iterdir()}
+    teach(capsys, home, scores)
+    scan = Scan(capsys, album, *ANY, "--by-album", "--top-k", "1")
+    assert {row["error"] for row in scan.rows} == {""}
 
 
 @pytest.mark.parametrize("kind", ["loose", "flag", "artists", "titles"])

@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from tagger import service
-from tagger.cli import main
-from tagger.errors import ScheduleError
+from tagger.cli import main, running
+from tagger.cli.progress import RunProgress
+from tagger.errors import InterruptedRunError, ReportError, ScheduleError
+from tagger.records import Outcome
 from tagger.service import Job, cron_line, install, remove, units
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Scan
 
-ODD = 'it\'s 100% "my" $HOME;\\music\nhere'
+ODD = 'it\'s 100% "my" $HOME;\\music here'
 """A name that a shell, cron and systemd would each read otherwise, if it were not quoted."""
 
 
@@ -63,7 +65,7 @@ def test_systemd_understands_the_units(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_line_for_cron_tags_a_folder_of_any_name(
     tmp_path: Path, tool: Callable[[str, str], Path]
 ) -> None:
-    folder = tmp_path / ODD.replace("\n", " ")
+    folder = tmp_path / ODD
     folder.mkdir()
     song = build_audio(folder / "a.flac", seconds=4)
     log = tmp_path / "log"
@@ -80,19 +82,22 @@ def test_a_line_of_the_crontab_comes_and_goes(
     tmp_path: Path, tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "table"
-    table.write_text("0 1 * * * backup\n")
+    table.write_text("0 1 * * * backup # tagger\n")
     quoted = shlex.quote(str(table))
-    tool("crontab", f'if [ "$1" = -l ]; then cat {quoted}; else cat > {quoted}; fi')
     monkeypatch.setattr(service, "_has_systemd", lambda: False)
+    tool("crontab", "echo you may not >&2; exit 1")
+    assert main(["schedule", "--install", str(tmp_path)]) == 3  # and nothing is written
+    tool("crontab", f'if [ "$1" = -l ]; then cat {quoted}; else cat > {quoted}; fi')
     for _ in range(2):  # the second takes the place of the first
         assert main(["schedule", "--at", "3:05", "--install", str(tmp_path)]) == 0
     lines = table.read_text().splitlines()
-    assert lines[0] == "0 1 * * * backup"
+    assert lines[0] == "0 1 * * * backup # tagger"
     assert len(lines) == 2
     assert lines[1].startswith("5 3 * * * ")
     assert "--gentle" in lines[1]
     assert main(["schedule", "--remove"]) == 0
-    assert table.read_text() == "0 1 * * * backup\n"
+    assert main(["schedule", "--remove"]) == 3
+    assert table.read_text() == "0 1 * * * backup # tagger\n"
 
 
 def test_units_are_put_up_and_taken_down(
@@ -126,24 +131,29 @@ def test_units_are_put_up_and_taken_down(
         (["--min-score", "2", "."], "--min-score"),
         (["--name", "a b", "."], "--name may have letters"),
         ([], "which PATH"),
+        (["--notify-cmd", "a\nb", "."], "no nightly job can name"),
+        (["caf\udce9"], "no nightly job can name"),
     ],
 )
 def test_what_is_wrong_shows_at_once(
     words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["schedule", *words]) == 2
+    assert main(["schedule", *words]) == (3 if "nightly" in reason else 2)
     assert reason in capsys.readouterr().err
 
 
 def test_what_is_printed_has_the_options_that_were_given(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "my.toml"
     config.write_text("top-k = 3\n")
-    options = ["--until", "06:00", "--exclude", "a*", "--exclude", "b", "--config", str(config)]
+    monkeypatch.chdir(tmp_path)
+    options = ["--until", "06:00", "--exclude", "a*", "--exclude", "b", "--config", "my.toml"]
+    options += ["--state", "state.sqlite"]
     assert main(["schedule", *options, "music"]) == 0
     printed = capsys.readouterr().out
-    for word in ("--until=06:00", "--exclude=a*", "--exclude=b", "--gentle", str(config)):
+    state = f"--state={tmp_path / 'state.sqlite'}"  # given as seen from here
+    for word in ("--until=06:00", "--exclude=a*", "--exclude=b", "--gentle", str(config), state):
         assert printed.count(word) == 2  # for systemd and for cron
     assert f'"{Path("music").resolve()}"' in printed
 
@@ -196,3 +206,50 @@ def test_a_command_that_fails_is_told(
     for path in library.iterdir():
         build_audio(path, seconds=4, seed=5)
     assert "took more than" in Scan(capsys, library, *ANY, "--notify-cmd", "sleep 5").err
+
+
+def test_the_command_is_run_whatever_becomes_of_the_page(
+    library: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ReportError("no room for the page")
+
+    monkeypatch.setattr(running, "make_page", refuse)
+    told = tmp_path / "told"
+    options = ("--html", tmp_path / "page.html", "--notify-cmd", f"cat > {shlex.quote(str(told))}")
+    scan = Scan(capsys, library, *ANY, *options)
+    assert (scan.code, scan.actions) == (3, {"written": 3})
+    assert told.read_text() == f"{library}\n"
+
+
+def test_the_command_is_run_after_an_interruption_as_well(
+    library: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, metrics = tmp_path / "told", tmp_path / "tagger.prom"
+
+    def interrupt(self: RunProgress, outcome: Outcome) -> None:
+        settled(self, outcome)
+        raise InterruptedRunError("interrupted")
+
+    settled = RunProgress.settled
+    monkeypatch.setattr(RunProgress, "settled", interrupt)
+    options = ("--metrics", metrics, "--notify-cmd", f"cat > {shlex.quote(str(told))}")
+    assert Scan(capsys, library, *ANY, *options).code == 130
+    assert told.read_text() == f"{library}\n"
+    assert "tagger_run_exit_code 130.0" in metrics.read_text()
+
+
+def test_metrics_take_the_place_of_nothing_but_metrics(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = library / "b.mp3"
+    before = song.read_bytes()
+    for place in (song, library):
+        assert Scan(capsys, library, *ANY, "--metrics", place).code == 2
+        assert song.read_bytes() == before

@@ -89,6 +89,26 @@ def test_a_page_is_made_without_torch(state: Path, tmp_path: Path) -> None:
     assert not list(page.parent.glob(".tagger*"))
 
 
+def test_a_genre_of_any_length(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_genre(library / "c.ogg", "x" * 140_000)
+    assert Scan(capsys, library, *ANY, "--html", tmp_path / "page.html").code == 0
+    assert Command(capsys, "report").summary["kept"] == 1
+
+
+def test_a_report_is_found_from_anywhere(
+    library: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Scan(capsys, library, *ANY, "--report", "here.csv")
+    monkeypatch.chdir(library)
+    assert Command(capsys, "report").summary["written"] == 3
+
+
 def test_a_run_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state, page = write_run(tmp_path, [], {}), tmp_path / "page.html"
     assert main(["report", "--state", str(state)]) == 0

@@ -44,7 +44,7 @@ def test_a_row_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_as_a_spreadsheet_saves_it(tmp_path: Path, delimiter: str, encoding: str) -> None:
     cells = ["/m/a, b.mp3", "would-write", '"Rock; Jazz"', "0,9", "", '"Rock=0.900;R&B=0.100"']
-    line = delimiter.join([*cells, "12,5", "m@1", "", ""]) + "\n" + delimiter * 8 + "\n"
+    line = delimiter.join([*cells, "12,5", "m@1", "", ""]) + "\n" + delimiter * 8 + "\n \n"
     text = delimiter.join([*HEADER, "my notes"]) + "\n" + line
     assert list(read_report(write(tmp_path, text, encoding))) == [READ]
 
@@ -70,7 +70,7 @@ def test_what_a_run_writes_reads_back(genres: list[str], existing: str) -> None:
         ("path,genre\n", "it has no column action"),
         (HEAD + LINE.replace("would-write", "maybe"), "line 2: 'maybe' is not a valid Action"),
         (HEAD + LINE + LINE.replace("12.50", "long"), "line 3: could not convert"),
-        (HEAD + "/m/a.mp3,kept\r\n", "line 2: 'genre'"),
+        (HEAD + "/m/a.mp3,kept\r\n", "line 2: it ends before 'genre'"),
     ],
 )
 def test_what_is_no_report(tmp_path: Path, text: str, complaint: str) -> None:
