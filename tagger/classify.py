@@ -2,12 +2,16 @@
 
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from tagger import decide
+from tagger.audio import read_duration_s
 from tagger.engines import open_engine
-from tagger.models import Source, fetch
+from tagger.errors import TrackError
+from tagger.isolation import Guard, limits_of
+from tagger.models import Source, fetch, find_source
 from tagger.records import Failure, Prediction, Score, Track
 from tagger.settings import Settings
 
@@ -42,6 +46,23 @@ def run_classify(
         heard = listen(tracks, source, settings, shortest_s=SHORTEST_S, timeline=timeline)
     for track in found:
         yield track if isinstance(track, Failure) else next(heard)
+
+
+def hear_song(path: Path, settings: Settings, minutes: float) -> Prediction:
+    """Return what the model hears in a file and in each window of it, named as the user asked.
+
+    Raises TrackError for a file that cannot be heard or is longer than `minutes`, and the errors of
+    a model that cannot be loaded.
+    """
+    with closing(Guard(limits_of(settings))) as guard:
+        if guard.call(read_duration_s, path) > minutes * 60:
+            raise TrackError(f"it is longer than {minutes:g} minutes")
+    source = find_source(settings)
+    (result,) = run_classify([path], source, settings, lambda *_: None, timeline=True)
+    result = named_by_user(result, settings)
+    if isinstance(result, Failure):
+        raise TrackError(result.reason)
+    return result
 
 
 def named_by_user(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:

@@ -1,6 +1,5 @@
 """A page to try models on single songs, and to listen to samples of a data set; owns gradio."""
 
-import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,12 +14,11 @@ import gradio
 import numpy as np
 import pandas as pd
 
-from tagger.audio import read_duration_s, read_windows
-from tagger.classify import named_by_user, run_classify
+from tagger.audio import read_windows
+from tagger.classify import hear_song
 from tagger.errors import TaggerError, TrackError
 from tagger.isolation import Guard, limits_of
-from tagger.models import find_source
-from tagger.records import Failure, Prediction
+from tagger.records import Prediction
 from tagger.settings import Settings, load_settings
 from tagger.training.clips import Clip, Dataset
 
@@ -58,11 +56,10 @@ class Ear:
     """Listens in a process of its own, one song at a time: loaders of data want a main thread."""
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
-        """Start the process, which has to be before the server has threads."""
+        """Make it ready; the process begins anew, for a fork would copy the locks of threads."""
         self.settings = replace(settings, genre_map=dict(settings.genre_map))  # can be pickled
         self.limits = limits
-        self.pool = ProcessPoolExecutor(1, mp_context=get_context("fork"))
-        self.pool.submit(os.getpid).result()
+        self.pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
     def hear(self, path: str | None, model: str, labels: str) -> Answer:
         """Return a sentence, the scores by label and the timeline of a song; never raises our own.
@@ -73,7 +70,7 @@ class Ear:
             return "Drop a song, or record one, first.", {}, None
         try:
             settings = _chosen(self.settings, model, labels)
-            heard = self.pool.submit(_hear, Path(path), settings, self.limits.minutes).result()
+            heard = self.pool.submit(hear_song, Path(path), settings, self.limits.minutes).result()
         except TaggerError as error:
             return f"That did not work: {error}", {}, None
         except BrokenProcessPool:
@@ -93,19 +90,6 @@ def _chosen(settings: Settings, model: str, labels: str) -> Settings:
     chosen = {"model": model.strip(), "labels": labels.strip()}
     asked = load_settings({name: value for name, value in chosen.items() if value}, taking=())
     return replace(settings, model=asked.model, labels=asked.labels)
-
-
-def _hear(path: Path, settings: Settings, minutes: float) -> Prediction:
-    """Listen to one song. Raises TrackError, and the errors of a model that cannot be loaded."""
-    with closing(Guard(limits_of(settings))) as guard:
-        if guard.call(read_duration_s, path) > minutes * 60:
-            raise TrackError(f"it is longer than {minutes:g} minutes")
-    source = find_source(settings)
-    (result,) = run_classify([path], source, settings, lambda *_: None, timeline=True)
-    result = named_by_user(result, settings)
-    if isinstance(result, Failure):
-        raise TrackError(result.reason)
-    return result
 
 
 def _timeline(heard: Prediction) -> pd.DataFrame:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-from tagger.errors import NotifyError, ReportError, ScheduleError, SettingsError, TaggerError
+from tagger.errors import NotifyError, ReportError, ScheduleError, TaggerError
 from tagger.records import Action, ScanResult
+from tagger.report.places import check_place
 from tagger.settings import user_units
 
 NO_SECOND_RUN = 4
@@ -208,17 +209,11 @@ class Metrics:
 METRICS = b"# HELP tagger_"
 
 
-def check_metrics_place(path: Path | None) -> None:
+def check_metrics(path: Path | None) -> None:
     """Raise SettingsError for a file that is there and holds no metrics of ours; ReportError."""
-    if path is None:
-        return
     try:
-        if path.is_dir():
-            raise SettingsError(f"--metrics names a folder: {path}")
-        if path.is_file() and path.stat().st_size:
-            with path.open("rb") as file:
-                if file.read(len(METRICS)) != METRICS:
-                    raise SettingsError(f"--metrics would overwrite {path}, which has none of ours")
+        if path:
+            check_place(path, METRICS, "--metrics")
     except OSError as error:
         raise ReportError(f"cannot write the metrics {path}: {error.strerror}") from error
 

@@ -10,9 +10,9 @@ from tagger.cli.text import count_of, printable, show, size_of, told
 from tagger.errors import NotifyError, TaggerError
 from tagger.priority import give_way
 from tagger.records import Action, Outcome, ScanResult, displayed
-from tagger.report.page import check_place
+from tagger.report.page import check_page
 from tagger.review import make_page, review_run
-from tagger.service import check_metrics_place, measured, notify
+from tagger.service import check_metrics, measured, notify
 from tagger.settings import Settings
 
 EXPLAINED = {
@@ -30,8 +30,8 @@ def carry_out(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> i
     if settings.gentle:
         give_way()
     if settings.html:
-        check_place(settings.html)
-    check_metrics_place(settings.metrics)
+        check_page(settings.html)
+    check_metrics(settings.metrics)
     with measured(settings.metrics) as metrics:
         with stopping_on_signals() as stopper, RunProgress(settings, stopper) as progress:
             try:

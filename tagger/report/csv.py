@@ -9,12 +9,15 @@ from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError, SettingsError
+from tagger.errors import DiskFullError, ReportError
 from tagger.records import Outcome, displayed, format_scores
+from tagger.report.places import check_place
 
 HEADER = (
     "path", "action", "genre", "score", "existing_genre", "scores", "duration_s", "model", "error",
 )  # fmt: skip
+
+START = ",".join(HEADER).encode()
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def open_report(path: Path) -> Iterator[Callable[[str], None]]:
     SettingsError for a file that is there and no report: it may be a song.
     """
     try:
-        _refuse_other_files(path)
+        check_place(path, START, "--report")
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)
     except OSError as error:
@@ -45,14 +48,6 @@ def open_report(path: Path) -> Iterator[Callable[[str], None]]:
             file.close()
 
 
-def _refuse_other_files(path: Path) -> None:
-    if path.is_file() and path.stat().st_size:
-        start = ",".join(HEADER).encode()
-        with path.open("rb") as file:
-            if file.read(len(start)) != start:
-                raise SettingsError(f"--report would overwrite {path}, which is no report")
-
-
 def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
     kind = DiskFullError if error.errno == errno.ENOSPC else ReportError
     return kind(f"cannot write the report {path}: {error.strerror}")
@@ -61,7 +56,7 @@ def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
 def copy_report(report: Path, target: Path) -> None:
     """Copy a report. Errors as of `open_report`, and ReportError where it is not there any more."""
     try:
-        _refuse_other_files(target)
+        check_place(target, START, "--csv")
         with report.open("rb") as source:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and target.samefile(report):

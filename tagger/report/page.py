@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError, SettingsError
+from tagger.errors import DiskFullError, ReportError
 from tagger.records import Action
 from tagger.report.cures import kind_of
 from tagger.report.overview import Overview, Pair, is_apart
+from tagger.report.places import check_place
 from tagger.report.reading import ReportRow
 
 HERE = Path(__file__).parent
@@ -147,8 +148,8 @@ def _inside_html(data: str) -> str:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Put a page at a path, whole or not at all. Errors as of `check_place`, and DiskFullError."""
-    check_place(path)
+    """Put a page at a path, whole or not at all. Errors as of `check_page`, and DiskFullError."""
+    check_page(path)
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tagger-", delete=False) as file:
             part = Path(file.name)
@@ -164,16 +165,11 @@ def write_page(path: Path, page: str) -> None:
         raise _refusal(path, error) from error
 
 
-def check_place(path: Path) -> None:
+def check_page(path: Path) -> None:
     """Raise SettingsError for a file that is there and no page of ours; ReportError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise SettingsError(f"--html names a folder: {path}")
-        if path.is_file() and path.stat().st_size:
-            with path.open("rb") as file:
-                if file.read(len(MARK)) != MARK:
-                    raise SettingsError(f"--html would overwrite {path}, which is no such page")
+        check_place(path, MARK, "--html")
     except OSError as error:
         raise _refusal(path, error) from error
 
