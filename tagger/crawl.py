@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tagger.errors import AccessError, LibraryError
-from tagger.records import FILE_NAMES, Failure, Track, signed
+from tagger.records import FILE_NAMES, Failure, Shard, Track, signed
 
 HIDDEN = "."  # also the `._` files that macOS leaves on foreign disks
 JUNK = {
@@ -33,11 +33,23 @@ NO_MEDIA = ".nomedia"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What of a folder counts: suffixes in lower case, patterns to leave out, links or not."""
+    """What of a folder counts: suffixes in lower case, patterns to leave out, links or not.
+
+    shard: only this part, told by the path below the root, so that it does not matter where the
+    library is mounted. whole_folders: whose files all belong to one part.
+    """
 
     suffixes: Collection[str]
     exclude: Sequence[str] = ()
     follow_symlinks: bool = False
+    shard: Shard | None = None
+    whole_folders: bool = False
+
+    def has(self, inside: bytes, name: str) -> bool:
+        """Tell whether a file belongs to the shard, by its folder below the root and its name."""
+        if self.shard is None:
+            return True
+        return self.shard.has(inside if self.whole_folders else inside + b"/" + os.fsencode(name))
 
 
 class Seen(NamedTuple):
@@ -137,6 +149,8 @@ class _Walk:
         status = path.parent.stat()
         if (status.st_dev, status.st_ino) not in self.folders and str(path) not in self.files:
             self.files.add(str(path))
+            if not self.scope.has(b".", path.name):
+                return
             try:
                 seen = Seen.from_stat(path.name, path.lstat())
             except FileNotFoundError:
@@ -152,12 +166,14 @@ class _Walk:
         except OSError as error:
             yield Failure.unseen(folder, f"cannot list the folder: {error.strerror}")
             return
+        inside = os.fsencode(os.path.relpath(folder, root)) if self.scope.shard else b""
         files: list[Seen] = []
         others = []
         for entry in entries:
             found = self._file(entry)
             if isinstance(found, Seen):
-                files.append(found)
+                if self.scope.has(inside, found.name):
+                    files.append(found)
             elif found:
                 yield found
             else:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from zlib import crc32
 
 FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 """How os.fsencode and os.fsdecode go to work; called for each file, they take longer over it."""
@@ -42,6 +43,18 @@ class Score:
 
     genre: str
     probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several equal parts of a library; `number` counts from 1."""
+
+    number: int
+    total: int
+
+    def has(self, name: bytes) -> bool:
+        """Tell whether a name belongs to this part: by its CRC-32, the same on all machines."""
+        return crc32(name) % self.total == self.number - 1
 
 
 def plain(label: str) -> str:

@@ -1,8 +1,9 @@
 """Look back at an earlier run: its report in numbers, as a page, or as a file of its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from tagger.albums import Member, odd_albums
@@ -10,27 +11,42 @@ from tagger.errors import SettingsError
 from tagger.records import Album, displayed
 from tagger.report.overview import Overview, summarise
 from tagger.report.page import Facts, TableRows, render_page, write_page
-from tagger.report.reading import read_report
+from tagger.report.reading import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A run, where its report lies, and that in numbers."""
+    """A run, or one of each of several state files; where their reports lie; all in numbers."""
 
-    run: Run
-    report: Path
+    runs: tuple[Run, ...]
+    reports: tuple[Path, ...]
     overview: Overview
 
+    @property
+    def names(self) -> str:
+        return ", ".join(run.id for run in self.runs)
 
-def review_run(state: Path, run_id: str | None) -> Review:
+    @property
+    def models(self) -> str:
+        return ", ".join(dict.fromkeys(run.model for run in self.runs if run.model))
+
+    def rows(self) -> Iterator[ReportRow]:
+        return chain.from_iterable(map(read_report, self.reports))
+
+
+def review_run(states: Sequence[Path], run_id: str | None) -> Review:
     """Return what a run did, by its report; without an id the newest run that wrote one.
 
-    Raises SettingsError for a run that never was or has no report, ReportError, StateError.
+    Of several state files, that of each counts, together. Raises SettingsError for a run that never
+    was or has no report, ReportError, StateError.
     """
-    run, report = find_run(state, run_id)
-    odd = tuple(odd_albums(_members(report, read_albums(state))))
-    return Review(run, report, summarise(read_report(report), odd))
+    found = [find_run(state, run_id) for state in states]
+    runs, reports = (tuple(each) for each in zip(*found, strict=True))
+    members = map(_members, reports, map(read_albums, states))
+    odd = tuple(odd_albums(chain.from_iterable(members)))
+    rows = chain.from_iterable(map(read_report, reports))
+    return Review(runs, reports, summarise(rows, odd))
 
 
 def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
@@ -41,7 +57,7 @@ def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
     found = next((run for run in reversed(runs) if run_id in (None, run.id)), None)
     if found is None:
         what = f"there is no run {run_id}" if run_id else "no run has written a report yet"
-        raise SettingsError(f"{what} (tagger runs lists them)")
+        raise SettingsError(f"{what} in {state} (tagger runs lists them)")
     if found.report is None:
         raise SettingsError(f"run {found.id} has no report: it was no scan")
     return found, found.report
@@ -50,17 +66,17 @@ def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
 def make_page(review: Review, path: Path) -> None:
     """Write the page of a run. Errors as of `write_page`."""
     rows = TableRows()
-    for row in read_report(review.report):
+    for row in review.rows():
         rows.add(row)
-    run = review.run
+    run = review.runs[-1]
     what = "Dry run" if run.dry_run else "Run"
     began = datetime.fromisoformat(run.started_at).astimezone()
     facts = Facts(
         title=f"{what} of tagger, {began:%-d %B %Y}",
-        run_id=run.id,
+        run_id=review.names,
         began=f"{began:%Y-%m-%d %H:%M %Z}",
-        model=run.model,
-        report=displayed(review.report),
+        model=review.models,
+        report=", ".join(map(displayed, review.reports)),
     )
     write_page(path, render_page(facts, review.overview, rows))
 

@@ -20,7 +20,7 @@ from platformdirs import user_cache_path, user_config_path, user_state_path
 
 from tagger.errors import SettingsError
 from tagger.profiles import Profile
-from tagger.records import Label
+from tagger.records import Label, Shard
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -104,6 +104,15 @@ def to_seconds_or_auto(value: object) -> float | None:
         if 0.1 <= number <= 3600:  # noqa: PLR2004 - no model takes less, no memory holds more
             return number
     raise ValueError("must be a number of seconds between 0.1 and 3600")
+
+
+def to_shard(value: object) -> Shard:
+    """Read `2/5`, the second of five parts."""
+    number, _, total = str(value).partition("/")
+    shard = Shard(to_count(number), to_count(total))
+    if shard.number > shard.total:
+        raise ValueError("must be I/N, with I no more than N")
+    return shard
 
 
 def to_clock(value: object) -> time:
@@ -314,6 +323,10 @@ class Settings:
     follow_symlinks: Annotated[
         bool, Option(to_flag, "Follow links, and write where they lead.")
     ] = False
+    shard: Annotated[
+        Shard | None,
+        Option(to_shard, "Scan only this part of the library, the I-th of N.", "I/N"),
+    ] = None
     engine: Annotated[Engine, choice(Engine, "What runs the network.")] = Engine.LOCAL
     hardlinks: Annotated[
         Hardlinks, choice(Hardlinks, "What to do with files that have several hard links.")

@@ -26,6 +26,7 @@ EXAMPLES: dict[str, Any] = {
     "metrics": "/var/lib/node_exporter/tagger.prom",
     "notify-cmd": "mpc update",
     "revision": "main",
+    "shard": "1/4",
     "until": "06:00",
 }
 """What is shown where there is no default."""

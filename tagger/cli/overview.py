@@ -30,11 +30,11 @@ def print_overview(review: Review) -> None:
 
 
 def _parts(review: Review) -> Iterator[str | Table]:
-    run, overview = review.run, review.overview
+    run, overview = review.runs[-1], review.overview
     began = datetime.fromisoformat(run.started_at).astimezone()
     dry = ", dry run" if run.dry_run else ""
-    model = f", model {run.model}" if run.model else ""
-    yield f"Run {run.id}, {began:%Y-%m-%d %H:%M}{dry}{model}"
+    model = f", model {review.models}" if review.models else ""
+    yield f"Run {review.names}, {began:%Y-%m-%d %H:%M}{dry}{model}"
     counts = (f"{count} {action}" for action, count in overview.counts.items() if count)
     yield f"{count_of(overview.tracks)}: {', '.join(counts)}" if overview.tracks else "No tracks."
     if overview.genres:
@@ -47,7 +47,9 @@ def _parts(review: Review) -> Iterator[str | Table]:
     yield from _albums(overview.odd)
     yield from _failures(overview)
     yield ""
-    yield f"Report: {displayed(review.report)}  (--html FILE makes a page of it)"
+    for report in review.reports:
+        yield f"Report: {displayed(report)}"
+    yield "--html FILE makes a page of it."
 
 
 def _genres(overview: Overview) -> Table:

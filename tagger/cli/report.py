@@ -8,6 +8,7 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.text import printable, show
+from tagger.errors import SettingsError
 from tagger.records import displayed
 
 
@@ -22,23 +23,33 @@ from tagger.records import displayed
     type=click.Path(path_type=Path),
     help="Copy its report to this file.",
 )
+@click.option(
+    "--merge",
+    multiple=True,
+    metavar="STATE",
+    type=click.Path(path_type=Path),
+    help="Count the newest run of this state file too, as of another shard. Repeatable.",
+)
 @settings_options(
     html="Make a page of it, for a browser.", state="", json="Print the numbers as JSON."
 )
-def report(run_id: str | None, csv_file: Path | None, config: Path | None, **flags: Any) -> int:
+def report(config: Path | None, **flags: Any) -> int:
     """Show what a run did: in short, as a page with charts (--html), or its report (--csv)."""
     from tagger.cli.overview import print_overview
-    from tagger.report.csv import copy_report
+    from tagger.report.csv import copy_reports
     from tagger.review import make_page, review_run
 
+    run_id, csv_file, merge = map(flags.pop, ("run_id", "csv_file", "merge"))
     settings = settings_from(config, flags)
-    review = review_run(settings.state, run_id)
+    if merge and run_id:
+        raise SettingsError("--merge goes by the newest runs, --run names one")
+    review = review_run([settings.state, *merge], run_id)
     if csv_file:
-        copy_report(review.report, csv_file)
+        copy_reports(review.reports, csv_file)
     if settings.html:
         make_page(review, settings.html)
     if settings.json:
-        show(json.dumps({"run_id": review.run.id, **review.overview.as_json()}))
+        show(json.dumps({"run_id": review.names, **review.overview.as_json()}))
         return 0
     if not csv_file and not settings.html:
         print_overview(review)

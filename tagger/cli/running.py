@@ -47,7 +47,7 @@ def carry_out(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> i
             show(summary(result, progress.failures))
         notify(settings.notify_cmd, progress.changed, progress.report)
         if settings.html:
-            make_page(review_run(settings.state, result.run_id), settings.html)
+            make_page(review_run([settings.state], result.run_id), settings.html)
             if not settings.quiet and not settings.json:
                 show(f"Page: {printable(displayed(settings.html))}")
         metrics.exit_code = 1 if result.failed_new else 0

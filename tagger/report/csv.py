@@ -4,12 +4,12 @@ import csv
 import errno
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError
+from tagger.errors import DiskFullError, ReportError, SettingsError
 from tagger.records import Outcome, displayed, format_scores
 from tagger.report.places import check_place
 
@@ -53,16 +53,23 @@ def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
     return kind(f"cannot write the report {path}: {error.strerror}")
 
 
-def copy_report(report: Path, target: Path) -> None:
-    """Copy a report. Errors as of `open_report`, and ReportError where it is not there any more."""
+def copy_reports(reports: Sequence[Path], target: Path) -> None:
+    """Copy a report, or several into one. Errors as of `open_report`, and ReportError for one gone.
+
+    Nothing is written unless all of them can be read.
+    """
     try:
         check_place(target, START, "--csv")
-        with report.open("rb") as source:
+        with ExitStack() as stack:
+            sources = [stack.enter_context(report.open("rb")) for report in reports]
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() and target.samefile(report):
-                return
+            if target.exists() and any(map(target.samefile, reports)):
+                raise SettingsError(f"--csv names a report that is to be copied: {target}")
             with target.open("wb") as file:
-                shutil.copyfileobj(source, file)
+                for number, source in enumerate(sources):
+                    if number:
+                        source.readline()  # its header
+                    shutil.copyfileobj(source, file)
     except OSError as error:
         raise _refusal(target, error) from error
 

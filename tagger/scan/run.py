@@ -60,7 +60,14 @@ def run_scan(
     written = (names.get(label.casefold(), label) for label in source.labels)
     if split := taken_apart(written, settings.profile):
         watcher.splitting(split, settings.profile)
-    found = crawl_folders(paths, Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks))
+    scope = Scope(
+        EXTENSIONS,
+        settings.exclude,
+        settings.follow_symlinks,
+        settings.shard,
+        whole_folders=settings.by_album,
+    )
+    found = crawl_folders(paths, scope)
     pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
     with open_session(RunKind.SCAN, source.identity, settings, watcher) as session:
         state, writer = session.state, session.writer

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.errors import ReportError
+from tagger.errors import ReportError, SettingsError
 from tagger.records import Action, Score
-from tagger.report.csv import HEADER, copy_report, row
+from tagger.report.csv import HEADER, copy_reports, row
 from tagger.report.reading import ReportRow, read_report
 from tests.reports import outcome
 
@@ -85,10 +85,13 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
 
 def test_a_copy_is_the_same_and_spares_other_files(tmp_path: Path) -> None:
     report = write(tmp_path, HEAD + LINE)
-    copy_report(report, tmp_path / "new" / "copy.csv")
+    copy_reports([report], tmp_path / "new" / "copy.csv")
     assert (tmp_path / "new" / "copy.csv").read_bytes() == report.read_bytes()
-    copy_report(report, report)
+    copy_reports([report, tmp_path / "new" / "copy.csv"], tmp_path / "both.csv")
+    assert list(read_report(tmp_path / "both.csv")) == [READ, READ]
+    with pytest.raises(SettingsError, match="to be copied"):
+        copy_reports([report], report)
     assert list(read_report(report)) == [READ]
     with pytest.raises(ReportError, match="No such file"):
-        copy_report(tmp_path / "gone.csv", tmp_path / "b.csv")
+        copy_reports([report, tmp_path / "gone.csv"], tmp_path / "b.csv")
     assert not (tmp_path / "b.csv").exists()
