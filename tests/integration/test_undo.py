@@ -70,7 +70,7 @@ def test_the_newest_run_is_put_back_and_not_tagged_again(
 
     nightly = Scan(capsys, tagged, *REPLACE, *ANY)
     assert nightly.actions == {"kept": 3}
-    assert "were undone" in nightly.row("a.flac")["error"]
+    assert "was undone" in nightly.row("a.flac")["error"]
     add_title(tagged / "a.flac")
     assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"kept": 3}
     assert Undo(capsys).counts == {}
@@ -184,7 +184,7 @@ def test_names_that_were_swapped_do_not_swap_what_was_undone(
         source.rename(target)
     scan = Scan(capsys, tagged, *ANY)
     assert scan.row("a.flac")["action"] == "unchanged"
-    assert "were undone" in scan.row("d.flac")["error"]
+    assert "was undone" in scan.row("d.flac")["error"]
     assert Undo(capsys, one).counts == {"restored": 1}
     assert read_tags(one) == read_tags(other) == Tags()
 
