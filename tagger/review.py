@@ -1,6 +1,6 @@
 """Look back at an earlier run: its report in numbers, as a page, or as a file of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tagger.albums import Member, odd_albums
 from tagger.errors import SettingsError
-from tagger.records import Album, displayed
-from tagger.report.overview import Overview, summarise
+from tagger.records import displayed
+from tagger.report.overview import Overview, Tally
 from tagger.report.page import Facts, TableRows, render_page, write_page
-from tagger.report.reading import ReportRow, read_report
+from tagger.report.reading import read_report
 from tagger.state import Run, read_albums, read_runs
 
 
@@ -31,9 +31,6 @@ class Review:
     def models(self) -> str:
         return ", ".join(dict.fromkeys(run.model for run in self.runs if run.model))
 
-    def rows(self) -> Iterator[ReportRow]:
-        return chain.from_iterable(map(read_report, self.reports))
-
 
 def review_run(states: Sequence[Path], run_id: str | None) -> Review:
     """Return what a run did, by its report; without an id the newest run that wrote one.
@@ -42,11 +39,16 @@ def review_run(states: Sequence[Path], run_id: str | None) -> Review:
     was or has no report, ReportError, StateError.
     """
     found = [find_run(state, run_id) for state in states]
+    tally, members = Tally(), []
+    for state, (_, report) in zip(states, found, strict=True):
+        albums = {displayed(path): album for path, album in read_albums(state).items()}
+        for row in read_report(report):
+            tally.add(row)
+            if row.scores and row.path in albums:
+                folder = row.path.rpartition("/")[0]
+                members.append(Member(row.path, folder, albums[row.path], row.scores))
     runs, reports = (tuple(each) for each in zip(*found, strict=True))
-    members = map(_members, reports, map(read_albums, states))
-    odd = tuple(odd_albums(chain.from_iterable(members)))
-    rows = chain.from_iterable(map(read_report, reports))
-    return Review(runs, reports, summarise(rows, odd))
+    return Review(runs, reports, tally.overview(odd_albums(members)))
 
 
 def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
@@ -66,7 +68,7 @@ def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
 def make_page(review: Review, path: Path) -> None:
     """Write the page of a run. Errors as of `write_page`."""
     rows = TableRows()
-    for row in review.rows():
+    for row in chain.from_iterable(map(read_report, review.reports)):
         rows.add(row)
     run = review.runs[-1]
     what = "Dry run" if run.dry_run else "Run"
@@ -79,12 +81,3 @@ def make_page(review: Review, path: Path) -> None:
         report=", ".join(map(displayed, review.reports)),
     )
     write_page(path, render_page(facts, review.overview, rows))
-
-
-def _members(report: Path, albums: Mapping[Path, Album]) -> Iterator[Member]:
-    """Yield the tracks of a report that were listened to, and say what album they are from."""
-    by_name = {displayed(path): (path, album) for path, album in albums.items()}
-    for row in read_report(report):
-        if row.scores and row.path in by_name:
-            path, album = by_name[row.path]
-            yield Member(row.path, displayed(path.parent), album, row.scores)

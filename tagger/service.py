@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-from tagger.errors import NotifyError, ReportError, ScheduleError, TaggerError
+from tagger.errors import DiskFullError, NotifyError, ReportError, ScheduleError, TaggerError
 from tagger.records import Action, ScanResult
-from tagger.report.places import check_place
+from tagger.report.places import check_place, refusal
 from tagger.settings import user_units
 
 NO_SECOND_RUN = 4
@@ -124,7 +124,7 @@ def install(job: Job) -> str:
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", job.timer)
         return f"{folder / job.timer} is enabled"
-    _write_crontab([*_other_lines(job.name), cron_line(job)])
+    _write_crontab([*_without(job.name, _crontab()), cron_line(job)])
     return "a line was added to your crontab"
 
 
@@ -139,8 +139,9 @@ def remove(name: str) -> str:
             (folder / f"{name}.{suffix}").unlink(missing_ok=True)
         _systemctl("daemon-reload")
         return f"the timer {name} was removed"
-    others = _other_lines(name)
-    if _mark(name) not in _run(["crontab", "-l"]):
+    lines = _crontab()
+    others = _without(name, lines)
+    if others == lines:
         raise ScheduleError(f"your crontab has no line {name}")
     _write_crontab(others)
     return f"your crontab has no line {name} any more"
@@ -155,15 +156,18 @@ def _systemctl(*words: str) -> None:
     _run(["systemctl", "--user", *words])
 
 
-def _other_lines(name: str) -> list[str]:
-    """Return the lines of the user's crontab but that of a job. Raises ScheduleError."""
+def _crontab() -> list[str]:
+    """Return the lines of the user's crontab. Raises ScheduleError."""
     try:
-        listed = _run(["crontab", "-l"])
+        return _run(["crontab", "-l"]).splitlines()
     except ScheduleError as error:
         if "no crontab for" not in str(error):
             raise
-        listed = ""
-    return [line for line in listed.splitlines() if not line.endswith(_mark(name))]
+        return []
+
+
+def _without(name: str, lines: Sequence[str]) -> list[str]:
+    return [line for line in lines if not line.endswith(_mark(name))]
 
 
 def _write_crontab(lines: Sequence[str]) -> None:
@@ -192,7 +196,7 @@ def measured(path: Path | None) -> Iterator["Metrics"]:
         yield metrics
     except TaggerError as error:
         metrics.exit_code = error.exit_code
-        with suppress(ReportError):  # the run's own error is what has to be told
+        with suppress(ReportError, DiskFullError):  # the run's own error is what has to be told
             write_metrics(path, metrics)
         raise
     write_metrics(path, metrics)
@@ -211,17 +215,18 @@ METRICS = b"# HELP tagger_"
 
 def check_metrics(path: Path | None) -> None:
     """Raise SettingsError for a file that is there and holds no metrics of ours; ReportError."""
+    if path is None:
+        return
     try:
-        if path:
-            check_place(path, METRICS, "--metrics")
+        check_place(path, METRICS, "--metrics")
     except OSError as error:
-        raise ReportError(f"cannot write the metrics {path}: {error.strerror}") from error
+        raise refusal("metrics", path, error) from error
 
 
 def write_metrics(path: Path | None, metrics: Metrics) -> None:
     """Write a file for the textfile collector of Prometheus's node exporter, whole or not at all.
 
-    Raises ReportError.
+    Raises ReportError and DiskFullError.
     """
     if path is None:
         return
@@ -247,7 +252,7 @@ def write_metrics(path: Path | None, metrics: Metrics) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_to_textfile(str(path), registry)
     except OSError as error:
-        raise ReportError(f"cannot write the metrics {path}: {error.strerror}") from error
+        raise refusal("metrics", path, error) from error
 
 
 def notify(command: str, changed: Mapping[Path, int], report: Path | None) -> None:

@@ -1,8 +1,9 @@
 """Cut the stretches that a model listens to out of a recording, and read nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soxr
@@ -10,6 +11,8 @@ import soxr
 from tagger.audio.completeness import check_complete
 from tagger.audio.sources import Samples, Source, openers
 from tagger.errors import DecodeError
+
+T = TypeVar("T")
 
 SHORTEST_S = 1.0
 """Less sound than this is no basis for a genre."""
@@ -39,33 +42,35 @@ def read_windows(
     with all of it, and one shorter than `shortest_s` none. Windows of silence are left out.
     Raises DecodeError (broken, truncated, too short, silent) and AccessError (cannot be opened).
     """
-    check_complete(path)
-    failure = DecodeError("no decoder for it")
-    for opener in openers(path):
-        try:
-            with opener(path) as source:
-                duration_s = source.duration_s
-                starts_s = plan_windows(duration_s, window_s, count)
-                if duration_s >= shortest_s:
-                    windows = _read(source, starts_s, min(window_s, duration_s), rate_hz)
-            break
-        except DecodeError as error:
-            failure = error
-    else:
-        raise failure
-    if duration_s < shortest_s:
-        raise DecodeError(f"too short: {duration_s:.2f} s of sound, {shortest_s:g} s is needed")
-    return _audible(Recording(windows, starts_s, duration_s))
+
+    def read(source: Source) -> Recording:
+        duration_s = source.duration_s
+        starts_s = plan_windows(duration_s, window_s, count)
+        if duration_s < shortest_s:
+            return Recording((), starts_s, duration_s)
+        windows = _read(source, starts_s, min(window_s, duration_s), rate_hz)
+        return Recording(windows, starts_s, duration_s)
+
+    found = _from_source(path, read)
+    if not found.windows:
+        length = f"{found.duration_s:.2f} s of sound, {shortest_s:g} s is needed"
+        raise DecodeError(f"too short: {length}")
+    return _audible(found)
 
 
 def read_duration_s(path: Path) -> float:
     """Return how long the sound of a file is. Raises DecodeError and AccessError."""
+    return _from_source(path, lambda source: source.duration_s)
+
+
+def _from_source(path: Path, read: Callable[[Source], T]) -> T:
+    """Return what `read` makes of a file, by the first decoder that can."""
     check_complete(path)
     failure = DecodeError("no decoder for it")
     for opener in openers(path):
         try:
             with opener(path) as source:
-                return source.duration_s
+                return read(source)
         except DecodeError as error:
             failure = error
     raise failure

@@ -1,6 +1,6 @@
 """A run in short, on a terminal: what became of the tracks, genres, scores, failures."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich.table import Table
@@ -90,7 +90,8 @@ def _albums(odd: Sequence[OddAlbum]) -> Iterator[str]:
     for album in odd[:MOST_ALBUMS]:
         tracks = ", ".join(f"{_name(each.path)} ({each.best.genre})" for each in album.odd)
         yield f"  {album.title} ({album.genre}): {tracks}"
-    yield from _more(odd, MOST_ALBUMS)
+    if len(odd) > MOST_ALBUMS:
+        yield "  …"
 
 
 def _failures(overview: Overview) -> Iterator[str]:
@@ -99,10 +100,6 @@ def _failures(overview: Overview) -> Iterator[str]:
         yield "Failures"
     for group in overview.failures:
         yield f"  {group.tracks:>5}  {group.title}. {group.cure}"
-
-
-def _more(all_of: Sequence[object], shown: int) -> Iterable[str]:
-    return ["  …"] if len(all_of) > shown else []
 
 
 def _name(path: str) -> str:

@@ -1,7 +1,6 @@
 """The CSV report: one row per audio file, as CONTRACT.md section 4 fixes it (RFC 4180)."""
 
 import csv
-import errno
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,9 +8,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError, SettingsError
+from tagger.errors import SettingsError
 from tagger.records import Outcome, displayed, format_scores
-from tagger.report.places import check_place
+from tagger.report.places import check_place, refusal
 
 HEADER = (
     "path", "action", "genre", "score", "existing_genre", "scores", "duration_s", "model", "error",
@@ -32,13 +31,13 @@ def open_report(path: Path) -> Iterator[Callable[[str], None]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise refusal("report", path, error) from error
 
     def add(rows: str) -> None:
         try:
             file.write(rows)
         except OSError as error:
-            raise _refusal(path, error) from error
+            raise refusal("report", path, error) from error
 
     try:
         add(_line(HEADER))
@@ -46,11 +45,6 @@ def open_report(path: Path) -> Iterator[Callable[[str], None]]:
     finally:
         with suppress(OSError):  # what could not be flushed was raised when it was written
             file.close()
-
-
-def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
-    kind = DiskFullError if error.errno == errno.ENOSPC else ReportError
-    return kind(f"cannot write the report {path}: {error.strerror}")
 
 
 def copy_reports(reports: Sequence[Path], target: Path) -> None:
@@ -71,7 +65,7 @@ def copy_reports(reports: Sequence[Path], target: Path) -> None:
                         source.readline()  # its header
                     shutil.copyfileobj(source, file)
     except OSError as error:
-        raise _refusal(target, error) from error
+        raise refusal("report", target, error) from error
 
 
 FORMULA = re.compile(r"(^|;)(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")

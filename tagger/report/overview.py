@@ -1,7 +1,7 @@
 """A whole report in numbers: what became of the tracks, their genres, scores and failures."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from tagger.records import Action, OddAlbum, plain
@@ -110,7 +110,8 @@ class Tally:
         if len(self.examples[kind]) < EXAMPLES:
             self.examples[kind].append(row)
 
-    def overview(self, odd: Sequence[OddAlbum] = ()) -> Overview:
+    def overview(self, odd: Iterable[OddAlbum]) -> Overview:
+        """Return it all; `odd` are the albums with tracks that stand apart."""
         names = sorted({*self.ours, *self.kept}, key=lambda n: (-self.ours[n] - self.kept[n], n))
         return Overview(
             counts={action: self.counts[action] for action in Action},
@@ -126,14 +127,6 @@ class Tally:
             ),
             odd=tuple(odd),
         )
-
-
-def summarise(rows: Iterable[ReportRow], odd: Sequence[OddAlbum] = ()) -> Overview:
-    """Return a report in numbers; `odd` are its albums with tracks that stand apart."""
-    tally = Tally()
-    for row in rows:
-        tally.add(row)
-    return tally.overview(odd)
 
 
 def is_compared(row: ReportRow) -> bool:

@@ -4,19 +4,17 @@ The numbers are in its HTML; the script draws the charts (Observable Plot) and t
 (DataTables), whose rows it takes from JSON in the page.
 """
 
-import errno
 import json
 import os
-import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError
 from tagger.records import Action
 from tagger.report.cures import kind_of
 from tagger.report.overview import Overview, Pair, is_apart
-from tagger.report.places import check_place
+from tagger.report.places import check_place, refusal
 from tagger.report.reading import ReportRow
 
 HERE = Path(__file__).parent
@@ -57,18 +55,18 @@ class TableRows:
 
     busy: list[str] = field(default_factory=list)
     calm: list[str] = field(default_factory=list)
-    folder: str | None = None
+    folders: set[str] = field(default_factory=set)
 
     def add(self, row: ReportRow) -> None:
         kept = self.calm if row.action in CALM else self.busy
         if len(kept) < MOST_ROWS:
             kept.append(json.dumps(list(_cells(row)), ensure_ascii=False))
-        folder = os.path.dirname(row.path)  # noqa: PTH120 - text, and not always a path of today
-        self.folder = folder if self.folder is None else os.path.commonpath([self.folder, folder])
+        self.folders.add(row.path.rpartition("/")[0])
 
     def as_json(self) -> str:
         rows = (self.busy + self.calm)[:MOST_ROWS]
-        base = json.dumps((self.folder or "").rstrip("/") + "/")
+        folder = os.path.commonpath(self.folders) if self.folders else ""
+        base = json.dumps(folder.rstrip("/") + "/")
         return f'{{"base": {base}, "rows": [{",".join(rows)}]}}'
 
 
@@ -112,10 +110,10 @@ def matrix_of(pairs: Iterable[Pair]) -> Matrix:
 
 
 def _commonest(counts: Iterable[tuple[str, int]]) -> tuple[str, ...]:
-    sums: dict[str, int] = {}
+    sums: Counter[str] = Counter()
     for name, count in counts:
-        sums[name] = sums.get(name, 0) + count
-    names = sorted(sums, key=lambda name: -sums[name])
+        sums[name] += count
+    names = [name for name, _ in sums.most_common()]
     return (*names[:MOST_NAMES], REST) if len(names) > MOST_NAMES else tuple(names)
 
 
@@ -133,7 +131,6 @@ def render_page(facts: Facts, overview: Overview, rows: TableRows) -> str:
         facts=facts,
         overview=overview,
         matrix=matrix_of(overview.pairs),
-        most_bars=MOST_BARS,
         most_rows=MOST_ROWS,
         data=_inside_html(rows.as_json()),
         numbers=_inside_html(json.dumps(overview.as_json() | {"most_bars": MOST_BARS})),
@@ -150,19 +147,15 @@ def _inside_html(data: str) -> str:
 def write_page(path: Path, page: str) -> None:
     """Put a page at a path, whole or not at all. Errors as of `check_page`, and DiskFullError."""
     check_page(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tagger-", delete=False) as file:
-            part = Path(file.name)
-            try:
-                file.write(page.encode("utf-8", "backslashreplace"))
-                file.flush()
-                part.chmod(0o666 & ~_umask())
-                part.replace(path)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+        try:
+            part.write_bytes(page.encode("utf-8", "backslashreplace"))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise refusal("page", path, error) from error
 
 
 def check_page(path: Path) -> None:
@@ -171,15 +164,4 @@ def check_page(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_place(path, MARK, "--html")
     except OSError as error:
-        raise _refusal(path, error) from error
-
-
-def _refusal(path: Path, error: OSError) -> ReportError | DiskFullError:
-    kind = DiskFullError if error.errno == errno.ENOSPC else ReportError
-    return kind(f"cannot write the page {path}: {error.strerror}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise refusal("page", path, error) from error

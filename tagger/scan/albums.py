@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from tagger import decide
@@ -21,9 +21,13 @@ class AlbumSteps(Steps):
 
     def known(self, found: Iterable[Listing | Failure]) -> Iterator[Step | None]:
         """Settle the folders that need no listening; queue the others whole."""
-        for _, group in groupby(found, _folder_of):
+        for folder, group in groupby(found, _folder_of):
             parts = list(group)
-            yield from self._repeated(parts) or self._looked_up(parts)
+            if repeats := self._repeated(parts):
+                yield from repeats
+            else:
+                yield from chain.from_iterable(map(self._afresh, parts))
+                yield from self._settle_folder(Path(folder)) if folder else ()
             self.state.commit_at_times()
         self.state.commit()
 
@@ -47,15 +51,6 @@ class AlbumSteps(Steps):
         runs = [run for listing in listings for run in self._runs(listing)]
         repeats = [run for run in runs if isinstance(run, Repeats)]
         return repeats if len(repeats) == len(runs) else []
-
-    def _looked_up(self, parts: Sequence[Listing | Failure]) -> Iterator[Step | None]:
-        for each in parts:
-            if isinstance(each, Failure):
-                yield self._failed(each)
-            else:
-                yield from map(self._settled, map(each.track, each.files))
-        for folder in {each.folder for each in parts if isinstance(each, Listing)}:
-            yield from self._settle_folder(Path(folder))
 
     def _scored(self, track: Track, known: Known) -> None:
         """Let a track wait for the others of its folder."""

@@ -55,14 +55,19 @@ class Steps:
     def known(self, found: Iterable[Listing | Failure]) -> Iterator[Step | None]:
         """Settle what needs no listening; queue the rest, for which None stands."""
         for each in found:
-            if isinstance(each, Failure):
-                yield self._failed(each)
-            elif self.repeats_rows:
+            if isinstance(each, Listing) and self.repeats_rows:
                 yield from self._in_folder(each)
             else:
-                yield from map(self._settled, map(each.track, each.files))
+                yield from self._afresh(each)
             self.state.commit_at_times()
         self.state.commit()
+
+    def _afresh(self, found: Listing | Failure) -> Iterator[Step | None]:
+        """Think about each file, whatever is known of its row."""
+        if isinstance(found, Failure):
+            yield self._failed(found)
+        else:
+            yield from map(self._settled, map(found.track, found.files))
 
     @property
     def repeats_rows(self) -> bool:

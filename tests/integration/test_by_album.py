@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tagger import decide
-from tagger.records import Prediction, Score
+from tagger.crawl import look_at
+from tagger.records import Prediction, Score, Track
 from tagger.scan.steps import AUTO
 from tagger.state import open_state
 from tagger.tags import read_tags
@@ -39,9 +40,7 @@ def teach(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any
             )
 
 
-def look(path: Path) -> Any:
-    from tagger.crawl import look_at
-
+def look(path: Path) -> Track:
     track = look_at(path)
     assert track
     return track
