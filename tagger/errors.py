@@ -50,6 +50,14 @@ class WorkerError(TaggerError):
     """A process that decodes died."""
 
 
+class LostWorkerError(WorkerError):
+    """A process died, maybe with its whole machine, in the middle of a call; nobody knows where."""
+
+
+class ClusterError(TaggerError):
+    """The cluster that is to do the work cannot be reached, or has no room for it."""
+
+
 class MissingExtraError(TaggerError):
     """A library is not installed that only some commands need."""
 

@@ -2,7 +2,7 @@
 
 A broken file can crash a decoder, hang it, or make it ask for all memory there is. Here that costs
 one small process and one row of the report. These processes only read: what writes into a music
-file is the process that holds the lock.
+file is the process that holds the lock, or one of a cluster that it sent.
 """
 
 import os
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -69,6 +70,10 @@ class Guard:
     limits: Limits
     idle: list["Child"] = field(default_factory=list)
 
+    def __reduce__(self) -> tuple[Callable[[Limits], "Guard"], tuple[Limits]]:
+        """Become, where it is unpickled, the guard of that process: its children stay here."""
+        return own_guard, (self.limits,)
+
     def close(self) -> None:
         while self.idle:
             self.idle.pop().end()
@@ -119,6 +124,12 @@ class Guard:
         child = Child(process, ours)
         child.await_start()
         return child
+
+
+@cache
+def own_guard(limits: Limits) -> Guard:
+    """Return the one guard of this process with these limits; its children live as long."""
+    return Guard(limits)
 
 
 class Fate(Enum):

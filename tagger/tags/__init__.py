@@ -4,15 +4,17 @@ from tagger.tags.containers import EXTENSIONS
 from tagger.tags.fields import read_tags, write_raw, write_tags
 from tagger.tags.leftovers import clear_leftovers
 from tagger.tags.others import other_fields
-from tagger.tags.replace import copy_name, replace_tags
+from tagger.tags.replace import CHANGED, copy_name, replace_tags, reserve_copy
 
 __all__ = [
+    "CHANGED",
     "EXTENSIONS",
     "clear_leftovers",
     "copy_name",
     "other_fields",
     "read_tags",
     "replace_tags",
+    "reserve_copy",
     "write_raw",
     "write_tags",
 ]

@@ -17,6 +17,7 @@ from tagger.tags.others import lost_fields
 from tagger.tags.system import os_error
 
 NAME_LIMIT = 255
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
 UTF8_REST = 0x80  # how all bytes of a letter but the first one start
 UNFINISHED, WHOLE = ".part", ".full"
 """Marks of our files: a copy at work, and a checked one on its way over its original."""
@@ -40,19 +41,24 @@ Inspect = Callable[[Path], Mapping[str, str]]
 
 
 def replace_tags(
-    change: Change, inspect: Inspect, *, preserve_mtime: bool = False, in_place: bool = False
+    change: Change,
+    inspect: Inspect,
+    *,
+    preserve_mtime: bool = False,
+    in_place: bool = False,
+    reserved: bool = False,
 ) -> Track:
     """Write tags into a file, whole or not at all; return the Track it is afterwards.
 
     TagError where `inspect` would find anything else changed, AccessError where the file is not
     what the Track says or the system refuses, DiskFullError where no space is left. The original is
     untouched then. UnfinishedError where not even that could be done.
-    in_place keeps the inode, for the sake of hard links.
+    in_place keeps the inode, for the sake of hard links. reserved: `reserve_copy` was called.
     """
     track = change.track
     finish = _overwrite if in_place else _swap
     try:
-        with _desk(track, change.copy) as desk:
+        with _desk(track, change.copy, reserved=reserved) as desk:
             copy_bytes(desk.original, desk.part)
             _edit(change, desk, inspect)
             status = finish(track, desk, preserve_mtime=preserve_mtime)
@@ -63,24 +69,44 @@ def replace_tags(
         raise os_error(error, "cannot replace the file") from error
 
 
+def reserve_copy(change: Change) -> None:
+    """Make the copy, still empty, for a process that may outlive the run that it works for.
+
+    Whoever takes the copy away again has the word of it: that process can put nothing in the place
+    of the file any more, not even if it has yet to begin.
+    Raises AccessError and DiskFullError.
+    """
+    track = change.track
+    try:
+        with (
+            descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder,
+            descriptor_of(change.copy, NEW, folder=folder),
+        ):
+            pass
+    except OSError as error:
+        raise os_error(error, "cannot replace the file") from error
+
+
 @contextmanager
-def _desk(track: Track, name: str) -> Iterator[Desk]:
+def _desk(track: Track, name: str, *, reserved: bool) -> Iterator[Desk]:
     """Open what the work needs; afterwards no copy is left, whatever happened.
 
     All is done through the folder's descriptor: a folder swapped for a link leads nowhere else.
     """
+    made = reserved
     with descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
-        _same(track, _status(track, folder))
-        with descriptor_of(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as original:
-            _same(track, os.fstat(original))
-            new = os.O_RDWR | os.O_CREAT | os.O_EXCL
-            with descriptor_of(name, new, folder=folder) as part:
-                try:
-                    changed_ns = os.fstat(original).st_ctime_ns
-                    yield Desk(folder, original, part, name, changed_ns)
-                except BaseException:
-                    _remove(name, folder)
-                    raise
+        try:
+            _same(track, _status(track, folder))
+            with descriptor_of(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as old:
+                _same(track, os.fstat(old))
+                flags = os.O_RDWR if reserved else NEW
+                with descriptor_of(name, flags, folder=folder) as part:
+                    made = True
+                    yield Desk(folder, old, part, name, os.fstat(old).st_ctime_ns)
+        except BaseException:
+            if made:
+                _remove(name, folder)
+            raise
 
 
 def _remove(name: str, folder: int) -> None:

@@ -1,6 +1,7 @@
 """Settle what a killed run left open: its journal entries, its copies, a half-written file."""
 
 import os
+from enum import Enum, auto
 from pathlib import Path
 
 from tagger.crawl import look_at
@@ -14,6 +15,15 @@ NEVER = (0, 0, 0)
 """Size, time and inode of a file that no undo will ever find unchanged."""
 
 
+class Found(Enum):
+    """What a replacement came to whose process did not live to tell."""
+
+    OLD = auto()
+    NEW = auto()
+    EDITED = auto()  # by somebody else
+    GONE = auto()  # nothing is there by now, of which nothing can be told
+
+
 def recover(state: State, guard: Guard) -> dict[Path, str]:
     """Bring files and journal together again, whatever moment the last run was killed at.
 
@@ -25,29 +35,32 @@ def recover(state: State, guard: Guard) -> dict[Path, str]:
         if not os.path.isdir(entry.path.parent):  # noqa: PTH112 - Path's raises where it may not look
             continue
         try:
-            if clear_leftovers(entry.path, entry.copy, entry.old):
-                state.journal.cancel(entry.id)  # the copy was there: it never took a place
-            else:
-                _settle(entry, state, guard)
+            mend(entry, state, guard)
         except TrackError as error:
             unmended[entry.path] = str(error)
         state.commit()
     return unmended
 
 
-def _settle(entry: Entry, state: State, guard: Guard) -> None:
-    """Close the entry if the file is the new one, cancel it if it is the old one.
+def mend(entry: Entry, state: State, guard: Guard) -> Found:
+    """Clear away what is left of a replacement, and settle its entry by what the file is now.
 
-    The tags decide, for size and time may be what they were. Of a file that is not there nothing
-    can be told: the entry waits.
+    The entry is closed if that is the new one, cancelled if it is the old one. The tags decide, for
+    size and time may be what they were. An entry whose file is GONE waits.
+    Raises TrackError where only a person can judge, or the system refuses.
     """
+    if clear_leftovers(entry.path, entry.copy, entry.old):
+        state.journal.cancel(entry.id)  # the copy was there: it never took a place
+        return Found.OLD
     now = look_at(entry.path)
     if now is None:
-        return
+        return Found.GONE
     tags = guard.call(read_tags, entry.path)
     if tags == entry.after:
         state.finish_replacement(entry.id, entry.old or now, now, tags)
-    elif tags == entry.before:
+        return Found.NEW
+    if tags == entry.before:
         state.journal.cancel(entry.id)
-    else:  # somebody's edit: what stood there stays on record, but is not for us to put back
-        state.journal.close(entry.id, Track(entry.path, *NEVER))
+        return Found.OLD
+    state.journal.close(entry.id, Track(entry.path, *NEVER))  # on record, but not for us to undo
+    return Found.EDITED

@@ -1,29 +1,42 @@
-"""Replace tags in threads while the next tracks are decoded; the database stays with one thread."""
+"""Replace tags beside the run while the next tracks are decoded; the database is the run's."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from concurrent.futures import Future, wait
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.audio import stream_digests
 from tagger.crawl import look_at
-from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
+from tagger.errors import (
+    AccessError,
+    LostWorkerError,
+    TagError,
+    TaggerError,
+    TrackError,
+    UnfinishedError,
+)
 from tagger.isolation import Guard, limits_of
 from tagger.records import Action, Change, Failure, Outcome, Repeats, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
-from tagger.tags import copy_name, other_fields, read_tags, replace_tags
-from tagger.writing.recovery import recover
+from tagger.tags import (
+    CHANGED,
+    copy_name,
+    other_fields,
+    read_tags,
+    replace_tags,
+    reserve_copy,
+)
+from tagger.writing.hands import Hands, open_threads
+from tagger.writing.recovery import Found, mend, recover
 
 LINKED = "it has several hard links (--hardlinks break|in-place writes it)"
 """Why a file is left alone, where that is the setting."""
 
-THREADS = 2
-GENTLE_THREADS = 1
-IN_FLIGHT = 4
-"""So many files may be between journal and rename at once."""
+MOST_ATTEMPTS = 2
+LOST = "the process that wrote it died, twice; it was left as it was"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +59,38 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A replacement under way and its entry in the journal."""
+    """A replacement under way and its entry in the journal; attempt: counted from 1."""
 
     rewrite: Rewrite
     entry: int
     future: Future[Track]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Tells all that a file holds beside our fields: other tags, pictures, sound."""
+
+    guard: Guard
+
+    def __call__(self, path: Path) -> Mapping[str, str]:
+        sound = self.guard.call(stream_digests, path, bytes_compared=True)
+        return self.guard.call(other_fields, path) | sound
 
 
 @contextmanager
-def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writer"]:
-    """Give a Writer with its threads and guarded processes.
+def open_writer(
+    run_id: str, settings: Settings, state: State, hands: Hands | None = None
+) -> Iterator["Writer"]:
+    """Give a Writer with its guarded processes, and with threads where nobody else is to write.
 
     Unless this is a dry run, what a killed run left is mended first.
     """
-    threads = GENTLE_THREADS if settings.gentle else THREADS
-    with closing(Guard(limits_of(settings))) as guard, ThreadPoolExecutor(threads) as pool:
-        writer = Writer(run_id, settings, state, guard, pool)
+    with (
+        closing(Guard(limits_of(settings))) as guard,
+        nullcontext(hands) if hands else open_threads(gentle=settings.gentle) as chosen,
+    ):
+        writer = Writer(run_id, settings, state, guard, chosen)
         if not settings.dry_run:
             writer.unmended = recover(state, guard)
         yield writer
@@ -76,13 +105,13 @@ class Writer:
     """
 
     def __init__(
-        self, run_id: str, settings: Settings, state: State, guard: Guard, pool: ThreadPoolExecutor
+        self, run_id: str, settings: Settings, state: State, guard: Guard, hands: Hands
     ) -> None:
         self.run_id = run_id
         self.settings = settings
         self.state = state
         self.guard = guard
-        self.pool = pool
+        self.hands = hands
         self.waiting: deque[Outcome | Repeats | Started] = deque()
         self.broken: TaggerError | None = None
         self.unmended: Mapping[Path, str] = {}
@@ -98,7 +127,7 @@ class Writer:
             if isinstance(step, Rewrite) and self._is_at_work_on(step.track):
                 yield from self.finish()  # two names of one file, with --hardlinks in-place
             self.waiting.append(self._start(step) if isinstance(step, Rewrite) else step)
-            while self.waiting and (len(self.waiting) > IN_FLIGHT or self._head_is_done()):
+            while self.waiting and (self._head_is_done() or len(self.waiting) > self.hands.most):
                 yield self._finish_head()
             if self.broken:
                 break
@@ -119,7 +148,7 @@ class Writer:
         head = self.waiting[0]
         return not isinstance(head, Started) or head.future.done()
 
-    def _start(self, rewrite: Rewrite) -> Outcome | Started:
+    def _start(self, rewrite: Rewrite, attempt: int = 1) -> Outcome | Started:
         track = rewrite.track
         try:
             before = self.guard.call(read_tags, track.path)
@@ -135,19 +164,25 @@ class Writer:
             return self._failed(rewrite, AccessError("its tags were changed since they were read"))
         change = Change(track, before, rewrite.after, copy_name(track), rewrite.undoes)
         entry = self.state.journal.open(self.run_id, change)
-        future = self.pool.submit(
+        return Started(rewrite, entry, self._submit(change), attempt)
+
+    def _submit(self, change: Change) -> Future[Track]:
+        in_place = change.track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE
+        if self.hands.outlive:
+            try:
+                reserve_copy(change)
+            except TaggerError as error:
+                refused: Future[Track] = Future()
+                refused.set_exception(error)
+                return refused
+        return self.hands.submit(
             replace_tags,
             change,
-            self._inspect,
+            Inspection(self.guard),
             preserve_mtime=self.settings.preserve_mtime,
-            in_place=track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE,
+            in_place=in_place,
+            reserved=self.hands.outlive,
         )
-        return Started(rewrite, entry, future)
-
-    def _inspect(self, path: Path) -> Mapping[str, str]:
-        """Return all that a file holds beside our fields: other tags, pictures, sound."""
-        sound = self.guard.call(stream_digests, path, bytes_compared=True)
-        return self.guard.call(other_fields, path) | sound
 
     def _finish_head(self) -> Outcome | Repeats:
         head = self.waiting[0]
@@ -163,6 +198,8 @@ class Writer:
             new = started.future.result()
             self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
             return rewrite.outcome
+        if isinstance(cause, LostWorkerError):
+            return self._after_loss(started)
         unforeseen = TagError(f"unexpected error while it was written: {cause!r}")
         error = cause if isinstance(cause, TaggerError) else unforeseen
         if not isinstance(error, UnfinishedError):  # that is for the next run to settle
@@ -170,6 +207,23 @@ class Writer:
         if not isinstance(error, TrackError):
             self.broken = error
         return self._failed(rewrite, error)
+
+    def _after_loss(self, started: Started) -> Outcome:
+        """Mend what a process left that died at work on a file, and have it written once more."""
+        rewrite = started.rewrite
+        try:
+            found = mend(self.state.journal.find(started.entry), self.state, self.guard)
+            self.state.commit()
+        except TrackError as error:
+            return self._failed(rewrite, error)
+        if found is Found.NEW:
+            return rewrite.outcome
+        if found is not Found.OLD:
+            return self._failed(rewrite, AccessError(CHANGED))
+        if started.attempt == MOST_ATTEMPTS:
+            return self._failed(rewrite, AccessError(LOST))
+        again = self._start(rewrite, started.attempt + 1)
+        return self._finish(again) if isinstance(again, Started) else again
 
     def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
         lasting = isinstance(error, TrackError) and error.lasting

@@ -1,6 +1,7 @@
 """A call on a file that crashes, hangs or devours memory costs that file alone."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tagger.errors import AccessError, DecodeError, TagError, WorkerError
-from tagger.isolation import MIB, Guard, Limits
+from tagger.isolation import MIB, Guard, Limits, own_guard
 
 
 @pytest.fixture
@@ -152,3 +153,14 @@ def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.stdout == "3\n", result.stderr
+
+
+def test_a_guard_that_is_sent_to_a_process_is_the_one_guard_there(guard: Guard) -> None:
+    guard.call(identity, 1)
+    sent, again = pickle.loads(pickle.dumps((guard, guard)))
+    other = pickle.loads(pickle.dumps(Guard(Limits(seconds=3, memory_mib=512))))
+    assert sent is again is own_guard(guard.limits)
+    assert sent.limits == guard.limits
+    assert sent is not guard
+    assert not sent.idle
+    assert other is not sent

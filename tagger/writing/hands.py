@@ -1,0 +1,48 @@
+"""Who replaces the tags of files: threads of this process, or whoever else can be handed a call."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 2
+GENTLE_THREADS = 1
+
+
+class Hands(Protocol):
+    """Carries out calls beside the run that hands them out.
+
+    A call may be pickled, and may happen on another machine that sees the same files. Where the
+    process that was at it died, its future raises LostWorkerError; no call is made a second time
+    without being submitted again.
+    """
+
+    @property
+    def outlive(self) -> bool:
+        """Tell whether a call may go on for a while when this process has ended."""
+        ...
+
+    @property
+    def most(self) -> int:
+        """Return how many files at once may be between journal and rename; known once one is."""
+        ...
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a function called. Raises TaggerError where nobody can be had for that."""
+        ...
+
+
+class Threads(ThreadPoolExecutor):
+    """Hands that are threads of this process."""
+
+    most = 4
+    outlive = False
+
+
+@contextmanager
+def open_threads(*, gentle: bool) -> Iterator[Hands]:
+    with Threads(GENTLE_THREADS if gentle else THREADS) as threads:
+        yield threads
