@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tagger import decide
 from tagger.audio import read_duration_s
-from tagger.engines import open_engine
+from tagger.engines import Hearing, open_engine
 from tagger.errors import TrackError
 from tagger.isolation import Guard, limits_of
 from tagger.models import Source, fetch, find_source
@@ -37,15 +37,14 @@ def run_classify(
     """
     found = [_look_at(path) for path in files]
     tracks = [track for track in found if isinstance(track, Track)]
-    heard: Iterator[Prediction | Failure] = iter(())
     if tracks:
         fetch(source, settings, fetching)
         if timeline and settings.windows is None:
             settings = replace(settings, windows=TIMELINE_WINDOWS)
-        listen = open_engine(settings.engine)
-        heard = listen(tracks, source, settings, shortest_s=SHORTEST_S, timeline=timeline)
-    for track in found:
-        yield track if isinstance(track, Failure) else next(heard)
+    with open_engine(settings) as worksite:
+        heard = worksite.listen(tracks, Hearing(source, settings, SHORTEST_S, timeline))
+        for track in found:
+            yield track if isinstance(track, Failure) else next(heard)
 
 
 def hear_song(path: Path, settings: Settings, minutes: float) -> Prediction:

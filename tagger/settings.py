@@ -24,6 +24,8 @@ from tagger.records import Label, Shard
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
+ADDRESS = re.compile(r"auto|local|[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
+
 CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
 MOST_JOBS = 256
@@ -58,9 +60,10 @@ class Precision(StrEnum):
 
 
 class Engine(StrEnum):
-    """Where the network runs."""
+    """What runs the network, and writes: this machine, or a Ray cluster."""
 
     LOCAL = "local"
+    RAY = "ray"
 
 
 def to_flag(value: object) -> bool:
@@ -137,6 +140,16 @@ def to_device(value: object) -> str:
     if DEVICE.fullmatch(str(value)):
         return str(value)
     raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+
+
+def to_gpus_or_auto(value: object) -> float | None:
+    return None if value == "auto" else to_probability(value)
+
+
+def to_address(value: object) -> str:
+    if ADDRESS.fullmatch(str(value)):
+        return str(value)
+    raise ValueError("must be auto, local or HOST:PORT")
 
 
 def to_text(value: object) -> str:
@@ -327,7 +340,26 @@ class Settings:
         Shard | None,
         Option(to_shard, "Scan only this part of the library, the I-th of N.", "I/N"),
     ] = None
-    engine: Annotated[Engine, choice(Engine, "What runs the network.")] = Engine.LOCAL
+    engine: Annotated[Engine, choice(Engine, "What listens and writes: this machine, or Ray.")] = (
+        Engine.LOCAL
+    )
+    ray_address: Annotated[
+        str,
+        Option(
+            to_address, "The Ray cluster; local starts one for this run.", "auto|local|HOST:PORT"
+        ),
+    ] = "auto"
+    ray_predictors: Annotated[
+        int | None,
+        Option(to_count_or_auto, "How many processes on Ray hold the model.", "N|auto"),
+    ] = None
+    ray_predictor_cpus: Annotated[
+        int | None, Option(to_count_or_auto, "How many cores each of them has.", "N|auto")
+    ] = None
+    ray_predictor_gpus: Annotated[
+        float | None,
+        Option(to_gpus_or_auto, "How much of a GPU each has; 0.5 puts two on one.", "X|auto"),
+    ] = None
     hardlinks: Annotated[
         Hardlinks, choice(Hardlinks, "What to do with files that have several hard links.")
     ] = Hardlinks.SKIP

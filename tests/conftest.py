@@ -1,19 +1,41 @@
 """What all tests share: no state or setting of the person who runs them, and a small library."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.builders import build_audio
+from tests.ray_nodes import config_for, ray_nodes
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "have every scan done by a Ray cluster of several nodes (with -n 0)"
+    parser.addoption("--engine", choices=["local", "ray"], default="local", help=text)
+
+
+@pytest.fixture(scope="session")
+def engine_config(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the settings that choose the engine, as they would stand in a user's file."""
+    if request.config.getoption("--engine") == "local":
+        yield ""
+        return
+    from tagger.engines.ray.cluster import connected
+
+    with ray_nodes() as cluster, connected(cluster.address):  # once, for workers that stay warm
+        yield config_for(cluster.address)
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_config: str) -> Path:
     """Keep the tests away from the user's own state, settings and models."""
     folder = tmp_path / "home"
     for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if engine_config:
+        (folder / "tagger").mkdir(parents=True)
+        (folder / "tagger" / "config.toml").write_text(engine_config)
     return folder
 
 

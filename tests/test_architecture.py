@@ -50,6 +50,7 @@ OWNERS = {
     "rich": {"cli"},
     "jinja2": {"report"},
     "prometheus_client": {"service"},
+    "ray": {"engines"},
     "gradio": {"demo"},
     "datasets": {"training"},
     "sklearn": {"training"},

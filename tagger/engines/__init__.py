@@ -1,35 +1,77 @@
-"""Where the network runs: one function per engine, each with the same shape."""
+"""Where the network runs and files are written: on this machine, or on the nodes of a cluster."""
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, assert_never
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import assert_never
 
+from tagger.audio import SHORTEST_S
+from tagger.errors import MissingExtraError
 from tagger.models import Source
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Engine, Settings
+from tagger.writing import Hands
 
 
-class Listen(Protocol):
-    """Yields what a model hears in tracks, in the order given.
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """By what model, and how, tracks are to be heard.
 
-    `shortest_s`: less sound than this is a Failure; `timeline`: each window's scores as well.
+    source: the model, which `fetch` has seen to. shortest_s: less sound than this is a Failure.
+    timeline: each window's scores are wanted as well.
     """
 
-    def __call__(
-        self,
-        tracks: Iterable[Track],
-        source: Source,
-        settings: Settings,
-        *,
-        shortest_s: float = ...,
-        timeline: bool = ...,
-    ) -> Iterator[Prediction | Failure]: ...
+    source: Source
+    settings: Settings
+    shortest_s: float = SHORTEST_S
+    timeline: bool = False
 
 
-def open_engine(engine: Engine) -> Listen:
-    """Return the engine, importing what it needs only now."""
-    match engine:
+Listen = Callable[[Iterable[Track], Hearing], Iterator[Prediction | Failure]]
+"""Yields what a model hears in each track, or why it heard nothing, in the order given.
+
+Raises ModelError where the model cannot be loaded, the device is not there or its memory is too
+small, WorkerError where the processes that do the work do not stay alive.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Worksite:
+    """Where a run has its work done; what that takes is started with the first work.
+
+    hands: who replaces the tags of files, None for threads of this process.
+    """
+
+    listen: Listen
+    hands: Hands | None = None
+
+
+@contextmanager
+def open_engine(settings: Settings) -> Iterator[Worksite]:
+    """Give the engine that was asked for. Raises MissingExtraError."""
+    match settings.engine:
         case Engine.LOCAL:
-            from tagger.engines.local import listen
+            yield Worksite(_listen_here)
+        case Engine.RAY:
+            with _ray(settings) as worksite:
+                yield worksite
+        case _:
+            assert_never(settings.engine)
 
-            return listen
-    assert_never(engine)
+
+def _listen_here(tracks: Iterable[Track], hearing: Hearing) -> Iterator[Prediction | Failure]:
+    from tagger.engines.local import listen  # with it comes torch
+
+    yield from listen(tracks, hearing)
+
+
+@contextmanager
+def _ray(settings: Settings) -> Iterator[Worksite]:
+    try:
+        from tagger.engines.ray.engine import RayCluster
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise MissingExtraError("--engine ray needs: pip install 'tagger[ray]'") from error
+    with RayCluster(settings) as cluster:
+        yield Worksite(cluster.listen, cluster)

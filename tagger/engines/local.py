@@ -1,54 +1,62 @@
 """The network on this machine: decoding in worker processes, the model in this one."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
-from tagger.audio import SHORTEST_S
+from tagger.engines import Hearing
 from tagger.errors import ModelError, WorkerError
 from tagger.inference.dataset import TrackDataset, Wanted, choose_jobs, load_tracks
 from tagger.inference.devices import choose_devices, choose_mode
 from tagger.inference.predict import Predictor
 from tagger.isolation import limits_of
-from tagger.models import Source
 from tagger.models.checkpoint import load_classifier
-from tagger.models.extractor import SHORT_S
+from tagger.models.extractor import Extractor
 from tagger.models.memory import return_memory
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Settings
 
 
-def listen(
-    tracks: Iterable[Track],
-    source: Source,
-    settings: Settings,
-    *,
-    shortest_s: float = SHORTEST_S,
-    timeline: bool = False,
-) -> Iterator[Prediction | Failure]:
-    """Yield what the model hears in each track, or why it heard nothing, in the order given.
+def listen(tracks: Iterable[Track], hearing: Hearing) -> Iterator[Prediction | Failure]:
+    """Hear the tracks; a `Listen`. A decoding process that dies is a WorkerError."""
+    settings = hearing.settings
+    predictor = open_predictor(hearing)
+    extractor = predictor.classifier.extractor
+    jobs = choose_jobs(settings.jobs, slow=predictor.is_slow, gentle=settings.gentle)
+    with breakdowns_told(settings):
+        dataset = open_dataset(extractor, hearing)
+        yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
 
-    Raises ModelError where the model cannot be loaded, the device is not there or its memory is too
-    small, WorkerError where a decoding process dies.
-    """
+
+def open_predictor(hearing: Hearing) -> Predictor:
+    """Load the model onto the devices that were asked for. Raises ModelError."""
+    settings = hearing.settings
     devices = choose_devices(settings.device)
-    classifier = load_classifier(source, settings)
+    classifier = load_classifier(hearing.source, settings)
     predictor = Predictor(
         classifier,
         devices,
         choose_mode(settings, devices, classifier.model),
         batch_size=settings.batch_size,
-        timeline=timeline,
+        timeline=hearing.timeline,
     )
-    dataset = TrackDataset(
-        classifier.extractor, Wanted(settings.windows, shortest_s), limits_of(settings)
-    )
-    is_slow = devices[0].type == "cpu" and classifier.extractor.input_s > SHORT_S
-    if is_slow:
+    if predictor.is_slow:
         return_memory()
-    jobs = choose_jobs(settings.jobs, slow=is_slow, gentle=settings.gentle)
+    return predictor
+
+
+def open_dataset(extractor: Extractor, hearing: Hearing) -> TrackDataset:
+    settings = hearing.settings
+    wanted = Wanted(settings.windows, hearing.shortest_s)
+    return TrackDataset(extractor, wanted, limits_of(settings))
+
+
+@contextmanager
+def breakdowns_told(settings: Settings) -> Iterator[None]:
+    """Turn what torch raises while it decodes and predicts into our errors."""
     try:
-        yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
+        yield
     except torch.OutOfMemoryError as error:
         raise ModelError("the device's memory is too small for a single window") from error
     # What torch makes of a worker that died, or that could not start a process of its own.

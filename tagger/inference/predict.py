@@ -13,7 +13,7 @@ from tagger.errors import ModelError
 from tagger.inference.dataset import Sample
 from tagger.inference.devices import Lane, Mode, is_out_of_memory, open_lanes, usual_batch
 from tagger.models.checkpoint import Classifier
-from tagger.models.extractor import Inputs
+from tagger.models.extractor import SHORT_S, Inputs
 from tagger.records import Failure, Prediction, Stretch
 
 AHEAD = 1
@@ -56,7 +56,10 @@ class AtOnce(Executor):
 
 
 class Predictor:
-    """A classifier on its devices; one forward pass takes windows of one shape, from any track."""
+    """A classifier on its devices; one forward pass takes windows of one shape, from any track.
+
+    is_slow: it is long windows on a CPU, with which one or two decoding processes keep up.
+    """
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Predictor:
         self.timeline = timeline
         self.breakdowns = 0
         input_s = classifier.extractor.input_s
+        self.is_slow = devices[0].type == "cpu" and input_s > SHORT_S
         self.batch_size = batch_size or usual_batch(devices[0], input_s)
         lanes = list(open_lanes(classifier.model, devices, mode, input_s=input_s))
         self.side_by_side = len(lanes)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from tagger.crawl import Listing, Scope, crawl_folders
 from tagger.decide import names_for, unknown_labels
-from tagger.engines import open_engine
+from tagger.engines import Hearing, Listen, open_engine
 from tagger.errors import WorkerError
 from tagger.models import Source, fetch, find_source
 from tagger.pacing import Host, Pacer
@@ -69,11 +69,15 @@ def run_scan(
     )
     found = crawl_folders(paths, scope)
     pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
-    with open_session(RunKind.SCAN, source.identity, settings, watcher) as session:
+    with (
+        open_engine(settings) as worksite,
+        open_session(RunKind.SCAN, source.identity, settings, watcher, worksite.hands) as session,
+    ):
         state, writer = session.state, session.writer
         kind = AlbumSteps if settings.by_album else Steps
+        pauses = Pauses(watcher, pacer)
         todo = kind(settings, state, source.identity, writer.guard, writer.unmended, pacer.is_over)
-        for steps in _passes(found, source, todo, Pauses(watcher, pacer)):
+        for steps in _passes(found, source, todo, pauses, worksite.listen):
             session.carry_out(steps)
         if pacer.is_over():
             session.tally.waiting = state.queue_length(heard=True)
@@ -112,7 +116,11 @@ class Pauses:
 
 
 def _passes(
-    found: Iterable[Listing | Failure], source: Source, steps: Steps, pauses: Pauses
+    found: Iterable[Listing | Failure],
+    source: Source,
+    steps: Steps,
+    pauses: Pauses,
+    listen: Listen,
 ) -> Iterator[Iterator[Step]]:
     """Yield the passes of a scan: what needs no listening; the rest; what there is no time for."""
     settings, watcher = steps.settings, pauses.watcher
@@ -121,8 +129,7 @@ def _passes(
     if waiting and not steps.is_over():
         watcher.listening(waiting)
         fetch(source, settings, watcher.fetching)
-        listen = open_engine(settings.engine)
-        results = listen(steps.state.queued(), source, settings)
+        results = listen(steps.state.queued(), Hearing(source, settings))
         heard = steps.heard(pauses.in_time(results))
         yield (step for step in heard if step is not None)
     yield steps.left()

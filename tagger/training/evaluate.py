@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from tagger import decide
-from tagger.engines import open_engine
+from tagger.engines import Hearing, open_engine
 from tagger.errors import LibraryError
 from tagger.models import Source, fetch
 from tagger.records import Failure, displayed, plain
@@ -80,13 +80,13 @@ def evaluate(
 
 def _heard(clips: Sequence[Clip], source: Source, settings: Settings) -> Iterator[Answer | Failure]:
     names = decide.names_for(settings)
-    listen = open_engine(settings.engine)
-    heard = listen((clip.track for clip in clips), source, settings)
-    for clip, result in zip(clips, heard, strict=True):
-        if isinstance(result, Failure):
-            yield result
-        else:
-            yield Answer(clip.labels, decide.relabel(result.scores, names))
+    with open_engine(settings) as worksite:
+        heard = worksite.listen((clip.track for clip in clips), Hearing(source, settings))
+        for clip, result in zip(clips, heard, strict=True):
+            if isinstance(result, Failure):
+                yield result
+            else:
+                yield Answer(clip.labels, decide.relabel(result.scores, names))
 
 
 def _comparable(

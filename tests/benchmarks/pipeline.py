@@ -96,7 +96,7 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
     """Load the model; return how tagger hears windows and songs."""
     import torch
 
-    from tagger.engines import local
+    from tagger.engines import Hearing, local
     from tagger.inference.dataset import Sample
     from tagger.inference.devices import choose_mode
     from tagger.inference.predict import Predictor
@@ -124,7 +124,7 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
 
     def hear(tracks: Sequence[Track]) -> Scores:
         with patch.object(local, "load_classifier", return_value=classifier):
-            return [scores(result) for result in local.listen(tracks, source, settings)]
+            return [scores(result) for result in local.listen(tracks, Hearing(source, settings))]
 
     return {
         "windows": hear_windows,

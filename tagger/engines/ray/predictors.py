@@ -1,0 +1,103 @@
+"""The processes of a cluster that hold the model, and who of them is the next to be asked."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from tagger import __version__
+from tagger.engines import Hearing
+from tagger.engines.ray.cluster import Shares, told
+from tagger.engines.ray.stages import Predicting, portable
+from tagger.errors import ClusterError, LostWorkerError, WorkerError
+
+START_S = 900.0
+"""So long at most may it take until a first predictor is ready; clusters that grow take minutes."""
+
+MOST_DEATHS = 5
+"""After so many predictors on end that died while they loaded the model, it is what kills them."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A predictor. started: done once it has loaded the model; load: the groups it has to do."""
+
+    actor: Any
+    started: Any
+    ready: bool = False
+    load: int = 0
+
+
+class Predictors:
+    """As many as the cluster has room for; one that is lost is replaced."""
+
+    def __init__(self, hearing: Hearing, shares: Shares) -> None:
+        self.shares = shares
+        self.arguments = ray.put(portable(hearing))
+        self.deaths = 0
+        self.members = [self._hire() for _ in range(shares.predictors)]
+
+    def choose(self) -> Member:
+        """Return the one with the least to do of those that are ready; wait for the first.
+
+        Raises ModelError where the model cannot be loaded, ClusterError where there is no room.
+        """
+        self._welcome(timeout_s=0)
+        given_up = time.monotonic() + START_S
+        while not (ready := [member for member in self.members if member.ready]):
+            if time.monotonic() > given_up:
+                wanted = f"{self.shares.cpus} cores and {self.shares.gpus:g} GPUs"
+                raise ClusterError(f"no node has room for a predictor: {wanted} (see ray status)")
+            self._welcome(timeout_s=1)
+        chosen = min(ready, key=lambda member: member.load)
+        chosen.load += 1
+        return chosen
+
+    def replace(self, lost: Member) -> None:
+        if lost in self.members:
+            ray.kill(lost.actor)
+            self.members[self.members.index(lost)] = self._hire()
+
+    def close(self) -> None:
+        for member in self.members:
+            ray.kill(member.actor)
+
+    def _hire(self) -> Member:
+        predicting: Any = ray.remote(Predicting)
+        actor = predicting.options(
+            num_cpus=self.shares.cpus,
+            num_gpus=self.shares.gpus,
+            scheduling_strategy="SPREAD",
+            max_restarts=0,  # what is lost is asked of another one, and of which is for us to say
+        ).remote()
+        return Member(actor, actor.load.remote(self.arguments, __version__, self.shares.cpus))
+
+    def _welcome(self, *, timeout_s: float) -> None:
+        """Note who is ready by now; with a timeout, wait for somebody."""
+        starting = [member for member in self.members if not member.ready]
+        if not starting:
+            return
+        awaited = 1 if timeout_s else len(starting)
+        done, _ = ray.wait(
+            [member.started for member in starting], num_returns=awaited, timeout=timeout_s
+        )
+        for member in starting:
+            if member.started in done:
+                self._greet(member)
+
+    def _greet(self, member: Member) -> None:
+        try:
+            ray.get(member.started)
+        except RayError as error:
+            cause = told(error)
+            if not isinstance(cause, LostWorkerError):
+                raise cause from error
+            self.deaths += 1
+            if self.deaths == MOST_DEATHS:
+                raise WorkerError(f"predictors die as they load the model: {cause}") from error
+            self.replace(member)
+        else:
+            member.ready = True
+            self.deaths = 0

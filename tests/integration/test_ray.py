@@ -1,0 +1,277 @@
+"""Scans on a Ray cluster of several nodes: what a single machine makes of it, whatever is lost."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tagger.audio import stream_digests
+from tagger.cli import main
+from tagger.engines.ray import listening, predictors
+from tagger.engines.ray.cluster import connected
+from tagger.engines.ray.stages import Predicting
+from tagger.records import Track
+from tagger.tags import read_tags, replace_tags
+from tagger.writing import writer
+from tests.builders import build_audio
+from tests.front_door import ANY, Scan, run_without_torch, set_genre
+from tests.ray_nodes import NODES, node_of, ray_nodes
+
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster, in one of the processes that test
+
+ENDINGS = (".flac", ".mp3", ".ogg", ".m4a", ".opus", ".wma", ".wv")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with ray_nodes() as nodes, connected(nodes.address):
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Build a song of every kind, to be copied."""
+    folder = tmp_path_factory.mktemp("songs")
+    return [
+        build_audio(folder / f"song{ending}", seconds=4, seed=number)
+        for number, ending in enumerate(ENDINGS)
+    ]
+
+
+def fill(folder: Path, songs: list[Path], count: int) -> list[Path]:
+    """Copy songs into albums of ten."""
+    paths = []
+    for number in range(count):
+        song = songs[number % len(songs)]
+        album = folder / f"album {number // 10:02}"
+        album.mkdir(parents=True, exist_ok=True)
+        paths.append(Path(shutil.copy(song, album / f"{number:03}{song.suffix}")))
+    return paths
+
+
+def on_ray(cluster: Any, *more: str | Path) -> tuple[str | Path, ...]:
+    return ("--engine", "ray", "--ray-address", cluster.address, *ANY, *more)
+
+
+def facts(rows: list[dict[str, str]], folder: Path) -> list[dict[str, str]]:
+    return [row | {"path": str(Path(row["path"]).relative_to(folder))} for row in rows]
+
+
+def journal(state: Path) -> list[tuple[str, int | None]]:
+    with closing(sqlite3.connect(state)) as connection:
+        found = connection.execute("SELECT path, size FROM journal ORDER BY path").fetchall()
+    return [(os.fsdecode(path), size) for path, size in found]
+
+
+def assert_all_written_once(scan: Scan, state: Path, paths: list[Path]) -> None:
+    """Check that each file is the new one, has its row and one journal entry, and no company."""
+    assert scan.actions == {"written": len(paths)}
+    assert {row["path"] for row in scan.rows} == set(map(str, paths))
+    assert [path for path, size in journal(state) if size] == sorted(map(str, paths))
+    assert len(journal(state)) == len(paths)
+    for path in paths:
+        assert read_tags(path).genres == (scan.row(path.name)["genre"],)
+        assert {each.name for each in path.parent.iterdir()} <= {each.name for each in paths}
+
+
+def test_rows_and_tags_are_those_of_one_machine(
+    cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = {}
+    for name, args in (("local", ANY), ("ray", on_ray(cluster, "--ray-predictors", "2"))):
+        folder = tmp_path / name
+        paths = fill(folder, songs, 40)
+        set_genre(paths[3], "Polka")
+        (folder / "broken.mp3").write_bytes(b"no music" * 100)
+        paths[7].write_bytes(paths[7].read_bytes()[:3000])
+        scan = Scan(capsys, folder, "--state", tmp_path / f"{name}.sqlite", *args)
+        assert scan.code == 1
+        found = {path.relative_to(folder): read_tags(path) for path in paths if path != paths[7]}
+        again = Scan(capsys, folder, "--state", tmp_path / f"{name}.sqlite", *args)
+        assert again.code == 0
+        scans[name] = (facts(scan.rows, folder), found, facts(again.rows, folder))
+    assert scans["ray"] == scans["local"]
+    assert {row["action"] for row in scans["ray"][0]} == {"written", "kept", "failed"}
+
+
+def test_a_node_killed_in_the_middle_of_a_run(
+    cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, report = tmp_path / "state.sqlite", tmp_path / "report.csv"
+    paths = fill(tmp_path / "music", songs, 500)
+    sound = {path: stream_digests(path) for path in paths[::37]}
+    node = cluster.add_node(**node_of(2))
+    cluster.wait_for_nodes()
+    rows_then = []
+
+    def kill() -> None:
+        while not report.exists() or (rows := report.read_bytes().count(b"\n")) < 100:
+            time.sleep(0.05)
+        rows_then.append(rows)
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = Thread(target=kill)
+    killer.start()
+    places = ("--state", state, "--report", report)
+    scan = Scan(capsys, tmp_path / "music", *places, *on_ray(cluster, "--ray-predictors", "2"))
+    killer.join()
+    assert scan.code == 0, scan.err
+    assert 100 <= rows_then[0] < 400
+    assert_all_written_once(scan, state, paths)
+    assert {path: stream_digests(path) for path in sound} == sound
+    again = Scan(capsys, tmp_path / "music", *places, *on_ray(cluster))
+    assert again.actions == {"unchanged": 500}
+
+
+def test_a_track_that_kills_its_process_twice_is_a_failed_row(
+    cluster: Any,
+    songs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = fill(tmp_path / "music", songs, 20)
+    deadly, unlucky = paths[5].name, paths[11].name
+    spent = tmp_path / "spent"
+
+    def decode(dataset: Any, track: Track) -> Any:
+        if track.path.name == deadly or (track.path.name == unlucky and not spent.exists()):
+            spent.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return dataset[track]
+
+    monkeypatch.setattr(listening, "decode", decode)
+    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    assert scan.code == 1
+    assert scan.actions == {"written": 19, "failed": 1}
+    assert "died, twice" in scan.row(deadly)["error"]
+    assert scan.row(unlucky)["action"] == "written"
+    assert [path for path, _ in journal(tmp_path / "home" / "tagger" / "state.sqlite")] == sorted(
+        str(path) for path in paths if path.name != deadly
+    )
+
+
+def test_a_predictor_that_dies_takes_nobody_along_but_the_track_that_kills_it(
+    cluster: Any,
+    songs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = fill(tmp_path / "music", songs, 20)
+    deadly = paths[5].name
+
+    class Mortal(Predicting):
+        def predict(self, *items: Any) -> Any:
+            if any(item.track.path.name == deadly for item in items):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().predict(*items)
+
+    monkeypatch.setattr(predictors, "Predicting", Mortal)
+    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster, "--ray-predictors", "1"))
+    assert scan.code == 1
+    assert scan.actions == {"written": 19, "failed": 1}
+    assert "died, twice" in scan.row(deadly)["error"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_process_that_dies_as_it_writes(
+    cluster: Any,
+    songs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    when: str,
+) -> None:
+    paths = fill(tmp_path / "music", songs, 12)
+    spent = tmp_path / "spent"
+    spent.mkdir()
+
+    def dying(change: Any, *args: Any, **kwargs: Any) -> Any:
+        mark = spent / change.track.path.name
+        dies = not mark.exists() and len(list(spent.iterdir())) < 3
+        mark.touch()
+        if dies and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        track = replace_tags(change, *args, **kwargs)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return track
+
+    monkeypatch.setattr(writer, "replace_tags", dying)
+    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    assert scan.code == 0
+    assert_all_written_once(scan, tmp_path / "home" / "tagger" / "state.sqlite", paths)
+
+
+def test_a_file_whose_writer_always_dies_is_left_as_it_was(
+    cluster: Any,
+    songs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (path,) = fill(tmp_path / "music", songs, 1)
+    before = path.read_bytes()
+
+    def dying(*_args: Any, **_kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(writer, "replace_tags", dying)
+    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    assert scan.code == 1
+    assert "died, twice" in scan.rows[0]["error"]
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    assert journal(tmp_path / "home" / "tagger" / "state.sqlite") == []
+
+
+def test_without_ray_one_line_names_the_extra(
+    library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in [name for name in sys.modules if name.startswith("tagger.engines.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["scan", str(library), "--engine", "ray"]) == 3
+    assert capsys.readouterr().err == "tagger: --engine ray needs: pip install 'tagger[ray]'\n"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:99999"])
+def test_a_cluster_that_is_not_there(library: Path, address: str) -> None:
+    """Ask in a process of its own: this one is a driver of a cluster already."""
+    command = [sys.executable, "-m", "tagger", "scan", str(library), "--engine", "ray"]
+    done = subprocess.run(
+        [*command, "--ray-address", address], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith(f"tagger: cannot reach Ray at {address}: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_with_nothing_to_do_needs_no_cluster(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Scan(capsys, library, *ANY).actions == {"written": 3}
+    nowhere = ("--engine", "ray", "--ray-address", "127.0.0.1:1")
+    done = run_without_torch("scan", library, *ANY, *nowhere)
+    assert done.returncode == 0, done.stderr
+    assert "unchanged" in done.stdout
+
+
+def test_more_predictors_than_the_cluster_can_bear(
+    cluster: Any, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = Scan(capsys, library, *on_ray(cluster, "--ray-predictors", str(NODES)))
+    assert scan.code == 3
+    assert "leave none of the cluster's" in scan.err

@@ -1,0 +1,37 @@
+"""What of a Ray cluster each stage gets."""
+
+import pytest
+
+from tagger.engines.ray.cluster import Node, Shares, share_out
+from tagger.errors import ClusterError, SettingsError
+from tagger.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "shares"),
+    [
+        ([Node(64, 0)] * 2, {}, Shares(32, 3, 0, left=32)),
+        ([Node(4, 0)], {}, Shares(1, 3, 0, left=1)),
+        ([Node(2, 0)] * 3, {}, Shares(3, 1, 0, left=3)),
+        ([Node(1, 0)] * 3, {}, Shares(1, 1, 0, left=2)),
+        ([Node(16, 2), Node(32, 0)], {}, Shares(2, 1, 1, left=46)),
+        ([Node(16, 2)], {"ray_predictor_gpus": 0.5}, Shares(4, 1, 0.5, left=12)),
+        ([Node(16, 2)], {"device": "cpu"}, Shares(4, 3, 0, left=4)),
+        ([Node(16, 2)], {"ray_predictors": 1, "ray_predictor_cpus": 4}, Shares(1, 4, 1, left=12)),
+    ],
+)
+def test_a_cluster_is_shared_out(
+    nodes: list[Node], options: dict[str, object], shares: Shares
+) -> None:
+    assert share_out(nodes, Settings(**options)) == shares  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("nodes", [[Node(1, 0)], []])
+def test_somebody_has_to_decode(nodes: list[Node]) -> None:
+    with pytest.raises(ClusterError, match="leave none of the cluster's"):
+        share_out(nodes, Settings())
+
+
+def test_a_gpu_of_this_machine_is_none_of_the_cluster() -> None:
+    with pytest.raises(SettingsError, match="cuda:N is for one machine"):
+        share_out([Node(8, 2)], Settings(device="cuda:1"))
