@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import torch
 
 from tagger.errors import ModelError
-from tagger.inference.dataset import Sample
+from tagger.inference.dataset import Sample, one_thread
 from tagger.inference.devices import Lane, Mode, is_out_of_memory, open_lanes, usual_batch
 from tagger.models.checkpoint import Classifier
 from tagger.models.extractor import SHORT_S, Inputs
@@ -135,12 +135,13 @@ class Predictor:
         samples = [item for item in items if isinstance(item, Sample)]
         if not samples:
             return Running(items, {}, ())
-        inputs = {
-            name: torch.cat([sample.inputs[name] for sample in samples])
-            for name in samples[0].inputs
-        }
-        if self.pins:
-            inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
+        with one_thread():
+            inputs = {
+                name: torch.cat([sample.inputs[name] for sample in samples])
+                for name in samples[0].inputs
+            }
+            if self.pins:
+                inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
         windows = sum(sample.windows for sample in samples)
         share = -(-windows // self.side_by_side)  # rounded up
         size = min(self.batch_size or self._measured(inputs), share)

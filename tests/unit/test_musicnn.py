@@ -345,6 +345,13 @@ def test_many_patches_at_once_give_the_same(
     torch.testing.assert_close(small(clip).logits, one)
 
 
+@pytest.mark.parametrize("taps", [3, 7])
+def test_a_convolution_as_one_product_is_the_convolution(taps: int) -> None:
+    layer = torch.nn.Conv1d(5, 6, taps, padding="same")
+    x = torch.randn(3, 20, 5)
+    torch.testing.assert_close(modeling.convolve(x, layer), layer(x.mT).mT, atol=1e-5, rtol=1e-5)
+
+
 def test_a_long_clip_scores_the_mean_of_its_patches(small: MusicnnForAudioClassification) -> None:
     clip = frames(1, 3 * PATCH + 50, 96)
     patches = small(clip[0, : 3 * PATCH].view(3, PATCH, 96))

@@ -33,7 +33,8 @@ from transformers.utils.generic import ModelOutput
 from tagger.models.musicnn.configuration import MusicnnConfig
 
 PATCHES_AT_ONCE = {"cpu": 1}
-PATCHES_IN_HALF = {"cpu": 4}  # half as large, and each call of its many small products costs
+# Half as large, and each call of its many small products costs: on an H200, five times the speed.
+PATCHES_IN_HALF = {"cpu": 4, "cuda": 256}
 MANY_PATCHES = 16  # for accelerators, where memory is quick and the start of a kernel is not
 LANES = 16  # numbers that a matrix product takes at once: whole lanes are quicker
 FRAMES_AT_ONCE = 8  # of a temporal kernel in half precision
@@ -278,11 +279,32 @@ class MusicnnTower(nn.Module):
 
     def mid_end(self, features: Tensor) -> Tensor:
         """Put the outputs of the residual convolutions beside features (n, frames, channels)."""
+        kind = features.device.type
+        plain = kind == "cuda" and not torch.is_autocast_enabled(kind)
         layers = [features]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            new = norm(functional.relu(convolution(layers[-1].mT).mT))
+            heard = convolve(layers[-1], convolution) if plain else convolution(layers[-1].mT).mT
+            new = norm(functional.relu(heard))
             layers.append(new if len(layers) == 1 else new + layers[-1])
         return torch.cat(layers, 2)
+
+
+def convolve(x: Tensor, layer: nn.Conv1d) -> Tensor:
+    """Convolve (n, frames, channels) along the frames: one product, and a moved sum for each tap.
+
+    For a single patch in fp32, cuDNN (with torch 2.11, on an H200) chooses a way that takes 0.2 s
+    and 18 GB, for 0.2 ms and 3 MB here.
+    """
+    weight, bias = layer.weight, layer.bias
+    assert bias is not None
+    filters, _, taps = weight.shape
+    padded = functional.pad(x, (0, 0, (taps - 1) // 2, taps // 2))
+    products = functional.linear(padded, weight.permute(2, 0, 1).flatten(0, 1))
+    parts = products.unflatten(2, (taps, filters))
+    total = bias
+    for tap in range(taps):
+        total = total + parts[:, tap : tap + x.shape[1], tap]
+    return total
 
 
 class GenreHead(nn.Module):
