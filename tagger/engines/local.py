@@ -21,11 +21,10 @@ from tagger.settings import Settings
 def listen(tracks: Iterable[Track], hearing: Hearing) -> Iterator[Prediction | Failure]:
     """Hear the tracks; a `Listen`. A decoding process that dies is a WorkerError."""
     settings = hearing.settings
-    predictor = open_predictor(hearing)
-    extractor = predictor.classifier.extractor
-    jobs = choose_jobs(settings.jobs, slow=predictor.is_slow, gentle=settings.gentle)
     with breakdowns_told(settings):
-        dataset = open_dataset(extractor, hearing)
+        predictor = open_predictor(hearing)
+        dataset = open_dataset(predictor.classifier.extractor, hearing)
+        jobs = choose_jobs(settings.jobs, slow=predictor.is_slow, gentle=settings.gentle)
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
 
 

@@ -51,7 +51,8 @@ class Predicting:
                 f"{here} has {source.identity}, and the scan runs on {hearing.source.identity}"
             )
         self.settings = hearing.settings
-        self.predictor = open_predictor(replace(hearing, source=source))
+        with breakdowns_told(hearing.settings):
+            self.predictor = open_predictor(replace(hearing, source=source))
 
     def predict(self, *items: Sample | Failure) -> Sequence[Prediction | Failure]:
         with breakdowns_told(self.settings):

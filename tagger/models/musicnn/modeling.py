@@ -282,7 +282,8 @@ class MusicnnTower(nn.Module):
         kind = features.device.type
         plain = kind == "cuda" and not torch.is_autocast_enabled(kind)
         layers = [features]
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        convolutions = cast("list[nn.Conv1d]", list(self.convolutions))
+        for convolution, norm in zip(convolutions, self.norms, strict=True):
             heard = convolve(layers[-1], convolution) if plain else convolution(layers[-1].mT).mT
             new = norm(functional.relu(heard))
             layers.append(new if len(layers) == 1 else new + layers[-1])
