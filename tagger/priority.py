@@ -1,4 +1,4 @@
-"""The lowest priority, for a run that gives way to whatever else a machine does; owns psutil."""
+"""How much of a machine a run may take, and how it gives way to others; owns psutil."""
 
 import os
 import time
@@ -50,6 +50,12 @@ def stay_nice_in_own_session() -> None:
                 return
 
 
-def half(cores: int) -> int:
+def cores() -> int:
+    """Return how many cores this process may use; containers allow fewer than there are."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def half(count: int) -> int:
     """Return how many of so many cores a gentle run uses: half of them, one at least."""
-    return max(1, cores // 2)
+    return max(1, count // 2)

@@ -20,7 +20,7 @@ from tagger.audio import SHORTEST_S, read_windows
 from tagger.errors import DiskFullError, TrackError, WorkerError
 from tagger.isolation import Guard, Limits
 from tagger.models.extractor import Extractor, Inputs
-from tagger.priority import half, stay_nice_in_own_session
+from tagger.priority import cores, half, stay_nice_in_own_session
 from tagger.records import Failure, Track
 
 T_co = TypeVar("T_co", covariant=True)
@@ -148,11 +148,8 @@ def choose_jobs(jobs: int | None, *, slow: bool, gentle: bool = False) -> int:
     """
     if jobs:
         return jobs
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux; containers allow fewer than there are
-    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    if gentle:
-        cores = half(cores)
-    return max(1, min(cores - 1, SLOW_JOBS if slow else cores))
+    allowed = half(cores()) if gentle else cores()
+    return max(1, min(allowed - 1, SLOW_JOBS if slow else allowed))
 
 
 def start_worker(_number: int) -> None:

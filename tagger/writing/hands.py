@@ -5,11 +5,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ParamSpec, Protocol, TypeVar
 
+from tagger.priority import cores
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 2
-GENTLE_THREADS = 1
+FEWEST_THREADS = 2
+CORES_A_THREAD = 4
+"""Writing takes a seventh of the time of listening; a thread mostly waits for its process."""
 
 
 class Hands(Protocol):
@@ -38,11 +41,15 @@ class Hands(Protocol):
 class Threads(ThreadPoolExecutor):
     """Hands that are threads of this process."""
 
-    most = 4
     outlive = False
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.most = 2 * count
 
 
 @contextmanager
 def open_threads(*, gentle: bool) -> Iterator[Hands]:
-    with Threads(GENTLE_THREADS if gentle else THREADS) as threads:
+    count = 1 if gentle else max(FEWEST_THREADS, cores() // CORES_A_THREAD)
+    with Threads(count) as threads:
         yield threads
