@@ -7,7 +7,7 @@ still being found.
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -56,7 +56,9 @@ class RayCluster:
         shares = self._connect()
         from tagger.engines.ray.listening import Listening  # with it comes torch
 
-        yield from Listening(hearing, shares).listen(tracks)
+        with closing(Listening(hearing, shares)) as listening:
+            self.stack.callback(listening.close)  # sooner than a generator that nobody ends
+            yield from listening.listen(tracks)
 
     outlive = True
 

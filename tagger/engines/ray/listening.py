@@ -49,25 +49,26 @@ class Listening:
         self.dataset = ray.put(open_dataset(extractor, hearing))
         self.decode = ray.remote(decode).options(num_cpus=1, max_retries=0)
         self.predictors = Predictors(hearing, shares)
+        self.waiting: deque[Group] = deque()
         self.size = GPU_GROUP if shares.gpus else GROUP
         self.most = AHEAD * shares.predictors + -(-shares.left // self.size)  # rounded up
 
     def listen(self, tracks: Iterable[Track]) -> Iterator[Prediction | Failure]:
         """Yield what is heard in each track, in the order given."""
         coming = iter(tracks)
-        waiting: deque[Group] = deque()
-        try:
-            while group := list(islice(coming, self.size)):
-                waiting.append(self._start(group))
-                if len(waiting) > self.most:
-                    yield from self._finish(waiting.popleft())
-            while waiting:
-                yield from self._finish(waiting.popleft())
-        finally:
-            for left in waiting:
-                for ref in left.decoded:
-                    ray.cancel(ref)
-            self.predictors.close()
+        while group := list(islice(coming, self.size)):
+            self.waiting.append(self._start(group))
+            if len(self.waiting) > self.most:
+                yield from self._finish(self.waiting.popleft())
+        while self.waiting:
+            yield from self._finish(self.waiting.popleft())
+
+    def close(self) -> None:
+        """Call off what is on its way; it has to happen before the connection ends."""
+        while self.waiting:
+            for ref in self.waiting.popleft().decoded:
+                ray.cancel(ref)
+        self.predictors.close()
 
     def _start(self, tracks: Sequence[Track]) -> Group:
         decoded = [self.decode.remote(self.dataset, track) for track in tracks]

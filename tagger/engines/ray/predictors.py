@@ -61,8 +61,8 @@ class Predictors:
             self.members[self.members.index(lost)] = self._hire()
 
     def close(self) -> None:
-        for member in self.members:
-            ray.kill(member.actor)
+        while self.members:
+            ray.kill(self.members.pop().actor)
 
     def _hire(self) -> Member:
         predicting: Any = ray.remote(Predicting)
