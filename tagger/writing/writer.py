@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tagger.settings import Hardlinks, Settings
 from tagger.state import State
 from tagger.tags import (
     CHANGED,
+    clear_leftovers,
     copy_name,
     other_fields,
     read_tags,
@@ -203,10 +204,18 @@ class Writer:
         unforeseen = TagError(f"unexpected error while it was written: {cause!r}")
         error = cause if isinstance(cause, TaggerError) else unforeseen
         if not isinstance(error, UnfinishedError):  # that is for the next run to settle
-            self.state.journal.cancel(started.entry)
+            self._cancel(started)
         if not isinstance(error, TrackError):
             self.broken = error
         return self._failed(rewrite, error)
+
+    def _cancel(self, started: Started) -> None:
+        """Note that a file was left as it was, with no copy that was reserved for nothing."""
+        if self.hands.outlive:
+            entry = self.state.journal.find(started.entry)
+            with suppress(TrackError):
+                clear_leftovers(entry.path, entry.copy, entry.old)
+        self.state.journal.cancel(started.entry)
 
     def _after_loss(self, started: Started) -> Outcome:
         """Mend what a process left that died at work on a file, and have it written once more."""

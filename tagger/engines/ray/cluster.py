@@ -105,11 +105,8 @@ def share_out(found: Sequence[Node], settings: Settings) -> Shares:
     gpus_each = settings.ray_predictor_gpus
     if gpus_each is None:
         gpus_each = float(on_gpu)
-    usual = (
-        1
-        if gpus_each or max((node.cpus for node in found), default=0) <= PREDICTOR_CPUS
-        else PREDICTOR_CPUS
-    )
+    largest = max((node.cpus for node in found), default=0)
+    usual = PREDICTOR_CPUS if largest > PREDICTOR_CPUS and not gpus_each else 1
     cpus_each = settings.ray_predictor_cpus or usual
     fitting = int(gpus / gpus_each) if gpus_each else sum(n.cpus // (cpus_each + 1) for n in found)
     predictors = settings.ray_predictors or max(1, fitting)

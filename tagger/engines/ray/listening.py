@@ -24,6 +24,9 @@ GROUP, GPU_GROUP = 8, 32
 AHEAD = 2
 """Groups that each predictor has before it, so that it need not wait for the next."""
 
+STALL_S = 20.0
+"""After so long without a result it is time to see whether machines were lost."""
+
 MOST_STRIKES = 2
 MOST_LOSSES = 10
 """After so many losses that were no fault of it, one track is not worth the next machine."""
@@ -86,13 +89,15 @@ class Listening:
     def _heard(self, group: Group) -> Sequence[Prediction | Failure]:
         """Return the results of a group. Raises the RayError of a loss, and our own errors."""
         try:
+            while not ray.wait([group.heard], timeout=STALL_S)[0]:
+                self.predictors.make_room()
             heard: Sequence[Prediction | Failure] = ray.get(group.heard)
         except RayError as error:
             cause = told(error)
             if not isinstance(cause, LostWorkerError):
                 raise cause from error
             if isinstance(root(error), RayActorError):
-                self.predictors.replace(group.member)
+                self.predictors.drop(group.member)
             raise
         else:
             return heard

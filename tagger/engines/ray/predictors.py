@@ -9,12 +9,15 @@ from ray.exceptions import RayError
 
 from tagger import __version__
 from tagger.engines import Hearing
-from tagger.engines.ray.cluster import Shares, told
+from tagger.engines.ray.cluster import Shares, nodes, told
 from tagger.engines.ray.stages import Predicting, portable
 from tagger.errors import ClusterError, LostWorkerError, WorkerError
 
 START_S = 900.0
 """So long at most may it take until a first predictor is ready; clusters that grow take minutes."""
+
+SETTLE_S = 30.0
+"""After a loss, the time until Ray is sure to know which machines there still are."""
 
 MOST_DEATHS = 5
 """After so many predictors on end that died while they loaded the model, it is what kills them."""
@@ -31,12 +34,13 @@ class Member:
 
 
 class Predictors:
-    """As many as the cluster has room for; one that is lost is replaced."""
+    """As many as the cluster has room for; one that is lost is replaced while that is so."""
 
     def __init__(self, hearing: Hearing, shares: Shares) -> None:
         self.shares = shares
         self.arguments = ray.put(portable(hearing))
         self.deaths = 0
+        self.lost_at = 0.0
         self.members = [self._hire() for _ in range(shares.predictors)]
 
     def choose(self) -> Member:
@@ -44,6 +48,7 @@ class Predictors:
 
         Raises ModelError where the model cannot be loaded, ClusterError where there is no room.
         """
+        self._fill_up()
         self._welcome(timeout_s=0)
         given_up = time.monotonic() + START_S
         while not (ready := [member for member in self.members if member.ready]):
@@ -51,18 +56,44 @@ class Predictors:
                 wanted = f"{self.shares.cpus} cores and {self.shares.gpus:g} GPUs"
                 raise ClusterError(f"no node has room for a predictor: {wanted} (see ray status)")
             self._welcome(timeout_s=1)
+            self._fill_up()
         chosen = min(ready, key=lambda member: member.load)
         chosen.load += 1
         return chosen
 
-    def replace(self, lost: Member) -> None:
+    def drop(self, lost: Member) -> None:
+        """Do without one; whoever waits for it learns that it is dead."""
         if lost in self.members:
             ray.kill(lost.actor)
-            self.members[self.members.index(lost)] = self._hire()
+            self.members.remove(lost)
+            self.lost_at = time.monotonic()
+
+    def make_room(self) -> None:
+        """Drop one where those that are left after losses leave no core to decode with.
+
+        Raises ClusterError where it is the last one.
+        """
+        if self._has_room(len(self.members)):
+            return
+        if len(self.members) < 2:  # noqa: PLR2004 - the last one
+            raise ClusterError("the cluster lost machines, and has no core left to decode with")
+        self.drop(min(self.members, key=lambda member: (member.ready, member.load)))
 
     def close(self) -> None:
         while self.members:
             ray.kill(self.members.pop().actor)
+
+    def _has_room(self, count: int) -> bool:
+        """Tell whether so many predictors leave a core, of the machines that Ray knows of now."""
+        return sum(node.cpus for node in nodes()) - count * self.shares.cpus >= 1
+
+    def _fill_up(self) -> None:
+        """Replace one that was lost, unless its machine went with it and there is no other room."""
+        if len(self.members) == self.shares.predictors:
+            return
+        is_settled = time.monotonic() - self.lost_at > SETTLE_S
+        if (is_settled or not self.members) and self._has_room(len(self.members) + 1):
+            self.members.append(self._hire())
 
     def _hire(self) -> Member:
         predicting: Any = ray.remote(Predicting)
@@ -78,6 +109,7 @@ class Predictors:
         """Note who is ready by now; with a timeout, wait for somebody."""
         starting = [member for member in self.members if not member.ready]
         if not starting:
+            time.sleep(timeout_s)
             return
         awaited = 1 if timeout_s else len(starting)
         done, _ = ray.wait(
@@ -97,7 +129,7 @@ class Predictors:
             self.deaths += 1
             if self.deaths == MOST_DEATHS:
                 raise WorkerError(f"predictors die as they load the model: {cause}") from error
-            self.replace(member)
+            self.drop(member)
         else:
             member.ready = True
             self.deaths = 0
