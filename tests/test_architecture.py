@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 
 LAYERS = [
     {"errors", "records", "profiles", "__init__"},
-    {"settings", "priority"},
+    {"values", "priority"},
+    {"settings"},
     {
         "crawl",
         "audio",

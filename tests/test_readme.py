@@ -6,10 +6,11 @@ from pathlib import Path
 from tagger import errors
 from tagger.cli.options import default_of, in_words
 from tagger.models.musicnn.head import LABELS
-from tagger.settings import OPTIONS, Option
+from tagger.settings import OPTIONS
 from tagger.tags import EXTENSIONS
 from tagger.training import recipe
 from tagger.training.recipe import Recipe
+from tagger.values import Option
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 

@@ -10,7 +10,8 @@ from tagger.cli.options import DEFAULTS, default_of
 from tagger.cli.text import printable, show
 from tagger.errors import SettingsError
 from tagger.records import displayed
-from tagger.settings import OPTIONS, Option, default_config, load_settings, read_toml, to_flag
+from tagger.settings import OPTIONS, default_config, load_settings
+from tagger.values import Option, read_toml, to_flag
 
 HEAD = """\
 # Options of tagger. Every option of `tagger scan` can stand here; flags win over it.

@@ -8,7 +8,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from tagger.settings import OPTIONS, Option, Settings, load_settings, to_flag, to_patterns
+from tagger.settings import OPTIONS, Settings, load_settings
+from tagger.values import Option, to_flag, to_patterns
 
 Command = Callable[..., int]
 

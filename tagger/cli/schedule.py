@@ -8,7 +8,8 @@ import click
 from tagger.cli.options import given, settings_from, settings_options
 from tagger.cli.text import printable, show
 from tagger.errors import SettingsError
-from tagger.settings import OPTIONS, to_clock, to_flag
+from tagger.settings import OPTIONS
+from tagger.values import to_clock, to_flag
 
 NAMES = {"model", "labels"}
 """Options whose value may be a path, or something else."""

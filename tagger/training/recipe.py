@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Annotated, TypeVar
 
 from tagger.errors import SettingsError
-from tagger.settings import (
+from tagger.values import (
     Option,
     choice,
     convert,
