@@ -7,6 +7,8 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.errors import SettingsError
+from tagger.records import path_of
+from tagger.storage import check_writable
 
 
 @click.command()
@@ -24,6 +26,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     settings = settings_from(config, flags)
     if "" in paths:
         raise SettingsError("a PATH is empty")
-    return carry_out(
-        settings, lambda progress: run_scan([Path(path) for path in paths], settings, progress)
-    )
+    roots = [path_of(path) for path in paths]
+    if not settings.dry_run:
+        check_writable(roots, preserve_mtime=settings.preserve_mtime)
+    return carry_out(settings, lambda progress: run_scan(roots, settings, progress))

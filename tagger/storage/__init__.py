@@ -16,6 +16,7 @@ from tagger.storage.stores import AnyStore, Entry, Store
 
 __all__ = [
     "CHANGED",
+    "NO_TIME",
     "Entry",
     "Holding",
     "check_writable",
@@ -30,6 +31,7 @@ __all__ = [
 OPEN = "cannot open"
 LOOK = "cannot be looked at"
 LIST = "cannot list the folder"
+NO_TIME = "a store sets the time of its objects itself: --preserve-mtime is not possible there"
 READ_ONLY = "tagger can read {scheme}:// but not write there: only a dry run is possible (-n)"
 
 
@@ -92,11 +94,17 @@ def is_reachable(path: RemotePath) -> bool:
     return True
 
 
-def check_writable(paths: Iterable[Path]) -> None:
-    """Raise SettingsError if one of these is where nothing can be replaced under a condition."""
+def check_writable(paths: Iterable[Path], *, preserve_mtime: bool) -> None:
+    """Raise SettingsError if one of these is where nothing can be replaced under a condition.
+
+    Nor can the time of an object be kept.
+    """
     for path in paths:
-        if isinstance(path, RemotePath) and path.scheme != s3.SCHEME:
-            raise SettingsError(READ_ONLY.format(scheme=path.scheme))
+        if isinstance(path, RemotePath):
+            if path.scheme != s3.SCHEME:
+                raise SettingsError(READ_ONLY.format(scheme=path.scheme))
+            if preserve_mtime:
+                raise SettingsError(NO_TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +155,6 @@ def _checked(path: RemotePath) -> RemotePath:
     """Refuse what another name may stand for on the way to the server, or is no name at all."""
     parts = path.place.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise AccessError("a part of its name is empty, . or .., which cannot be told from others")
+        reason = "a part of its name is empty, . or .. or has a NUL: no path can name it faithfully"
+        raise AccessError(reason)
     return path

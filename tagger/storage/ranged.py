@@ -8,10 +8,10 @@ from typing import Any
 
 from tagger.errors import AccessError
 
-BLOCK = 64 << 10
-"""What is fetched at once where reading begins: two or three of them hold a window of an MP3."""
+BLOCK = 32 << 10
+"""What is fetched at once where reading begins: FFmpeg asks for as much."""
 
-MOST_BLOCKS = 16
+MOST_BLOCKS = 32
 """So many at once where reading goes on and on."""
 
 MEMORY = 16 << 20
