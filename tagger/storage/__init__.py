@@ -153,6 +153,8 @@ def _s3(path: RemotePath) -> s3.S3:
 
 def _checked(path: RemotePath) -> RemotePath:
     """Refuse what another name may stand for on the way to the server, or is no name at all."""
+    if not path.place:
+        raise AccessError("it names no bucket and no host")
     parts = path.place.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         reason = "a part of its name is empty, . or .. or has a NUL: no path can name it faithfully"

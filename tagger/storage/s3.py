@@ -219,8 +219,6 @@ def _object(path: RemotePath) -> dict[str, Any]:
 def _folder(path: RemotePath) -> tuple[str, str]:
     """Return the bucket and how all keys below a folder begin."""
     bucket, _, key = path.place.partition("/")
-    if not bucket:
-        raise AccessError("it names no bucket")
     return bucket, f"{key}/" if key else ""
 
 
