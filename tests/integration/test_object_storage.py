@@ -26,7 +26,7 @@ from tests.front_door import ANY, Command, Scan, set_genre
 from tests.replacing import everything_else
 from tests.stores import Bucket, RangeHandler, web_server
 
-FORMATS = (".mp3", ".flac", ".ogg", ".opus", ".m4a", ".wav", ".wma", ".wv")
+FORMATS = (".mp3", ".flac", ".ogg", ".opus", ".m4a", ".wav", ".aiff", ".wv")
 
 
 @pytest.fixture(scope="session")
