@@ -26,7 +26,7 @@ from tests.front_door import ANY, Command, Scan, set_genre
 from tests.replacing import everything_else
 from tests.stores import Bucket, RangeHandler, web_server
 
-FORMATS = (".mp3", ".flac", ".ogg", ".opus", ".m4a", ".wav", ".aiff", ".wv")
+FORMATS = (".mp3", ".flac", ".ogg", ".opus", ".m4a")
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +78,10 @@ def test_two_hundred_objects_one_of_them_changed_in_between(
 ) -> None:
     songs = [add_rich_tags(build_audio(tmp_path / f"x{end}", seconds=1.5)) for end in FORMATS]
     sounds = [stream_digests(song) for song in songs]
-    keys = [f"lib/album {n // 20}/{n:03}{FORMATS[n % 8]}" for n in range(200)]
+    keys = [f"lib/album {n // 20}/{n:03}{FORMATS[n % 5]}" for n in range(200)]
     for number, key in enumerate(keys):
         kept: dict[str, Any] = {"ContentType": "audio/x-some", "Metadata": {"owner": "me"}}
-        bucket.put(key, songs[number % 8], Tagging="a=1&b=%2B", CacheControl="no-store", **kept)
+        bucket.put(key, songs[number % 5], Tagging="a=1&b=%2B", CacheControl="no-store", **kept)
     before = bucket.etags()
     scan = (f"{bucket.url}/lib", "-m", model, *ANY)
 
@@ -100,7 +100,7 @@ def test_two_hundred_objects_one_of_them_changed_in_between(
         path, row = bucket.download(key, tmp_path), real.row(Path(key).name)
         tags = read_tags(path)
         assert (tags.genres, tags.scores) == ((row["genre"],), row["scores"])
-        sound = stream_digests(songs[1]) if number == 1 else sounds[number % 8]
+        sound = stream_digests(songs[1]) if number == 1 else sounds[number % 5]
         assert stream_digests(path) == sound
         path.unlink()
     head = bucket.head(keys[0])
@@ -383,6 +383,6 @@ def test_a_web_server_that_lies_about_lengths_is_not_believed(
     with web_server(library, Liar) as url:
         scan = Scan(capsys, url, "-n", "-m", model, *ANY)
         assert scan.actions == {"failed": 3}
-        assert all("cannot be read" in row["error"] for row in scan.rows)
+        assert not [row["error"] for row in scan.rows if "cannot be read" not in row["error"]]
     with web_server(library) as url:  # on another port, and so other files
         assert Scan(capsys, url, "-n", "-m", model, *ANY).actions == {"would-write": 3}
