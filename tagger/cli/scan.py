@@ -17,6 +17,8 @@ from tagger.storage import check_writable
 def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """Listen to every track below PATH and write its genre into its tags.
 
+    PATH is a file, a folder, or s3://BUCKET/PREFIX; other URLs only for dry runs.
+
     Tracks that have a genre keep it (--existing). Try a dry run first (-n); `tagger undo` takes a
     run back.
     """

@@ -142,7 +142,7 @@ class S3:
         file.seek(0)
         try:
             answer = self._call(
-                "put_object", **_object(held.path), **held.kept, Body=file, ContentLength=size,
+                "put_object", **_object(held.path), **held.kept, Body=file,
                 IfMatch=held.facts.version, seconds=ANSWER_S + size / SLOWEST,
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - botocore's, aiohttp's, a time-out
