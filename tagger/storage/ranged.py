@@ -78,7 +78,8 @@ class RangedFile(RawIOBase):
             self.failure = str(error)
             raise OSError(errno.EIO, self.failure) from error
         if len(content) != stop - start:
-            self.failure = f"cannot be read: its server sent {len(content)} bytes for {stop - start}"
+            wanted = stop - start
+            self.failure = f"cannot be read: its server sent {len(content)} bytes for {wanted}"
             raise OSError(errno.EIO, self.failure)
         for at in range(0, len(content), BLOCK):
             self.blocks[number + at // BLOCK] = content[at : at + BLOCK]
