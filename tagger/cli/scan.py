@@ -8,7 +8,6 @@ import click
 from tagger.cli.options import settings_from, settings_options
 from tagger.errors import SettingsError
 from tagger.records import path_of
-from tagger.storage import check_writable
 
 
 @click.command()
@@ -24,6 +23,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """
     from tagger.cli.running import carry_out
     from tagger.scan import run_scan
+    from tagger.storage import check_writable
 
     settings = settings_from(config, flags)
     if "" in paths:
