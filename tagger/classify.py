@@ -9,11 +9,12 @@ from pathlib import Path
 from tagger import decide
 from tagger.audio import read_duration_s
 from tagger.engines import Hearing, open_engine
-from tagger.errors import TrackError
+from tagger.errors import AccessError, TrackError
 from tagger.isolation import Guard, limits_of
 from tagger.models import Source, fetch, find_source
-from tagger.records import Failure, Prediction, Score, Track
+from tagger.records import Failure, Prediction, RemotePath, Score, Track
 from tagger.settings import Settings
+from tagger.storage import look_at
 
 TIMELINE_WINDOWS = 200
 """How many windows a timeline has by default, at most; in a longer file they lie apart."""
@@ -79,6 +80,8 @@ def named_by_user(result: Prediction | Failure, settings: Settings) -> Predictio
 
 
 def _look_at(path: Path) -> Track | Failure:
+    if isinstance(path, RemotePath):
+        return _look_elsewhere(path)
     try:
         status = path.stat()
     except OSError as error:
@@ -88,3 +91,10 @@ def _look_at(path: Path) -> Track | Failure:
     if not stat.S_ISREG(status.st_mode):
         return Failure.unseen(path, "is no file (- reads from standard input)")
     return Track.from_stat(path, status)
+
+
+def _look_elsewhere(path: RemotePath) -> Track | Failure:
+    try:
+        return look_at(path) or Failure.unseen(path, "cannot open: it is not there")
+    except AccessError as error:
+        return Failure.unseen(path, str(error))

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 
 LAYERS = [
     {"errors", "records", "profiles", "__init__"},
-    {"values", "priority"},
+    {"values", "priority", "storage"},
     {"settings"},
     {
         "crawl",
@@ -60,6 +60,9 @@ OWNERS = {
     "subprocess": {"isolation", "service"},
     "platformdirs": {"settings"},
     "psutil": {"priority"},
+    "fsspec": {"storage"},
+    "s3fs": {"storage"},
+    "botocore": {"storage"},
 }
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -6,6 +6,7 @@ be written into a file that its owner would rather fetch again.
 
 import struct
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,10 +19,10 @@ SLACK = 8
 """Some writers forget the last filling byte, or that a size leaves out its own header."""
 
 
-def check_complete(path: Path) -> None:
-    """Raise DecodeError if the file is empty or shorter than it says, AccessError if unreadable."""
+def check_complete(sound: Path | BinaryIO) -> None:
+    """Raise DecodeError if a file is empty or shorter than it says, AccessError if unreadable."""
     try:
-        with path.open("rb") as file:
+        with opened(sound) as file:
             size = file.seek(0, 2)
             file.seek(0)
             magic = file.read(4)
@@ -32,6 +33,14 @@ def check_complete(path: Path) -> None:
         raise AccessError(f"cannot open: {error.strerror}") from error
     if declared > size + SLACK:
         raise DecodeError(f"truncated: {declared - size} bytes are missing at its end")
+
+
+def opened(sound: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """Open a file, or begin anew with one that is open already."""
+    if isinstance(sound, Path):
+        return sound.open("rb")
+    sound.seek(0)
+    return nullcontext(sound)
 
 
 def _no_size(_file: BinaryIO) -> int:

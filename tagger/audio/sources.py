@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 import av
 import av.subtitles.stream  # PyAV would load it with the first text, when memory may be short
@@ -20,9 +20,13 @@ import soundfile
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from tagger.audio.completeness import opened
 from tagger.errors import AccessError, DecodeError
 
 Samples = NDArray[np.float32]
+
+Sound = Path | BinaryIO
+"""A file by its path, or one that is open already because it lies on no disk here."""
 
 EXACT_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac", ".au"})
 EXACT_START = re.compile(
@@ -179,18 +183,19 @@ def _mono(blocks: Sequence[Samples]) -> Samples:
 
 
 @contextmanager
-def open_soundfile(path: Path) -> Iterator[Source]:
-    _check_start(path)
+def open_soundfile(sound: Sound) -> Iterator[Source]:
+    _check_start(sound)
+    place = os.fsencode(sound) if isinstance(sound, Path) else _from_start(sound)
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(place) as file:
             yield SoundfileSource(file)
     except soundfile.LibsndfileError as error:
         raise DecodeError(f"cannot be decoded (libsndfile: {error.error_string})") from error
 
 
-def _check_start(path: Path) -> None:
+def _check_start(sound: Sound) -> None:
     try:
-        with path.open("rb") as file:
+        with opened(sound) as file:
             start = file.read(12)
     except OSError as error:
         raise AccessError(f"cannot open: {error.strerror}") from error
@@ -199,10 +204,11 @@ def _check_start(path: Path) -> None:
 
 
 @contextmanager
-def open_av(path: Path) -> Iterator[Source]:
+def open_av(sound: Sound) -> Iterator[Source]:
     """Open by absolute path, for FFmpeg reads what stands before a colon as a protocol."""
+    place: Any = sound.absolute() if isinstance(sound, Path) else _from_start(sound)
     try:
-        with av.open(path.absolute(), options=AV_OPTIONS, metadata_errors="replace") as container:
+        with av.open(place, options=AV_OPTIONS, metadata_errors="replace") as container:
             yield AvSource(container)
     except GONE as error:
         raise AccessError(f"cannot open: {error.strerror}") from error
@@ -210,11 +216,17 @@ def open_av(path: Path) -> Iterator[Source]:
         raise DecodeError(f"cannot be decoded (FFmpeg: {describe(error)})") from error
 
 
+def _from_start(file: BinaryIO) -> BinaryIO:
+    """Return a file that others have read from as they found it: FFmpeg begins where it stands."""
+    file.seek(0)
+    return file
+
+
 def describe(error: Exception) -> str:
     """Return what FFmpeg says of an error, without the file name that it adds."""
     return getattr(error, "strerror", None) or str(error)
 
 
-def openers(path: Path) -> tuple[Callable[[Path], AbstractContextManager[Source]], ...]:
+def openers(path: Path) -> tuple[Callable[[Sound], AbstractContextManager[Source]], ...]:
     """Return the ways to open this file, the better one first."""
     return (open_soundfile, open_av) if path.suffix.lower() in EXACT_SUFFIXES else (open_av,)

@@ -1,6 +1,7 @@
 """Cut the stretches that a model listens to out of a recording, and read nothing else."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -9,8 +10,10 @@ import numpy as np
 import soxr
 
 from tagger.audio.completeness import check_complete
-from tagger.audio.sources import Samples, Source, openers
+from tagger.audio.sources import Samples, Sound, Source, openers
 from tagger.errors import DecodeError
+from tagger.records import RemotePath
+from tagger.storage import reading
 
 T = TypeVar("T")
 
@@ -65,15 +68,21 @@ def read_duration_s(path: Path) -> float:
 
 def _from_source(path: Path, read: Callable[[Source], T]) -> T:
     """Return what `read` makes of a file, by the first decoder that can."""
-    check_complete(path)
-    failure = DecodeError("no decoder for it")
-    for opener in openers(path):
-        try:
-            with opener(path) as source:
-                return read(source)
-        except DecodeError as error:
-            failure = error
-    raise failure
+    with _sound_of(path) as sound:
+        check_complete(sound)
+        failure = DecodeError("no decoder for it")
+        for opener in openers(path):
+            try:
+                with opener(sound) as source:
+                    return read(source)
+            except DecodeError as error:
+                failure = error
+        raise failure
+
+
+def _sound_of(path: Path) -> AbstractContextManager[Sound]:
+    """Open what lies elsewhere, once for all who look at it; a file here they open themselves."""
+    return reading(path) if isinstance(path, RemotePath) else nullcontext(path)
 
 
 def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from tagger.cli.text import doubt, show
 from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_source
 from tagger.priority import give_way
-from tagger.records import Failure, Prediction, Score, Stretch, displayed
+from tagger.records import Failure, Prediction, Score, Stretch, displayed, path_of
 
 STDIN = "-"
 
@@ -53,8 +53,8 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
             for name, heard in zip(files, results, strict=True):
                 stopper.check()
                 result = named_by_user(heard, settings)
-                rows.append(as_json(Path(name), result, source.identity))
-                tables.show(Path(name), result, source.identity)
+                rows.append(as_json(path_of(name), result, source.identity))
+                tables.show(path_of(name), result, source.identity)
     if settings.json:
         show(json.dumps(rows))
     return 1 if any("error" in row for row in rows) else 0
@@ -64,7 +64,7 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
 def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
     """Give a path for each file; what comes from standard input lies in a temporary one."""
     if STDIN not in files:
-        yield [Path(name) for name in files]
+        yield [path_of(name) for name in files]
         return
     if sys.stdin is None or sys.stdin.isatty():
         raise SettingsError("- reads a file from standard input, which is closed or a terminal")
@@ -74,7 +74,7 @@ def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
             copy.flush()
         except OSError as error:
             raise DiskFullError(f"cannot keep standard input: {error.strerror}") from error
-        yield [Path(copy.name if name == STDIN else name) for name in files]
+        yield [path_of(copy.name if name == STDIN else name) for name in files]
 
 
 def as_json(path: Path, result: Prediction | Failure, model: str) -> dict[str, object]:

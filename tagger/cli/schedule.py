@@ -8,6 +8,7 @@ import click
 from tagger.cli.options import given, settings_from, settings_options
 from tagger.cli.text import printable, show
 from tagger.errors import SettingsError
+from tagger.records import path_of
 from tagger.settings import OPTIONS
 from tagger.values import to_clock, to_flag
 
@@ -44,7 +45,7 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         *options(flags | {"gentle": True}),
         *(["--config", str(config.resolve())] if config else []),
     ]
-    roots = [str(Path(path).expanduser().resolve(strict=False)) for path in paths]
+    roots = [str(path_of(path).expanduser().resolve(strict=False)) for path in paths]
     job = service.Job(name, clock(at), ["scan", *words, "--", *roots])
     if install:
         show(printable(service.install(job)))

@@ -12,7 +12,7 @@ from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, show, told
 from tagger.errors import SettingsError
 from tagger.priority import give_way
-from tagger.records import Action, Outcome, UndoResult
+from tagger.records import Action, Outcome, UndoResult, path_of
 
 WORDS = {
     Action.WRITTEN: "put back",
@@ -59,7 +59,7 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
         stopping_on_signals() as stopper,
         RunProgress(settings, stopper, WORDS) as progress,
     ):
-        result = run_undo([Path(path) for path in paths], run_id, settings, progress)
+        result = run_undo([path_of(path) for path in paths], run_id, settings, progress)
     if settings.json:
         show(json.dumps(result.summary()))
     elif not settings.quiet:

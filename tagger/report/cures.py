@@ -35,6 +35,9 @@ KINDS = {
     r"changed|was edited|no regular file any more": Kind(
         "Changed while tagger was at work", "Nothing to do: the next run looks again."
     ),
+    r"cannot be read|the store |its server |nobody can tell whether": Kind(
+        "A server stood in the way", "Nothing to do once it answers: the next run tries again."
+    ),
     r"cannot open|cannot read|cannot be looked at|owner and group|ermission": Kind(
         "Out of reach", "Let the user that runs tagger read the file and write its folder."
     ),

@@ -7,8 +7,9 @@ The numbers are in its HTML; the script draws the charts (Observable Plot) and t
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from tagger.records import Action
@@ -65,9 +66,15 @@ class TableRows:
 
     def as_json(self) -> str:
         rows = (self.busy + self.calm)[:MOST_ROWS]
-        folder = os.path.commonpath(self.folders) if self.folders else ""
-        base = json.dumps(folder.rstrip("/") + "/")
+        base = json.dumps(_common_folder(self.folders).rstrip("/") + "/")
         return f'{{"base": {base}, "rows": [{",".join(rows)}]}}'
+
+
+def _common_folder(folders: Collection[str]) -> str:
+    """Return the folder that all of these lie in; nothing where some are elsewhere."""
+    parts = [folder.split("/") for folder in folders] or [[]]
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(min(parts), max(parts), strict=False))
+    return "/".join(part for part, _ in same)
 
 
 def _cells(row: ReportRow) -> Iterator[object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tagger import decide
 from tagger.albums import FEW, are_compiled, is_whole, pool, stands_apart
 from tagger.crawl import Listing
-from tagger.records import Failure, Prediction, Repeats, Tags, Track
+from tagger.records import Failure, Prediction, Repeats, Tags, Track, path_of
 from tagger.scan.session import Step
 from tagger.scan.steps import Steps
 from tagger.state import Known
@@ -27,7 +27,7 @@ class AlbumSteps(Steps):
                 yield from repeats
             else:
                 yield from chain.from_iterable(map(self._afresh, parts))
-                yield from self._settle_folder(Path(folder)) if folder else ()
+                yield from self._settle_folder(path_of(folder)) if folder else ()
             self.state.commit_at_times()
         self.state.commit()
 

@@ -9,7 +9,7 @@ from tagger import decide
 from tagger.crawl import look_at
 from tagger.errors import AccessError, SettingsError, TrackError
 from tagger.isolation import Guard
-from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track, undisplayed
+from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track, path_of, undisplayed
 from tagger.report.reading import ReportRow, genres_in, parse_row, read_report
 from tagger.scan.session import RunWatcher, Step, open_session
 from tagger.settings import Hardlinks, Settings
@@ -65,7 +65,7 @@ def _refused(row: ReportRow, reason: str) -> Outcome:
 
 def _paths(row: ReportRow) -> tuple[Path, Path]:
     """Return what the text of a row's path may stand for."""
-    return Path(row.path), undisplayed(row.path)
+    return path_of(row.path), undisplayed(row.path)
 
 
 @dataclass(frozen=True, slots=True)

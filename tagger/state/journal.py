@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger.records import Change, Tags, Track
+from tagger.records import Change, Tags, Track, path_of
 from tagger.state.runs import RunKind
 from tagger.state.schema import tags_from_json, tags_to_json
 
@@ -119,7 +119,7 @@ class Journal:
             " WHERE run_id = :run OR :run IS NULL AND kind != 'undo' ORDER BY path",
             {"run": run_id},
         )
-        return [Path(os.fsdecode(path)) for (path,) in found]
+        return [path_of(os.fsdecode(path)) for (path,) in found]
 
     def standing(self, path: Path, run_id: str | None = None) -> list[Entry]:
         """Return the entries of a file that were not undone, the newest first.
@@ -145,7 +145,7 @@ class Journal:
 
 def _entry(row: Any) -> Entry:
     number, run_id, stored_path, copy, before, after, *stat = row
-    path = Path(os.fsdecode(stored_path))
+    path = path_of(os.fsdecode(stored_path))
     old, new = (
         Track(path, *numbers) if numbers[0] is not None else None
         for numbers in (stat[:3], stat[3:])

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tagger.records import Album, Failure, Prediction, Score, Tags, Track
+from tagger.records import (
+    Album,
+    Failure,
+    Prediction,
+    RemotePath,
+    Score,
+    Tags,
+    Track,
+    path_of,
+)
 from tagger.state.journal import Journal
 from tagger.state.rows import Rows
 from tagger.state.runs import Runs
@@ -192,7 +201,7 @@ class State:
             name,
         ).fetchall()
         self._db.execute("DELETE FROM temp.queue WHERE folder = ?", name)
-        return [Track(Path(os.fsdecode(path)), *stat) for path, *stat in rows]
+        return [Track(path_of(os.fsdecode(path)), *stat) for path, *stat in rows]
 
     def queued(self, *, heard: bool = False) -> Iterator[Track]:
         """Yield the tracks of the queue in the order they came, a page at a time.
@@ -206,7 +215,7 @@ class State:
             (last, heard),
         ).fetchall():
             for last, path, *stat in rows:  # noqa: B007 - read by the next page
-                yield Track(Path(os.fsdecode(path)), *stat)
+                yield Track(path_of(os.fsdecode(path)), *stat)
 
     def commit(self) -> None:
         self._db.commit()
@@ -265,13 +274,16 @@ def albums_of(connection: sqlite3.Connection) -> Mapping[Path, Album]:
     """Return which album each file says that it is from, of those that were asked."""
     found = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
     known = ((path, tags_from_json(tags).album) for path, tags in found)
-    return {Path(os.fsdecode(path)): album for path, album in known if album is not None}
+    return {path_of(os.fsdecode(path)): album for path, album in known if album is not None}
 
 
 def _has_left(path: bytes, inode: int) -> bool:
     """Tell whether a file is no longer at a path: nothing is there, or another file."""
+    where = path_of(os.fsdecode(path))
+    if isinstance(where, RemotePath):
+        return False  # objects are not moved: another key is another object
     try:
-        return Track.from_stat(Path(os.fsdecode(path)), os.lstat(path)).inode != inode
+        return Track.from_stat(where, os.lstat(path)).inode != inode
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

@@ -4,11 +4,13 @@ import os
 import stat
 from filecmp import cmp
 from pathlib import Path
+from shutil import rmtree
 
 from tagger.errors import AccessError, UnfinishedError
-from tagger.records import Track, displayed
+from tagger.records import RemotePath, Track, displayed
 from tagger.tags.copying import descriptor_of, write_over
 from tagger.tags.replace import is_copy_name, whole_name
+from tagger.tags.replace_object import scratch_folder
 
 SLOWEST_WRITE = 1 << 20
 """Bytes a second that a disk surely writes: so long at most may a file have been written over."""
@@ -18,12 +20,15 @@ SHORTEST_S = 60.0
 def clear_leftovers(path: Path, copy: str, old: Track | None) -> bool:
     """Remove the copy that was made of the file at `path`; `old` is the file as it was then.
 
-    Return whether there was one that had not been checked yet. A file that was being written over
-    is finished first from its whole copy. UnfinishedError where somebody else may have changed it
-    since: then both stay. AccessError where the system refuses.
+    Return whether there was one that had not been checked yet, which an object's cannot tell. A
+    file that was being written over is finished first from its whole copy. UnfinishedError where
+    somebody else may have changed it since: then both stay. AccessError where the system refuses.
     """
     if old is None or not is_copy_name(copy, old):
         return False
+    if isinstance(path, RemotePath):
+        rmtree(scratch_folder(copy), ignore_errors=True)
+        return False  # the copy stays until after the store has the new object
     part, whole = path.with_name(copy), path.with_name(whole_name(copy))
     try:
         if _is_regular(whole):

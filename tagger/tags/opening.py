@@ -4,13 +4,14 @@ import errno
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from mutagen import MutagenError
 
 from tagger.errors import TagError
+from tagger.storage import reading
 from tagger.tags.containers import open_tag
 from tagger.tags.items import Tag
 from tagger.tags.system import os_error
@@ -32,7 +33,7 @@ def opened(
     Raises TagError, AccessError, DiskFullError.
     """
     try:
-        with nullcontext(already) if already else path.open(mode) as file:
+        with _file(path, mode, already) as file:
             file.seek(0)
             if not file.read(1):
                 raise TagError("the file is empty")  # noqa: TRY301 - told like all the rest
@@ -47,6 +48,14 @@ def opened(
         raise TagError(
             f"{doing}: broken, or not what its name says ({str(error) or type(error).__name__})"
         ) from error
+
+
+def _file(
+    path: Path, mode: Literal["rb", "r+b"], already: BinaryIO | None
+) -> AbstractContextManager[BinaryIO]:
+    if already:
+        return nullcontext(already)
+    return reading(path) if mode == "rb" else path.open(mode)
 
 
 def _refusal(error: BaseException | None) -> OSError | None:

@@ -4,16 +4,17 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.errors import AccessError, TagError, UnfinishedError
-from tagger.records import Change, Track, displayed
+from tagger.errors import AccessError, UnfinishedError
+from tagger.records import Change, RemotePath, Track, displayed
+from tagger.storage import CHANGED
 from tagger.tags.copying import adopt, copy_bytes, descriptor_of, keep_times, reserve, write_over
-from tagger.tags.fields import read_tags, write_raw, write_tags
-from tagger.tags.others import lost_fields
+from tagger.tags.editing import Inspect, edit
+from tagger.tags.replace_object import replace_object
 from tagger.tags.system import os_error
 
 NAME_LIMIT = 255
@@ -21,7 +22,6 @@ NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
 UTF8_REST = 0x80  # how all bytes of a letter but the first one start
 UNFINISHED, WHOLE = ".part", ".full"
 """Marks of our files: a copy at work, and a checked one on its way over its original."""
-CHANGED = "changed while tagger was at work: left as it is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,6 @@ class Desk:
     name: str
     changed_ns: int
     """When the original was last changed in any way: the one time that nobody can set."""
-
-
-Inspect = Callable[[Path], Mapping[str, str]]
-"""Tells all that is in a file beside our fields: other tags, pictures, sound."""
 
 
 def replace_tags(
@@ -58,9 +54,12 @@ def replace_tags(
     track = change.track
     finish = _overwrite if in_place else _swap
     try:
+        if isinstance(track.path, RemotePath):
+            return replace_object(change, inspect, preserve_mtime=preserve_mtime)
         with _desk(track, change.copy, reserved=reserved) as desk:
             copy_bytes(desk.original, desk.part)
-            _edit(change, desk, inspect)
+            with os.fdopen(os.dup(desk.part), "r+b") as file:
+                edit(change, file, track.path, track.path.with_name(desk.name), inspect)
             status = finish(track, desk, preserve_mtime=preserve_mtime)
             with suppress(OSError):  # the file is the new one, whether or not its disk is well
                 os.fsync(desk.folder)
@@ -74,9 +73,11 @@ def reserve_copy(change: Change) -> None:
 
     Whoever takes the copy away again has the word of it: that process can put nothing in the place
     of the file any more, not even if it has yet to begin.
-    Raises AccessError and DiskFullError.
+    An object store has no place for it. Raises AccessError and DiskFullError.
     """
     track = change.track
+    if isinstance(track.path, RemotePath):
+        return
     try:
         with (
             descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder,
@@ -167,25 +168,6 @@ def whole_name(copy: str) -> str:
     """Return the name that a copy gets once it is checked and about to be written over a file."""
     suffix = Path(copy).suffix
     return copy.removesuffix(UNFINISHED + suffix) + WHOLE + suffix
-
-
-def _edit(change: Change, desk: Desk, inspect: Inspect) -> None:
-    """Change the copy, and refuse it if anything but the wanted fields differs then.
-
-    It is written through its descriptor: whatever is put in the place of its name stays as it is.
-    """
-    copy = change.track.path.with_name(desk.name)
-    with os.fdopen(os.dup(desk.part), "r+b") as file:
-        if change.undoes:
-            write_raw(copy, change.after.raw, file)
-        else:
-            write_tags(copy, change.after, file)
-    found = read_tags(copy)
-    if found != change.after or (change.undoes and set(found.raw) != set(change.after.raw)):
-        raise TagError("not written, for the new tags could not be read back")
-    changed = lost_fields(inspect(change.track.path), inspect(copy))
-    if changed:
-        raise TagError(f"not written, for it would change {', '.join(changed)}")
 
 
 def _swap(track: Track, desk: Desk, *, preserve_mtime: bool) -> os.stat_result:

@@ -7,8 +7,9 @@ from pathlib import Path
 from tagger.crawl import look_at
 from tagger.errors import TrackError
 from tagger.isolation import Guard
-from tagger.records import Track
+from tagger.records import RemotePath, Track
 from tagger.state import Entry, State
+from tagger.storage import is_reachable
 from tagger.tags import clear_leftovers, read_tags
 
 NEVER = (0, 0, 0)
@@ -28,11 +29,11 @@ def recover(state: State, guard: Guard) -> dict[Path, str]:
     """Bring files and journal together again, whatever moment the last run was killed at.
 
     Return the files that cannot be mended, each with the reason: their entries stay open. So do
-    those in a folder that is not there (an unmounted disk).
+    those in a folder that is not there (an unmounted disk, a server that does not answer).
     """
     unmended: dict[Path, str] = {}
     for entry in state.journal.unfinished():
-        if not os.path.isdir(entry.path.parent):  # noqa: PTH112 - Path's raises where it may not look
+        if not _is_within_reach(entry.path):
             continue
         try:
             mend(entry, state, guard)
@@ -40,6 +41,12 @@ def recover(state: State, guard: Guard) -> dict[Path, str]:
             unmended[entry.path] = str(error)
         state.commit()
     return unmended
+
+
+def _is_within_reach(path: Path) -> bool:
+    if isinstance(path, RemotePath):
+        return is_reachable(path)
+    return os.path.isdir(path.parent)  # noqa: PTH112 - Path's raises where it may not look
 
 
 def mend(entry: Entry, state: State, guard: Guard) -> Found:

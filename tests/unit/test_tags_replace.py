@@ -13,6 +13,7 @@ from tagger.errors import AccessError, DiskFullError, TagError, TrackError
 from tagger.records import Tags
 from tagger.tags import (
     clear_leftovers,
+    editing,
     other_fields,
     read_tags,
     replace,
@@ -152,7 +153,7 @@ def test_any_other_difference_leaves_the_original(
     song: Path, monkeypatch: pytest.MonkeyPatch, where: bytes, reason: str
 ) -> None:
     before = song.stat()
-    monkeypatch.setattr(replace, "write_tags", damage(where))
+    monkeypatch.setattr(editing, "write_tags", damage(where))
     with pytest.raises(TrackError, match=reason):
         retag(song, TAGS)
     assert_untouched(song, before)
@@ -166,7 +167,7 @@ def test_a_changed_last_byte_of_sound_leaves_the_original(
         path.write_bytes(path.read_bytes()[:-1] + b"?")
 
     before = song.stat()
-    monkeypatch.setattr(replace, "write_tags", write)
+    monkeypatch.setattr(editing, "write_tags", write)
     with pytest.raises(TagError, match="change audio stream 0"):
         retag(song, TAGS)
     assert_untouched(song, before)

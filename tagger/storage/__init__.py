@@ -1,0 +1,162 @@
+"""What lies on no disk of this machine, by its URL; owns fsspec and s3fs, which it loads late."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO
+
+from tagger.errors import AccessError, MissingExtraError, SettingsError
+from tagger.records import RemotePath, Track
+from tagger.storage import s3
+from tagger.storage.ranged import RangedFile
+from tagger.storage.refusals import CHANGED, refusing
+from tagger.storage.stores import AnyStore, Entry, Store
+
+__all__ = [
+    "CHANGED",
+    "NO_TIME",
+    "Entry",
+    "Holding",
+    "check_writable",
+    "entries",
+    "has_folder",
+    "hold",
+    "is_reachable",
+    "look_at",
+    "reading",
+]
+
+OPEN = "cannot open"
+LOOK = "cannot be looked at"
+LIST = "cannot list the folder"
+NO_TIME = "a store sets the time of its objects itself: --preserve-mtime is not possible there"
+READ_ONLY = "tagger can read {scheme}:// but not write there: only a dry run is possible (-n)"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, here or elsewhere, to read what is asked for and nothing else.
+
+    Of a file here the errors are the system's. Elsewhere AccessError comes of all that goes wrong,
+    at the end too where who read took a failure for the end of the file.
+    """
+    if not isinstance(path, RemotePath):
+        with path.open("rb") as file:
+            yield file
+        return
+    with refusing(OPEN):
+        store = _store(path)
+        facts = store.look(path)
+    if facts is None:
+        raise AccessError(f"{OPEN}: it is not there")
+
+    def fetch(start: int, stop: int) -> bytes:
+        with refusing("cannot be read"):
+            return store.fetch(path, facts, start, stop)
+
+    source = RangedFile(str(path), facts.size, fetch)
+    try:
+        with BufferedReader(source) as buffered:
+            yield buffered
+    finally:
+        if source.failure:
+            raise AccessError(source.failure)
+
+
+def look_at(path: RemotePath) -> Track | None:
+    """Return an object as it is now, None where there is none. Raises AccessError."""
+    with refusing(LOOK):
+        facts = _store(path).look(path)
+        return facts.track(path) if facts else None
+
+
+def has_folder(path: RemotePath) -> bool:
+    """Tell whether there is a folder, or a bucket. Raises AccessError."""
+    with refusing(LIST):
+        return _store(path).has_folder(path)
+
+
+def entries(folder: RemotePath) -> list[Entry]:
+    """Return what is in a folder, sorted by the bytes of the names. Raises AccessError."""
+    with refusing(LIST):
+        found = _store(folder).entries(folder)
+        return sorted(found, key=lambda entry: entry.name.encode("utf-8", "surrogateescape"))
+
+
+def is_reachable(path: RemotePath) -> bool:
+    """Tell whether the place of an object answers at all."""
+    try:
+        look_at(path)
+    except (AccessError, MissingExtraError):
+        return False
+    return True
+
+
+def check_writable(paths: Iterable[Path], *, preserve_mtime: bool) -> None:
+    """Raise SettingsError if one of these is where nothing can be replaced under a condition.
+
+    Nor can the time of an object be kept.
+    """
+    for path in paths:
+        if isinstance(path, RemotePath):
+            if path.scheme != s3.SCHEME:
+                raise SettingsError(READ_ONLY.format(scheme=path.scheme))
+            if preserve_mtime:
+                raise SettingsError(NO_TIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """An object that is to be replaced, as long as it is what it was when it was looked at."""
+
+    store: s3.S3
+    held: s3.Held
+
+    def download(self, file: BinaryIO) -> None:
+        """Write all of it into a file. Raises AccessError; OSError is about the file."""
+        pieces = self.store.pieces(self.held.path, self.held.facts)
+        while True:
+            with refusing("cannot be read"):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            file.write(piece)
+
+    def put(self, file: BinaryIO) -> Track:
+        """Put a file in its place. Raises AccessError, UnfinishedError."""
+        with refusing("cannot be written"):
+            return self.store.put(self.held, file)
+
+
+def hold(track: Track) -> Holding:
+    """Look at an object that is to be replaced. Raises AccessError, TagError."""
+    path = track.path
+    assert isinstance(path, RemotePath)
+    if path.scheme != s3.SCHEME:
+        raise AccessError(READ_ONLY.format(scheme=path.scheme))
+    with refusing(LOOK):
+        store = _s3(path)
+        return Holding(store, store.hold(track, path))
+
+
+def _store(path: RemotePath) -> Store:
+    """Return the store of a path. Raises AccessError for what names no place, MissingExtraError."""
+    return _s3(path) if path.scheme == s3.SCHEME else AnyStore(_checked(path))
+
+
+def _s3(path: RemotePath) -> s3.S3:
+    _checked(path)
+    return s3.S3()
+
+
+def _checked(path: RemotePath) -> RemotePath:
+    """Refuse what another name may stand for on the way to the server, or is no name at all."""
+    if not path.place:
+        raise AccessError("it names no bucket and no host")
+    parts = path.place.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        reason = "a part of its name is empty, . or .. or has a NUL: no path can name it faithfully"
+        raise AccessError(reason)
+    return path

@@ -1,0 +1,176 @@
+"""Paths that are URLs, objects read by ranges, and what foreign errors become."""
+
+import copy
+import os
+import pickle
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO
+from pathlib import Path, PosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagger.errors import AccessError, LibraryError
+from tagger.records import RemotePath, Track, displayed, path_of, undisplayed
+from tagger.storage import ranged
+from tagger.storage.ranged import BLOCK, RangedFile
+from tagger.storage.refusals import describe, refusing
+from tagger.storage.stores import Facts
+
+NAMES = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1)
+SEGMENTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(lambda s: f"{s}x")
+
+
+@given(SEGMENTS)
+def test_a_url_stays_what_it_is_to_the_letter(key: str) -> None:
+    path = path_of(f"s3://bucket/{key}")
+    assert isinstance(path, RemotePath)
+    assert str(path) == os.fspath(path) == f"s3://bucket/{key}"
+    assert os.fsdecode(os.fsencode(path)) == str(path)
+    assert pickle.loads(pickle.dumps(path)) == copy.deepcopy(path) == path
+    assert {path: 1}[RemotePath(str(path))] == 1
+    assert path.absolute() is path.resolve() is path.expanduser() is path
+    assert str(path.parent / path.name) == str(path)
+    assert os.fsencode(path.name) == os.path.split(os.fsencode(path))[1]
+
+
+@given(NAMES)
+def test_what_a_url_is_called_and_where_it_lies(name: str) -> None:
+    folder = path_of("s3://bucket/a folder")
+    path = folder / name
+    assert (type(path), path.name, path.parent) == (RemotePath, name, folder)
+    assert path.suffix == Path("x", name).suffix
+    assert path.is_relative_to(folder)
+    assert path.is_relative_to(path)
+    assert not path.is_relative_to(path_of("s3://bucket/a"))
+    assert not path.is_relative_to(Path("/"))
+    assert str(path.with_name("b")) == "s3://bucket/a folder/b"
+
+
+def test_no_two_names_are_one() -> None:
+    texts = [
+        "s3://b/a//b",
+        "s3://b/a/b",
+        "s3://b/a/./b",
+        "s3://b/x/../a/b",
+        "gs://b/a/b",
+        "s3:/b/a/b",
+    ]
+    assert len({path_of(text) for text in texts}) == len(texts)
+    assert path_of("s3://b/a") != PosixPath("s3:/b/a")
+    assert sorted([path_of("s3://b/a"), Path("/z")]) == [Path("/z"), path_of("s3://b/a")]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("a/b", Path("a/b")),
+        ("/x/s3://b", Path("/x/s3:/b")),
+        ("s3:/b/a", Path("s3:/b/a")),
+        ("file:///a%20b/%ff", Path("/a b/\udcff")),
+        ("FILE://localhost/a", Path("/a")),
+        ("S3://B/a///", RemotePath("s3://B/a")),
+        ("file://elsewhere/a", RemotePath("file://elsewhere/a")),
+    ],
+)
+def test_what_a_text_names(text: str, path: Path) -> None:
+    assert path_of(text) == path
+    assert type(path_of(text)) is type(path)
+
+
+def test_a_line_break_in_a_key_is_shown_and_read_back() -> None:
+    path = path_of("s3://b/a\n\\xe9.mp3")
+    assert displayed(path) == "s3://b/a\n\\xe9.mp3"
+    assert undisplayed("s3://b/x.mp3") == RemotePath("s3://b/x.mp3")
+    assert str(path_of("s3://b").parent) == "s3://b"
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.integers(0, 3 * BLOCK), st.just(0)),
+        st.tuples(st.just("seek"), st.integers(0, 6 * BLOCK), st.just(SEEK_SET)),
+        st.tuples(st.just("seek"), st.integers(0, 100), st.just(SEEK_CUR)),
+        st.tuples(st.just("seek"), st.integers(-6 * BLOCK, 10), st.just(SEEK_END)),
+    ),
+    max_size=20,
+)
+CONTENT = os.urandom(5 * BLOCK + 77)
+
+
+@given(STEPS)
+def test_reading_by_ranges_is_reading(steps: list[tuple[str, int, int]]) -> None:
+    fetched: list[range] = []
+
+    def fetch(start: int, stop: int) -> bytes:
+        fetched.append(range(start, stop))
+        return CONTENT[start:stop]
+
+    source, plain = RangedFile("x", len(CONTENT), fetch), BytesIO(CONTENT)
+    with BufferedReader(source) as file:
+        for what, number, whence in steps:
+            if what == "read":
+                assert file.read(number) == plain.read(number)
+            elif whence != SEEK_END or number >= -len(CONTENT):
+                assert file.seek(number, whence) == plain.seek(number, whence)
+    assert all(each.stop <= len(CONTENT) for each in fetched)
+
+
+def test_what_is_read_once_is_kept_and_what_goes_on_comes_in_longer_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetched: list[int] = []
+
+    def fetch(start: int, stop: int) -> bytes:
+        fetched.append((stop - start) // BLOCK)
+        return bytes(stop - start)
+
+    source = RangedFile("x", 100 * BLOCK, fetch)
+    buffer = bytearray(BLOCK)
+    for _ in range(10):
+        source.readinto(buffer)
+    assert fetched == [1, 2, 4, 8]
+    source.seek(0)
+    source.readinto(buffer)
+    assert len(fetched) == 4
+    monkeypatch.setattr(ranged, "MEMORY", BLOCK)
+    source.seek(50 * BLOCK)
+    source.readinto(buffer)
+    assert len(source.blocks) == 1
+    with pytest.raises(OSError, match="before the start"):
+        source.seek(-1)
+
+
+def test_a_failure_to_fetch_is_remembered_for_who_hears_of_it_in_no_other_way() -> None:
+    def refuse(*_: int) -> bytes:
+        raise AccessError("the server is gone")
+
+    source = RangedFile("x", 10, refuse)
+    with pytest.raises(OSError, match="the server is gone"):
+        source.readinto(bytearray(1))
+    assert source.failure == "the server is gone"
+    short = RangedFile("x", 10, lambda *_: b"123")
+    with pytest.raises(OSError, match="sent 3 bytes for 10"):
+        short.readinto(bytearray(1))
+
+
+def test_every_version_of_an_object_is_another_track() -> None:
+    path = RemotePath("s3://b/a.mp3")
+    track = Facts(1, 10**9, '"etag"').track(path)
+    assert track == Facts(1, 10**9, '"etag"').track(path) == Track(path, 1, 10**9, track.inode)
+    assert 0 < track.inode < 1 << 63
+    others = [Facts(2, 10**9, '"etag"'), Facts(1, 0, '"etag"'), Facts(1, 10**9, '"other"')]
+    assert track not in [facts.track(path) for facts in others]
+    assert track.inode != Facts(1, 10**9, '"etag"').number(RemotePath("s3://b/b.mp3"))
+
+
+def test_foreign_errors_become_one_line() -> None:
+    class ServerError(Exception):
+        response = {"Error": {"Code": "AccessDenied", "Message": "Access\nDenied"}}  # noqa: RUF012
+
+    assert describe(ServerError()) == "Access Denied (AccessDenied)"
+    assert describe(TimeoutError()) == "TimeoutError"
+    assert len(describe(ValueError("x" * 5000))) < 400
+    with pytest.raises(AccessError, match="cannot open: no"), refusing("cannot open"):
+        raise ValueError("no")
+    with pytest.raises(LibraryError), refusing("cannot open"):
+        raise LibraryError("ours")
