@@ -4,10 +4,9 @@ from tagger.tags.containers import EXTENSIONS
 from tagger.tags.fields import read_tags, write_raw, write_tags
 from tagger.tags.leftovers import clear_leftovers
 from tagger.tags.others import other_fields
-from tagger.tags.replace import CHANGED, copy_name, replace_tags, reserve_copy
+from tagger.tags.replace import copy_name, replace_tags, reserve_copy
 
 __all__ = [
-    "CHANGED",
     "EXTENSIONS",
     "clear_leftovers",
     "copy_name",

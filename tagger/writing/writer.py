@@ -21,8 +21,8 @@ from tagger.isolation import Guard, limits_of
 from tagger.records import Action, Change, Failure, Outcome, Repeats, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
+from tagger.storage import CHANGED
 from tagger.tags import (
-    CHANGED,
     clear_leftovers,
     copy_name,
     other_fields,
