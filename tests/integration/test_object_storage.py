@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from moto.server import ThreadedMotoServer
 
 from tagger.audio import stream_digests
@@ -62,6 +63,15 @@ def song(tmp_path: Path) -> Path:
     return add_rich_tags(build_audio(tmp_path / "song.flac", seconds=2))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep the network from fighting with the server for the cores: two hundred times, it shows."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def track_in(found: Track | Failure) -> Track:
     assert isinstance(found, Track)
     return found
@@ -73,6 +83,7 @@ def track_of(bucket: Bucket, key: str) -> Track:
     return track_in(track)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_hundred_objects_one_of_them_changed_in_between(
     bucket: Bucket, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
