@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
 from tagger.priority import stay_nice_in_own_session
+from tagger.records import RemotePath
 from tagger.settings import Settings
 
 P = ParamSpec("P")
@@ -83,8 +84,8 @@ class Guard:
 
         Function, arguments and result are pickled. Raises DecodeError where the call crashes, takes
         too long or too much memory, or ends in an error that nobody foresaw; AccessError where the
-        system does not let go of the process. What a process did before is not held against a file:
-        a crash counts only in a process that is new.
+        system does not let go of the process, or where a server took the time. What a process did
+        before is not held against a file: a crash counts only in a process that is new.
         """
         try:
             child = self.idle.pop()
@@ -97,6 +98,11 @@ class Guard:
         if answer.fate is Fate.ALIVE:
             self.idle.append(child)
         if answer.error:
+            is_far = any(isinstance(each, RemotePath) for each in args)
+            if (
+                is_far and answer.fate is Fate.TOO_SLOW
+            ):  # its server is, and may be quicker tomorrow
+                raise AccessError(str(answer.error))
             raise answer.error
         result: T = answer.result
         return result

@@ -125,6 +125,8 @@ def to_text(value: object) -> str:
 def to_path(value: object) -> Path:
     if not isinstance(value, (str, Path)):
         raise ValueError("must be the name of a file")  # noqa: TRY004 - told like all wrong values
+    if "://" in str(value):
+        raise ValueError("must be a file on this machine")
     try:
         return Path(to_text(value)).expanduser()
     except RuntimeError as error:

@@ -4,7 +4,9 @@ import logging
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -403,3 +405,27 @@ def test_a_web_server_that_lies_about_lengths_is_not_believed(
         assert not [row["error"] for row in scan.rows if "cannot be read" not in row["error"]]
     with web_server(library) as url:  # on another port, and so other files
         assert Scan(capsys, url, "-n", "-m", model, *ANY).actions == {"would-write": 3}
+
+
+def test_a_server_that_is_slow_for_once_costs_one_run(
+    library: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(RangeHandler):
+        delay_s = 3.0
+
+        def send_head(self) -> Any:
+            if self.delay_s and "Range" in self.headers and self.path.endswith(".flac"):
+                time.sleep(self.delay_s)
+                raise BrokenPipeError  # nobody waits for it any more
+            return super().send_head()
+
+        def handle(self) -> None:
+            with suppress(BrokenPipeError):
+                super().handle()
+
+    scan = ("-n", "-m", model, *ANY, "--max-seconds", "2", "--max-memory", "4096")
+    with web_server(library, Slow) as url:
+        slow = Scan(capsys, url, *scan)
+        assert slow.row("a.flac")["action"] == "failed"
+        Slow.delay_s = 0
+        assert Scan(capsys, url, *scan).actions == {"would-write": 3}
