@@ -99,9 +99,7 @@ class Guard:
             self.idle.append(child)
         if answer.error:
             is_far = any(isinstance(each, RemotePath) for each in args)
-            if (
-                is_far and answer.fate is Fate.TOO_SLOW
-            ):  # its server is, and may be quicker tomorrow
+            if is_far and answer.fate is Fate.TOO_SLOW:  # the server was, and may be quicker later
                 raise AccessError(str(answer.error))
             raise answer.error
         result: T = answer.result
