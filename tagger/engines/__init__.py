@@ -13,18 +13,24 @@ from tagger.settings import Engine, Settings
 from tagger.writing import Hands
 
 
+def unchecked() -> None:
+    """Let a run go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hearing:
     """By what model, and how, tracks are to be heard.
 
     source: the model, which `fetch` has seen to. shortest_s: less sound than this is a Failure.
-    timeline: each window's scores are wanted as well.
+    timeline: each window's scores are wanted as well. check: raises what is to end the run; called
+    where it may take minutes until there is a result.
     """
 
     source: Source
     settings: Settings
     shortest_s: float = SHORTEST_S
     timeline: bool = False
+    check: Callable[[], None] = unchecked
 
 
 Listen = Callable[[Iterable[Track], Hearing], Iterator[Prediction | Failure]]

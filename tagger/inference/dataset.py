@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tagger.audio import SHORTEST_S, read_windows
-from tagger.errors import DiskFullError, TrackError, WorkerError
+from tagger.errors import TaggerError, TrackError
 from tagger.isolation import Guard, Limits
 from tagger.models.extractor import Extractor, Inputs
 from tagger.priority import cores, half, stay_nice_in_own_session
@@ -72,7 +72,7 @@ class GuardedDataset(Dataset[T_co | Failure]):
             return self.load(track)
         except TrackError as error:
             return Failure(track, str(error), lasting=error.lasting)
-        except (WorkerError, DiskFullError):
+        except TaggerError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever leaves a worker ends the whole run
             reason = f"unexpected error while it was decoded: {error!r}"

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from tagger.crawl import Listing, Scope, crawl_folders
 from tagger.decide import names_for, unknown_labels
 from tagger.engines import Hearing, Listen, open_engine
-from tagger.errors import WorkerError
+from tagger.errors import ClusterError, WorkerError
 from tagger.models import Source, fetch, find_source
 from tagger.pacing import Host, Pacer
 from tagger.profiles import taken_apart
@@ -98,7 +98,7 @@ class Pauses:
                 yield item
                 self._rest()
                 self.watcher.between_tracks()
-        except WorkerError:
+        except (WorkerError, ClusterError):
             self.watcher.between_tracks()  # a TERM to all processes is an order to stop
             raise
 
@@ -129,7 +129,9 @@ def _passes(
     if waiting and not steps.is_over():
         watcher.listening(waiting)
         fetch(source, settings, watcher.fetching)
-        results = listen(steps.state.queued(), Hearing(source, settings))
+        results = listen(
+            steps.state.queued(), Hearing(source, settings, check=watcher.between_tracks)
+        )
         heard = steps.heard(pauses.in_time(results))
         yield (step for step in heard if step is not None)
     yield steps.left()

@@ -155,6 +155,12 @@ def _checked(path: RemotePath) -> RemotePath:
     """Refuse what another name may stand for on the way to the server, or is no name at all."""
     if not path.place:
         raise AccessError("it names no bucket and no host")
+    user, _, _ = path.place.partition("/")[0].rpartition("@")
+    if ":" in user:
+        reason = (
+            "a path is kept in reports and must hold no password (see fsspec's FSSPEC_ variables)"
+        )
+        raise AccessError(reason)
     parts = path.place.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         reason = "a part of its name is empty, . or .. or has a NUL: no path can name it faithfully"

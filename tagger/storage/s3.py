@@ -35,7 +35,7 @@ SLOWEST = 100_000
 """Bytes a second: a request that takes longer is given up."""
 
 FORBIDDEN, MISSING = 403, 404
-NO_SUCH_CALL = {400, 405, 501}
+NO_SUCH_CALL = {405, 501}
 """What servers answer to calls that they do not know."""
 LOST_RACE = {404, 409, 412}
 """No object to match, a write at the same time, another version than the one to match."""

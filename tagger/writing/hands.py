@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 from tagger.priority import cores
@@ -28,9 +29,13 @@ class Hands(Protocol):
         """Tell whether a call may go on for a while when this process has ended."""
         ...
 
+    def get_ready(self) -> None:
+        """Do what has to be done before the first call. Raises TaggerError where it cannot be."""
+        ...
+
     @property
     def most(self) -> int:
-        """Return how many files at once may be between journal and rename; known once one is."""
+        """Return how many files at once may be between journal and rename."""
         ...
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -46,6 +51,22 @@ class Threads(ThreadPoolExecutor):
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self.most = 2 * count
+
+    def get_ready(self) -> None:
+        """Be ready at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """All hands of a run: its own threads, and those that it sends, which may be the same."""
+
+    own: Hands
+    sent: Hands
+
+    @property
+    def most(self) -> int:
+        """Return how many files at once may be between journal and rename."""
+        return max(self.own.most, self.sent.most)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tagger.errors import (
     UnfinishedError,
 )
 from tagger.isolation import Guard, limits_of
-from tagger.records import Action, Change, Failure, Outcome, Repeats, Tags, Track
+from tagger.records import Action, Change, Failure, Outcome, RemotePath, Repeats, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
 from tagger.storage import CHANGED
@@ -30,14 +30,14 @@ from tagger.tags import (
     replace_tags,
     reserve_copy,
 )
-from tagger.writing.hands import Hands, open_threads
+from tagger.writing.hands import Crew, Hands, open_threads
 from tagger.writing.recovery import Found, mend, recover
 
 LINKED = "it has several hard links (--hardlinks break|in-place writes it)"
 """Why a file is left alone, where that is the setting."""
 
 MOST_ATTEMPTS = 2
-LOST = "the process that wrote it died, twice; it was left as it was"
+LOST = "the process that was to write it died; it was left as it was"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,15 @@ class Inspection:
 def open_writer(
     run_id: str, settings: Settings, state: State, hands: Hands | None = None
 ) -> Iterator["Writer"]:
-    """Give a Writer with its guarded processes, and with threads where nobody else is to write.
+    """Give a Writer with its guarded processes and its threads; `hands` spare it most of the work.
 
     Unless this is a dry run, what a killed run left is mended first.
     """
     with (
         closing(Guard(limits_of(settings))) as guard,
-        nullcontext(hands) if hands else open_threads(gentle=settings.gentle) as chosen,
+        open_threads(gentle=settings.gentle) as threads,
     ):
-        writer = Writer(run_id, settings, state, guard, chosen)
+        writer = Writer(run_id, settings, state, guard, Crew(threads, hands or threads))
         if not settings.dry_run:
             writer.unmended = recover(state, guard)
         yield writer
@@ -106,13 +106,13 @@ class Writer:
     """
 
     def __init__(
-        self, run_id: str, settings: Settings, state: State, guard: Guard, hands: Hands
+        self, run_id: str, settings: Settings, state: State, guard: Guard, crew: Crew
     ) -> None:
         self.run_id = run_id
         self.settings = settings
         self.state = state
         self.guard = guard
-        self.hands = hands
+        self.crew = crew
         self.waiting: deque[Outcome | Repeats | Started] = deque()
         self.broken: TaggerError | None = None
         self.unmended: Mapping[Path, str] = {}
@@ -128,7 +128,7 @@ class Writer:
             if isinstance(step, Rewrite) and self._is_at_work_on(step.track):
                 yield from self.finish()  # two names of one file, with --hardlinks in-place
             self.waiting.append(self._start(step) if isinstance(step, Rewrite) else step)
-            while self.waiting and (self._head_is_done() or len(self.waiting) > self.hands.most):
+            while self.waiting and (self._head_is_done() or len(self.waiting) > self.crew.most):
                 yield self._finish_head()
             if self.broken:
                 break
@@ -163,35 +163,48 @@ class Writer:
         if before != rewrite.before:  # an editor that puts size and mtime back
             self.state.remember_tags(track, before)
             return self._failed(rewrite, AccessError("its tags were changed since they were read"))
+        hands = self._hands_for(track)
+        hands.get_ready()  # what cannot be had ends the run before anything is begun
         change = Change(track, before, rewrite.after, copy_name(track), rewrite.undoes)
         entry = self.state.journal.open(self.run_id, change)
-        return Started(rewrite, entry, self._submit(change), attempt)
+        return Started(rewrite, entry, self._submit(change, hands), attempt)
 
-    def _submit(self, change: Change) -> Future[Track]:
-        in_place = change.track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE
-        if self.hands.outlive:
-            try:
+    def _hands_for(self, track: Track) -> Hands:
+        """Return who is to write a file: us, where taking its copy away would not stop another.
+
+        An object has none beside it; a file that is written over is half done without it.
+        """
+        is_ours = isinstance(track.path, RemotePath) or self._is_in_place(track)
+        return self.crew.own if is_ours else self.crew.sent
+
+    def _is_in_place(self, track: Track) -> bool:
+        return track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE
+
+    def _submit(self, change: Change, hands: Hands) -> Future[Track]:
+        try:
+            if hands.outlive:
                 reserve_copy(change)
-            except TaggerError as error:
-                refused: Future[Track] = Future()
-                refused.set_exception(error)
-                return refused
-        return self.hands.submit(
-            replace_tags,
-            change,
-            Inspection(self.guard),
-            preserve_mtime=self.settings.preserve_mtime,
-            in_place=in_place,
-            reserved=self.hands.outlive,
-        )
+            return hands.submit(
+                replace_tags,
+                change,
+                Inspection(self.guard),
+                preserve_mtime=self.settings.preserve_mtime,
+                in_place=self._is_in_place(change.track),
+                reserved=hands.outlive,
+            )
+        except TaggerError as error:
+            refused: Future[Track] = Future()
+            refused.set_exception(error)
+            return refused
 
     def _finish_head(self) -> Outcome | Repeats:
-        head = self.waiting[0]
-        outcome = self._finish(head) if isinstance(head, Started) else head
+        """Take the first one off once it is settled; what is begun anew takes its place first."""
+        while isinstance(head := self.waiting[0], Started):
+            self.waiting[0] = self._finish(head)
         self.waiting.popleft()
-        return outcome
+        return head
 
-    def _finish(self, started: Started) -> Outcome:
+    def _finish(self, started: Started) -> Outcome | Started:
         rewrite = started.rewrite
         wait([started.future])  # a signal may raise here; what the thread does is another matter
         cause = started.future.exception()
@@ -210,14 +223,16 @@ class Writer:
         return self._failed(rewrite, error)
 
     def _cancel(self, started: Started) -> None:
-        """Note that a file was left as it was, with no copy that was reserved for nothing."""
-        if self.hands.outlive:
+        """Note that a file was left as it was; not where a copy that was reserved stays behind."""
+        if self._hands_for(started.rewrite.track).outlive:
             entry = self.state.journal.find(started.entry)
-            with suppress(TrackError):
+            try:
                 clear_leftovers(entry.path, entry.copy, entry.old)
+            except TrackError:
+                return  # the next run tries again
         self.state.journal.cancel(started.entry)
 
-    def _after_loss(self, started: Started) -> Outcome:
+    def _after_loss(self, started: Started) -> Outcome | Started:
         """Mend what a process left that died at work on a file, and have it written once more."""
         rewrite = started.rewrite
         try:
@@ -229,10 +244,11 @@ class Writer:
             return rewrite.outcome
         if found is not Found.OLD:
             return self._failed(rewrite, AccessError(CHANGED))
+        lost = self._failed(rewrite, AccessError(LOST))
         if started.attempt == MOST_ATTEMPTS:
-            return self._failed(rewrite, AccessError(LOST))
-        again = self._start(rewrite, started.attempt + 1)
-        return self._finish(again) if isinstance(again, Started) else again
+            return lost
+        self.waiting[0] = lost  # if nothing else comes of it
+        return self._start(rewrite, started.attempt + 1)
 
     def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
         lasting = isinstance(error, TrackError) and error.lasting

@@ -6,11 +6,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -110,21 +109,23 @@ def test_a_node_killed_in_the_middle_of_a_run(
     state, report = tmp_path / "state.sqlite", tmp_path / "report.csv"
     paths = fill(tmp_path / "music", songs, 500)
     sound = {path: stream_digests(path) for path in paths[::37]}
-    node = cluster.add_node(**node_of(2))
+    node = cluster.add_node(**node_of(4))
     cluster.wait_for_nodes()
-    rows_then = []
+    rows_then = [0]
+    ended = Event()
 
     def kill() -> None:
-        while not report.exists() or (rows := report.read_bytes().count(b"\n")) < 100:
-            time.sleep(0.05)
-        rows_then.append(rows)
+        while rows_then[0] < 100 and not ended.wait(0.05):
+            rows_then[0] = report.read_bytes().count(b"\n") if report.exists() else 0
         cluster.remove_node(node, allow_graceful=False)
 
     killer = Thread(target=kill)
     killer.start()
     places = ("--state", state, "--report", report)
-    # All that is left then holds the model: somebody has to make room for decoding.
-    scan = Scan(capsys, tmp_path / "music", *places, *on_ray(cluster, "--ray-predictors", "4"))
+    # Three or more of them are lost at once, and those that are left hold the model on every core.
+    options = on_ray(cluster, "--ray-predictors", "6", "--ray-predictor-cpus", "1")
+    scan = Scan(capsys, tmp_path / "music", *places, *options)
+    ended.set()
     killer.join()
     assert scan.code == 0, scan.err
     assert 100 <= rows_then[0] < 400
@@ -145,11 +146,11 @@ def test_a_track_that_kills_its_process_twice_is_a_failed_row(
     deadly, unlucky = paths[5].name, paths[11].name
     spent = tmp_path / "spent"
 
-    def decode(dataset: Any, track: Track) -> Any:
+    def decode(_version: str, dataset: Any, track: Track) -> Any:
         if track.path.name == deadly or (track.path.name == unlucky and not spent.exists()):
             spent.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return dataset[track]
+        return True, dataset[track]
 
     monkeypatch.setattr(listening, "decode", decode)
     scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
@@ -232,10 +233,56 @@ def test_a_file_whose_writer_always_dies_is_left_as_it_was(
     monkeypatch.setattr(writer, "replace_tags", dying)
     scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
     assert scan.code == 1
-    assert "died, twice" in scan.rows[0]["error"]
+    assert "that was to write it died" in scan.rows[0]["error"]
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
     assert journal(tmp_path / "home" / "tagger" / "state.sqlite") == []
+
+
+def test_an_accident_of_one_file_on_another_machine_is_a_row(
+    cluster: Any,
+    songs: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = fill(tmp_path / "music", songs, 10)
+    odd = paths[4].name
+
+    def odd_one(change: Any, *args: Any, **kwargs: Any) -> Any:
+        if change.track.path.name == odd:
+            raise ValueError("odd")
+        return replace_tags(change, *args, **kwargs)
+
+    monkeypatch.setattr(writer, "replace_tags", odd_one)
+    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    assert scan.actions == {"written": 9, "failed": 1}
+    assert "unexpected error while it was written: ValueError" in scan.row(odd)["error"]
+    assert {each.name for each in paths[4].parent.iterdir()} == {path.name for path in paths}
+
+
+def test_hard_links_written_in_place_keep_together(
+    cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first,) = fill(tmp_path / "music", songs, 1)
+    second = first.with_name(f"twin{first.suffix}")
+    second.hardlink_to(first)
+    options = on_ray(cluster, "--hardlinks", "in-place")
+    scan = Scan(capsys, tmp_path / "music", *options)
+    assert (scan.code, scan.actions) == (0, {"written": 1, "unchanged": 1})
+    assert first.samefile(second)
+    assert sorted(first.parent.iterdir()) == [first, second]
+
+
+def test_scores_known_and_no_cluster_to_write_with(library: Path, home: Path) -> None:
+    command = [sys.executable, "-m", "tagger", "scan", str(library), *ANY]
+    subprocess.run([*command, "-n"], check=True, capture_output=True)
+    before = sorted(library.iterdir())
+    options = ["--engine", "ray", "--ray-address", "127.0.0.1:1"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert sorted(library.iterdir()) == before
+    assert journal(home / "tagger" / "state.sqlite") == []
 
 
 def test_without_ray_one_line_names_the_extra(

@@ -3,6 +3,7 @@
 import pytest
 
 from tagger.engines.ray.cluster import Node, Shares, share_out
+from tagger.engines.ray.engine import RayCluster
 from tagger.errors import ClusterError, SettingsError
 from tagger.settings import Settings
 
@@ -16,6 +17,7 @@ from tagger.settings import Settings
         ([Node(1, 0)] * 3, {}, Shares(1, 1, 0, left=2)),
         ([Node(16, 2), Node(32, 0)], {}, Shares(2, 1, 1, left=46)),
         ([Node(16, 2)], {"ray_predictor_gpus": 0.5}, Shares(4, 1, 0.5, left=12)),
+        ([Node(16, 2)], {"ray_predictor_gpus": 0.4}, Shares(4, 1, 0.4, left=12)),
         ([Node(16, 2)], {"device": "cpu"}, Shares(4, 3, 0, left=4)),
         ([Node(16, 2)], {"ray_predictors": 1, "ray_predictor_cpus": 4}, Shares(1, 4, 1, left=12)),
     ],
@@ -26,12 +28,19 @@ def test_a_cluster_is_shared_out(
     assert share_out(nodes, Settings(**options)) == shares  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("nodes", [[Node(1, 0)], []])
-def test_somebody_has_to_decode(nodes: list[Node]) -> None:
+def test_somebody_has_to_decode() -> None:
     with pytest.raises(ClusterError, match="leave none of the cluster's"):
-        share_out(nodes, Settings())
+        share_out([Node(1, 0)], Settings())
+    with pytest.raises(ClusterError, match="no machine of the cluster has room"):
+        share_out([], Settings())
 
 
 def test_a_gpu_of_this_machine_is_none_of_the_cluster() -> None:
     with pytest.raises(SettingsError, match="cuda:N is for one machine"):
-        share_out([Node(8, 2)], Settings(device="cuda:1"))
+        RayCluster(Settings(device="cuda:1"))
+
+
+@pytest.mark.parametrize("options", [{"ray_predictor_cpus": 9}, {"ray_predictor_gpus": 0.5}])
+def test_what_no_machine_has_room_for_is_refused_at_once(options: dict[str, object]) -> None:
+    with pytest.raises(ClusterError, match="no machine of the cluster has room"):
+        share_out([Node(8, 0)] * 3, Settings(**options))  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """A Ray cluster: how to reach it, and what of it each stage gets."""
 
 import logging
+import platform
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,10 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from tagger import __version__
 from tagger.errors import (
     ClusterError,
     LostWorkerError,
-    SettingsError,
     TaggerError,
     WorkerError,
 )
@@ -61,10 +62,11 @@ def connected(address: str) -> Iterator[None]:
     own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises bare ones, too
+        if address == "auto" and isinstance(error, ConnectionError):
+            raise ClusterError(NO_CLUSTER) from error
         first = (str(error).strip() or repr(error)).splitlines()[0]
-        reason = NO_CLUSTER if address == "auto" else f"cannot reach Ray at {address}: {first}"
-        raise ClusterError(reason) from error
+        raise ClusterError(f"cannot work with Ray at {address}: {first}") from error
     finally:
         for number, handler in handlers.items():  # Ray's would end the run in the midst of a write
             signal.signal(number, handler)
@@ -95,20 +97,24 @@ def nodes() -> list[Node]:
 def share_out(found: Sequence[Node], settings: Settings) -> Shares:
     """Divide the cluster: a predictor for each GPU; without any, three cores of four predict.
 
-    Raises ClusterError where nothing would be left to decode with, SettingsError for a device that
-    is one of this machine alone.
+    Raises ClusterError where no node has room for a predictor, or nothing would be left to decode
+    with.
     """
-    if ":" in settings.device:
-        raise SettingsError("--device cuda:N is for one machine; Ray gives each predictor its GPU")
-    gpus, cpus = sum(node.gpus for node in found), sum(node.cpus for node in found)
-    on_gpu = settings.device in ("auto", "cuda") and gpus > 0
+    cpus = sum(node.cpus for node in found)
+    on_gpu = settings.device in ("auto", "cuda") and any(node.gpus for node in found)
     gpus_each = settings.ray_predictor_gpus
     if gpus_each is None:
         gpus_each = float(on_gpu)
     largest = max((node.cpus for node in found), default=0)
     usual = PREDICTOR_CPUS if largest > PREDICTOR_CPUS and not gpus_each else 1
     cpus_each = settings.ray_predictor_cpus or usual
-    fitting = int(gpus / gpus_each) if gpus_each else sum(n.cpus // (cpus_each + 1) for n in found)
+    if not any(node.cpus >= cpus_each and node.gpus >= gpus_each for node in found):
+        wanted = f"{cpus_each} cores and {gpus_each:g} GPUs"
+        raise ClusterError(f"no machine of the cluster has room for a predictor of {wanted}")
+    if gpus_each:
+        fitting = sum(node.gpus * int(1 / gpus_each) for node in found)
+    else:
+        fitting = sum(node.cpus // (cpus_each + 1) for node in found)
     predictors = settings.ray_predictors or max(1, fitting)
     left = cpus - predictors * cpus_each
     if left < 1:
@@ -117,6 +123,22 @@ def share_out(found: Sequence[Node], settings: Settings) -> Shares:
             " decode (--ray-predictors, --ray-predictor-cpus)"
         )
     return Shares(predictors, cpus_each, gpus_each, left)
+
+
+def check_version(version: str) -> None:
+    """Raise ClusterError if this machine has another tagger than the one that asks."""
+    if version != __version__:
+        here = platform.node()
+        raise ClusterError(f"{here} has tagger {__version__}, and the scan runs on {version}")
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Turn what Ray raises where nothing of ours is lost with it into our errors."""
+    try:
+        yield
+    except (RayError, ConnectionError) as error:
+        raise told(error) from error
 
 
 def root(error: BaseException) -> BaseException:
@@ -135,6 +157,6 @@ def told(error: BaseException) -> TaggerError:
     cause = root(error)
     if isinstance(cause, TaggerError):
         return cause
-    if isinstance(cause, RayError):
+    if isinstance(cause, RayError | ConnectionError):
         return LostWorkerError(f"a process of the cluster was lost ({type(cause).__name__})")
     return WorkerError(f"unexpected error on the cluster: {cause!r}")

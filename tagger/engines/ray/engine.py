@@ -13,25 +13,45 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import ray
+from ray.exceptions import RayError
 
+from tagger import __version__
 from tagger.engines import Hearing
-from tagger.engines.ray.cluster import Shares, connected, nodes, share_out, told
+from tagger.engines.ray.cluster import (
+    Shares,
+    check_version,
+    connected,
+    errors_told,
+    nodes,
+    root,
+    share_out,
+    told,
+)
+from tagger.errors import SettingsError
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FEWEST_WRITES = 8
+FEWEST_WRITES = 4
 
 
 class RayCluster:
     """A worksite on a cluster, connected to when there is something to do; also its Hands."""
 
+    outlive = True
+
     def __init__(self, settings: Settings) -> None:
+        """Raise SettingsError for a device that is one of this machine alone."""
+        if ":" in settings.device:
+            raise SettingsError("--device cuda:N is for one machine: Ray hands out its GPUs")
         self.settings = settings
         self.shares: Shares | None = None
         self.stack = ExitStack()
+        # What one write costs is little beside listening: it need not wait for a core of its own.
+        options = {"num_cpus": 0, "scheduling_strategy": "SPREAD", "max_retries": 0}
+        self.calling = ray.remote(call).options(**options)
 
     def __enter__(self) -> Self:
         return self
@@ -44,45 +64,48 @@ class RayCluster:
     ) -> None:
         self.stack.close()
 
-    def _connect(self) -> Shares:
+    def connect(self) -> Shares:
+        """Be a driver of the cluster and share it out, once. Raises ClusterError."""
         if self.shares is None:
             self.stack.enter_context(connected(self.settings.ray_address))
             self.shares = share_out(nodes(), self.settings)
-            self.call = ray.remote(call).options(num_cpus=1, max_retries=0)
         return self.shares
 
     def listen(self, tracks: Iterable[Track], hearing: Hearing) -> Iterator[Prediction | Failure]:
         """Hear the tracks; a `Listen`. Raises ClusterError where the cluster is not to be had."""
-        shares = self._connect()
+        shares = self.connect()
         from tagger.engines.ray.listening import Listening  # with it comes torch
 
-        with closing(Listening(hearing, shares)) as listening:
+        with errors_told(), closing(Listening(hearing, shares)) as listening:
             self.stack.callback(listening.close)  # sooner than a generator that nobody ends
             yield from listening.listen(tracks)
 
-    outlive = True
+    def get_ready(self) -> None:
+        self.connect()
 
     @property
     def most(self) -> int:
-        return max(FEWEST_WRITES, 2 * self._connect().left)
+        return max(FEWEST_WRITES, self.shares.left) if self.shares else FEWEST_WRITES
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        self._connect()
         future: Future[T] = Future()
-        remote = self.call.remote(function, args, kwargs)
-        remote.future().add_done_callback(partial(_pass_on, future))
+        with errors_told():
+            remote = self.calling.remote(__version__, function, args, kwargs)
+            remote.future().add_done_callback(partial(_pass_on, future))
         return future
 
 
-def call(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call a function: what a worker does that is handed one."""
+def call(version: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a function: what a worker does that is handed one. Raises ClusterError."""
+    check_version(version)
     return function(*args, **kwargs)
 
 
 def _pass_on(future: Future[T], done: Future[T]) -> None:
-    """Tell a future what came of the call, in our own errors."""
+    """Tell a future what came of the call: what it returned, raised, or was lost with."""
     error = done.exception()
     if error is None:
         future.set_result(done.result())
-    else:
-        future.set_exception(told(error))
+        return
+    cause = root(error)
+    future.set_exception(told(cause) if isinstance(cause, RayError) else cause)

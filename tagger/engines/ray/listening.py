@@ -1,14 +1,16 @@
 """Tracks through the processes of a cluster, and again through others where some are lost."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError
 
+from tagger import __version__
 from tagger.engines import Hearing
 from tagger.engines.local import open_dataset
 from tagger.engines.ray.cluster import Shares, root, told
@@ -24,9 +26,6 @@ GROUP, GPU_GROUP = 8, 32
 AHEAD = 2
 """Groups that each predictor has before it, so that it need not wait for the next."""
 
-STALL_S = 20.0
-"""After so long without a result it is time to see whether machines were lost."""
-
 MOST_STRIKES = 2
 MOST_LOSSES = 10
 """After so many losses that were no fault of it, one track is not worth the next machine."""
@@ -34,12 +33,29 @@ MOST_LOSSES = 10
 DIED = "the process that worked on it died, twice (is its memory enough?)"
 
 
+class GroupLostError(Exception):
+    """A group is lost; its predictor or what was decoded for it is gone."""
+
+    def __init__(self, *, with_predictor: bool, at_work: bool) -> None:
+        """at_work: the predictor died of this group, or with it on its hands."""
+        super().__init__()
+        self.with_predictor = with_predictor
+        self.at_work = at_work
+
+
+class Coming(NamedTuple):
+    """What is to come of decoding a track, in Ray's object store: that it went well, and what."""
+
+    well: Any
+    item: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tracks on their way: what is to come of each, and of all of them, in Ray's object store."""
+    """Tracks on their way: what is to come of each, and of all of them."""
 
     tracks: Sequence[Track]
-    decoded: Sequence[Any]
+    decoded: Sequence[Coming]
     member: Member
     heard: Any
 
@@ -50,7 +66,8 @@ class Listening:
     def __init__(self, hearing: Hearing, shares: Shares) -> None:
         _, extractor = load_description(hearing.source, hearing.settings)
         self.dataset = ray.put(open_dataset(extractor, hearing))
-        self.decode = ray.remote(decode).options(num_cpus=1, max_retries=0)
+        decoding: Any = ray.remote(decode)
+        self.decode = decoding.options(num_cpus=1, num_returns=2, max_retries=0)
         self.predictors = Predictors(hearing, shares)
         self.waiting: deque[Group] = deque()
         self.size = GPU_GROUP if shares.gpus else GROUP
@@ -60,45 +77,49 @@ class Listening:
         """Yield what is heard in each track, in the order given."""
         coming = iter(tracks)
         while group := list(islice(coming, self.size)):
-            self.waiting.append(self._start(group))
-            if len(self.waiting) > self.most:
+            self.waiting.append(self._start(group, self.predictors.choose))
+            if len(self.waiting) >= self.most:
                 yield from self._finish(self.waiting.popleft())
         while self.waiting:
             yield from self._finish(self.waiting.popleft())
 
     def close(self) -> None:
         """Call off what is on its way; it has to happen before the connection ends."""
-        while self.waiting:
-            for ref in self.waiting.popleft().decoded:
-                ray.cancel(ref)
-        self.predictors.close()
+        with suppress(RayError):
+            while self.waiting:
+                for coming in self.waiting.popleft().decoded:
+                    ray.cancel(coming.item)
+            self.predictors.close()
 
-    def _start(self, tracks: Sequence[Track]) -> Group:
-        decoded = [self.decode.remote(self.dataset, track) for track in tracks]
-        member = self.predictors.choose()
-        return Group(tracks, decoded, member, member.actor.predict.remote(*decoded))
+    def _start(self, tracks: Sequence[Track], choose: Callable[[], Member]) -> Group:
+        decoded = [self._decode(track) for track in tracks]
+        member = choose()
+        heard = member.actor.predict.remote(*(coming.item for coming in decoded))
+        return Group(tracks, decoded, member, heard)
+
+    def _decode(self, track: Track) -> Coming:
+        well, item = self.decode.remote(__version__, self.dataset, track)
+        return Coming(well, item)
 
     def _finish(self, group: Group) -> Iterator[Prediction | Failure]:
         try:
             yield from self._heard(group)
-        except RayError as error:
-            struck = [_is_struck(ref, error) for ref in group.decoded]
+        except GroupLostError as lost:
+            struck = [_is_struck(coming, lost) for coming in group.decoded]
             for track, strike in zip(group.tracks, struck, strict=True):
                 yield self._alone(track, int(strike))
 
     def _heard(self, group: Group) -> Sequence[Prediction | Failure]:
-        """Return the results of a group. Raises the RayError of a loss, and our own errors."""
+        """Return the results of a group. Raises GroupLostError, and our own errors."""
         try:
-            while not ray.wait([group.heard], timeout=STALL_S)[0]:
-                self.predictors.make_room()
-            heard: Sequence[Prediction | Failure] = ray.get(group.heard)
+            heard: Sequence[Prediction | Failure] = self.predictors.result(group.heard)
         except RayError as error:
             cause = told(error)
             if not isinstance(cause, LostWorkerError):
                 raise cause from error
-            if isinstance(root(error), RayActorError):
-                self.predictors.drop(group.member)
-            raise
+            dead = isinstance(root(error), RayActorError)
+            at_work = dead and self.predictors.drop(group.member)
+            raise GroupLostError(with_predictor=dead, at_work=at_work) from error
         else:
             return heard
         finally:
@@ -109,20 +130,20 @@ class Listening:
         for _ in range(MOST_LOSSES):
             if strikes >= MOST_STRIKES:
                 return Failure(track, DIED, lasting=False)
-            group = self._start([track])
+            group = self._start([track], self.predictors.choose_alive)
             try:
                 return self._heard(group)[0]
-            except RayError as error:
-                strikes += _is_struck(group.decoded[0], error)
+            except GroupLostError as lost:
+                strikes += _is_struck(group.decoded[0], lost)
         raise WorkerError("the cluster loses its machines faster than one track can be heard")
 
 
-def _is_struck(decoded: Any, error: RayError) -> bool:
+def _is_struck(coming: Coming, lost: GroupLostError) -> bool:
     """Tell whether a track of a group that was lost may be what killed the process."""
-    if isinstance(root(error), RayActorError):
-        return True
+    if lost.with_predictor:
+        return lost.at_work
     try:
-        ray.get(decoded)
-    except RayError as own:
-        return not isinstance(root(own), (NodeDiedError, ObjectLostError))
+        ray.get(coming.well)
+    except RayError as error:
+        return not isinstance(root(error), NodeDiedError | ObjectLostError)
     return False

@@ -14,7 +14,11 @@ from tagger.engines.ray.stages import Predicting, portable
 from tagger.errors import ClusterError, LostWorkerError, WorkerError
 
 START_S = 900.0
-"""So long at most may it take until a first predictor is ready; clusters that grow take minutes."""
+"""So long at most may it take until there is a predictor: machines that are added take minutes."""
+
+LOOK_EVERY_S = 1.0
+STALL_S = 20.0
+"""After so long without a result it is time to see whether machines were lost."""
 
 SETTLE_S = 30.0
 """After a loss, the time until Ray is sure to know which machines there still are."""
@@ -34,10 +38,14 @@ class Member:
 
 
 class Predictors:
-    """As many as the cluster has room for; one that is lost is replaced while that is so."""
+    """As many as the cluster has room for; one that is lost is replaced while that is so.
+
+    Only one thread may ask.
+    """
 
     def __init__(self, hearing: Hearing, shares: Shares) -> None:
         self.shares = shares
+        self.check = hearing.check
         self.arguments = ray.put(portable(hearing))
         self.deaths = 0
         self.lost_at = 0.0
@@ -52,6 +60,7 @@ class Predictors:
         self._welcome(timeout_s=0)
         given_up = time.monotonic() + START_S
         while not (ready := [member for member in self.members if member.ready]):
+            self.check()
             if time.monotonic() > given_up:
                 wanted = f"{self.shares.cpus} cores and {self.shares.gpus:g} GPUs"
                 raise ClusterError(f"no node has room for a predictor: {wanted} (see ray status)")
@@ -61,14 +70,42 @@ class Predictors:
         chosen.load += 1
         return chosen
 
-    def drop(self, lost: Member) -> None:
-        """Do without one; whoever waits for it learns that it is dead."""
-        if lost in self.members:
-            ray.kill(lost.actor)
-            self.members.remove(lost)
-            self.lost_at = time.monotonic()
+    def choose_alive(self) -> Member:
+        """Return one that surely lives and has nothing to do: what it dies of next is its next."""
+        while True:
+            member = self.choose()
+            try:
+                self.result(member.actor.answer.remote())
+            except RayError:
+                self.drop(member)
+            else:
+                return member
 
-    def make_room(self) -> None:
+    def drop(self, lost: Member) -> bool:
+        """Do without one; whoever waits for it learns that it is dead.
+
+        Return whether that is news. It is to the first of the groups that it had before it, for
+        they are asked for in turn: that one it was at work on.
+        """
+        if lost not in self.members:
+            return False
+        ray.kill(lost.actor)
+        self.members.remove(lost)
+        self.lost_at = time.monotonic()
+        return True
+
+    def result(self, ref: Any) -> Any:
+        """Wait for what a predictor was asked, and see to it that it can come. Raises RayError."""
+        stalled_s = 0.0
+        while not ray.wait([ref], timeout=LOOK_EVERY_S)[0]:
+            self.check()
+            stalled_s += LOOK_EVERY_S
+            if stalled_s >= STALL_S:
+                self._make_room()
+                stalled_s = 0.0
+        return ray.get(ref)
+
+    def _make_room(self) -> None:
         """Drop one where those that are left after losses leave no core to decode with.
 
         Raises ClusterError where it is the last one.
