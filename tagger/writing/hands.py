@@ -1,7 +1,7 @@
 """Who replaces the tags of files: threads of this process, or whoever else can be handed a call."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
@@ -42,6 +42,10 @@ class Hands(Protocol):
         """Have a function called. Raises TaggerError where nobody can be had for that."""
         ...
 
+    def await_end(self, future: Future[T]) -> None:
+        """Wait until a call that was submitted is over, however it ends."""
+        ...
+
 
 class Threads(ThreadPoolExecutor):
     """Hands that are threads of this process."""
@@ -54,6 +58,9 @@ class Threads(ThreadPoolExecutor):
 
     def get_ready(self) -> None:
         """Be ready at once."""
+
+    def await_end(self, future: Future[T]) -> None:
+        wait([future])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,7 +206,8 @@ class Writer:
 
     def _finish(self, started: Started) -> Outcome | Started:
         rewrite = started.rewrite
-        wait([started.future])  # a signal may raise here; what the thread does is another matter
+        # A signal may raise here; what the thread does is another matter.
+        self._hands_for(rewrite.track).await_end(started.future)
         cause = started.future.exception()
         if cause is None:
             new = started.future.result()

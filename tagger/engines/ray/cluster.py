@@ -25,6 +25,9 @@ LOCAL = "local"
 
 ANSWER_S = 10.0
 
+STALL_S = 20.0
+"""After so long without a result it is time to see whether machines were lost."""
+
 PREDICTOR_CPUS = 3
 """Cores of a predictor on a CPU, for each one that decodes and writes: as their costs are."""
 

@@ -6,7 +6,7 @@ still being found.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from functools import partial
 from types import TracebackType
@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from tagger import __version__
 from tagger.engines import Hearing
 from tagger.engines.ray.cluster import (
+    STALL_S,
     Shares,
     check_version,
     connected,
@@ -34,7 +35,7 @@ from tagger.settings import Settings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FEWEST_WRITES = 4
+FEWEST_WRITES = 8
 
 
 class RayCluster:
@@ -49,9 +50,8 @@ class RayCluster:
         self.settings = settings
         self.shares: Shares | None = None
         self.stack = ExitStack()
-        # What one write costs is little beside listening: it need not wait for a core of its own.
-        options = {"num_cpus": 0, "scheduling_strategy": "SPREAD", "max_retries": 0}
-        self.calling = ray.remote(call).options(**options)
+        self.calling = ray.remote(call).options(num_cpus=1, max_retries=0)
+        self.see_to_room: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +78,7 @@ class RayCluster:
 
         with errors_told(), closing(Listening(hearing, shares)) as listening:
             self.stack.callback(listening.close)  # sooner than a generator that nobody ends
+            self.see_to_room = listening.predictors.make_room
             yield from listening.listen(tracks)
 
     def get_ready(self) -> None:
@@ -85,7 +86,7 @@ class RayCluster:
 
     @property
     def most(self) -> int:
-        return max(FEWEST_WRITES, self.shares.left) if self.shares else FEWEST_WRITES
+        return max(FEWEST_WRITES, 2 * self.shares.left) if self.shares else FEWEST_WRITES
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -93,6 +94,11 @@ class RayCluster:
             remote = self.calling.remote(__version__, function, args, kwargs)
             remote.future().add_done_callback(partial(_pass_on, future))
         return future
+
+    def await_end(self, future: Future[T]) -> None:
+        while not wait([future], STALL_S).done:
+            with errors_told():
+                self.see_to_room()
 
 
 def call(version: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:

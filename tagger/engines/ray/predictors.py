@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 
 from tagger import __version__
 from tagger.engines import Hearing
-from tagger.engines.ray.cluster import Shares, nodes, told
+from tagger.engines.ray.cluster import STALL_S, Shares, nodes, told
 from tagger.engines.ray.stages import Predicting, portable
 from tagger.errors import ClusterError, LostWorkerError, WorkerError
 
@@ -17,9 +17,6 @@ START_S = 900.0
 """So long at most may it take until there is a predictor: machines that are added take minutes."""
 
 LOOK_EVERY_S = 1.0
-STALL_S = 20.0
-"""After so long without a result it is time to see whether machines were lost."""
-
 SETTLE_S = 30.0
 """After a loss, the time until Ray is sure to know which machines there still are."""
 
@@ -101,16 +98,16 @@ class Predictors:
             self.check()
             stalled_s += LOOK_EVERY_S
             if stalled_s >= STALL_S:
-                self._make_room()
+                self.make_room()
                 stalled_s = 0.0
         return ray.get(ref)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """Drop one where those that are left after losses leave no core to decode with.
 
         Raises ClusterError where it is the last one.
         """
-        if self._has_room(len(self.members)):
+        if not self.members or self._has_room(len(self.members)):
             return
         if len(self.members) < 2:  # noqa: PLR2004 - the last one
             raise ClusterError("the cluster lost machines, and has no core left to decode with")
