@@ -9,7 +9,6 @@ import signal
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -20,6 +19,7 @@ from tagger.audio import SHORTEST_S, read_windows
 from tagger.errors import TaggerError, TrackError
 from tagger.isolation import Guard, Limits
 from tagger.models.extractor import Extractor, Inputs
+from tagger.models.threads import one_thread
 from tagger.priority import cores, half, stay_nice_in_own_session
 from tagger.records import Failure, Track
 
@@ -124,20 +124,6 @@ def load_tracks(
         with one_thread():
             owned = sample.owned() if isinstance(sample, Sample) else sample
         yield cast("T_co | Failure", owned)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Have torch work in this thread alone: copies gain nothing from more.
-
-    And those wait by spinning: sixteen took most of sixteen cores away from decoding.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def choose_jobs(jobs: int | None, *, slow: bool, gentle: bool = False) -> int:

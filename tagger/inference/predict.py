@@ -10,10 +10,11 @@ from typing import ParamSpec, TypeVar
 import torch
 
 from tagger.errors import ModelError
-from tagger.inference.dataset import Sample, one_thread
+from tagger.inference.dataset import Sample
 from tagger.inference.devices import Lane, Mode, is_out_of_memory, open_lanes, usual_batch
 from tagger.models.checkpoint import Classifier
 from tagger.models.extractor import SHORT_S, Inputs
+from tagger.models.threads import one_thread
 from tagger.records import Failure, Prediction, Stretch
 
 AHEAD = 1

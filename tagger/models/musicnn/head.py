@@ -36,8 +36,6 @@ Classical or Ambient. Soundtrack, World and Latin are no labels: of unknown sour
 41 and 0 of 44 clips were found. Scores near 1 are right in nine of ten clips of unknown sources.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +45,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.models.musicnn.configuration import published_towers
+from tagger.models.threads import one_thread
 
 TAGS_OF: dict[str, dict[str, float]] = {
     "Ambient": {
@@ -335,17 +334,6 @@ def calibrating_factor(clips: Clips, logits: Tensor) -> float:
     factors = torch.arange(50, 201, dtype=torch.float64) / 100
     best = (factors[:, None, None] * logits[whole]).softmax(2).amax(2).mean(1)
     return float(factors[(best - right).abs().argmin()])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sum in one order: more threads may round differently from run to run."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit_head(features: Path) -> dict[str, NDArray[np.float32]]:

@@ -17,9 +17,9 @@ from tagger.models.musicnn.head import (
     Clips,
     calibrating_factor,
     left_out_logits,
-    one_thread,
     read_clips,
 )
+from tagger.models.threads import one_thread
 
 VARIANTS: dict[str, dict[str, float]] = {
     "map and biases alone": {"penalty": 1e4},
