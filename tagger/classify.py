@@ -12,7 +12,8 @@ from tagger.engines import Hearing, open_engine
 from tagger.errors import AccessError, TrackError
 from tagger.isolation import Guard, limits_of
 from tagger.models import Source, fetch, find_source
-from tagger.records import Failure, Prediction, RemotePath, Score, Track
+from tagger.paths import RemotePath
+from tagger.records import Failure, Prediction, Score, Track
 from tagger.settings import Settings
 from tagger.storage import look_at
 

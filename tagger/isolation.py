@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
+from tagger.paths import RemotePath
 from tagger.priority import stay_nice_in_own_session
-from tagger.records import RemotePath
 from tagger.settings import Settings
 
 P = ParamSpec("P")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tagger.albums import Member, odd_albums
 from tagger.errors import SettingsError
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.report.overview import Overview, Tally
 from tagger.report.page import Facts, TableRows, render_page, write_page
 from tagger.report.reading import read_report

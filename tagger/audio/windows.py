@@ -12,7 +12,7 @@ import soxr
 from tagger.audio.completeness import check_complete
 from tagger.audio.sources import Samples, Sound, Source, openers
 from tagger.errors import DecodeError
-from tagger.records import RemotePath
+from tagger.paths import RemotePath
 from tagger.storage import reading
 
 T = TypeVar("T")

@@ -17,8 +17,9 @@ from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import doubt, show
 from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_source
+from tagger.paths import displayed, path_of
 from tagger.priority import give_way
-from tagger.records import Failure, Prediction, Score, Stretch, displayed, path_of
+from tagger.records import Failure, Prediction, Score, Stretch
 
 STDIN = "-"
 

@@ -9,7 +9,7 @@ import click
 from tagger.cli.options import DEFAULTS, default_of
 from tagger.cli.text import printable, show
 from tagger.errors import SettingsError
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.settings import OPTIONS, default_config, load_settings
 from tagger.values import Option, read_toml, to_flag
 

@@ -13,7 +13,7 @@ from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, printable
 from tagger.errors import LibraryError
 from tagger.models import find_source
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.settings import Settings
 from tagger.training.clips import at_least
 from tagger.training.evaluate import Evaluation, evaluate

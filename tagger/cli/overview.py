@@ -8,7 +8,8 @@ from rich.text import Text
 
 from tagger.cli.console import PatientConsole
 from tagger.cli.text import count_of, printable
-from tagger.records import OddAlbum, displayed
+from tagger.paths import displayed
+from tagger.records import OddAlbum
 from tagger.report.overview import Overview
 from tagger.review import Review
 

@@ -22,7 +22,8 @@ from rich.text import Text
 from tagger.cli.console import PatientConsole
 from tagger.cli.signals import Stopper
 from tagger.cli.text import count_of, doubt, megabytes, printable
-from tagger.records import Action, Outcome, Repeats, displayed
+from tagger.paths import displayed
+from tagger.records import Action, Outcome, Repeats
 from tagger.settings import Settings
 
 LINE_EVERY_S = 30.0

@@ -9,7 +9,7 @@ import click
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.text import printable, show
 from tagger.errors import SettingsError
-from tagger.records import displayed
+from tagger.paths import displayed
 
 
 @click.command()

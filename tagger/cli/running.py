@@ -8,8 +8,9 @@ from tagger.cli.progress import RunProgress
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, printable, show, size_of, told
 from tagger.errors import NotifyError, TaggerError
+from tagger.paths import displayed
 from tagger.priority import give_way
-from tagger.records import Action, Outcome, ScanResult, displayed
+from tagger.records import Action, Outcome, ScanResult
 from tagger.report.page import check_page
 from tagger.review import make_page, review_run
 from tagger.service import check_metrics, measured, notify

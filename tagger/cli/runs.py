@@ -10,7 +10,7 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.cli.text import printable, show
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.state import Run
 
 

@@ -7,7 +7,7 @@ import click
 
 from tagger.cli.options import settings_from, settings_options
 from tagger.errors import SettingsError
-from tagger.records import path_of
+from tagger.paths import path_of
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 from tagger.cli.options import given, settings_from, settings_options
 from tagger.cli.text import printable, show
 from tagger.errors import SettingsError
-from tagger.records import path_of
+from tagger.paths import path_of
 from tagger.settings import OPTIONS
 from tagger.values import to_clock, to_flag
 

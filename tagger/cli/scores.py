@@ -11,7 +11,8 @@ from rich.text import Text
 from tagger.cli.console import PatientConsole
 from tagger.cli.loading import Loading
 from tagger.cli.text import printable
-from tagger.records import Failure, Prediction, Score, displayed
+from tagger.paths import displayed
+from tagger.records import Failure, Prediction, Score
 
 BAR_WIDTH = 32
 

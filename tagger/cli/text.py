@@ -8,7 +8,8 @@ from typing import IO
 import click
 
 from tagger.errors import ReportError
-from tagger.records import Outcome, displayed
+from tagger.paths import displayed
+from tagger.records import Outcome
 
 SHOWN_LABELS = 20
 

@@ -19,7 +19,7 @@ from tagger.cli.training_progress import TrainingProgress
 from tagger.errors import LibraryError
 from tagger.models import find_base
 from tagger.models.sharing import check_push, push
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.settings import Settings
 from tagger.training.clips import Dataset, at_least
 from tagger.training.evaluate import as_json

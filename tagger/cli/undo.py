@@ -11,8 +11,9 @@ from tagger.cli.options import settings_from, settings_options
 from tagger.cli.signals import stopping_on_signals
 from tagger.cli.text import count_of, show, told
 from tagger.errors import SettingsError
+from tagger.paths import path_of
 from tagger.priority import give_way
-from tagger.records import Action, Outcome, UndoResult, path_of
+from tagger.records import Action, Outcome, UndoResult
 
 WORDS = {
     Action.WRITTEN: "put back",

@@ -9,7 +9,8 @@ from tagger.crawl.disk import DiskWalk, find_root
 from tagger.crawl.remote import RemoteWalk, is_folder
 from tagger.crawl.walk import Listing, Scope, Seen
 from tagger.errors import AccessError
-from tagger.records import Failure, RemotePath, Track
+from tagger.paths import RemotePath
+from tagger.records import Failure, Track
 
 __all__ = ["Listing", "Scope", "Seen", "crawl", "crawl_folders", "look_at"]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tagger.crawl.walk import Found, Listing, Scope, Seen, Walk
 from tagger.errors import AccessError, LibraryError
-from tagger.records import FILE_NAMES, Failure
+from tagger.paths import FILE_NAMES
+from tagger.records import Failure
 
 
 def find_root(path: Path, scope: Scope) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 from tagger import storage
 from tagger.crawl.walk import Found, Listing, Scope, Seen, Walk
 from tagger.errors import AccessError, LibraryError
-from tagger.records import Failure, RemotePath, Track
+from tagger.paths import RemotePath
+from tagger.records import Failure, Track
 
 NAMELESS = "its name has an empty part (//), which a path cannot keep: it is not looked at"
 

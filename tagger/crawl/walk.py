@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from tagger.errors import AccessError
-from tagger.records import Failure, Shard, Track, path_of, signed
+from tagger.paths import path_of
+from tagger.records import Failure, Shard, Track, signed
 
 HIDDEN = "."  # also the `._` files that macOS leaves on foreign disks
 JUNK = {

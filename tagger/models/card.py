@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import ModelError
-from tagger.records import displayed
+from tagger.paths import displayed
 
 TASK = "audio-classification"
 

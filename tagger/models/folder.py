@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import ModelError, SettingsError
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.settings import Settings
 
 CONFIG = "config.json"

@@ -11,7 +11,7 @@ from tagger.models import folder as folders
 from tagger.models import hub
 from tagger.models.folder import EXTRACTORS, PICKLED, SAFE, SMALL
 from tagger.models.musicnn import CHECKPOINT
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.settings import Settings
 
 BUNDLED = {"musicnn": CHECKPOINT}

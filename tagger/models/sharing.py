@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tagger.errors import ModelError, TaggerError
 from tagger.models.hub import Progress, obstacle, silence
-from tagger.records import displayed
+from tagger.paths import displayed
 
 SHARED = (".json", ".safetensors", ".md", ".png")
 """What is uploaded from the top of a folder, by how it ends; no folder, such as checkpoints and

@@ -9,7 +9,8 @@ from io import StringIO
 from pathlib import Path
 
 from tagger.errors import SettingsError
-from tagger.records import Outcome, displayed, format_scores
+from tagger.paths import displayed
+from tagger.records import Outcome, format_scores
 from tagger.report.places import check_place, refusal
 
 HEADER = (

@@ -20,7 +20,7 @@ DELIMITERS = ",;\t"
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """A row of a report. path: as text, see `records.displayed`. scores: the top ones it names."""
+    """A row of a report. path: as text, see `paths.displayed`. scores: the top ones it names."""
 
     path: str
     action: Action

@@ -8,7 +8,8 @@ from pathlib import Path
 from tagger import decide
 from tagger.albums import FEW, are_compiled, is_whole, pool, stands_apart
 from tagger.crawl import Listing
-from tagger.records import Failure, Prediction, Repeats, Tags, Track, path_of
+from tagger.paths import path_of
+from tagger.records import Failure, Prediction, Repeats, Tags, Track
 from tagger.scan.session import Step
 from tagger.scan.steps import Steps
 from tagger.state import Known

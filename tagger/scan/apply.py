@@ -9,7 +9,8 @@ from tagger import decide
 from tagger.crawl import look_at
 from tagger.errors import AccessError, SettingsError, TrackError
 from tagger.isolation import Guard
-from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track, path_of, undisplayed
+from tagger.paths import path_of, undisplayed
+from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track
 from tagger.report.reading import ReportRow, genres_in, parse_row, read_report
 from tagger.scan.session import RunWatcher, Step, open_session
 from tagger.settings import Hardlinks, Settings

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger.records import Change, Tags, Track, path_of
+from tagger.paths import path_of
+from tagger.records import Change, Tags, Track
 from tagger.state.runs import RunKind
 from tagger.state.schema import tags_from_json, tags_to_json
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tagger.records import FILE_NAMES, Action, Track
+from tagger.paths import FILE_NAMES
+from tagger.records import Action, Track
 
 
 class Row(NamedTuple):

@@ -9,16 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tagger.records import (
-    Album,
-    Failure,
-    Prediction,
-    RemotePath,
-    Score,
-    Tags,
-    Track,
-    path_of,
-)
+from tagger.paths import RemotePath, path_of
+from tagger.records import Album, Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal
 from tagger.state.rows import Rows
 from tagger.state.runs import Runs

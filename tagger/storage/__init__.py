@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tagger.errors import AccessError, MissingExtraError, SettingsError
-from tagger.records import RemotePath, Track
+from tagger.paths import RemotePath
+from tagger.records import Track
 from tagger.storage import s3
 from tagger.storage.ranged import RangedFile
 from tagger.storage.refusals import CHANGED, refusing

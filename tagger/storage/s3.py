@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from tagger.errors import AccessError, TagError, UnfinishedError
-from tagger.records import RemotePath, Track
+from tagger.paths import RemotePath
+from tagger.records import Track
 from tagger.storage.refusals import CHANGED, describe, status_of
 from tagger.storage.stores import Entry, Facts, implementation
 

@@ -7,7 +7,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from tagger.errors import AccessError, MissingExtraError
-from tagger.records import RemotePath, Track
+from tagger.paths import RemotePath
+from tagger.records import Track
 
 LOCAL = {"file", "local"}
 """What fsspec would take for a path on this machine, whatever host it names."""

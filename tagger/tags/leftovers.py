@@ -7,7 +7,8 @@ from pathlib import Path
 from shutil import rmtree
 
 from tagger.errors import AccessError, UnfinishedError
-from tagger.records import RemotePath, Track, displayed
+from tagger.paths import RemotePath, displayed
+from tagger.records import Track
 from tagger.tags.copying import descriptor_of, write_over
 from tagger.tags.replace import is_copy_name, whole_name
 from tagger.tags.replace_object import scratch_folder

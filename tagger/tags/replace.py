@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import AccessError, UnfinishedError
-from tagger.records import Change, RemotePath, Track, displayed
+from tagger.paths import RemotePath, displayed
+from tagger.records import Change, Track
 from tagger.storage import CHANGED
 from tagger.tags.copying import adopt, copy_bytes, descriptor_of, keep_times, reserve, write_over
 from tagger.tags.editing import Inspect, edit
@@ -73,11 +74,9 @@ def reserve_copy(change: Change) -> None:
 
     Whoever takes the copy away again has the word of it: that process can put nothing in the place
     of the file any more, not even if it has yet to begin.
-    An object store has no place for it. Raises AccessError and DiskFullError.
+    Raises AccessError and DiskFullError.
     """
     track = change.track
-    if isinstance(track.path, RemotePath):
-        return
     try:
         with (
             descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder,

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.records import Failure, Track, displayed, plain
+from tagger.paths import displayed
+from tagger.records import Failure, Track, plain
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),

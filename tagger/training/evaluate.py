@@ -9,7 +9,8 @@ from tagger import decide
 from tagger.engines import Hearing, open_engine
 from tagger.errors import LibraryError
 from tagger.models import Source, fetch
-from tagger.records import Failure, displayed, plain
+from tagger.paths import displayed
+from tagger.records import Failure, plain
 from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset
 from tagger.training.measures import Answer, Measures, Share, measure, share

@@ -14,7 +14,7 @@ from typing import Any
 
 from tagger.errors import DiskFullError, LibraryError, ModelError, TaggerError
 from tagger.models import hub
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.training.clips import Dataset, make_dataset
 from tagger.training.hub_rows import clips_of, plain_name
 

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tagger.errors import DiskFullError, LibraryError
-from tagger.records import Failure, Track, displayed
+from tagger.paths import displayed
+from tagger.records import Failure, Track
 from tagger.tags import EXTENSIONS
 from tagger.training.clips import PARTS, Clip
 

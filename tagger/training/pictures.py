@@ -11,7 +11,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from tagger.errors import ReportError
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.training.measures import Epoch, Measures
 
 PLAINLY = mpl.rc_context({"text.parse_math": False})

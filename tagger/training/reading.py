@@ -11,7 +11,8 @@ from tagger import decide
 from tagger.crawl import Scope, crawl, look_at
 from tagger.errors import LibraryError, TrackError
 from tagger.isolation import Guard, limits_of
-from tagger.records import Album, Failure, Track, displayed
+from tagger.paths import displayed
+from tagger.records import Album, Failure, Track
 from tagger.settings import Settings, dataset_cache
 from tagger.tags import EXTENSIONS, read_tags
 from tagger.training import hub_data

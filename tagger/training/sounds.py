@@ -18,7 +18,8 @@ from tagger.errors import DiskFullError, ReportError
 from tagger.inference.dataset import GuardedDataset, choose_jobs, load_tracks
 from tagger.isolation import limits_of
 from tagger.models.extractor import Extractor
-from tagger.records import Failure, Track, displayed
+from tagger.paths import displayed
+from tagger.records import Failure, Track
 from tagger.settings import Settings
 from tagger.training.recordings import fingerprint
 

@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from tagger.errors import LibraryError
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.training.clips import PARTS, Dataset
 from tagger.training.reading import SUFFIXES
 from tagger.training.splits import Split, split_by_parts

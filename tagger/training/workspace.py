@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tagger.errors import DiskFullError, LockedError, ReportError, SettingsError, TaggerError
-from tagger.records import displayed
+from tagger.paths import displayed
 from tagger.training.splits import Split
 
 NOTES = "recipe.json"

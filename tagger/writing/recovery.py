@@ -7,7 +7,8 @@ from pathlib import Path
 from tagger.crawl import look_at
 from tagger.errors import TrackError
 from tagger.isolation import Guard
-from tagger.records import RemotePath, Track
+from tagger.paths import RemotePath
+from tagger.records import Track
 from tagger.state import Entry, State
 from tagger.storage import is_reachable
 from tagger.tags import clear_leftovers, read_tags

@@ -18,7 +18,8 @@ from tagger.errors import (
     UnfinishedError,
 )
 from tagger.isolation import Guard, limits_of
-from tagger.records import Action, Change, Failure, Outcome, RemotePath, Repeats, Tags, Track
+from tagger.paths import RemotePath
+from tagger.records import Action, Change, Failure, Outcome, Repeats, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
 from tagger.storage import CHANGED

@@ -19,7 +19,8 @@ from moto.server import ThreadedMotoServer
 from tagger.audio import stream_digests
 from tagger.crawl import Scope, crawl
 from tagger.errors import AccessError, TagError
-from tagger.records import Change, Failure, RemotePath, Shard, Tags, Track, path_of
+from tagger.paths import RemotePath, path_of
+from tagger.records import Change, Failure, Shard, Tags, Track
 from tagger.report.reading import read_report
 from tagger.storage import s3
 from tagger.tags import copy_name, read_tags, replace_tags

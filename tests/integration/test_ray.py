@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -62,6 +63,34 @@ def on_ray(cluster: Any, *more: str | Path) -> tuple[str | Path, ...]:
     return ("--engine", "ray", "--ray-address", cluster.address, *ANY, *more)
 
 
+@dataclass(frozen=True, slots=True)
+class Music:
+    """A library, its state file, and the cluster that scans it."""
+
+    cluster: Any
+    songs: list[Path]
+    folder: Path
+    state: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def fill(self, count: int) -> list[Path]:
+        return fill(self.folder, self.songs, count)
+
+    def scan(self, *more: str | Path) -> Scan:
+        options = on_ray(self.cluster, "--state", self.state, *more)
+        return Scan(self.capsys, self.folder, *options)
+
+    def journal(self) -> list[tuple[str, int | None]]:
+        return journal(self.state)
+
+
+@pytest.fixture
+def music(
+    cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Music:
+    return Music(cluster, songs, tmp_path / "music", tmp_path / "state.sqlite", capsys)
+
+
 def facts(rows: list[dict[str, str]], folder: Path) -> list[dict[str, str]]:
     return [row | {"path": str(Path(row["path"]).relative_to(folder))} for row in rows]
 
@@ -72,12 +101,12 @@ def journal(state: Path) -> list[tuple[str, int | None]]:
     return [(os.fsdecode(path), size) for path, size in found]
 
 
-def assert_all_written_once(scan: Scan, state: Path, paths: list[Path]) -> None:
+def assert_all_written_once(scan: Scan, music: Music, paths: list[Path]) -> None:
     """Check that each file is the new one, has its row and one journal entry, and no company."""
     assert scan.actions == {"written": len(paths)}
     assert {row["path"] for row in scan.rows} == set(map(str, paths))
-    assert [path for path, size in journal(state) if size] == sorted(map(str, paths))
-    assert len(journal(state)) == len(paths)
+    assert [path for path, size in music.journal() if size] == sorted(map(str, paths))
+    assert len(music.journal()) == len(paths)
     for path in paths:
         assert read_tags(path).genres == (scan.row(path.name)["genre"],)
         assert {each.name for each in path.parent.iterdir()} <= {each.name for each in paths}
@@ -103,11 +132,9 @@ def test_rows_and_tags_are_those_of_one_machine(
     assert {row["action"] for row in scans["ray"][0]} == {"written", "kept", "failed"}
 
 
-def test_a_node_killed_in_the_middle_of_a_run(
-    cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    state, report = tmp_path / "state.sqlite", tmp_path / "report.csv"
-    paths = fill(tmp_path / "music", songs, 500)
+def test_a_node_killed_in_the_middle_of_a_run(music: Music, tmp_path: Path) -> None:
+    cluster, report = music.cluster, tmp_path / "report.csv"
+    paths = music.fill(500)
     sound = {path: stream_digests(path) for path in paths[::37]}
     node = cluster.add_node(**node_of(4))
     cluster.wait_for_nodes()
@@ -121,28 +148,23 @@ def test_a_node_killed_in_the_middle_of_a_run(
 
     killer = Thread(target=kill)
     killer.start()
-    places = ("--state", state, "--report", report)
     # Three or more of them are lost at once, and those that are left hold the model on every core.
-    options = on_ray(cluster, "--ray-predictors", "6", "--ray-predictor-cpus", "1")
-    scan = Scan(capsys, tmp_path / "music", *places, *options)
+    predictors = ("--ray-predictors", "6", "--ray-predictor-cpus", "1")
+    scan = music.scan("--report", report, *predictors)
     ended.set()
     killer.join()
     assert scan.code == 0, scan.err
     assert 100 <= rows_then[0] < 400
-    assert_all_written_once(scan, state, paths)
+    assert_all_written_once(scan, music, paths)
     assert {path: stream_digests(path) for path in sound} == sound
-    again = Scan(capsys, tmp_path / "music", *places, *on_ray(cluster))
+    again = music.scan("--report", report)
     assert again.actions == {"unchanged": 500}
 
 
 def test_a_track_that_kills_its_process_twice_is_a_failed_row(
-    cluster: Any,
-    songs: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    music: Music, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = fill(tmp_path / "music", songs, 20)
+    paths = music.fill(20)
     deadly, unlucky = paths[5].name, paths[11].name
     spent = tmp_path / "spent"
 
@@ -153,24 +175,20 @@ def test_a_track_that_kills_its_process_twice_is_a_failed_row(
         return True, dataset[track]
 
     monkeypatch.setattr(listening, "decode", decode)
-    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    scan = music.scan()
     assert scan.code == 1
     assert scan.actions == {"written": 19, "failed": 1}
     assert "died, twice" in scan.row(deadly)["error"]
     assert scan.row(unlucky)["action"] == "written"
-    assert [path for path, _ in journal(tmp_path / "home" / "tagger" / "state.sqlite")] == sorted(
+    assert [path for path, _ in music.journal()] == sorted(
         str(path) for path in paths if path.name != deadly
     )
 
 
 def test_a_predictor_that_dies_takes_nobody_along_but_the_track_that_kills_it(
-    cluster: Any,
-    songs: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    music: Music, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = fill(tmp_path / "music", songs, 20)
+    paths = music.fill(20)
     deadly = paths[5].name
 
     class Mortal(Predicting):
@@ -180,7 +198,7 @@ def test_a_predictor_that_dies_takes_nobody_along_but_the_track_that_kills_it(
             return super().predict(*items)
 
     monkeypatch.setattr(predictors, "Predicting", Mortal)
-    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster, "--ray-predictors", "1"))
+    scan = music.scan("--ray-predictors", "1")
     assert scan.code == 1
     assert scan.actions == {"written": 19, "failed": 1}
     assert "died, twice" in scan.row(deadly)["error"]
@@ -188,15 +206,9 @@ def test_a_predictor_that_dies_takes_nobody_along_but_the_track_that_kills_it(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_that_dies_as_it_writes(
-    cluster: Any,
-    songs: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    *,
-    when: str,
+    music: Music, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, when: str
 ) -> None:
-    paths = fill(tmp_path / "music", songs, 12)
+    paths = music.fill(12)
     spent = tmp_path / "spent"
     spent.mkdir()
 
@@ -212,41 +224,33 @@ def test_a_process_that_dies_as_it_writes(
         return track
 
     monkeypatch.setattr(writer, "replace_tags", dying)
-    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    scan = music.scan()
     assert scan.code == 0
-    assert_all_written_once(scan, tmp_path / "home" / "tagger" / "state.sqlite", paths)
+    assert_all_written_once(scan, music, paths)
 
 
 def test_a_file_whose_writer_always_dies_is_left_as_it_was(
-    cluster: Any,
-    songs: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    music: Music, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (path,) = fill(tmp_path / "music", songs, 1)
+    (path,) = music.fill(1)
     before = path.read_bytes()
 
     def dying(*_args: Any, **_kwargs: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(writer, "replace_tags", dying)
-    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    scan = music.scan()
     assert scan.code == 1
     assert "that was to write it died" in scan.rows[0]["error"]
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-    assert journal(tmp_path / "home" / "tagger" / "state.sqlite") == []
+    assert music.journal() == []
 
 
 def test_an_accident_of_one_file_on_another_machine_is_a_row(
-    cluster: Any,
-    songs: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    music: Music, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = fill(tmp_path / "music", songs, 10)
+    paths = music.fill(10)
     odd = paths[4].name
 
     def odd_one(change: Any, *args: Any, **kwargs: Any) -> Any:
@@ -255,20 +259,17 @@ def test_an_accident_of_one_file_on_another_machine_is_a_row(
         return replace_tags(change, *args, **kwargs)
 
     monkeypatch.setattr(writer, "replace_tags", odd_one)
-    scan = Scan(capsys, tmp_path / "music", *on_ray(cluster))
+    scan = music.scan()
     assert scan.actions == {"written": 9, "failed": 1}
     assert "unexpected error while it was written: ValueError" in scan.row(odd)["error"]
     assert {each.name for each in paths[4].parent.iterdir()} == {path.name for path in paths}
 
 
-def test_hard_links_written_in_place_keep_together(
-    cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (first,) = fill(tmp_path / "music", songs, 1)
+def test_hard_links_written_in_place_keep_together(music: Music) -> None:
+    (first,) = music.fill(1)
     second = first.with_name(f"twin{first.suffix}")
     second.hardlink_to(first)
-    options = on_ray(cluster, "--hardlinks", "in-place")
-    scan = Scan(capsys, tmp_path / "music", *options)
+    scan = music.scan("--hardlinks", "in-place")
     assert (scan.code, scan.actions) == (0, {"written": 1, "unchanged": 1})
     assert first.samefile(second)
     assert sorted(first.parent.iterdir()) == [first, second]

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger.errors import AccessError, LibraryError
-from tagger.records import RemotePath, Track, displayed, path_of, undisplayed
+from tagger.paths import RemotePath, displayed, path_of, undisplayed
+from tagger.records import Track
 from tagger.storage import ranged
 from tagger.storage.ranged import BLOCK, RangedFile
 from tagger.storage.refusals import describe, refusing
