@@ -43,8 +43,8 @@ def run_classify(
         fetch(source, settings, fetching)
         if timeline and settings.windows is None:
             settings = replace(settings, windows=TIMELINE_WINDOWS)
-    with open_engine(settings) as worksite:
-        heard = worksite.listen(tracks, Hearing(source, settings, SHORTEST_S, timeline))
+    with open_engine(settings) as listen:
+        heard = listen(tracks, Hearing(source, settings, SHORTEST_S, timeline))
         for track in found:
             yield track if isinstance(track, Failure) else next(heard)
 

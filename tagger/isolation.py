@@ -2,7 +2,7 @@
 
 A broken file can crash a decoder, hang it, or make it ask for all memory there is. Here that costs
 one small process and one row of the report. These processes only read: what writes into a music
-file is the process that holds the lock, or one of a cluster that it sent.
+file is the process that holds the lock.
 """
 
 import os

@@ -69,7 +69,7 @@ class Precision(StrEnum):
 
 
 class Engine(StrEnum):
-    """What runs the network, and writes: this machine, or a Ray cluster."""
+    """What runs the network: this machine, or a Ray cluster."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -196,9 +196,9 @@ class Settings:
         Shard | None,
         Option(to_shard, "Scan only this part of the library, the I-th of N.", "I/N"),
     ] = None
-    engine: Annotated[Engine, choice(Engine, "What listens and writes: this machine, or Ray.")] = (
-        Engine.LOCAL
-    )
+    engine: Annotated[
+        Engine, choice(Engine, "Run the model on this machine, or on a Ray cluster.")
+    ] = Engine.LOCAL
     ray_address: Annotated[
         str,
         Option(

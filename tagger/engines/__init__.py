@@ -1,4 +1,4 @@
-"""Where the network runs and files are written: on this machine, or on the nodes of a cluster."""
+"""Where the network runs: on this machine, or on the nodes of a cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,6 @@ from tagger.errors import MissingExtraError
 from tagger.models import Source
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Engine, Settings
-from tagger.writing import Hands
 
 
 def unchecked() -> None:
@@ -41,26 +40,15 @@ small, WorkerError where the processes that do the work do not stay alive.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Worksite:
-    """Where a run has its work done; what that takes is started with the first work.
-
-    hands: who replaces the tags of files, None for threads of this process.
-    """
-
-    listen: Listen
-    hands: Hands | None = None
-
-
 @contextmanager
-def open_engine(settings: Settings) -> Iterator[Worksite]:
+def open_engine(settings: Settings) -> Iterator[Listen]:
     """Give the engine that was asked for. Raises MissingExtraError."""
     match settings.engine:
         case Engine.LOCAL:
-            yield Worksite(_listen_here)
+            yield _listen_here
         case Engine.RAY:
-            with _ray(settings) as worksite:
-                yield worksite
+            with _ray(settings) as listen:
+                yield listen
         case _:
             assert_never(settings.engine)
 
@@ -72,7 +60,7 @@ def _listen_here(tracks: Iterable[Track], hearing: Hearing) -> Iterator[Predicti
 
 
 @contextmanager
-def _ray(settings: Settings) -> Iterator[Worksite]:
+def _ray(settings: Settings) -> Iterator[Listen]:
     try:
         from tagger.engines.ray.engine import RayCluster
     except ModuleNotFoundError as error:
@@ -80,4 +68,4 @@ def _ray(settings: Settings) -> Iterator[Worksite]:
             raise
         raise MissingExtraError("--engine ray needs: pip install 'tagger[ray]'") from error
     with RayCluster(settings) as cluster:
-        yield Worksite(cluster.listen, cluster)
+        yield cluster.listen

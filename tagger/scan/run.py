@@ -70,14 +70,14 @@ def run_scan(
     found = crawl_folders(paths, scope)
     pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
     with (
-        open_engine(settings) as worksite,
-        open_session(RunKind.SCAN, source.identity, settings, watcher, worksite.hands) as session,
+        open_engine(settings) as listen,
+        open_session(RunKind.SCAN, source.identity, settings, watcher) as session,
     ):
         state, writer = session.state, session.writer
         kind = AlbumSteps if settings.by_album else Steps
         pauses = Pauses(watcher, pacer)
         todo = kind(settings, state, source.identity, writer.guard, writer.unmended, pacer.is_over)
-        for steps in _passes(found, source, todo, pauses, worksite.listen):
+        for steps in _passes(found, source, todo, pauses, listen):
             session.carry_out(steps)
         if pacer.is_over():
             session.tally.waiting = state.queue_length(heard=True)

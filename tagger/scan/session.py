@@ -12,7 +12,7 @@ from tagger.records import Action, Outcome, Repeats, ScanResult
 from tagger.report.csv import open_report, row
 from tagger.settings import Settings
 from tagger.state import RunKind, State, new_run_id, open_state
-from tagger.writing import Hands, Rewrite, Writer, open_writer
+from tagger.writing import Rewrite, Writer, open_writer
 
 Step = Outcome | Repeats | Rewrite
 """What there is to do about a track: to report it, or to write into it; about several, to repeat
@@ -95,11 +95,9 @@ def open_session(
     model: str,
     settings: Settings,
     watcher: RunWatcher,
-    hands: Hands | None = None,
 ) -> Iterator[Session]:
     """Begin a run, and end it whatever happens: what is finished stays finished.
 
-    hands: who replaces the tags of files, None for threads of this process.
     Raises the errors of a run that could not go on; a bad file is only a row.
     """
     run_id = new_run_id()
@@ -115,7 +113,7 @@ def open_session(
                 tally.count(outcome)
                 watcher.settled(outcome)
 
-        with open_writer(run_id, settings, state, hands) as writer:
+        with open_writer(run_id, settings, state) as writer:
             state.runs.start(run_id, kind, dry_run=settings.dry_run, model=model, report=report)
             try:
                 yield Session(state, writer, tally, tell)

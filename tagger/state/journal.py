@@ -101,11 +101,6 @@ class Journal:
         )
         self._db.execute("DELETE FROM journal WHERE id = ?", (entry,))
 
-    def find(self, entry: int) -> Entry:
-        """Return the entry of a number that `open` returned."""
-        (found,) = self._entries(f"{ENTRIES} WHERE id = ?", entry)
-        return found
-
     def unfinished(self) -> list[Entry]:
         """Return the entries that a killed run left open, the oldest first."""
         return self._entries(f"{ENTRIES} WHERE size IS NULL ORDER BY id")

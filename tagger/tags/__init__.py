@@ -4,7 +4,7 @@ from tagger.tags.containers import EXTENSIONS
 from tagger.tags.fields import read_tags, write_raw, write_tags
 from tagger.tags.leftovers import clear_leftovers
 from tagger.tags.others import other_fields
-from tagger.tags.replace import copy_name, replace_tags, reserve_copy
+from tagger.tags.replace import copy_name, replace_tags
 
 __all__ = [
     "EXTENSIONS",
@@ -13,7 +13,6 @@ __all__ = [
     "other_fields",
     "read_tags",
     "replace_tags",
-    "reserve_copy",
     "write_raw",
     "write_tags",
 ]

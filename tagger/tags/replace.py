@@ -43,21 +43,20 @@ def replace_tags(
     *,
     preserve_mtime: bool = False,
     in_place: bool = False,
-    reserved: bool = False,
 ) -> Track:
     """Write tags into a file, whole or not at all; return the Track it is afterwards.
 
     TagError where `inspect` would find anything else changed, AccessError where the file is not
     what the Track says or the system refuses, DiskFullError where no space is left. The original is
     untouched then. UnfinishedError where not even that could be done.
-    in_place keeps the inode, for the sake of hard links. reserved: `reserve_copy` was called.
+    in_place keeps the inode, for the sake of hard links.
     """
     track = change.track
     finish = _overwrite if in_place else _swap
     try:
         if isinstance(track.path, RemotePath):
             return replace_object(change, inspect, preserve_mtime=preserve_mtime)
-        with _desk(track, change.copy, reserved=reserved) as desk:
+        with _desk(track, change.copy) as desk:
             copy_bytes(desk.original, desk.part)
             with os.fdopen(os.dup(desk.part), "r+b") as file:
                 edit(change, file, track.path, track.path.with_name(desk.name), inspect)
@@ -69,38 +68,19 @@ def replace_tags(
         raise os_error(error, "cannot replace the file") from error
 
 
-def reserve_copy(change: Change) -> None:
-    """Make the copy, still empty, for a process that may outlive the run that it works for.
-
-    Whoever takes the copy away again has the word of it: that process can put nothing in the place
-    of the file any more, not even if it has yet to begin.
-    Raises AccessError and DiskFullError.
-    """
-    track = change.track
-    try:
-        with (
-            descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder,
-            descriptor_of(change.copy, NEW, folder=folder),
-        ):
-            pass
-    except OSError as error:
-        raise os_error(error, "cannot replace the file") from error
-
-
 @contextmanager
-def _desk(track: Track, name: str, *, reserved: bool) -> Iterator[Desk]:
+def _desk(track: Track, name: str) -> Iterator[Desk]:
     """Open what the work needs; afterwards no copy is left, whatever happened.
 
     All is done through the folder's descriptor: a folder swapped for a link leads nowhere else.
     """
-    made = reserved
+    made = False
     with descriptor_of(track.path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
         try:
             _same(track, _status(track, folder))
             with descriptor_of(track.path.name, os.O_RDONLY | os.O_NONBLOCK, folder=folder) as old:
                 _same(track, os.fstat(old))
-                flags = os.O_RDWR if reserved else NEW
-                with descriptor_of(name, flags, folder=folder) as part:
+                with descriptor_of(name, NEW, folder=folder) as part:
                     made = True
                     yield Desk(folder, old, part, name, os.fstat(old).st_ctime_ns)
         except BaseException:

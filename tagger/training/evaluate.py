@@ -81,8 +81,8 @@ def evaluate(
 
 def _heard(clips: Sequence[Clip], source: Source, settings: Settings) -> Iterator[Answer | Failure]:
     names = decide.names_for(settings)
-    with open_engine(settings) as worksite:
-        heard = worksite.listen((clip.track for clip in clips), Hearing(source, settings))
+    with open_engine(settings) as listen:
+        heard = listen((clip.track for clip in clips), Hearing(source, settings))
         for clip, result in zip(clips, heard, strict=True):
             if isinstance(result, Failure):
                 yield result

@@ -1,7 +1,6 @@
 """Settle what a killed run left open: its journal entries, its copies, a half-written file."""
 
 import os
-from enum import Enum, auto
 from pathlib import Path
 
 from tagger.crawl import look_at
@@ -15,15 +14,6 @@ from tagger.tags import clear_leftovers, read_tags
 
 NEVER = (0, 0, 0)
 """Size, time and inode of a file that no undo will ever find unchanged."""
-
-
-class Found(Enum):
-    """What a replacement came to whose process did not live to tell."""
-
-    OLD = auto()
-    NEW = auto()
-    EDITED = auto()  # by somebody else
-    GONE = auto()  # nothing is there by now, of which nothing can be told
 
 
 def recover(state: State, guard: Guard) -> dict[Path, str]:
@@ -50,25 +40,23 @@ def _is_within_reach(path: Path) -> bool:
     return os.path.isdir(path.parent)  # noqa: PTH112 - Path's raises where it may not look
 
 
-def mend(entry: Entry, state: State, guard: Guard) -> Found:
+def mend(entry: Entry, state: State, guard: Guard) -> None:
     """Clear away what is left of a replacement, and settle its entry by what the file is now.
 
     The entry is closed if that is the new one, cancelled if it is the old one. The tags decide, for
-    size and time may be what they were. An entry whose file is GONE waits.
+    size and time may be what they were. An entry whose file is gone waits.
     Raises TrackError where only a person can judge, or the system refuses.
     """
     if clear_leftovers(entry.path, entry.copy, entry.old):
         state.journal.cancel(entry.id)  # the copy was there: it never took a place
-        return Found.OLD
+        return
     now = look_at(entry.path)
     if now is None:
-        return Found.GONE
+        return
     tags = guard.call(read_tags, entry.path)
     if tags == entry.after:
         state.finish_replacement(entry.id, entry.old or now, now, tags)
-        return Found.NEW
-    if tags == entry.before:
+    elif tags == entry.before:
         state.journal.cancel(entry.id)
-        return Found.OLD
-    state.journal.close(entry.id, Track(entry.path, *NEVER))  # on record, but not for us to undo
-    return Found.EDITED
+    else:  # somebody edited it: on record, but not for us to undo
+        state.journal.close(entry.id, Track(entry.path, *NEVER))

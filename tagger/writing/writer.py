@@ -2,43 +2,28 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.audio import stream_digests
 from tagger.crawl import look_at
-from tagger.errors import (
-    AccessError,
-    LostWorkerError,
-    TagError,
-    TaggerError,
-    TrackError,
-    UnfinishedError,
-)
+from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
 from tagger.isolation import Guard, limits_of
-from tagger.paths import RemotePath
+from tagger.priority import cores
 from tagger.records import Action, Change, Failure, Outcome, Repeats, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
-from tagger.storage import CHANGED
-from tagger.tags import (
-    clear_leftovers,
-    copy_name,
-    other_fields,
-    read_tags,
-    replace_tags,
-    reserve_copy,
-)
-from tagger.writing.hands import Crew, Hands, open_threads
-from tagger.writing.recovery import Found, mend, recover
+from tagger.tags import copy_name, other_fields, read_tags, replace_tags
+from tagger.writing.recovery import recover
 
 LINKED = "it has several hard links (--hardlinks break|in-place writes it)"
 """Why a file is left alone, where that is the setting."""
 
-MOST_ATTEMPTS = 2
-LOST = "the process that was to write it died; it was left as it was"
+FEWEST_THREADS = 2
+CORES_A_THREAD = 4
+"""Writing takes a seventh of the time of listening; a thread mostly waits for its process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +46,11 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A replacement under way and its entry in the journal; attempt: counted from 1."""
+    """A replacement under way and its entry in the journal."""
 
     rewrite: Rewrite
     entry: int
     future: Future[Track]
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +65,14 @@ class Inspection:
 
 
 @contextmanager
-def open_writer(
-    run_id: str, settings: Settings, state: State, hands: Hands | None = None
-) -> Iterator["Writer"]:
-    """Give a Writer with its guarded processes and its threads; `hands` spare it most of the work.
+def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writer"]:
+    """Give a Writer with its guarded processes and its threads.
 
     Unless this is a dry run, what a killed run left is mended first.
     """
-    with (
-        closing(Guard(limits_of(settings))) as guard,
-        open_threads(gentle=settings.gentle) as threads,
-    ):
-        writer = Writer(run_id, settings, state, guard, Crew(threads, hands or threads))
+    count = 1 if settings.gentle else max(FEWEST_THREADS, cores() // CORES_A_THREAD)
+    with closing(Guard(limits_of(settings))) as guard, ThreadPoolExecutor(count) as threads:
+        writer = Writer(run_id, settings, state, guard, threads, most=2 * count)
         if not settings.dry_run:
             writer.unmended = recover(state, guard)
         yield writer
@@ -103,17 +83,26 @@ class Writer:
 
     What was started is always finished, and told, before an error ends the run: rows, tags and
     state agree about every file. unmended: files that a killed run left in a state that only a
-    person can judge, with the reason.
+    person can judge, with the reason. most: how many files at once may be between journal and
+    rename.
     """
 
-    def __init__(
-        self, run_id: str, settings: Settings, state: State, guard: Guard, crew: Crew
+    def __init__(  # noqa: PLR0913 - what a run works with
+        self,
+        run_id: str,
+        settings: Settings,
+        state: State,
+        guard: Guard,
+        threads: ThreadPoolExecutor,
+        *,
+        most: int,
     ) -> None:
         self.run_id = run_id
         self.settings = settings
         self.state = state
         self.guard = guard
-        self.crew = crew
+        self.threads = threads
+        self.most = most
         self.waiting: deque[Outcome | Repeats | Started] = deque()
         self.broken: TaggerError | None = None
         self.unmended: Mapping[Path, str] = {}
@@ -129,7 +118,7 @@ class Writer:
             if isinstance(step, Rewrite) and self._is_at_work_on(step.track):
                 yield from self.finish()  # two names of one file, with --hardlinks in-place
             self.waiting.append(self._start(step) if isinstance(step, Rewrite) else step)
-            while self.waiting and (self._head_is_done() or len(self.waiting) > self.crew.most):
+            while self.waiting and (self._head_is_done() or len(self.waiting) > self.most):
                 yield self._finish_head()
             if self.broken:
                 break
@@ -150,7 +139,7 @@ class Writer:
         head = self.waiting[0]
         return not isinstance(head, Started) or head.future.done()
 
-    def _start(self, rewrite: Rewrite, attempt: int = 1) -> Outcome | Started:
+    def _start(self, rewrite: Rewrite) -> Outcome | Started:
         track = rewrite.track
         try:
             before = self.guard.call(read_tags, track.path)
@@ -164,93 +153,39 @@ class Writer:
         if before != rewrite.before:  # an editor that puts size and mtime back
             self.state.remember_tags(track, before)
             return self._failed(rewrite, AccessError("its tags were changed since they were read"))
-        hands = self._hands_for(track)
-        hands.get_ready()  # what cannot be had ends the run before anything is begun
         change = Change(track, before, rewrite.after, copy_name(track), rewrite.undoes)
         entry = self.state.journal.open(self.run_id, change)
-        return Started(rewrite, entry, self._submit(change, hands), attempt)
-
-    def _hands_for(self, track: Track) -> Hands:
-        """Return who is to write a file: us, where taking its copy away would not stop another.
-
-        An object has none beside it; a file that is written over is half done without it.
-        """
-        is_ours = isinstance(track.path, RemotePath) or self._is_in_place(track)
-        return self.crew.own if is_ours else self.crew.sent
-
-    def _is_in_place(self, track: Track) -> bool:
-        return track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE
-
-    def _submit(self, change: Change, hands: Hands) -> Future[Track]:
-        try:
-            if hands.outlive:
-                reserve_copy(change)
-            return hands.submit(
-                replace_tags,
-                change,
-                Inspection(self.guard),
-                preserve_mtime=self.settings.preserve_mtime,
-                in_place=self._is_in_place(change.track),
-                reserved=hands.outlive,
-            )
-        except TaggerError as error:
-            refused: Future[Track] = Future()
-            refused.set_exception(error)
-            return refused
+        future = self.threads.submit(
+            replace_tags,
+            change,
+            Inspection(self.guard),
+            preserve_mtime=self.settings.preserve_mtime,
+            in_place=track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE,
+        )
+        return Started(rewrite, entry, future)
 
     def _finish_head(self) -> Outcome | Repeats:
-        """Take the first one off once it is settled; what is begun anew takes its place first."""
-        while isinstance(head := self.waiting[0], Started):
-            self.waiting[0] = self._finish(head)
+        """Take the first one off once it is settled."""
+        if isinstance(head := self.waiting[0], Started):
+            head = self._finish(head)
         self.waiting.popleft()
         return head
 
-    def _finish(self, started: Started) -> Outcome | Started:
+    def _finish(self, started: Started) -> Outcome:
         rewrite = started.rewrite
-        # A signal may raise here; what the thread does is another matter.
-        self._hands_for(rewrite.track).await_end(started.future)
+        wait([started.future])  # a signal may raise here; what the thread does is another matter
         cause = started.future.exception()
         if cause is None:
             new = started.future.result()
             self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
             return rewrite.outcome
-        if isinstance(cause, LostWorkerError):
-            return self._after_loss(started)
         unforeseen = TagError(f"unexpected error while it was written: {cause!r}")
         error = cause if isinstance(cause, TaggerError) else unforeseen
         if not isinstance(error, UnfinishedError):  # that is for the next run to settle
-            self._cancel(started)
+            self.state.journal.cancel(started.entry)
         if not isinstance(error, TrackError):
             self.broken = error
         return self._failed(rewrite, error)
-
-    def _cancel(self, started: Started) -> None:
-        """Note that a file was left as it was; not where a copy that was reserved stays behind."""
-        if self._hands_for(started.rewrite.track).outlive:
-            entry = self.state.journal.find(started.entry)
-            try:
-                clear_leftovers(entry.path, entry.copy, entry.old)
-            except TrackError:
-                return  # the next run tries again
-        self.state.journal.cancel(started.entry)
-
-    def _after_loss(self, started: Started) -> Outcome | Started:
-        """Mend what a process left that died at work on a file, and have it written once more."""
-        rewrite = started.rewrite
-        try:
-            found = mend(self.state.journal.find(started.entry), self.state, self.guard)
-            self.state.commit()
-        except TrackError as error:
-            return self._failed(rewrite, error)
-        if found is Found.NEW:
-            return rewrite.outcome
-        if found is not Found.OLD:
-            return self._failed(rewrite, AccessError(CHANGED))
-        lost = self._failed(rewrite, AccessError(LOST))
-        if started.attempt == MOST_ATTEMPTS:
-            return lost
-        self.waiting[0] = lost  # if nothing else comes of it
-        return self._start(rewrite, started.attempt + 1)
 
     def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
         lasting = isinstance(error, TrackError) and error.lasting

@@ -12,13 +12,11 @@ import pytest
 from tagger.errors import AccessError, DiskFullError, TagError, TrackError
 from tagger.records import Tags
 from tagger.tags import (
-    clear_leftovers,
     editing,
     other_fields,
     read_tags,
     replace,
     replace_tags,
-    reserve_copy,
     write_tags,
 )
 from tagger.tags.copying import copy_bytes
@@ -398,43 +396,3 @@ def test_in_place_says_that_a_whole_copy_is_being_written_over(
     assert whole.endswith(".full.flac")
     assert f"-{song.stat().st_ino:x}-" in whole
     assert read_tags(song.with_name(whole)) == TAGS
-
-
-def test_who_takes_the_reserved_copy_away_keeps_the_file(song: Path) -> None:
-    change = change_of(track_of(song), TAGS)
-    reserve_copy(change)
-    assert names_in(song.parent) == sorted([change.copy, song.name])
-    assert clear_leftovers(song, change.copy, change.track)  # the run counts its process for lost
-    before = song.stat()
-    with pytest.raises(AccessError):
-        replace_tags(change, everything_else, reserved=True)
-    assert_untouched(song, before)
-
-
-def test_a_copy_taken_away_at_the_last_moment_takes_no_place(song: Path) -> None:
-    change = change_of(track_of(song), TAGS)
-    reserve_copy(change)
-    before = song.stat()
-
-    def late(path: Path) -> Mapping[str, str]:
-        if path.name == change.copy:
-            clear_leftovers(song, change.copy, change.track)
-            return everything_else(song)
-        return everything_else(path)
-
-    with pytest.raises(AccessError):
-        replace_tags(change, late, reserved=True)
-    assert_untouched(song, before)
-
-
-def test_a_reserved_copy_is_written_to_or_removed(song: Path) -> None:
-    change = change_of(track_of(song), TAGS)
-    reserve_copy(change)
-    replace_tags(change, everything_else, reserved=True)
-    assert read_tags(song) == TAGS
-    late = change_of(change.track, Tags(("Jazz",)))  # of the file as it was
-    reserve_copy(late)
-    with pytest.raises(AccessError, match="changed while tagger was at work"):
-        replace_tags(late, everything_else, reserved=True)
-    assert read_tags(song) == TAGS
-    assert names_in(song.parent) == [song.name]
