@@ -8,94 +8,96 @@ from pathlib import Path
 
 from tagger import decide
 from tagger.audio import read_duration_s
-from tagger.engines import Hearing, open_engine
 from tagger.errors import AccessError, TrackError
-from tagger.isolation import Guard, limits_of
-from tagger.models import Source, fetch, find_source
+from tagger.inference.engine import InferenceRequest, open_engine
+from tagger.isolation import IsolatedCaller, get_call_limits
+from tagger.models import ModelSource, download_missing, find_model
 from tagger.paths import RemotePath
 from tagger.records import Failure, Prediction, Score, Track
 from tagger.settings import Settings
-from tagger.storage import look_at
+from tagger.storage import look_up_object
 
-TIMELINE_WINDOWS = 200
+MAX_TIMELINE_WINDOWS = 200
 """How many windows a timeline has by default, at most; in a longer file they lie apart."""
 
-SHORTEST_S = 0.1
+MIN_CLASSIFY_DURATION_S = 0.1
 """Less sound than this is refused; a spoken word may be shorter than what a genre needs."""
 
 
 def run_classify(
     files: Sequence[Path],
-    source: Source,
+    source: ModelSource,
     settings: Settings,
-    fetching: Callable[[int, int], None],
+    on_download: Callable[[int, int], None],
     *,
     timeline: bool = False,
 ) -> Iterator[Prediction | Failure]:
     """Yield what the model hears in each file, or why it hears nothing, in the order given.
 
-    `fetching` is told how many bytes of a model were downloaded. With `timeline` a Prediction has
-    the scores of each window as well. Raises the errors of a model that cannot be loaded.
+    `on_download` is told how many bytes of a model were downloaded. With `timeline` a Prediction
+    has the scores of each window as well. Raises the errors of a model that cannot be loaded.
     """
-    found = [_look_at(path) for path in files]
+    found = [_look_up_path(path) for path in files]
     tracks = [track for track in found if isinstance(track, Track)]
     if tracks:
-        fetch(source, settings, fetching)
+        download_missing(source, settings, on_download)
         if timeline and settings.windows is None:
-            settings = replace(settings, windows=TIMELINE_WINDOWS)
+            settings = replace(settings, windows=MAX_TIMELINE_WINDOWS)
     with open_engine(settings) as listen:
-        heard = listen(tracks, Hearing(source, settings, SHORTEST_S, timeline))
+        heard = listen(
+            tracks, InferenceRequest(source, settings, MIN_CLASSIFY_DURATION_S, timeline)
+        )
         for track in found:
             yield track if isinstance(track, Failure) else next(heard)
 
 
-def hear_song(path: Path, settings: Settings, minutes: float) -> Prediction:
+def classify_song(path: Path, settings: Settings, minutes: float) -> Prediction:
     """Return what the model hears in a file and in each window of it, named as the user asked.
 
     Raises TrackError for a file that cannot be heard or is longer than `minutes`, and the errors of
     a model that cannot be loaded.
     """
-    with closing(Guard(limits_of(settings))) as guard:
-        if guard.call(read_duration_s, path) > minutes * 60:
+    with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
+        if isolated.call(read_duration_s, path) > minutes * 60:
             raise TrackError(f"it is longer than {minutes:g} minutes")
-    source = find_source(settings)
+    source = find_model(settings)
     (result,) = run_classify([path], source, settings, lambda *_: None, timeline=True)
-    result = named_by_user(result, settings)
+    result = apply_user_names(result, settings)
     if isinstance(result, Failure):
         raise TrackError(result.reason)
     return result
 
 
-def named_by_user(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
+def apply_user_names(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
     """Return the top k, renamed only if the user asked: else they are what the model says."""
     if isinstance(result, Failure):
         return result
 
     def top(scores: tuple[Score, ...]) -> tuple[Score, ...]:
         if settings.genre_map:
-            scores = decide.relabel(scores, decide.names_for(settings))
+            scores = decide.relabel(scores, decide.get_label_names(settings))
         return scores[: settings.top_k]
 
     timeline = tuple(replace(each, scores=top(each.scores)) for each in result.timeline)
     return replace(result, scores=top(result.scores), timeline=timeline)
 
 
-def _look_at(path: Path) -> Track | Failure:
+def _look_up_path(path: Path) -> Track | Failure:
     if isinstance(path, RemotePath):
-        return _look_elsewhere(path)
+        return _look_up_url(path)
     try:
         status = path.stat()
     except OSError as error:
-        return Failure.unseen(path, f"cannot open: {error.strerror}")
+        return Failure.without_stat(path, f"cannot open: {error.strerror}")
     if stat.S_ISDIR(status.st_mode):
-        return Failure.unseen(path, "is a folder (tagger scan goes through folders)")
+        return Failure.without_stat(path, "is a folder (tagger scan goes through folders)")
     if not stat.S_ISREG(status.st_mode):
-        return Failure.unseen(path, "is no file (- reads from standard input)")
+        return Failure.without_stat(path, "is no file (- reads from standard input)")
     return Track.from_stat(path, status)
 
 
-def _look_elsewhere(path: RemotePath) -> Track | Failure:
+def _look_up_url(path: RemotePath) -> Track | Failure:
     try:
-        return look_at(path) or Failure.unseen(path, "cannot open: it is not there")
+        return look_up_object(path) or Failure.without_stat(path, "cannot open: it is not there")
     except AccessError as error:
-        return Failure.unseen(path, str(error))
+        return Failure.without_stat(path, str(error))

@@ -15,23 +15,23 @@ import numpy as np
 import pandas as pd
 
 from tagger.audio import read_windows
-from tagger.classify import hear_song
+from tagger.classify import classify_song
 from tagger.errors import TaggerError, TrackError
-from tagger.isolation import Guard, limits_of
+from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.records import Prediction
 from tagger.settings import Settings, load_settings
 from tagger.training.clips import Clip, Dataset
 
-FORGET = (600, 3600)
+UPLOAD_LIFETIME_S = (600, 3600)
 """Every so many seconds, uploads older than so many are deleted."""
 
-LINES = 5
+MAX_TIMELINE_GENRES = 5
 """So many genres have a line in the timeline."""
 
-SAMPLE_S = 30.0
+SAMPLE_DURATION_S = 30.0
 SAMPLE_RATE_HZ = 44_100
 
-MODELS = (
+OFFERED_MODELS = (
     "musicnn",
     "sanchit-gandhi/distilhubert-finetuned-gtzan",
     "MIT/ast-finetuned-speech-commands-v2",
@@ -40,28 +40,28 @@ MODELS = (
 )
 """What the list of models offers; any other can be typed."""
 
-Answer = tuple[str, dict[str, float], pd.DataFrame | None]
-Sound = tuple[int, "np.ndarray[Any, np.dtype[np.int16]]"]
+DemoResult = tuple[str, dict[str, float], pd.DataFrame | None]
+GradioAudio = tuple[int, "np.ndarray[Any, np.dtype[np.int16]]"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UploadLimits:
     """What a visitor may send: bytes, and minutes of sound."""
 
     size_mb: int = 100
     minutes: float = 60.0
 
 
-class Ear:
+class DemoClassifier:
     """Listens in a process of its own, one song at a time: loaders of data want a main thread."""
 
-    def __init__(self, settings: Settings, limits: Limits) -> None:
+    def __init__(self, settings: Settings, limits: UploadLimits) -> None:
         """Make it ready; the process begins anew, for a fork would copy the locks of threads."""
         self.settings = replace(settings, genre_map=dict(settings.genre_map))  # can be pickled
         self.limits = limits
         self.pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
-    def hear(self, path: str | None, model: str, labels: str) -> Answer:
+    def hear(self, path: str | None, model: str, labels: str) -> DemoResult:
         """Return a sentence, the scores by label and the timeline of a song; never raises our own.
 
         labels: the visitor's own, for a zero-shot model, commas between; empty for the model's.
@@ -69,8 +69,10 @@ class Ear:
         if not path:
             return "Drop a song, or record one, first.", {}, None
         try:
-            settings = _chosen(self.settings, model, labels)
-            heard = self.pool.submit(hear_song, Path(path), settings, self.limits.minutes).result()
+            settings = _apply_choice(self.settings, model, labels)
+            heard = self.pool.submit(
+                classify_song, Path(path), settings, self.limits.minutes
+            ).result()
         except TaggerError as error:
             return f"That did not work: {error}", {}, None
         except BrokenProcessPool:
@@ -82,18 +84,18 @@ class Ear:
         scores = {score.genre: score.probability for score in heard.scores}
         best, likely = next(iter(scores.items()))
         text = f"{best}: {likely:.0%}, over {heard.duration_s:.0f} s of sound ({heard.model})"
-        return text, scores, _timeline(heard)
+        return text, scores, _make_timeline(heard)
 
 
-def _chosen(settings: Settings, model: str, labels: str) -> Settings:
+def _apply_choice(settings: Settings, model: str, labels: str) -> Settings:
     """Return the settings with a visitor's choice. Raises SettingsError."""
     chosen = {"model": model.strip(), "labels": labels.strip()}
     asked = load_settings({name: value for name, value in chosen.items() if value}, taking=())
     return replace(settings, model=asked.model, labels=asked.labels)
 
 
-def _timeline(heard: Prediction) -> pd.DataFrame:
-    wanted = [score.genre for score in heard.scores[:LINES]]
+def _make_timeline(heard: Prediction) -> pd.DataFrame:
+    wanted = [score.genre for score in heard.scores[:MAX_TIMELINE_GENRES]]
     points = [
         (round((stretch.start_s + stretch.end_s) / 2, 2), score.probability, score.genre)
         for stretch in heard.timeline
@@ -103,39 +105,43 @@ def _timeline(heard: Prediction) -> pd.DataFrame:
     return pd.DataFrame(points, columns=["seconds", "score", "label"])
 
 
-def sample(dataset: Dataset, label: str, settings: Settings) -> tuple[Sound | None, str]:
+def choose_sample(
+    dataset: Dataset, label: str, settings: Settings
+) -> tuple[GradioAudio | None, str]:
     """Return half a minute of a clip of a label (of any, without one), and what it is."""
     clips = [clip for clip in dataset.clips if not label or label in clip.labels]
-    with closing(Guard(limits_of(settings))) as guard:
+    with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
         for clip in random.sample(clips, len(clips)):
             with suppress(TrackError):
-                return _sound(clip, guard), ", ".join(clip.labels)
+                return _decode_sample(clip, isolated), ", ".join(clip.labels)
     return None, "No clip of it can be played."
 
 
-def _sound(clip: Clip, guard: Guard) -> Sound:
-    recording = guard.call(
-        read_windows, clip.track.path, rate_hz=SAMPLE_RATE_HZ, window_s=SAMPLE_S, count=1
+def _decode_sample(clip: Clip, isolated: IsolatedCaller) -> GradioAudio:
+    recording = isolated.call(
+        read_windows, clip.track.path, rate_hz=SAMPLE_RATE_HZ, window_s=SAMPLE_DURATION_S, count=1
     )
     samples = np.clip(recording.windows[0], -1, 1) * np.iinfo(np.int16).max
     return SAMPLE_RATE_HZ, samples.astype(np.int16)
 
 
-def build_page(ear: Ear, dataset: Dataset | None) -> gradio.Blocks:
+def build_page(ear: DemoClassifier, dataset: Dataset | None) -> gradio.Blocks:
     page: gradio.Blocks
-    with gradio.Blocks(title="tagger", analytics_enabled=False, delete_cache=FORGET) as page:
+    with gradio.Blocks(
+        title="tagger", analytics_enabled=False, delete_cache=UPLOAD_LIFETIME_S
+    ) as page:
         gradio.Markdown("# What does it sound like?")
         with gradio.Tab("Listen"):
-            _add_listening(ear)
+            _add_classify_tab(ear)
         if dataset:
             with gradio.Tab("Samples"):
-                _add_samples(dataset, ear.settings)
+                _add_samples_tab(dataset, ear.settings)
     return page
 
 
-def _add_listening(ear: Ear) -> None:
+def _add_classify_tab(ear: DemoClassifier) -> None:
     settings = ear.settings
-    models = list(dict.fromkeys((settings.model, *MODELS)))
+    models = list(dict.fromkeys((settings.model, *OFFERED_MODELS)))
     with gradio.Row():
         with gradio.Column():
             song = gradio.Audio(
@@ -169,18 +175,18 @@ def _add_listening(ear: Ear) -> None:
     )
 
 
-def _add_samples(dataset: Dataset, settings: Settings) -> None:
+def _add_samples_tab(dataset: Dataset, settings: Settings) -> None:
     gradio.Markdown(f"{len(dataset.clips)} clips of {len(dataset.labels)} labels")
     label = gradio.Dropdown([("any", ""), *dataset.labels], value="", label="Label")
     button = gradio.Button("Play one")
     sound = gradio.Audio(label="Sample", interactive=False, autoplay=True, buttons=["download"])
     said = gradio.Textbox(label="It is", interactive=False)
-    button.click(lambda label: sample(dataset, label, settings), label, [sound, said])
+    button.click(lambda label: choose_sample(dataset, label, settings), label, [sound, said])
 
 
-def serve(
+def serve_page(
     page: gradio.Blocks,
-    limits: Limits,
+    limits: UploadLimits,
     opened: Callable[[str], None],
     *,
     host: str,

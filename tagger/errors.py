@@ -3,6 +3,10 @@
 Every error takes one string, so that it survives the way through a worker process.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -80,26 +84,133 @@ class TerminatedRunError(TaggerError):
     exit_code = 143
 
 
-class TrackError(TaggerError):
-    """One file is at fault; the run goes on without it."""
+class FailureKind(StrEnum):
+    """Why a track failed. The report has the value in its column `kind`."""
 
-    lasting: ClassVar[bool] = True
-    """Whether trying again is pointless until the file changes."""
+    TOO_SHORT = "too-short"
+    SILENT = "silent"
+    TRUNCATED = "truncated"
+    DAMAGED = "damaged"
+    WRONG_CONTENT = "wrong-content"
+    CANNOT_DECODE = "cannot-decode"
+    CANNOT_TAG = "cannot-tag"
+    CHANGED = "changed"
+    UNFINISHED = "unfinished"
+    NO_ACCESS = "no-access"
+    SERVER = "server"
+    OVER_LIMIT = "over-limit"
+    CRASHED = "crashed"
+    OTHER = "other"
+
+
+class KeepReason(StrEnum):
+    """Why a track was kept. The report has the value in its column `kind`."""
+
+    HAS_GENRE = "has-genre"
+    REMOVED_BY_HAND = "removed-by-hand"
+    UNDONE = "undone"
+    NOT_WANTED = "not-wanted"
+    HARD_LINKS = "hard-links"
+    TIME_IS_UP = "time-is-up"
+    CHANGED_SINCE = "changed-since"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureHelp:
+    """A heading for failures of one kind, and what a person can do about them."""
+
+    title: str
+    cure: str
+
+
+FAILURE_HELP: Mapping[FailureKind, FailureHelp] = MappingProxyType(
+    {
+        FailureKind.TOO_SHORT: FailureHelp(
+            "Too short", "Nothing to do: tagger needs one second of sound to tell a genre."
+        ),
+        FailureKind.SILENT: FailureHelp(
+            "Silent",
+            "Play the file. If it has music elsewhere, more --windows find it; else nothing to do.",
+        ),
+        FailureKind.TRUNCATED: FailureHelp(
+            "Cut off or empty", "Fetch or rip the file again: a part of it is missing."
+        ),
+        FailureKind.DAMAGED: FailureHelp(
+            "Damaged",
+            "Play the file to its end. If it plays, `ffmpeg -i OLD -c copy NEW` repairs it.",
+        ),
+        FailureKind.WRONG_CONTENT: FailureHelp(
+            "Not what its name says",
+            "Rename the file to what it is (`ffprobe` tells), or move it out of the library.",
+        ),
+        FailureKind.CANNOT_DECODE: FailureHelp(
+            "Cannot be decoded",
+            "Convert the file to a common format, or leave it out with --exclude.",
+        ),
+        FailureKind.CANNOT_TAG: FailureHelp(
+            "Tags cannot be written", "The reason says what stands in the way."
+        ),
+        FailureKind.CHANGED: FailureHelp(
+            "Changed during the run", "Nothing to do: the next run tries again."
+        ),
+        FailureKind.UNFINISHED: FailureHelp(
+            "Half-written", "Run tagger again: it finishes or removes what an earlier run left."
+        ),
+        FailureKind.NO_ACCESS: FailureHelp(
+            "No access", "Let the user that runs tagger read the file and write into its folder."
+        ),
+        FailureKind.SERVER: FailureHelp(
+            "The server does not answer", "Nothing to do: the next run tries again."
+        ),
+        FailureKind.OVER_LIMIT: FailureHelp(
+            "Too much time or memory", "Raise the limit that the reason names, and add --force."
+        ),
+        FailureKind.CRASHED: FailureHelp(
+            "Crashes the decoder",
+            "Play the file to its end. If it plays, `ffmpeg -i OLD -c copy NEW` repairs it.",
+        ),
+        FailureKind.OTHER: FailureHelp(
+            "Other reasons", "The reason says more; `tagger scan --force` tries again."
+        ),
+    }
+)
+
+
+class TrackError(TaggerError):
+    """One file is at fault; the run goes on without it.
+
+    kind: why, for programs and for the help that a person gets. It survives pickling.
+    """
+
+    permanent: ClassVar[bool] = True
+    """Whether another try is pointless until the file changes."""
+    default_kind: ClassVar[FailureKind] = FailureKind.OTHER
+
+    def __init__(self, reason: str, kind: FailureKind | None = None) -> None:
+        super().__init__(reason)
+        self.kind = kind or self.default_kind
 
 
 class DecodeError(TrackError):
     """The file holds no sound that can be decoded and classified."""
 
+    default_kind = FailureKind.CANNOT_DECODE
+
 
 class TagError(TrackError):
-    """The tags of the file cannot be read, or not be written without harm."""
+    """The tags of the file cannot be read, or cannot be written without harm."""
+
+    default_kind = FailureKind.CANNOT_TAG
 
 
 class AccessError(TrackError):
-    """The operating system refused: the cause lies beside the file, and may be gone tomorrow."""
+    """The operating system or a server refused; the next run may succeed."""
 
-    lasting = False
+    permanent = False
+    default_kind = FailureKind.NO_ACCESS
 
 
 class UnfinishedError(AccessError):
-    """A file is half-written, or a copy of it is left beside it; the next run mends that."""
+    """A file is half-written, or a copy is left beside it; the next run repairs it."""
+
+    default_kind = FailureKind.UNFINISHED

@@ -21,59 +21,62 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
+from tagger.pacing import keep_niceness_in_new_session
 from tagger.paths import RemotePath
-from tagger.priority import stay_nice_in_own_session
 from tagger.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MIB = 1 << 20
-GRACE_S = 5.0
+BYTES_PER_MIB = 1 << 20
+EXIT_GRACE_S = 5.0
 """How long after its time a process may take to be ended by its own alarm clock."""
-START_S = 60.0
-STARTED = True
+PROCESS_START_TIMEOUT_S = 60.0
+READY_MESSAGE = True
 """What a process says once it can be asked."""
 
-CRASHES = {
+CRASH_SIGNALS = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS,
     signal.SIGTRAP,
 }  # fmt: skip
 """What ends a process for what it did, not for what somebody wanted."""
 
-AGAIN = "a larger --max-{} with --force tries again"
-SERVE = "from tagger.isolation import serve; serve({descriptor}, memory_mib={memory_mib})"
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-SMALL = {"MALLOC_MMAP_THRESHOLD_": str(4 * MIB), "MALLOC_TRIM_THRESHOLD_": str(8 * MIB)}
+RAISE_LIMIT_HINT = "a larger --max-{} with --force tries again"
+WORKER_COMMAND = "from tagger.isolation import serve; serve({descriptor}, memory_mib={memory_mib})"
+ONE_THREAD_ENV = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+MALLOC_ENV = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 * BYTES_PER_MIB),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * BYTES_PER_MIB),
+}
 """Has glibc give back what was freed: a process that waits for its next file keeps little.
 
 With less kept, a sixth of the time to decode a track went into clearing the same pages again.
 """
-OOM_SCORE = Path("/proc/self/oom_score_adj")
+OOM_SCORE_FILE = Path("/proc/self/oom_score_adj")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """What one call may take."""
 
     seconds: int
     memory_mib: int
 
 
-def limits_of(settings: Settings) -> Limits:
-    return Limits(settings.max_seconds, settings.max_memory)
+def get_call_limits(settings: Settings) -> CallLimits:
+    return CallLimits(settings.max_seconds, settings.max_memory)
 
 
 @dataclass(slots=True)
-class Guard:
+class IsolatedCaller:
     """Calls functions in processes that it starts on demand; any number of threads may call."""
 
-    limits: Limits
-    idle: list["Child"] = field(default_factory=list)
+    limits: CallLimits
+    idle: list["CallProcess"] = field(default_factory=list)
 
-    def __reduce__(self) -> tuple[Callable[[Limits], "Guard"], tuple[Limits]]:
-        """Become, where it is unpickled, the guard of that process: its children stay here."""
-        return own_guard, (self.limits,)
+    def __reduce__(self) -> tuple[Callable[[CallLimits], "IsolatedCaller"], tuple[CallLimits]]:
+        """Unpickle as the caller of the other process; the child processes stay here."""
+        return get_process_caller, (self.limits,)
 
     def close(self) -> None:
         while self.idle:
@@ -92,31 +95,33 @@ class Guard:
         except IndexError:
             child = self._start()
         answer = child.ask(function, args, kwargs, self.limits)
-        if answer.fate is Fate.BROKEN and child.calls > 1:
+        if answer.fate is ProcessFate.BROKEN and child.calls > 1:
             child = self._start()
             answer = child.ask(function, args, kwargs, self.limits)
-        if answer.fate is Fate.ALIVE:
+        if answer.fate is ProcessFate.ALIVE:
             self.idle.append(child)
         if answer.error:
             is_far = any(isinstance(each, RemotePath) for each in args)
-            if is_far and answer.fate is Fate.TOO_SLOW:  # the server was, and may be quicker later
+            if (
+                is_far and answer.fate is ProcessFate.TOO_SLOW
+            ):  # the server was, and may be quicker later
                 raise AccessError(str(answer.error))
             raise answer.error
         result: T = answer.result
         return result
 
-    def _start(self) -> "Child":
+    def _start(self) -> "CallProcess":
         """Start a process. Raises WorkerError where the system does not let it get to work."""
         search_path = os.pathsep.join(filter(None, sys.path))
         try:
             ours, theirs = Pipe()
             with theirs:
-                command = SERVE.format(
+                command = WORKER_COMMAND.format(
                     descriptor=theirs.fileno(), memory_mib=self.limits.memory_mib
                 )
                 process = subprocess.Popen(  # noqa: S603 - ourselves
                     [sys.executable, "-P", "-c", command],  # -P: no module from where we stand
-                    env=os.environ | ONE_THREAD | SMALL | {"PYTHONPATH": search_path},
+                    env=os.environ | ONE_THREAD_ENV | MALLOC_ENV | {"PYTHONPATH": search_path},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -125,18 +130,18 @@ class Guard:
                 )
         except OSError as error:
             raise WorkerError(f"cannot start a process to read: {error.strerror}") from error
-        child = Child(process, ours)
+        child = CallProcess(process, ours)
         child.await_start()
         return child
 
 
 @cache
-def own_guard(limits: Limits) -> Guard:
-    """Return the one guard of this process with these limits; its children live as long."""
-    return Guard(limits)
+def get_process_caller(limits: CallLimits) -> IsolatedCaller:
+    """Return the one caller of this process with these limits."""
+    return IsolatedCaller(limits)
 
 
-class Fate(Enum):
+class ProcessFate(Enum):
     """What a call did to the process."""
 
     ALIVE = auto()
@@ -145,16 +150,16 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CallResult:
     """What came of a call."""
 
     result: Any = None
     error: TaggerError | None = None
-    fate: Fate = Fate.ALIVE
+    fate: ProcessFate = ProcessFate.ALIVE
 
 
 @dataclass(slots=True)
-class Child:
+class CallProcess:
     """A process that answers calls."""
 
     process: subprocess.Popen[bytes]
@@ -163,92 +168,94 @@ class Child:
 
     def await_start(self) -> None:
         try:
-            started = self.pipe.poll(START_S) and self.pipe.recv() is STARTED
+            started = self.pipe.poll(PROCESS_START_TIMEOUT_S) and self.pipe.recv() is READY_MESSAGE
         except (EOFError, ConnectionError):
             started = False
         if not started:
             self.end()
             raise WorkerError("a process to read does not start (is --max-memory too small?)")
 
-    def ask(self, function: Callable[..., Any], args: Any, kwargs: Any, limits: Limits) -> Answer:
+    def ask(
+        self, function: Callable[..., Any], args: Any, kwargs: Any, limits: CallLimits
+    ) -> CallResult:
         """Return the answer; the process is gone afterwards unless its fate is ALIVE."""
         self.calls += 1
         try:
             self.pipe.send((limits.seconds, function, args, kwargs))
-            answered = self.pipe.poll(limits.seconds + GRACE_S)
-            answer = self.pipe.recv() if answered else _hanging(limits)
+            answered = self.pipe.poll(limits.seconds + EXIT_GRACE_S)
+            answer = self.pipe.recv() if answered else _make_hang_result(limits)
         except (EOFError, ConnectionError):
             answer = self._last_words(limits)
         except BaseException:
             self.end()
             raise
-        if answer.fate is not Fate.ALIVE:
+        if answer.fate is not ProcessFate.ALIVE:
             self.end()
         return answer
 
-    def _last_words(self, limits: Limits) -> Answer:
+    def _last_words(self, limits: CallLimits) -> CallResult:
         """Tell from its exit code why the process ended in the middle of a call."""
         try:
-            code = self.process.wait(GRACE_S)
+            code = self.process.wait(EXIT_GRACE_S)
         except subprocess.TimeoutExpired:
-            return _hanging(limits)
+            return _make_hang_result(limits)
         if code == -signal.SIGALRM:
-            reason = f"reading it takes more than {limits.seconds} s ({AGAIN.format('seconds')})"
-            return Answer(error=DecodeError(reason), fate=Fate.TOO_SLOW)
-        if -code in CRASHES:
+            reason = f"reading it takes more than {limits.seconds} s ({RAISE_LIMIT_HINT.format('seconds')})"
+            return CallResult(error=DecodeError(reason), fate=ProcessFate.TOO_SLOW)
+        if -code in CRASH_SIGNALS:
             reason = f"it crashes the decoder ({signal.Signals(-code).name})"
-            return Answer(error=DecodeError(reason), fate=Fate.BROKEN)
+            return CallResult(error=DecodeError(reason), fate=ProcessFate.BROKEN)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         reason = f"the process that read it was ended ({how}), as happens when memory runs out"
-        return Answer(error=AccessError(reason), fate=Fate.BROKEN)
+        return CallResult(error=AccessError(reason), fate=ProcessFate.BROKEN)
 
     def end(self) -> None:
         self.pipe.close()
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):  # it waits for a disk that does not answer
-            self.process.wait(GRACE_S)
+            self.process.wait(EXIT_GRACE_S)
 
 
-def _hanging(limits: Limits) -> Answer:
+def _make_hang_result(limits: CallLimits) -> CallResult:
     reason = f"no answer in {limits.seconds} s, not even to a signal: does its disk respond?"
-    return Answer(error=AccessError(reason), fate=Fate.TOO_SLOW)
+    return CallResult(error=AccessError(reason), fate=ProcessFate.TOO_SLOW)
 
 
-def serve(descriptor: int, *, memory_mib: int) -> None:
+def serve_calls(descriptor: int, *, memory_mib: int) -> None:
     """Answer calls until nobody is there to ask: what runs in the process of a Child."""
-    stay_nice_in_own_session()
+    keep_niceness_in_new_session()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         _, most = resource.getrlimit(resource.RLIMIT_AS)
-        wanted = memory_mib * MIB
+        wanted = memory_mib * BYTES_PER_MIB
         limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         resource.setrlimit(resource.RLIMIT_AS, (limit, most))
         with suppress(OSError):
-            OOM_SCORE.write_text("500")  # if memory runs out, rather this process than the run
+            OOM_SCORE_FILE.write_text("500")  # if memory runs out, rather this process than the run
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when there is nobody to ask any more
     # The alarm ends the process whatever it is doing, and without anybody's help.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with Connection(descriptor) as pipe:
-        pipe.send(STARTED)
+        pipe.send(READY_MESSAGE)
         while True:
             try:
                 seconds, function, args, kwargs = pipe.recv()
             except EOFError:
                 return
             signal.alarm(seconds)
-            answer = _answer(function, args, kwargs, memory_mib)
+            answer = _make_call(function, args, kwargs, memory_mib)
             signal.alarm(0)
             pipe.send(answer)
 
 
-def _answer(function: Callable[..., Any], args: Any, kwargs: Any, memory_mib: int) -> Answer:
+def _make_call(function: Callable[..., Any], args: Any, kwargs: Any, memory_mib: int) -> CallResult:
     try:
-        return Answer(function(*args, **kwargs))
+        return CallResult(function(*args, **kwargs))
     except TaggerError as error:
-        return Answer(error=error)
+        return CallResult(error=error)
     except MemoryError:
-        reason = f"reading it takes more than {memory_mib} MiB of memory ({AGAIN.format('memory')})"
-        return Answer(error=DecodeError(reason), fate=Fate.BROKEN)
+        reason = f"reading it takes more than {memory_mib} MiB of memory ({RAISE_LIMIT_HINT.format('memory')})"
+        return CallResult(error=DecodeError(reason), fate=ProcessFate.BROKEN)
     except Exception as error:  # noqa: BLE001 - one file's accident must not end the run
-        return Answer(error=DecodeError(f"unexpected error while it was read: {error!r}"))
+        return CallResult(error=DecodeError(f"unexpected error while it was read: {error!r}"))

@@ -1,40 +1,92 @@
-"""Between two tracks: whether it is time to stop, and whether other programs want for something.
+"""How much of a machine a run takes, and how it gives way to other programs; owns psutil."""
 
-Linux counts how long programs were kept waiting for processors, disks and memory (pressure stall
-information), without saying whose work kept them. Ours may have. So a run that sees much waiting
-rests and looks again: waiting that ends at once was most likely its own, and the next look may come
-later; waiting that goes on is somebody else's, and there is a rest until it ends.
-"""
-
+import os
 import re
 import time as timer
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
-MOST_STALLED = MappingProxyType({"cpu": 0.25, "io": 0.25, "memory": 0.1})
+LOWEST_NICENESS = 19
+"""The highest niceness there is: whoever wants a processor as well gets nearly all of it."""
+
+AUTOGROUP_FILE = Path("/proc/self/autogroup")
+
+RETRY_DELAY_S = 0.12
+MAX_TRIES = 20
+"""Linux lets users who are not root set the niceness of sessions ten times a second, all together.
+"""
+
+
+def lower_priority() -> None:
+    """Put this process, and all that it starts from now on, behind all others, for good.
+
+    Processors by niceness, disks by the idle class of Linux. What a system does not have or allow
+    is left as it is.
+    """
+    import psutil
+
+    process = psutil.Process()
+    with suppress(OSError, psutil.Error):
+        process.nice(LOWEST_NICENESS)
+    if psutil.LINUX:
+        with suppress(OSError, psutil.Error):
+            process.ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def keep_niceness_in_new_session() -> None:
+    """Keep the niceness in a session that was made for this process.
+
+    Linux may share processors between sessions first (autogroup), and a new one gets a full share.
+    """
+    niceness = os.nice(0)
+    if niceness <= 0:
+        return
+    with suppress(FileNotFoundError, PermissionError):
+        for _ in range(MAX_TRIES):
+            try:
+                AUTOGROUP_FILE.write_text(str(niceness))
+            except BlockingIOError:
+                timer.sleep(RETRY_DELAY_S)
+            else:
+                return
+
+
+def count_usable_cores() -> int:
+    """Return how many cores this process may use; containers allow fewer than there are."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def halve_cores(count: int) -> int:
+    """Return how many of so many cores a gentle run uses: half of them, one at least."""
+    return max(1, count // 2)
+
+
+MAX_STALL_SHARES = MappingProxyType({"cpu": 0.25, "io": 0.25, "memory": 0.1})
 """More than this share of the time that some program waits for it, and others want for it.
 
 Judged, not measured: a film that is converted or a backup that runs is above it, a film that is
 played below.
 """
 
-LOOK_EVERY_S = 15.0
-STEP_S = 1.0
-MOST_REST_S = 60.0
+PRESSURE_CHECK_INTERVAL_S = 15.0
+REST_STEP_S = 1.0
+MAX_REST_S = 60.0
 """Then there is work until the next look: a machine that is always busy gets a fifth of a run."""
 
-OURS_S = 5.0
+OWN_LOAD_REST_S = 5.0
 """Waiting that ends so soon after we rest was ours; tracks begun before are finished meanwhile."""
 
-MOST_LOOK_EVERY_S = 120.0
+MAX_PRESSURE_CHECK_INTERVAL_S = 120.0
 
-SOME = re.compile(r"^some .*\btotal=(\d+)", re.MULTILINE)
+PRESSURE_LINE = re.compile(r"^some .*\btotal=(\d+)", re.MULTILINE)
 
 
-class Host:
+class SystemClock:
     """The clocks of a machine, and where it tells how long programs were kept waiting."""
 
     pressure = Path("/proc/pressure")
@@ -50,7 +102,7 @@ class Host:
         timer.sleep(seconds)
 
 
-def next_time(clock: time, now: datetime) -> datetime:
+def find_next_time(clock: time, now: datetime) -> datetime:
     """Return when local clocks show that time next, after `now`, which is local and has its offset.
 
     The hour that the end of summer time repeats comes twice; a time that its start leaves out comes
@@ -62,32 +114,32 @@ def next_time(clock: time, now: datetime) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Stalls:
+class PressureReading:
     """How long, in all, some program had to wait for each resource, at a moment of `elapsed_s`."""
 
     at_s: float
     waited_s: Mapping[str, float]
 
 
-def read_stalls(host: Host) -> Stalls:
+def read_pressure(host: SystemClock) -> PressureReading:
     """Read what the system counts; nothing where it does not (PSI is off, or this is no Linux)."""
     waited_s = {}
-    for name in MOST_STALLED:
+    for name in MAX_STALL_SHARES:
         try:
-            found = SOME.search((host.pressure / name).read_text("ascii", "replace"))
+            found = PRESSURE_LINE.search((host.pressure / name).read_text("ascii", "replace"))
         except OSError:
             continue
         if found:
             waited_s[name] = int(found[1]) / 1_000_000
-    return Stalls(host.elapsed_s(), waited_s)
+    return PressureReading(host.elapsed_s(), waited_s)
 
 
-def shortages(before: Stalls, after: Stalls) -> tuple[str, ...]:
+def find_shortages(before: PressureReading, after: PressureReading) -> tuple[str, ...]:
     """Return which resources programs wanted for between two moments."""
     passed_s = after.at_s - before.at_s
     return tuple(
         name
-        for name, most in MOST_STALLED.items()
+        for name, most in MAX_STALL_SHARES.items()
         if name in before.waited_s
         and after.waited_s.get(name, 0) - before.waited_s[name] > most * passed_s
     )
@@ -96,14 +148,14 @@ def shortages(before: Stalls, after: Stalls) -> tuple[str, ...]:
 class Pacer:
     """Asked between two tracks: whether the time is up, and whether to rest first."""
 
-    def __init__(self, host: Host, *, until: time | None, gentle: bool) -> None:
+    def __init__(self, host: SystemClock, *, until: time | None, gentle: bool) -> None:
         """Make one for a run that begins now; `gentle` ones rest."""
         self.host = host
-        self.deadline = next_time(until, host.now()) if until else None
+        self.deadline = find_next_time(until, host.now()) if until else None
         self.gentle = gentle
         self.over = False
-        self.every_s = LOOK_EVERY_S
-        self.last = read_stalls(host)
+        self.every_s = PRESSURE_CHECK_INTERVAL_S
+        self.last = read_pressure(host)
 
     def is_over(self) -> bool:
         """Tell whether the time has come. Once it has, that stays so if the clock is put back."""
@@ -116,15 +168,15 @@ class Pacer:
         if not self.gentle or self.host.elapsed_s() - self.last.at_s < self.every_s:
             return
         rested_s = 0.0
-        while (wanted := self._look()) and rested_s < MOST_REST_S and not self.is_over():
+        while (wanted := self._look()) and rested_s < MAX_REST_S and not self.is_over():
             yield wanted
-            self.host.sleep(STEP_S)
-            rested_s += STEP_S
-        if rested_s > OURS_S:
-            self.every_s = LOOK_EVERY_S
+            self.host.sleep(REST_STEP_S)
+            rested_s += REST_STEP_S
+        if rested_s > OWN_LOAD_REST_S:
+            self.every_s = PRESSURE_CHECK_INTERVAL_S
         elif rested_s:
-            self.every_s = min(2 * self.every_s, MOST_LOOK_EVERY_S)
+            self.every_s = min(2 * self.every_s, MAX_PRESSURE_CHECK_INTERVAL_S)
 
     def _look(self) -> tuple[str, ...]:
-        before, self.last = self.last, read_stalls(self.host)
-        return shortages(before, self.last)
+        before, self.last = self.last, read_pressure(self.host)
+        return find_shortages(before, self.last)

@@ -7,11 +7,11 @@ from pathlib import Path, PosixPath
 from typing import Any, Self
 from urllib.parse import unquote_to_bytes
 
-FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+FILENAME_CODEC = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 """How os.fsencode and os.fsdecode go to work; called for each file, they take longer over it."""
 
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-HERE = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
+URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+LOCAL_FILE_URL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 """How the URL of a file on this machine begins (RFC 8089)."""
 
 
@@ -86,26 +86,42 @@ class RemotePath(PosixPath):
         return self
 
 
-def path_of(text: str) -> Path:
+def parse_path(text: str) -> Path:
     """Return the path that a text names: a RemotePath for a URL, but a plain one for `file://`.
 
     Slashes at the end of a URL do not count.
     """
-    if text.startswith("/") or not (found := SCHEME.match(text)):
+    if text.startswith("/") or not (found := URL_SCHEME.match(text)):
         return Path(text)
-    if here := HERE.match(text):
+    if here := LOCAL_FILE_URL.match(text):
         return Path(os.fsdecode(unquote_to_bytes(text[here.end() :])))
     return RemotePath(f"{found[1].lower()}://{text[found.end() :].rstrip('/')}")
 
 
-def displayed(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Return a path as text that any UTF-8 file can hold, with hex escapes for other bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def undisplayed(text: str) -> Path:
+def parse_displayed_path(text: str) -> Path:
     """Return the path that `displayed` shows as this text, if no name has such escapes itself."""
     raw = re.sub(
         rb"\\x(?!00)([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode()
     )
-    return path_of(os.fsdecode(raw))
+    return parse_path(os.fsdecode(raw))
+
+
+def to_one_line(text: str) -> str:
+    """Return foreign text as one line that files and terminals show as text and nothing else."""
+    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+
+
+def write_file_whole(path: Path, content: bytes) -> None:
+    """Write a file: a reader finds the old content or the new one, never a part. Raises OSError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

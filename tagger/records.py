@@ -7,7 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from zlib import crc32
 
-from tagger.paths import displayed
+from tagger.errors import FailureKind, TrackError
+from tagger.paths import display_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,11 @@ class Track:
 
     @classmethod
     def from_stat(cls, path: Path, status: os.stat_result) -> "Track":
-        mtime_ns, inode = signed(status.st_mtime_ns), signed(status.st_ino)
+        mtime_ns, inode = to_signed_64(status.st_mtime_ns), to_signed_64(status.st_ino)
         return cls(path, status.st_size, mtime_ns, inode, status.st_nlink)
 
 
-def signed(number: int) -> int:
+def to_signed_64(number: int) -> int:
     """Bring a number into the 64 bits of a database column; some systems use the highest one."""
     return number if number < 1 << 63 else number - (1 << 64)
 
@@ -54,7 +55,7 @@ class Shard:
         return crc32(name) % self.total == self.number - 1
 
 
-def plain(label: str) -> str:
+def normalize_label(label: str) -> str:
     """Return what two spellings of a genre share: Hip-Hop, hip hop and hiphop are one."""
     return "".join(char for char in label.casefold() if char.isalnum()) or label
 
@@ -110,7 +111,7 @@ class Tags:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TagChange:
     """What is to be replaced in one file.
 
     copy: the name of the copy, beside the file, that is worked on. undoes: the numbers of the
@@ -125,7 +126,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class WindowScores:
     """What a model heard in a single window of a track."""
 
     start_s: float
@@ -144,21 +145,26 @@ class Prediction:
     scores: tuple[Score, ...]
     model: str
     duration_s: float
-    timeline: tuple[Stretch, ...] = ()
+    timeline: tuple[WindowScores, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a track has no genre; `lasting` ones are not tried again until the file changes."""
+    """Why a track has no genre; `permanent` ones are not tried again until the file changes."""
 
     track: Track
     reason: str
-    lasting: bool = True
+    permanent: bool = True
+    kind: FailureKind = FailureKind.OTHER
 
     @classmethod
-    def unseen(cls, path: Path, reason: str) -> "Failure":
+    def from_error(cls, track: Track, error: TrackError) -> "Failure":
+        return cls(track, str(error), permanent=error.permanent, kind=error.kind)
+
+    @classmethod
+    def without_stat(cls, path: Path, reason: str) -> "Failure":
         """Return the failure of what could not even be looked at; another run may."""
-        return cls(Track(path, size=0, mtime_ns=0, inode=0), reason, lasting=False)
+        return cls(Track(path, size=0, mtime_ns=0, inode=0), reason, permanent=False)
 
 
 class Action(StrEnum):
@@ -205,7 +211,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class OddTrack:
+class OutlierTrack:
     """A track that does not sound like its album, and what it sounds like."""
 
     path: str
@@ -213,18 +219,18 @@ class OddTrack:
 
 
 @dataclass(frozen=True, slots=True)
-class OddAlbum:
+class AlbumWithOutliers:
     """An album, its genre by all of its tracks, how many these are, and those that stand apart."""
 
     folder: str
     title: str
     genre: str
     tracks: int
-    odd: tuple[OddTrack, ...]
+    odd: tuple[OutlierTrack, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
+class RepeatedRows:
     """Tracks that follow one another, of which nothing is to be said but what was said before.
 
     actions: what became of each. text: their rows, as they stood in the earlier report.
@@ -271,7 +277,7 @@ class ScanResult:
             **({} if self.would_rewrite is None else {"would_rewrite_bytes": self.would_rewrite}),
             **({} if self.waiting is None else {"waiting": self.waiting}),
             "seconds": round(self.seconds, 3),
-            "report": displayed(self.report),
+            "report": display_path(self.report),
         }
 
 

@@ -17,20 +17,20 @@ from pathlib import Path
 
 from tagger.errors import DiskFullError, NotifyError, ReportError, ScheduleError, TaggerError
 from tagger.records import Action, ScanResult
-from tagger.report.places import check_place, refusal
-from tagger.settings import user_units
+from tagger.report.csv import check_overwrite, make_write_error
+from tagger.settings import find_systemd_user_folder
 
-NO_SECOND_RUN = 4
+LOCKED_EXIT_CODE = 4
 """The exit code of a run that found another one at work: for a nightly job that is no failure."""
 
-NOTIFY_S = 600
+NOTIFY_TIMEOUT_S = 600
 
-STDERR = 2
+STDERR_DESCRIPTOR = 2
 """Where a hook's words go: the summary of the run has standard output for itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class NightlyJob:
     """A scan that is to run every night. arguments: those of `tagger`, from `scan` on."""
 
     name: str
@@ -56,7 +56,7 @@ class Job:
         return f"{self.name}.timer"
 
 
-def units(job: Job) -> Mapping[str, str]:
+def build_systemd_units(job: NightlyJob) -> Mapping[str, str]:
     """Return the texts of the systemd units by name (systemd.service(5), systemd.timer(5)).
 
     A night that the machine slept through is not made up for by day.
@@ -68,11 +68,11 @@ Description=tagger: genres for new music
 
 [Service]
 Type=oneshot
-ExecStart={" ".join(map(_for_systemd, job.command))}
+ExecStart={" ".join(map(_quote_for_systemd, job.command))}
 Nice=19
 CPUSchedulingPolicy=batch
 IOSchedulingClass=idle
-SuccessExitStatus={NO_SECOND_RUN}
+SuccessExitStatus={LOCKED_EXIT_CODE}
 SyslogIdentifier={job.name}
 """
     nightly = f"""\
@@ -89,49 +89,49 @@ WantedBy=timers.target
     return {job.service: service, job.timer: nightly}
 
 
-def _for_systemd(word: str) -> str:
+def _quote_for_systemd(word: str) -> str:
     """Quote a word for ExecStart, which has specifiers, variables and escapes of its own."""
     for char, escaped in ("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"):
         word = word.replace(char, escaped)
     return f'"{word}"'
 
 
-def cron_line(job: Job) -> str:
+def build_cron_line(job: NightlyJob) -> str:
     """Return a line for crontab(5), which ends with a mark by which it is found again."""
     words = shlex.join(job.command).replace("%", "\\%")
     line = f"{job.at.minute} {job.at.hour} * * * {words} 2>&1 | logger -t {job.name}"
-    return f"{line} {_mark(job.name)}"
+    return f"{line} {_make_cron_comment(job.name)}"
 
 
-def _mark(name: str) -> str:
+def _make_cron_comment(name: str) -> str:
     return f"# tagger schedule: {name}"
 
 
-def install(job: Job) -> str:
+def install_job(job: NightlyJob) -> str:
     """Set a job up, in place of one of its name, and return what was done.
 
     A user's systemd timer where systemd runs, else a line of the user's crontab.
     Raises ScheduleError where there is neither.
     """
     if _has_systemd():
-        folder = user_units()
+        folder = find_systemd_user_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, text in units(job).items():
+            for name, text in build_systemd_units(job).items():
                 (folder / name).write_text(text, "utf-8")
         except OSError as error:
             raise ScheduleError(f"cannot write into {folder}: {error.strerror}") from error
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", job.timer)
         return f"{folder / job.timer} is enabled"
-    _write_crontab([*_without(job.name, _crontab()), cron_line(job)])
+    _write_crontab([*_drop_job_line(job.name, _read_crontab()), build_cron_line(job)])
     return "a line was added to your crontab"
 
 
-def remove(name: str) -> str:
+def remove_job(name: str) -> str:
     """Take a job down again and return what was done. Raises ScheduleError."""
     if _has_systemd():
-        folder = user_units()
+        folder = find_systemd_user_folder()
         if not (folder / f"{name}.timer").exists():
             raise ScheduleError(f"there is no timer {name}")
         _systemctl("disable", "--now", f"{name}.timer")
@@ -139,8 +139,8 @@ def remove(name: str) -> str:
             (folder / f"{name}.{suffix}").unlink(missing_ok=True)
         _systemctl("daemon-reload")
         return f"the timer {name} was removed"
-    lines = _crontab()
-    others = _without(name, lines)
+    lines = _read_crontab()
+    others = _drop_job_line(name, lines)
     if others == lines:
         raise ScheduleError(f"your crontab has no line {name}")
     _write_crontab(others)
@@ -153,28 +153,28 @@ def _has_systemd() -> bool:
 
 
 def _systemctl(*words: str) -> None:
-    _run(["systemctl", "--user", *words])
+    _run_command(["systemctl", "--user", *words])
 
 
-def _crontab() -> list[str]:
+def _read_crontab() -> list[str]:
     """Return the lines of the user's crontab. Raises ScheduleError."""
     try:
-        return _run(["crontab", "-l"]).splitlines()
+        return _run_command(["crontab", "-l"]).splitlines()
     except ScheduleError as error:
         if "no crontab for" not in str(error):
             raise
         return []
 
 
-def _without(name: str, lines: Sequence[str]) -> list[str]:
-    return [line for line in lines if not line.endswith(_mark(name))]
+def _drop_job_line(name: str, lines: Sequence[str]) -> list[str]:
+    return [line for line in lines if not line.endswith(_make_cron_comment(name))]
 
 
 def _write_crontab(lines: Sequence[str]) -> None:
-    _run(["crontab", "-"], text="".join(f"{line}\n" for line in lines))
+    _run_command(["crontab", "-"], text="".join(f"{line}\n" for line in lines))
 
 
-def _run(command: Sequence[str], *, text: str = "") -> str:
+def _run_command(command: Sequence[str], *, text: str = "") -> str:
     try:
         done = subprocess.run(  # noqa: S603 - names and paths are quoted, or no part of it
             command, input=text, capture_output=True, text=True, check=True
@@ -189,9 +189,9 @@ def _run(command: Sequence[str], *, text: str = "") -> str:
 
 
 @contextmanager
-def measured(path: Path | None) -> Iterator["Metrics"]:
+def record_metrics(path: Path | None) -> Iterator["RunMetrics"]:
     """Give what takes note of a run's result, and write the metrics whatever ends the run."""
-    metrics = Metrics()
+    metrics = RunMetrics()
     try:
         yield metrics
     except TaggerError as error:
@@ -203,14 +203,14 @@ def measured(path: Path | None) -> Iterator["Metrics"]:
 
 
 @dataclass(slots=True)
-class Metrics:
+class RunMetrics:
     """What a file of metrics tells of a run; result: None where it could not go on."""
 
     result: ScanResult | None = None
     exit_code: int = 3
 
 
-METRICS = b"# HELP tagger_"
+METRICS_START = b"# HELP tagger_"
 
 
 def check_metrics(path: Path | None) -> None:
@@ -218,12 +218,12 @@ def check_metrics(path: Path | None) -> None:
     if path is None:
         return
     try:
-        check_place(path, METRICS, "--metrics")
+        check_overwrite(path, METRICS_START, "--metrics")
     except OSError as error:
-        raise refusal("metrics", path, error) from error
+        raise make_write_error("metrics", path, error) from error
 
 
-def write_metrics(path: Path | None, metrics: Metrics) -> None:
+def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
     """Write a file for the textfile collector of Prometheus's node exporter, whole or not at all.
 
     Raises ReportError and DiskFullError.
@@ -252,10 +252,10 @@ def write_metrics(path: Path | None, metrics: Metrics) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_to_textfile(str(path), registry)
     except OSError as error:
-        raise refusal("metrics", path, error) from error
+        raise make_write_error("metrics", path, error) from error
 
 
-def notify(command: str, changed: Mapping[Path, int], report: Path | None) -> None:
+def run_notify_command(command: str, changed: Mapping[Path, int], report: Path | None) -> None:
     """Run a command of the user's, if there is one, once files were written.
 
     changed: how many were written in each folder. A shell runs it; each folder is a line of its
@@ -271,11 +271,11 @@ def notify(command: str, changed: Mapping[Path, int], report: Path | None) -> No
             shell=True,
             check=True,
             input=lines,
-            stdout=STDERR,
+            stdout=STDERR_DESCRIPTOR,
             env=os.environ | told,
-            timeout=NOTIFY_S,
+            timeout=NOTIFY_TIMEOUT_S,
         )
     except subprocess.CalledProcessError as error:
         raise NotifyError(f"--notify-cmd ended with {error.returncode}: {command}") from error
     except subprocess.TimeoutExpired as error:
-        raise NotifyError(f"--notify-cmd took more than {NOTIFY_S} s: {command}") from error
+        raise NotifyError(f"--notify-cmd took more than {NOTIFY_TIMEOUT_S} s: {command}") from error

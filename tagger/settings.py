@@ -15,13 +15,11 @@ from typing import Annotated
 from platformdirs import user_cache_path, user_config_path, user_state_path
 
 from tagger.errors import SettingsError
-from tagger.profiles import Profile
-from tagger.records import Label, Shard
-from tagger.values import (
+from tagger.options import (
     Option,
-    choice,
-    convert,
-    options_of,
+    convert_values,
+    list_options,
+    make_choice,
     read_toml,
     to_address,
     to_clock,
@@ -41,6 +39,7 @@ from tagger.values import (
     to_shard,
     to_text,
 )
+from tagger.records import Label, Shard
 
 
 class Existing(StrEnum):
@@ -59,6 +58,18 @@ class Hardlinks(StrEnum):
     IN_PLACE = "in-place"
 
 
+class Profile(StrEnum):
+    """Whom the tags are for; `any` writes each genre as a value of its own and doubts nothing."""
+
+    ANY = "any"
+    NAVIDROME = "navidrome"
+    JELLYFIN = "jellyfin"
+    KODI = "kodi"
+    MPD = "mpd"
+    PLEX = "plex"
+    ITUNES = "itunes"
+
+
 class Precision(StrEnum):
     """The number format of the network; auto is bf16 where that is much faster, else fp32."""
 
@@ -68,7 +79,7 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
-class Engine(StrEnum):
+class EngineKind(StrEnum):
     """What runs the network: this machine, or a Ray cluster."""
 
     LOCAL = "local"
@@ -107,9 +118,9 @@ class Settings:
     state: Annotated[
         Path, Option(to_path, "The database of what earlier runs learned.", "FILE")
     ] = field(default_factory=lambda: user_state_path("tagger") / "state.sqlite")
-    existing: Annotated[Existing, choice(Existing, "What to do with tracks that have a genre.")] = (
-        Existing.KEEP
-    )
+    existing: Annotated[
+        Existing, make_choice(Existing, "What to do with tracks that have a genre.")
+    ] = Existing.KEEP
     by_album: Annotated[
         bool, Option(to_flag, "Give the tracks of an album one genre, by what all of them are.")
     ] = False
@@ -121,7 +132,7 @@ class Settings:
         int, Option(to_count, "How many genres to write, each --min-score or more.", "N")
     ] = 1
     profile: Annotated[
-        Profile, choice(Profile, "Write genres as this server or player reads them.")
+        Profile, make_choice(Profile, "Write genres as this server or player reads them.")
     ] = Profile.ANY
     genre_map: Annotated[
         Mapping[str, str],
@@ -138,7 +149,7 @@ class Settings:
     device: Annotated[
         str, Option(to_device, "Where the network runs.", "auto|cpu|cuda|cuda:N|mps")
     ] = "auto"
-    precision: Annotated[Precision, choice(Precision, "The network's number format.")] = (
+    precision: Annotated[Precision, make_choice(Precision, "The network's number format.")] = (
         Precision.AUTO
     )
     compile: Annotated[
@@ -197,8 +208,8 @@ class Settings:
         Option(to_shard, "Scan only this part of the library, the I-th of N.", "I/N"),
     ] = None
     engine: Annotated[
-        Engine, choice(Engine, "Run the model on this machine, or on a Ray cluster.")
-    ] = Engine.LOCAL
+        EngineKind, make_choice(EngineKind, "Run the model on this machine, or on a Ray cluster.")
+    ] = EngineKind.LOCAL
     ray_address: Annotated[
         str,
         Option(
@@ -217,7 +228,7 @@ class Settings:
         Option(to_gpus_or_auto, "How much of a GPU each has; 0.5 puts two on one.", "X|auto"),
     ] = None
     hardlinks: Annotated[
-        Hardlinks, choice(Hardlinks, "What to do with files that have several hard links.")
+        Hardlinks, make_choice(Hardlinks, "What to do with files that have several hard links.")
     ] = Hardlinks.SKIP
     preserve_mtime: Annotated[
         bool, Option(to_flag, "Keep the modification time of written files.")
@@ -230,20 +241,20 @@ class Settings:
     verbose: Annotated[bool, Option(to_flag, "Say what became of each track.", short="-v")] = False
 
 
-OPTIONS = options_of(Settings)
+OPTIONS = list_options(Settings)
 """Every option of a scan; the same names hold in the TOML file."""
 
 
-def default_config() -> Path:
+def find_default_config() -> Path:
     return user_config_path("tagger") / "config.toml"
 
 
-def user_units() -> Path:
+def find_systemd_user_folder() -> Path:
     """Return where systemd looks for the units of a user."""
     return user_config_path() / "systemd" / "user"
 
 
-def dataset_cache() -> Path:
+def find_dataset_cache() -> Path:
     """Return where sound is kept that data sets hold in tables instead of files."""
     return user_cache_path("tagger") / "datasets"
 
@@ -259,11 +270,11 @@ def load_settings(
     Without `config` the user's own file is read if there is one; `taking` is what counts of either.
     Raises SettingsError.
     """
-    path = config or default_config()
+    path = config or find_default_config()
     given = read_toml(path) if config or os.access(path, os.F_OK) else {}
     unknown = sorted(given.keys() - OPTIONS.keys())
     if unknown:
         raise SettingsError(f"{path} has an option that tagger does not know: {unknown[0]}")
     merged = {n: (value, f"{n} in {path}") for n, value in given.items() if n in taking}
     merged |= {name: (value, f"--{name}") for name, value in flags.items()}
-    return Settings(**convert(OPTIONS, merged))
+    return Settings(**convert_values(OPTIONS, merged))

@@ -20,9 +20,9 @@ def engine_config(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.config.getoption("--engine") == "local":
         yield ""
         return
-    from tagger.engines.ray.cluster import connected
+    from tagger.inference.ray.cluster import connect
 
-    with ray_nodes() as cluster, connected(cluster.address):  # once, for workers that stay warm
+    with ray_nodes() as cluster, connect(cluster.address):  # once, for workers that stay warm
         yield config_for(cluster.address)
 
 

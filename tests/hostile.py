@@ -40,4 +40,4 @@ def read_tags(path: Path) -> Tags:
 
 def stream_digests(path: Path, **how: Any) -> dict[str, str]:
     misbehave(path)
-    return audio.stream_digests(path, **how)
+    return audio.hash_streams(path, **how)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tagger.audio import stream_digests
-from tagger.records import Change, Tags, Track
-from tagger.tags import copy_name, other_fields, read_tags, replace_tags
+from tagger.audio import hash_streams
+from tagger.records import TagChange, Tags, Track
+from tagger.tags import read_other_fields, read_tags
+from tagger.writing.replace import make_copy_name, replace_tags
 
 
 def track_of(path: Path) -> Track:
@@ -14,7 +15,7 @@ def track_of(path: Path) -> Track:
 
 def everything_else(path: Path) -> Mapping[str, str]:
     """Return all that is in a file beside our fields."""
-    return other_fields(path) | stream_digests(path)
+    return read_other_fields(path) | hash_streams(path)
 
 
 def retag(path: Path, tags: Tags, *, preserve_mtime: bool = False, in_place: bool = False) -> Track:
@@ -26,12 +27,12 @@ def retag(path: Path, tags: Tags, *, preserve_mtime: bool = False, in_place: boo
     )
 
 
-def change_of(track: Track, tags: Tags) -> Change:
-    return Change(track, Tags(), tags, copy_name(track))
+def change_of(track: Track, tags: Tags) -> TagChange:
+    return TagChange(track, Tags(), tags, make_copy_name(track))
 
 
 def restore(path: Path, before: Tags) -> Track:
     """Put back the fields that the file had, to the letter."""
     track = track_of(path)
-    change = Change(track, read_tags(path), before, copy_name(track), undoes=(1,))
+    change = TagChange(track, read_tags(path), before, make_copy_name(track), undoes=(1,))
     return replace_tags(change, everything_else)

@@ -8,7 +8,7 @@ from typing import Any
 from zlib import crc32
 
 from tagger.records import Action, Album, Outcome, Score, Tags, Track
-from tagger.report.csv import open_report, row
+from tagger.report.csv import format_row, open_report
 from tagger.state import RunKind, open_state
 
 GENRES = ("Rock", "Jazz", "Metal", "Hip-Hop", "Electronic", "Classical", "Folk", "Blues")
@@ -29,7 +29,7 @@ def write_run(folder: Path, outcomes: Iterable[Outcome], albums: dict[Path, Albu
     with open_state(state_file) as state, open_report(report) as add:
         state.runs.start("made-up", RunKind.SCAN, dry_run=False, model="m@1", report=report)
         for outcome in outcomes:
-            add(row(outcome))
+            add(format_row(outcome))
             if outcome.track.path in albums:
                 tags = Tags(outcome.existing, album=albums[outcome.track.path])
                 state.remember_tags(outcome.track, tags)

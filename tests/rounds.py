@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tagger.records import Tags
-from tagger.tags import other_fields, read_tags, write_raw, write_tags
+from tagger.tags import read_other_fields, read_tags, write_raw, write_tags
 
 OURS = Tags(
     genres=("Hip-Hop", "Música & Söul"),
@@ -15,13 +15,13 @@ OURS = Tags(
 
 def written_and_undone(path: Path, tags: Tags = OURS) -> tuple[bytes, bytes]:
     """Write and put back, looking at all that can be read; return the file's bytes after each."""
-    before, others = read_tags(path), other_fields(path)
+    before, others = read_tags(path), read_other_fields(path)
     write_tags(path, tags)
     assert read_tags(path) == tags
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     written = path.read_bytes()
     write_raw(path, before.raw)
     after = read_tags(path)
     assert (after, after.raw) == (before, before.raw)
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     return written, path.read_bytes()

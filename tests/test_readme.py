@@ -1,16 +1,17 @@
 """What the README says of options, suffixes, labels and exit codes is what the program has."""
 
+import json
 import re
 from pathlib import Path
 
 from tagger import errors
-from tagger.cli.options import default_of, in_words
-from tagger.models.musicnn.head import LABELS
+from tagger.cli.options import format_default, get_default_text
+from tagger.models.musicnn import CHECKPOINT
+from tagger.options import Option
 from tagger.settings import OPTIONS
 from tagger.tags import EXTENSIONS
 from tagger.training import recipe
 from tagger.training.recipe import Recipe
-from tagger.values import Option
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
@@ -31,22 +32,24 @@ def row(name: str, option: Option, default: str) -> Row:
 
 
 def test_the_option_table_is_the_list_of_settings() -> None:
-    expected = [row(name, option, default_of(name)) for name, option in OPTIONS.items()]
+    expected = [row(name, option, get_default_text(name)) for name, option in OPTIONS.items()]
     state = [(*each[:2], "in the user's state folder") for each in expected if "--state" in each[0]]
     assert rows(SCANNING) == [state[0] if "--state" in each[0] else each for each in expected]
 
 
 def test_the_option_table_of_a_training_is_the_recipe() -> None:
     assert rows(TRAINING) == [
-        row(name, option, in_words(option, getattr(Recipe(), name.replace("-", "_"))))
-        for name, option in recipe.OPTIONS.items()
+        row(name, option, format_default(option, getattr(Recipe(), name.replace("-", "_"))))
+        for name, option in recipe.RECIPE_OPTIONS.items()
     ]
 
 
 def test_every_suffix_and_label_is_named() -> None:
+    config = json.loads((CHECKPOINT / "config.json").read_text("utf-8"))
+    genres = [config["id2label"][str(number)] for number in range(len(config["id2label"]))]
     containers = " ".join(re.findall(r"^\| \w+.* \((.*?)\) \| `", README, re.MULTILINE))
     assert {f".{name}" for name in re.findall(r"\w+", containers)} >= EXTENSIONS
-    assert ", ".join(LABELS) in re.sub(r"\s+", " ", README)
+    assert ", ".join(genres) in re.sub(r"\s+", " ", README)
 
 
 def test_the_exit_codes_of_all_errors_are_explained() -> None:

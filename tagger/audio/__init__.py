@@ -1,8 +1,8 @@
 """Files to mono float32 windows at the asked rate; owns soundfile, PyAV and the resampler."""
 
-from tagger.audio.packets import stream_digests
+from tagger.audio.decoders import hash_streams
 from tagger.audio.windows import (
-    SHORTEST_S,
+    MIN_DURATION_S,
     Recording,
     plan_windows,
     read_duration_s,
@@ -10,10 +10,10 @@ from tagger.audio.windows import (
 )
 
 __all__ = [
-    "SHORTEST_S",
+    "MIN_DURATION_S",
     "Recording",
+    "hash_streams",
     "plan_windows",
     "read_duration_s",
     "read_windows",
-    "stream_digests",
 ]

@@ -9,21 +9,20 @@ from typing import TypeVar
 import numpy as np
 import soxr
 
-from tagger.audio.completeness import check_complete
-from tagger.audio.sources import Samples, Sound, Source, openers
+from tagger.audio.decoders import AudioInput, AudioSource, Samples, check_complete, get_openers
 from tagger.errors import DecodeError
 from tagger.paths import RemotePath
-from tagger.storage import reading
+from tagger.storage import open_for_reading
 
 T = TypeVar("T")
 
-SHORTEST_S = 1.0
+MIN_DURATION_S = 1.0
 """Less sound than this is no basis for a genre."""
 
-SILENCE_RMS = 10 ** (-70 / 20)
+MAX_SILENCE_RMS = 10 ** (-70 / 20)
 """Windows below -70 dBFS are passed over: dither and line noise, not music played softly."""
 
-TAIL_S = 2.0
+CHECKED_TAIL_S = 2.0
 """How far before its declared end a recording must still have sound."""
 
 
@@ -37,7 +36,7 @@ class Recording:
 
 
 def read_windows(
-    path: Path, *, rate_hz: int, window_s: float, count: int, shortest_s: float = SHORTEST_S
+    path: Path, *, rate_hz: int, window_s: float, count: int, shortest_s: float = MIN_DURATION_S
 ) -> Recording:
     """Decode up to `count` windows spread evenly over the recording; only these are read.
 
@@ -46,32 +45,32 @@ def read_windows(
     Raises DecodeError (broken, truncated, too short, silent) and AccessError (cannot be opened).
     """
 
-    def read(source: Source) -> Recording:
+    def read(source: AudioSource) -> Recording:
         duration_s = source.duration_s
         starts_s = plan_windows(duration_s, window_s, count)
         if duration_s < shortest_s:
             return Recording((), starts_s, duration_s)
-        windows = _read(source, starts_s, min(window_s, duration_s), rate_hz)
+        windows = _read_all(source, starts_s, min(window_s, duration_s), rate_hz)
         return Recording(windows, starts_s, duration_s)
 
-    found = _from_source(path, read)
+    found = _read_with_decoders(path, read)
     if not found.windows:
         length = f"{found.duration_s:.2f} s of sound, {shortest_s:g} s is needed"
         raise DecodeError(f"too short: {length}")
-    return _audible(found)
+    return _drop_silence(found)
 
 
 def read_duration_s(path: Path) -> float:
     """Return how long the sound of a file is. Raises DecodeError and AccessError."""
-    return _from_source(path, lambda source: source.duration_s)
+    return _read_with_decoders(path, lambda source: source.duration_s)
 
 
-def _from_source(path: Path, read: Callable[[Source], T]) -> T:
+def _read_with_decoders(path: Path, read: Callable[[AudioSource], T]) -> T:
     """Return what `read` makes of a file, by the first decoder that can."""
-    with _sound_of(path) as sound:
+    with _open_input(path) as sound:
         check_complete(sound)
         failure = DecodeError("no decoder for it")
-        for opener in openers(path):
+        for opener in get_openers(path):
             try:
                 with opener(sound) as source:
                     return read(source)
@@ -80,9 +79,9 @@ def _from_source(path: Path, read: Callable[[Source], T]) -> T:
         raise failure
 
 
-def _sound_of(path: Path) -> AbstractContextManager[Sound]:
+def _open_input(path: Path) -> AbstractContextManager[AudioInput]:
     """Open what lies elsewhere, once for all who look at it; a file here they open themselves."""
-    return reading(path) if isinstance(path, RemotePath) else nullcontext(path)
+    return open_for_reading(path) if isinstance(path, RemotePath) else nullcontext(path)
 
 
 def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:
@@ -96,20 +95,20 @@ def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float,
     return tuple(max(0.0, (i + 0.5) * part_s - window_s / 2) for i in range(fitting))
 
 
-def _read(
-    source: Source, starts_s: Sequence[float], length_s: float, rate_hz: int
+def _read_all(
+    source: AudioSource, starts_s: Sequence[float], length_s: float, rate_hz: int
 ) -> tuple[Samples, ...]:
     windows = tuple(
-        _window(source, start_s, length_s=length_s, rate_hz=rate_hz) for start_s in starts_s
+        _read_window(source, start_s, length_s=length_s, rate_hz=rate_hz) for start_s in starts_s
     )
     _check_tail(source)
     return windows
 
 
-def _audible(recording: Recording) -> Recording:
+def _drop_silence(recording: Recording) -> Recording:
     """Leave out the windows of silence. Raises DecodeError where none is left."""
     pairs = zip(recording.windows, recording.starts_s, strict=True)
-    audible = [(window, start_s) for window, start_s in pairs if _rms(window) > SILENCE_RMS]
+    audible = [(window, start_s) for window, start_s in pairs if _rms(window) > MAX_SILENCE_RMS]
     if not audible:
         heard = len(recording.windows)
         raise DecodeError(f"silent: nothing above -70 dBFS where it was listened to ({heard}x)")
@@ -117,7 +116,7 @@ def _audible(recording: Recording) -> Recording:
     return replace(recording, windows=windows, starts_s=starts_s)
 
 
-def _window(source: Source, start_s: float, *, length_s: float, rate_hz: int) -> Samples:
+def _read_window(source: AudioSource, start_s: float, *, length_s: float, rate_hz: int) -> Samples:
     """Read one window and resample it to exactly round(length_s * rate_hz) samples."""
     samples = source.read(start_s, length_s)
     found_s = samples.size / source.rate_hz
@@ -134,10 +133,10 @@ def _window(source: Source, start_s: float, *, length_s: float, rate_hz: int) ->
     return np.pad(samples[:length], (0, max(0, length - samples.size)))
 
 
-def _check_tail(source: Source) -> None:
+def _check_tail(source: AudioSource) -> None:
     """Prove that the end of the recording is there, for the windows alone may all lie before."""
-    start_s = max(0.0, source.duration_s - TAIL_S)
-    if not source.read(start_s, TAIL_S / 2).size:
+    start_s = max(0.0, source.duration_s - CHECKED_TAIL_S)
+    if not source.read(start_s, CHECKED_TAIL_S / 2).size:
         raise DecodeError(
             f"truncated: no sound {start_s:.0f} s into the {source.duration_s:.0f} s it declares"
         )

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 import click
 
 from tagger import __version__
-from tagger.cli.apply import apply
 from tagger.cli.classify import classify
-from tagger.cli.completion import completion
-from tagger.cli.config import config
+from tagger.cli.config import completion, config
 from tagger.cli.demo import demo
-from tagger.cli.evaluate import evaluate
-from tagger.cli.report import report
-from tagger.cli.runs import runs
-from tagger.cli.scan import scan
+from tagger.cli.report import report, runs
+from tagger.cli.scan import apply, scan
 from tagger.cli.schedule import schedule
-from tagger.cli.text import printable, show
-from tagger.cli.train import train
+from tagger.cli.terminal import escape_unprintable, print_line
+from tagger.cli.train import evaluate, train
 from tagger.cli.undo import undo
 from tagger.errors import TaggerError
 
@@ -40,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = commands.main(argv, prog_name="tagger", standalone_mode=False) or 0
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx:
-            show(f"{error.ctx.get_usage()}\n", err=True)
-        show(f"tagger: {printable(error.format_message())}", err=True)
+            print_line(f"{error.ctx.get_usage()}\n", err=True)
+        print_line(f"tagger: {escape_unprintable(error.format_message())}", err=True)
         return error.exit_code
     except TaggerError as error:
-        show(f"tagger: {printable(str(error))}", err=True)
+        print_line(f"tagger: {escape_unprintable(str(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130

@@ -12,60 +12,61 @@ from typing import Any
 import click
 
 from tagger import decide
-from tagger.cli.options import LISTENING, settings_from, settings_options
-from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import doubt, show
+from tagger.cli.options import MODEL_OPTIONS, settings_from, settings_options
+from tagger.cli.terminal import catch_stop_signals, format_unknown_labels, print_line
 from tagger.errors import DiskFullError, SettingsError
-from tagger.models import find_source
-from tagger.paths import displayed, path_of
-from tagger.priority import give_way
-from tagger.records import Failure, Prediction, Score, Stretch
+from tagger.models import find_model
+from tagger.pacing import lower_priority
+from tagger.paths import display_path, parse_path
+from tagger.records import Failure, Prediction, Score, WindowScores
 
-STDIN = "-"
+STDIN_NAME = "-"
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=str, metavar="FILE...")
 @click.option("--timeline", is_flag=True, help="Show each window too: where the song changes.")
-@settings_options(**LISTENING, top_k="How many scores to show.", json="Print the scores as JSON.")
+@settings_options(
+    **MODEL_OPTIONS, top_k="How many scores to show.", json="Print the scores as JSON."
+)
 def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **flags: Any) -> int:
     """Show what a model hears in each FILE (- is standard input). No file is changed.
 
     Any audio-classification model will do: of genres, spoken words, languages, sounds.
     """
-    from tagger.classify import named_by_user, run_classify
-    from tagger.cli.loading import Loading
-    from tagger.cli.scores import ScoreTables
+    from tagger.classify import apply_user_names, run_classify
+    from tagger.cli.progress import LoadingStatus
+    from tagger.cli.tables import ScoreTables
 
     settings = settings_from(config, flags)
     if settings.gentle:
-        give_way()
+        lower_priority()
     if "" in files:
         raise SettingsError("a FILE is empty")
-    source = find_source(settings)
+    source = find_model(settings)
     rows = []
-    with stopping_on_signals("stopped", at_once=True) as stopper, _as_paths(files) as paths:
-        loading = Loading(stopper)
+    with catch_stop_signals("stopped", at_once=True) as stopper, _open_paths(files) as paths:
+        loading = LoadingStatus(stopper)
         tables = ScoreTables(loading, quiet=settings.json)
-        if unknown := decide.unknown_labels(settings, source.labels):
-            loading.tell(doubt(unknown, source.labels))
+        if unknown := decide.find_unknown_labels(settings, source.labels):
+            loading.tell(format_unknown_labels(unknown, source.labels))
         with loading.status:
-            results = run_classify(paths, source, settings, loading.fetching, timeline=timeline)
+            results = run_classify(paths, source, settings, loading.on_download, timeline=timeline)
             for name, heard in zip(files, results, strict=True):
                 stopper.check()
-                result = named_by_user(heard, settings)
-                rows.append(as_json(path_of(name), result, source.identity))
-                tables.show(path_of(name), result, source.identity)
+                result = apply_user_names(heard, settings)
+                rows.append(result_as_json(parse_path(name), result, source.identity))
+                tables.show(parse_path(name), result, source.identity)
     if settings.json:
-        show(json.dumps(rows))
+        print_line(json.dumps(rows))
     return 1 if any("error" in row for row in rows) else 0
 
 
 @contextmanager
-def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
+def _open_paths(files: Sequence[str]) -> Iterator[list[Path]]:
     """Give a path for each file; what comes from standard input lies in a temporary one."""
-    if STDIN not in files:
-        yield [path_of(name) for name in files]
+    if STDIN_NAME not in files:
+        yield [parse_path(name) for name in files]
         return
     if sys.stdin is None or sys.stdin.isatty():
         raise SettingsError("- reads a file from standard input, which is closed or a terminal")
@@ -75,27 +76,27 @@ def _as_paths(files: Sequence[str]) -> Iterator[list[Path]]:
             copy.flush()
         except OSError as error:
             raise DiskFullError(f"cannot keep standard input: {error.strerror}") from error
-        yield [path_of(copy.name if name == STDIN else name) for name in files]
+        yield [parse_path(copy.name if name == STDIN_NAME else name) for name in files]
 
 
-def as_json(path: Path, result: Prediction | Failure, model: str) -> dict[str, object]:
+def result_as_json(path: Path, result: Prediction | Failure, model: str) -> dict[str, object]:
     """Return a result as `--json` prints it."""
-    row: dict[str, object] = {"path": displayed(path), "model": model, "duration_s": None}
+    row: dict[str, object] = {"path": display_path(path), "model": model, "duration_s": None}
     if isinstance(result, Failure):
         return row | {"error": result.reason}
-    row |= {"duration_s": round(result.duration_s, 3), "scores": _scores(result.scores)}
+    row |= {"duration_s": round(result.duration_s, 3), "scores": _scores_as_json(result.scores)}
     if result.timeline:
-        row["timeline"] = [_stretch(each) for each in result.timeline]
+        row["timeline"] = [_window_as_json(each) for each in result.timeline]
     return row
 
 
-def _stretch(stretch: Stretch) -> dict[str, object]:
+def _window_as_json(stretch: WindowScores) -> dict[str, object]:
     return {
         "start_s": round(stretch.start_s, 3),
         "end_s": round(stretch.end_s, 3),
-        "scores": _scores(stretch.scores),
+        "scores": _scores_as_json(stretch.scores),
     }
 
 
-def _scores(scores: Sequence[Score]) -> list[dict[str, object]]:
+def _scores_as_json(scores: Sequence[Score]) -> list[dict[str, object]]:
     return [{"label": score.genre, "score": score.probability} for score in scores]

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import LISTENING, settings_from, settings_options
-from tagger.cli.text import show
+from tagger.cli.options import MODEL_OPTIONS, settings_from, settings_options
+from tagger.cli.terminal import print_line
 from tagger.errors import MissingExtraError, SettingsError
-from tagger.priority import give_way
+from tagger.pacing import lower_priority
 
 
 @click.command()
@@ -26,7 +26,7 @@ from tagger.priority import give_way
 @click.option(
     "--max-minutes", type=click.FloatRange(min=0.1), default=60, metavar="N", help="[default: 60]"
 )
-@settings_options(**LISTENING, top_k="How many scores to show.")
+@settings_options(**MODEL_OPTIONS, top_k="How many scores to show.")
 def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
     """Show a page on which to drop or record a song and see what a model hears.
 
@@ -36,26 +36,26 @@ def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
     host, port, size_mb, minutes = map(flags.pop, ("host", "port", "max_size", "max_minutes"))
     settings = settings_from(config, flags)
     if settings.gentle:
-        give_way()
+        lower_priority()
     try:
-        from tagger.decide import names_for
-        from tagger.demo import Ear, Limits, build_page, serve
-        from tagger.training.reading import read_dataset
+        from tagger.decide import get_label_names
+        from tagger.demo import DemoClassifier, UploadLimits, build_page, serve_page
+        from tagger.training.datasets import read_dataset
 
-        samples = read_dataset(dataset, settings, names_for(settings)) if dataset else None
+        samples = read_dataset(dataset, settings, get_label_names(settings)) if dataset else None
     except ModuleNotFoundError as error:
         extra = {"gradio": "demo", "pandas": "demo", "datasets": "demo,train"}.get(error.name or "")
         if extra is None:
             raise
         raise MissingExtraError(f"this needs: pip install 'tagger[{extra}]'") from error
-    limits = Limits(size_mb, minutes)
-    page = build_page(Ear(settings, limits), samples)
+    limits = UploadLimits(size_mb, minutes)
+    page = build_page(DemoClassifier(settings, limits), samples)
     try:
-        serve(page, limits, opened, host=host, port=port)
+        serve_page(page, limits, print_address, host=host, port=port)
     except OSError as error:
         raise SettingsError(f"cannot listen at {host}, port {port}: {error}") from error
     return 0
 
 
-def opened(address: str) -> None:
-    show(f"Open {address} in a browser. Ctrl-C ends it.")
+def print_address(address: str) -> None:
+    print_line(f"Open {address} in a browser. Ctrl-C ends it.")

@@ -8,14 +8,14 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from tagger.options import Option, to_flag, to_patterns
 from tagger.settings import OPTIONS, Settings, load_settings
-from tagger.values import Option, to_flag, to_patterns
 
 Command = Callable[..., int]
 
 DEFAULTS = Settings()
 
-LISTENING = dict.fromkeys(
+MODEL_OPTIONS = dict.fromkeys(
     (
         "model", "revision", "labels", "genre_map", "windows", "window_seconds", "device",
         "precision", "compile", "batch_size", "allow_pickle", "trust_remote_code", "jobs",
@@ -37,7 +37,9 @@ def settings_options(**helps: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for name in reversed(names):
             text = helps.get(name.replace("-", "_")) or OPTIONS[name].help
-            command = _flag(name, OPTIONS[name]._replace(help=text), default_of(name))(command)
+            command = _make_flag(name, OPTIONS[name]._replace(help=text), get_default_text(name))(
+                command
+            )
         config = click.option(
             "--config",
             metavar="FILE.toml",
@@ -49,19 +51,19 @@ def settings_options(**helps: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def flags_for(options: Mapping[str, Option], defaults: object) -> Callable[[Command], Command]:
+def make_flags(options: Mapping[str, Option], defaults: object) -> Callable[[Command], Command]:
     """Return a decorator that gives a command these options; `defaults` has a field for each."""
 
     def decorate(command: Command) -> Command:
         for name in reversed(list(options)):
-            default = in_words(options[name], getattr(defaults, name.replace("-", "_")))
-            command = _flag(name, options[name], default)(command)
+            default = format_default(options[name], getattr(defaults, name.replace("-", "_")))
+            command = _make_flag(name, options[name], default)(command)
         return command
 
     return decorate
 
 
-def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+def drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the user gave of click's arguments, by the names of the flags."""
     return {
         name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
@@ -72,23 +74,23 @@ def settings_from(
     config: Path | None, flags: dict[str, Any], *, taking: Collection[str] = OPTIONS.keys()
 ) -> Settings:
     """Merge the flags that were given with `taking` of the config file. Raises SettingsError."""
-    return load_settings(given(flags), config, taking=taking)
+    return load_settings(drop_unset(flags), config, taking=taking)
 
 
-def _flag(name: str, option: Option, default: str) -> Callable[[Command], Command]:
+def _make_flag(name: str, option: Option, default: str) -> Callable[[Command], Command]:
     names = [*filter(None, [option.short]), f"--{name}"]
     if option.convert is to_flag:
-        return _switch(name, names, option.help)
+        return _make_switch(name, names, option.help)
     return click.option(
         *names,
         metavar=option.values,
         multiple=option.convert is to_patterns,
-        shell_complete=partial(_complete, option.values),
+        shell_complete=partial(_complete_value, option.values),
         help=f"{option.help}  [default: {default}]" if default else option.help,
     )
 
 
-def _complete(values: str, _ctx: object, _param: object, begun: str) -> list[CompletionItem]:
+def _complete_value(values: str, _ctx: object, _param: object, begun: str) -> list[CompletionItem]:
     """Offer the words among the values of an option to the shell, or files where it wants one."""
     if values.startswith("FILE") or values == "ID_OR_DIR":
         return [CompletionItem(begun, type="file")]
@@ -96,7 +98,7 @@ def _complete(values: str, _ctx: object, _param: object, begun: str) -> list[Com
     return [CompletionItem(word) for word in words if word.startswith(begun)]
 
 
-def _switch(name: str, names: list[str], text: str) -> Callable[[Command], Command]:
+def _make_switch(name: str, names: list[str], text: str) -> Callable[[Command], Command]:
     """Make --name, and a silent --no-name for those whose config file says otherwise."""
     field = name.replace("-", "_")
     on = click.option(*names, field, flag_value=True, default=None, type=bool, help=text)
@@ -106,12 +108,12 @@ def _switch(name: str, names: list[str], text: str) -> Callable[[Command], Comma
     return lambda command: on(off(command))
 
 
-def default_of(name: str) -> str:
+def get_default_text(name: str) -> str:
     """Return the default of an option of a scan in words, nothing where there is none."""
-    return in_words(OPTIONS[name], getattr(DEFAULTS, name.replace("-", "_")))
+    return format_default(OPTIONS[name], getattr(DEFAULTS, name.replace("-", "_")))
 
 
-def in_words(option: Option, value: object) -> str:
+def format_default(option: Option, value: object) -> str:
     """Return a default as it would be given, nothing where there is none."""
     if value is None and "auto" in option.values:
         return "auto"

@@ -1,15 +1,78 @@
-"""`tagger report`."""
+"""`tagger runs` and `tagger report`."""
 
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tagger.cli.options import settings_from, settings_options
-from tagger.cli.text import printable, show
+from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
-from tagger.paths import displayed
+from tagger.paths import display_path
+from tagger.state import Run
+
+
+@click.command()
+@settings_options(state="", json="Print the list as JSON.")
+def runs(config: Path | None, **flags: Any) -> int:
+    """List earlier runs: when, what they wrote, and what of that was undone."""
+    from tagger.state import read_runs
+
+    settings = settings_from(config, flags)
+    found = read_runs(settings.state)
+    if settings.json:
+        print_line(json.dumps([run_as_json(run) for run in found]))
+    elif found:
+        print_run_table(found)
+    else:
+        print_line("There was no run yet.")
+    return 0
+
+
+def run_as_json(run: Run) -> dict[str, object]:
+    return {
+        "run_id": run.id,
+        "kind": run.kind,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at or None,
+        "dry_run": run.dry_run,
+        "model": run.model,
+        "report": display_path(run.report) if run.report else None,
+        "replaced": run.replaced,
+        "undone": run.undone,
+        "result": dict(run.result),
+    }
+
+
+def print_run_table(found: Sequence[Run]) -> None:
+    """Print a table, the newest run last."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from tagger.cli.progress import PipeSafeConsole
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in found))
+    for name in ("began", "what"):
+        table.add_column(name, no_wrap=True)
+    for name in ("tracks", "written", "undone", "failed"):
+        table.add_column(name, justify="right")
+    for run in found:
+        notes = ("dry" * run.dry_run, "" if run.finished_at else "cut off")
+        cells = (
+            run.id,
+            f"{datetime.fromisoformat(run.started_at).astimezone():%m-%d %H:%M}",
+            ", ".join(filter(None, (run.kind, *notes))),
+            str(run.result.get("tracks", "")),
+            str(run.replaced or ""),
+            str(run.undone or ""),
+            str(run.result.get("failed") or ""),
+        )
+        table.add_row(*(Text(escape_unprintable(cell)) for cell in cells))
+    PipeSafeConsole().print(table)
 
 
 @click.command()
@@ -35,9 +98,10 @@ from tagger.paths import displayed
 )
 def report(config: Path | None, **flags: Any) -> int:
     """Show what a run did: in short, as a page with charts (--html), or its report (--csv)."""
-    from tagger.cli.overview import print_overview
+    from tagger.cli.tables import print_overview
     from tagger.report.csv import copy_reports
-    from tagger.review import make_page, review_run
+    from tagger.report.overview import review_run
+    from tagger.report.page import write_run_page
 
     run_id, csv_file, merge = map(flags.pop, ("run_id", "csv_file", "merge"))
     settings = settings_from(config, flags)
@@ -47,13 +111,13 @@ def report(config: Path | None, **flags: Any) -> int:
     if csv_file:
         copy_reports(review.reports, csv_file)
     if settings.html:
-        make_page(review, settings.html)
+        write_run_page(review, settings.html)
     if settings.json:
-        show(json.dumps({"run_id": review.names, **review.overview.as_json()}))
+        print_line(json.dumps({"run_id": review.names, **review.overview.as_json()}))
         return 0
     if not csv_file and not settings.html:
         print_overview(review)
     for name, path in (("Report", csv_file), ("Page", settings.html)):
         if path:
-            show(f"{name}: {printable(displayed(path))}")
+            print_line(f"{name}: {escape_unprintable(display_path(path))}")
     return 0

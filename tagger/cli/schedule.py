@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import given, settings_from, settings_options
-from tagger.cli.text import printable, show
+from tagger.cli.options import drop_unset, settings_from, settings_options
+from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
-from tagger.paths import path_of
+from tagger.options import to_clock, to_flag
+from tagger.paths import parse_path
 from tagger.settings import OPTIONS
-from tagger.values import to_clock, to_flag
 
-NAMES = {"model", "labels"}
+PATH_OR_NAME_OPTIONS = {"model", "labels"}
 """Options whose value may be a path, or something else."""
 
 
@@ -36,52 +36,56 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     if not name.replace("-", "").isalnum():
         raise SettingsError(f"--name may have letters, digits and hyphens, not {name!r}")
     if remove:
-        show(service.remove(name))
+        print_line(service.remove_job(name))
         return 0
     settings_from(config, flags)  # what is wrong shows now, not at night
     if not paths or "" in paths:
         raise SettingsError("which PATH?")
     words = [
-        *options(flags | {"gentle": True}),
+        *format_options(flags | {"gentle": True}),
         *(["--config", str(config.resolve())] if config else []),
     ]
-    roots = [str(path_of(path).expanduser().resolve(strict=False)) for path in paths]
-    job = service.Job(name, clock(at), ["scan", *words, "--", *roots])
+    roots = [str(parse_path(path).expanduser().resolve(strict=False)) for path in paths]
+    job = service.NightlyJob(name, parse_time_option(at), ["scan", *words, "--", *roots])
     if install:
-        show(printable(service.install(job)))
-        show("It runs while you are logged in; always after: loginctl enable-linger")
+        print_line(escape_unprintable(service.install_job(job)))
+        print_line("It runs while you are logged in; always after: loginctl enable-linger")
         return 0
-    for unit, text in service.units(job).items():
-        show(f"# ~/.config/systemd/user/{unit}\n{printable_lines(text)}")
-    show(f"# or, for crontab -e:\n{printable(service.cron_line(job))}")
+    for unit, text in service.build_systemd_units(job).items():
+        print_line(f"# ~/.config/systemd/user/{unit}\n{escape_lines(text)}")
+    print_line(f"# or, for crontab -e:\n{escape_unprintable(service.build_cron_line(job))}")
     return 0
 
 
-def clock(text: str) -> Any:
+def parse_time_option(text: str) -> Any:
     try:
         return to_clock(text)
     except ValueError as error:
         raise SettingsError(f"--at {error}, not {text!r}") from error
 
 
-def options(flags: dict[str, Any]) -> list[str]:
+def format_options(flags: dict[str, Any]) -> list[str]:
     """Return flags as they would be given on a command line."""
     words = []
-    for name, value in given(flags).items():
+    for name, value in drop_unset(flags).items():
         if OPTIONS[name].convert is to_flag:
             words.append(f"--{name}" if value else f"--no-{name}")
         else:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name}={_from_anywhere(name, each)}" for each in values]
+            words += [f"--{name}={_make_absolute(name, each)}" for each in values]
     return words
 
 
-def _from_anywhere(name: str, value: str) -> str:
+def _make_absolute(name: str, value: str) -> str:
     """Make a path absolute, for at night another folder is the current one."""
     path = Path(value).expanduser()
     is_file = OPTIONS[name].values.startswith("FILE")
-    return str(path.absolute()) if is_file or (name in NAMES and path.exists()) else value
+    return (
+        str(path.absolute())
+        if is_file or (name in PATH_OR_NAME_OPTIONS and path.exists())
+        else value
+    )
 
 
-def printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.splitlines()))
+def escape_lines(text: str) -> str:
+    return "\n".join(map(escape_unprintable, text.splitlines()))

@@ -1,17 +1,89 @@
-"""`tagger train`."""
+"""`tagger train` and `tagger evaluate`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tagger.cli.options import flags_for, given, settings_from, settings_options
+from tagger.cli.options import (
+    MODEL_OPTIONS,
+    drop_unset,
+    make_flags,
+    settings_from,
+    settings_options,
+)
+from tagger.cli.terminal import catch_stop_signals, print_line
 from tagger.errors import MissingExtraError
-from tagger.training.recipe import OPTIONS, Recipe, make_recipe
+from tagger.pacing import lower_priority
+from tagger.training.recipe import RECIPE_OPTIONS, Recipe, make_recipe
 
-EXTRA = {"sklearn", "scipy", "matplotlib", "accelerate", "datasets", "tensorboard"}
+EVALUATE_MODULES = {"sklearn", "scipy", "matplotlib", "datasets"}
 
-SETTINGS = {
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path), metavar="DATASET")
+@click.option(
+    "--from-tags", is_flag=True, help="DATASET is a library: go by the genres that people gave."
+)
+@click.option(
+    "--min-tracks",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Leave out genres with fewer tracks than this.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the confusion matrix and the calibration.",
+)
+@settings_options(
+    **MODEL_OPTIONS,
+    min_score="An answer as likely as this counts as sure.",
+    exclude="",
+    follow_symlinks="",
+    json="Print the measures as JSON.",
+)
+def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
+    """Measure a model on labelled music.
+
+    DATASET is a folder with a folder for each genre, a CSV file with the columns path and label, a
+    data set on the Hub (marsyas/gtzan) or a folder that save_to_disk made of one, or with
+    --from-tags any music library. No file of it is changed.
+    """
+    from_tags, min_tracks, picture = map(flags.pop, ("from_tags", "min_tracks", "picture"))
+    settings = settings_from(config, flags)
+    if settings.gentle:
+        lower_priority()
+    try:
+        from tagger.cli.training import print_evaluation, run_evaluation
+        from tagger.training.evaluate import evaluation_as_json
+        from tagger.training.pictures import check_picture, draw_measures
+
+        if picture:
+            check_picture(picture)
+        with catch_stop_signals("stopped", at_once=True) as stopper:
+            found = run_evaluation(
+                dataset, settings, stopper, from_tags=from_tags, min_tracks=min_tracks
+            )
+    except ModuleNotFoundError as error:
+        if error.name not in EVALUATE_MODULES:
+            raise
+        raise MissingExtraError("this needs: pip install 'tagger[train]'") from error
+    if picture:
+        draw_measures(found.measures, f"{found.model} on {found.dataset.name}", picture)
+    if settings.json:
+        print_line(json.dumps(evaluation_as_json(found)))
+    else:
+        print_evaluation(found, settings.min_score)
+    return 1 if found.failed else 0
+
+
+TRAIN_MODULES = {"sklearn", "scipy", "matplotlib", "accelerate", "datasets", "tensorboard"}
+
+TRAIN_SETTINGS = {
     "dry_run": "Show the halves and the memory that it takes, and train nothing.",
     "revision": "Which version of a base model on the Hub.",
     "genre_map": "Your names for the data set's labels.",
@@ -28,7 +100,7 @@ SETTINGS = {
 }
 """What a training takes of the settings of a scan, with its own help where that differs."""
 
-MACHINE = {
+TRAIN_CONFIG_OPTIONS = {
     "device", "precision", "allow-pickle", "trust-remote-code", "jobs", "max-seconds", "max-memory",
     "exclude", "follow-symlinks",
 }  # fmt: skip
@@ -44,7 +116,7 @@ MACHINE = {
     required=True,
     help="Where the model goes: a new folder, or with --resume one that is not finished.",
 )
-@flags_for(OPTIONS, Recipe())
+@make_flags(RECIPE_OPTIONS, Recipe())
 @click.option(
     "--from-tags", is_flag=True, help="DATASET is a library: learn the genres that people gave."
 )
@@ -72,7 +144,7 @@ MACHINE = {
 @click.option("--tensorboard", is_flag=True, help="Write logs for TensorBoard into DIR/runs.")
 @click.option("--push-to-hub", "repo", metavar="REPO", help="Publish the result there.")
 @click.option("--private", is_flag=True, help="With --push-to-hub: for your eyes only.")
-@settings_options(**SETTINGS)
+@settings_options(**TRAIN_SETTINGS)
 def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> int:
     """Fine-tune a model on labelled music.
 
@@ -80,14 +152,16 @@ def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> 
     data set on the Hub (its id) or saved by `datasets`, or with --from-tags any music library. No
     file of it is changed.
     """
-    recipe = make_recipe(given({name: flags.pop(name.replace("-", "_")) for name in OPTIONS}))
-    chosen = {name: flags.pop(name) for name in SETTINGS}
-    settings = settings_from(config, chosen, taking=MACHINE)
+    recipe = make_recipe(
+        drop_unset({name: flags.pop(name.replace("-", "_")) for name in RECIPE_OPTIONS})
+    )
+    chosen = {name: flags.pop(name) for name in TRAIN_SETTINGS}
+    settings = settings_from(config, chosen, taking=TRAIN_CONFIG_OPTIONS)
     try:
-        from tagger.cli.training import Order, run
+        from tagger.cli.training import TrainCommand, run_train_command
 
-        return run(Order(dataset, output_dir, recipe, settings, **flags))
+        return run_train_command(TrainCommand(dataset, output_dir, recipe, settings, **flags))
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        if error.name not in TRAIN_MODULES:
             raise
         raise MissingExtraError("this needs: pip install 'tagger[train]'") from error

@@ -8,14 +8,13 @@ from typing import Any
 import click
 
 from tagger.cli.options import settings_from, settings_options
-from tagger.cli.signals import stopping_on_signals
-from tagger.cli.text import count_of, show, told
+from tagger.cli.terminal import catch_stop_signals, format_failures, format_track_count, print_line
 from tagger.errors import SettingsError
-from tagger.paths import path_of
-from tagger.priority import give_way
+from tagger.pacing import lower_priority
+from tagger.paths import parse_path
 from tagger.records import Action, Outcome, UndoResult
 
-WORDS = {
+ACTION_WORDS = {
     Action.WRITTEN: "put back",
     Action.WOULD_WRITE: "to put back",
     Action.UNCHANGED: "put back",
@@ -49,40 +48,42 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     since is left alone. Files put back are not tagged again, unless by `scan --force`.
     """
     from tagger.cli.progress import RunProgress
-    from tagger.undo import run_undo
+    from tagger.scan.undo import run_undo
 
     settings = settings_from(config, flags)
     if settings.gentle:
-        give_way()
+        lower_priority()
     if "" in paths:
         raise SettingsError("a PATH is empty")
     with (
-        stopping_on_signals() as stopper,
-        RunProgress(settings, stopper, WORDS) as progress,
+        catch_stop_signals() as stopper,
+        RunProgress(settings, stopper, ACTION_WORDS) as progress,
     ):
-        result = run_undo([path_of(path) for path in paths], run_id, settings, progress)
+        result = run_undo([parse_path(path) for path in paths], run_id, settings, progress)
     if settings.json:
-        show(json.dumps(result.summary()))
+        print_line(json.dumps(result.summary()))
     elif not settings.quiet:
-        show(summary(result, progress.failures))
+        print_line(format_undo_summary(result, progress.failures))
     return 1 if result.refused or result.failed else 0
 
 
-def summary(result: UndoResult, left: Sequence[Outcome]) -> str:
+def format_undo_summary(result: UndoResult, left: Sequence[Outcome]) -> str:
     """Return the text that ends an undo; `left` are the first files that were left as they are."""
     if not result.tracks:
         return "Nothing to undo."
-    lines = [f"{count_of(result.tracks)} in {result.seconds:.1f} s"]
+    lines = [f"{format_track_count(result.tracks)} in {result.seconds:.1f} s"]
     counts = {
         Action.WRITTEN: result.restored,
         Action.WOULD_WRITE: result.would_restore,
         Action.KEPT: result.refused,
         Action.FAILED: result.failed,
     }
-    lines += [f"  {WORDS[action]:<11} {count:>7}" for action, count in counts.items() if count]
+    lines += [
+        f"  {ACTION_WORDS[action]:<11} {count:>7}" for action, count in counts.items() if count
+    ]
     if left:
         lines.append("Left as they are:")
-        lines += told(left, of=result.refused + result.failed)
+        lines += format_failures(left, of=result.refused + result.failed)
     if result.dry_run:
         lines.append("This was a dry run: no file was changed.")
     elif result.restored:

@@ -15,17 +15,17 @@ from typing import TypeVar, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tagger.audio import SHORTEST_S, read_windows
+from tagger.audio import MIN_DURATION_S, read_windows
 from tagger.errors import TaggerError, TrackError
-from tagger.isolation import Guard, Limits
-from tagger.models.extractor import Extractor, Inputs
-from tagger.models.threads import one_thread
-from tagger.priority import cores, half, stay_nice_in_own_session
+from tagger.isolation import CallLimits, IsolatedCaller
+from tagger.models.extractor import ModelInputs, WindowExtractor
+from tagger.models.runtime import use_one_thread
+from tagger.pacing import count_usable_cores, halve_cores, keep_niceness_in_new_session
 from tagger.records import Failure, Track
 
 T_co = TypeVar("T_co", covariant=True)
 
-SLOW_JOBS = 2
+MAX_JOBS_FOR_SLOW_MODEL = 2
 """Processes that keep up with any network whose inputs are long, on a CPU."""
 
 
@@ -36,7 +36,7 @@ class Sample:
     track: Track
     duration_s: float
     starts_s: tuple[float, ...]
-    inputs: Inputs
+    inputs: ModelInputs
 
     def owned(self) -> "Sample":
         """Return a copy outside the workers' shared memory, which costs a file descriptor each."""
@@ -54,45 +54,49 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WindowRequest:
     """What is to be heard of a track: so many windows at most, or as many as suit the model."""
 
     windows: int | None = None
-    shortest_s: float = SHORTEST_S
+    shortest_s: float = MIN_DURATION_S
 
 
-class GuardedDataset(Dataset[T_co | Failure]):
+class IsolatedDataset(Dataset[T_co | Failure]):
     """Looked up by Track, not by number: so the tracks can stream through the loader's sampler."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.guard = Guard(limits)  # empty until the first call, which a loader worker makes
+    def __init__(self, limits: CallLimits) -> None:
+        self.isolated = IsolatedCaller(
+            limits
+        )  # empty until the first call, which a loader worker makes
 
     def __getitem__(self, track: Track) -> T_co | Failure:
         try:
             return self.load(track)
         except TrackError as error:
-            return Failure(track, str(error), lasting=error.lasting)
+            return Failure(track, str(error), permanent=error.permanent)
         except TaggerError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever leaves a worker ends the whole run
             reason = f"unexpected error while it was decoded: {error!r}"
-            return Failure(track, reason, lasting=False)
+            return Failure(track, reason, permanent=False)
 
     @abstractmethod
     def load(self, track: Track) -> T_co:
-        """Return what is wanted of a track; reads it through the guard. Raises TrackError."""
+        """Return what is wanted of a track; reads it through `isolated`. Raises TrackError."""
 
 
-class TrackDataset(GuardedDataset[Sample]):
+class TrackDataset(IsolatedDataset[Sample]):
     """Tracks to network inputs."""
 
-    def __init__(self, extractor: Extractor, wanted: Wanted, limits: Limits) -> None:
+    def __init__(
+        self, extractor: WindowExtractor, wanted: WindowRequest, limits: CallLimits
+    ) -> None:
         super().__init__(limits)
         self.extractor = extractor
         self.wanted = wanted
 
     def load(self, track: Track) -> Sample:
-        recording = self.guard.call(
+        recording = self.isolated.call(
             read_windows,
             track.path,
             rate_hz=self.extractor.rate_hz,
@@ -105,7 +109,7 @@ class TrackDataset(GuardedDataset[Sample]):
 
 
 def load_tracks(
-    dataset: GuardedDataset[T_co], tracks: Iterable[Track], *, jobs: int
+    dataset: IsolatedDataset[T_co], tracks: Iterable[Track], *, jobs: int
 ) -> Iterator[T_co | Failure]:
     """Decode in `jobs` processes, ahead of the network by a few tracks, in the order given."""
     with warnings.catch_warnings(action="ignore"):  # of more jobs than cores, which is asked for
@@ -121,7 +125,7 @@ def load_tracks(
     # its handler the loader notices it where it waits for the worker.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for sample in samples:
-        with one_thread():
+        with use_one_thread():
             owned = sample.owned() if isinstance(sample, Sample) else sample
         yield cast("T_co | Failure", owned)
 
@@ -134,14 +138,14 @@ def choose_jobs(jobs: int | None, *, slow: bool, gentle: bool = False) -> int:
     """
     if jobs:
         return jobs
-    allowed = half(cores()) if gentle else cores()
-    return max(1, min(allowed - 1, SLOW_JOBS if slow else allowed))
+    allowed = halve_cores(count_usable_cores()) if gentle else count_usable_cores()
+    return max(1, min(allowed - 1, MAX_JOBS_FOR_SLOW_MODEL if slow else allowed))
 
 
 def start_worker(_number: int) -> None:
     """Leave signals that end the run to the main process, and one thread to each worker."""
     os.setsid()  # out of reach of the terminal's Ctrl-C and of a TERM to the whole group
-    stay_nice_in_own_session()
+    keep_niceness_in_new_session()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)

@@ -1,50 +1,62 @@
-"""Samples to Predictions: batches them, and splits a batch that is too large for the memory."""
+"""Samples to Predictions on this machine: batches, replicas, errors of the network."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
 import torch
 
-from tagger.errors import ModelError
-from tagger.inference.dataset import Sample
-from tagger.inference.devices import Lane, Mode, is_out_of_memory, open_lanes, usual_batch
-from tagger.models.checkpoint import Classifier
-from tagger.models.extractor import SHORT_S, Inputs
-from tagger.models.threads import one_thread
-from tagger.records import Failure, Prediction, Stretch
+from tagger.errors import ModelError, WorkerError
+from tagger.inference.dataset import Sample, TrackDataset, WindowRequest, choose_jobs, load_tracks
+from tagger.inference.devices import (
+    ComputeMode,
+    ModelReplica,
+    choose_devices,
+    choose_mode,
+    get_default_batch_size,
+    is_out_of_memory,
+    make_replicas,
+)
+from tagger.inference.engine import InferenceRequest
+from tagger.isolation import get_call_limits
+from tagger.models.checkpoint import Classifier, load_classifier
+from tagger.models.extractor import MAX_SHORT_INPUT_S, ModelInputs, WindowExtractor
+from tagger.models.runtime import return_freed_memory, use_one_thread
+from tagger.records import Failure, Prediction, Track, WindowScores
+from tagger.settings import Settings
 
-AHEAD = 1
+BATCHES_AHEAD = 1
 """Batches that threads calculate while the results of the one before are used."""
 
-MOST_BREAKDOWNS = 5
+MAX_CONSECUTIVE_FAILURES = 5
 """After so many tracks on end that the network breaks down on, the network is at fault."""
 
-DEFAULT = Mode()
+DEFAULT_MODE = ComputeMode()
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Item = Sample | Failure
+SampleOrFailure = Sample | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class PendingBatch:
     """A batch that is being calculated.
 
     items: its tracks, the samples among them without their inputs; those stand in `inputs`, joined.
     pieces: the logits of their windows, in order.
     """
 
-    items: Sequence[Item]
-    inputs: Inputs
+    items: Sequence[SampleOrFailure]
+    inputs: ModelInputs
     pieces: Sequence[Future[torch.Tensor]]
 
 
-class AtOnce(Executor):
+class SynchronousExecutor(Executor):
     """Calls a function when it is submitted, in the same thread."""
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -66,7 +78,7 @@ class Predictor:
         self,
         classifier: Classifier,
         devices: Sequence[torch.device],
-        mode: Mode = DEFAULT,
+        mode: ComputeMode = DEFAULT_MODE,
         *,
         batch_size: int | None = None,
         timeline: bool = False,
@@ -79,21 +91,23 @@ class Predictor:
         self.timeline = timeline
         self.breakdowns = 0
         input_s = classifier.extractor.input_s
-        self.is_slow = devices[0].type == "cpu" and input_s > SHORT_S
-        self.batch_size = batch_size or usual_batch(devices[0], input_s)
-        lanes = list(open_lanes(classifier.model, devices, mode, input_s=input_s))
+        self.is_slow = devices[0].type == "cpu" and input_s > MAX_SHORT_INPUT_S
+        self.batch_size = batch_size or get_default_batch_size(devices[0], input_s)
+        lanes = list(make_replicas(classifier.model, devices, mode, input_s=input_s))
         self.side_by_side = len(lanes)
         # One network on all cores of a CPU runs in the caller's thread: threads of its own would
         # compete with those that torch has here already.
         alone = self.side_by_side == 1 and devices[0].type == "cpu"
-        self.ahead = 0 if alone else AHEAD
-        self.pool: Executor = AtOnce() if alone else ThreadPoolExecutor(self.side_by_side)
+        self.ahead = 0 if alone else BATCHES_AHEAD
+        self.pool: Executor = (
+            SynchronousExecutor() if alone else ThreadPoolExecutor(self.side_by_side)
+        )
         self.pins = devices[0].type == "cuda"
-        self.free: SimpleQueue[Lane] = SimpleQueue()
+        self.free: SimpleQueue[ModelReplica] = SimpleQueue()
         for lane in lanes:
             self.free.put(lane)
 
-    def predict(self, items: Iterable[Item]) -> Iterator[Prediction | Failure]:
+    def predict(self, items: Iterable[SampleOrFailure]) -> Iterator[Prediction | Failure]:
         """Yield a result for each sample, in order.
 
         Tracks share a batch only where their windows have one shape: nothing is ever padded to
@@ -101,7 +115,7 @@ class Predictor:
         Raises torch.OutOfMemoryError where a single window is too much, ModelError where the
         network breaks down whatever it is given.
         """
-        running: deque[Running] = deque()
+        running: deque[PendingBatch] = deque()
         try:
             for batch in self._batches(items):
                 running.append(self._start(batch))
@@ -114,8 +128,8 @@ class Predictor:
                 for piece in batch_left.pieces:
                     piece.cancel()
 
-    def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
-        batch: list[Item] = []
+    def _batches(self, items: Iterable[SampleOrFailure]) -> Iterator[list[SampleOrFailure]]:
+        batch: list[SampleOrFailure] = []
         shape = None
         windows = 0
         for item in items:
@@ -132,11 +146,11 @@ class Predictor:
                 batch, windows = [], 0
         yield batch
 
-    def _start(self, items: Sequence[Item]) -> Running:
+    def _start(self, items: Sequence[SampleOrFailure]) -> PendingBatch:
         samples = [item for item in items if isinstance(item, Sample)]
         if not samples:
-            return Running(items, {}, ())
-        with one_thread():
+            return PendingBatch(items, {}, ())
+        with use_one_thread():
             inputs = {
                 name: torch.cat([sample.inputs[name] for sample in samples])
                 for name in samples[0].inputs
@@ -146,23 +160,23 @@ class Predictor:
         windows = sum(sample.windows for sample in samples)
         share = -(-windows // self.side_by_side)  # rounded up
         size = min(self.batch_size or self._measured(inputs), share)
-        return Running(
+        return PendingBatch(
             [replace(item, inputs={}) if isinstance(item, Sample) else item for item in items],
             inputs,
             [
-                self.pool.submit(self._forward, _part(inputs, at, at + size))
+                self.pool.submit(self._forward, _slice_inputs(inputs, at, at + size))
                 for at in range(0, windows, size)
             ],
         )
 
-    def _measured(self, inputs: Inputs) -> int:
+    def _measured(self, inputs: ModelInputs) -> int:
         """Find the size of a batch with the first window that there is."""
         lane = self.free.get()
-        self.batch_size = lane.fitting(_part(inputs, 0, 1))
+        self.batch_size = lane.fitting(_slice_inputs(inputs, 0, 1))
         self.free.put(lane)
         return self.batch_size
 
-    def _forward(self, inputs: Inputs) -> torch.Tensor:
+    def _forward(self, inputs: ModelInputs) -> torch.Tensor:
         """Return the logits (windows, labels); halve what the memory does not hold at once."""
         windows = len(next(iter(inputs.values())))
         lane = self.free.get()
@@ -177,10 +191,10 @@ class Predictor:
             torch.cuda.empty_cache()
         half = windows // 2
         self.batch_size = min(self.batch_size or half, half)
-        halves = (_part(inputs, 0, half), _part(inputs, half, windows))
+        halves = (_slice_inputs(inputs, 0, half), _slice_inputs(inputs, half, windows))
         return torch.cat([self._forward(part) for part in halves])
 
-    def _finish(self, running: Running) -> Iterator[Prediction | Failure]:
+    def _finish(self, running: PendingBatch) -> Iterator[Prediction | Failure]:
         try:
             heard = [piece.result() for piece in running.pieces]
         except torch.OutOfMemoryError:
@@ -198,9 +212,9 @@ class Predictor:
             if logits is not None:
                 yield self._result(item, logits[mine])
             else:
-                yield self._alone(item, _part(running.inputs, mine.start, mine.stop))
+                yield self._alone(item, _slice_inputs(running.inputs, mine.start, mine.stop))
 
-    def _alone(self, sample: Sample, inputs: Inputs) -> Prediction | Failure:
+    def _alone(self, sample: Sample, inputs: ModelInputs) -> Prediction | Failure:
         """Try a track of a batch that the network broke down on by itself."""
         try:
             logits = self._forward(inputs)
@@ -209,9 +223,9 @@ class Predictor:
         except Exception as error:
             self.breakdowns += 1
             reason = f"the network breaks down on it: {(str(error) or repr(error)).splitlines()[0]}"
-            if self.breakdowns >= MOST_BREAKDOWNS:
+            if self.breakdowns >= MAX_CONSECUTIVE_FAILURES:
                 raise ModelError(f"{self.classifier.identity}: {reason}") from error
-            return Failure(sample.track, reason, lasting=False)
+            return Failure(sample.track, reason, permanent=False)
         return self._result(sample, logits)
 
     def _result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
@@ -220,7 +234,7 @@ class Predictor:
         pooled = logits.mean(0)
         if not pooled.isfinite().all():
             reason = "the model's scores for it are not finite numbers"
-            return Failure(sample.track, reason, lasting=False)  # another precision may do
+            return Failure(sample.track, reason, permanent=False)  # another precision may do
         scores = self.classifier.scores
         window_s = self.classifier.extractor.window_s
         stretches = zip(sample.starts_s, logits, strict=True) if self.timeline else ()
@@ -230,11 +244,60 @@ class Predictor:
             self.classifier.identity,
             sample.duration_s,
             tuple(
-                Stretch(start_s, min(start_s + window_s, sample.duration_s), scores(each))
+                WindowScores(start_s, min(start_s + window_s, sample.duration_s), scores(each))
                 for start_s, each in stretches
             ),
         )
 
 
-def _part(inputs: Inputs, start: int, end: int) -> Inputs:
+def _slice_inputs(inputs: ModelInputs, start: int, end: int) -> ModelInputs:
     return {name: tensor[start:end] for name, tensor in inputs.items()}
+
+
+def predict_tracks(
+    tracks: Iterable[Track], hearing: InferenceRequest
+) -> Iterator[Prediction | Failure]:
+    """Hear the tracks; a `Listen`. A decoding process that dies is a WorkerError."""
+    settings = hearing.settings
+    with translate_torch_errors(settings):
+        predictor = open_predictor(hearing)
+        dataset = open_dataset(predictor.classifier.extractor, hearing)
+        jobs = choose_jobs(settings.jobs, slow=predictor.is_slow, gentle=settings.gentle)
+        yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
+
+
+def open_predictor(hearing: InferenceRequest) -> Predictor:
+    """Load the model onto the devices that were asked for. Raises ModelError."""
+    settings = hearing.settings
+    devices = choose_devices(settings.device)
+    classifier = load_classifier(hearing.source, settings)
+    predictor = Predictor(
+        classifier,
+        devices,
+        choose_mode(settings, devices, classifier.model),
+        batch_size=settings.batch_size,
+        timeline=hearing.timeline,
+    )
+    if predictor.is_slow:
+        return_freed_memory()
+    return predictor
+
+
+def open_dataset(extractor: WindowExtractor, hearing: InferenceRequest) -> TrackDataset:
+    settings = hearing.settings
+    wanted = WindowRequest(settings.windows, hearing.shortest_s)
+    return TrackDataset(extractor, wanted, get_call_limits(settings))
+
+
+@contextmanager
+def translate_torch_errors(settings: Settings) -> Iterator[None]:
+    """Turn what torch raises while it decodes and predicts into our errors."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError("the device's memory is too small for a single window") from error
+    # What torch makes of a worker that died, or that could not start a process of its own.
+    except (RuntimeError, ConnectionError, EOFError, WorkerError) as error:
+        last = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        hint = " (try without --compile)" if settings.compile else ""
+        raise WorkerError(f"decoding or the network broke down: {last}{hint}") from error

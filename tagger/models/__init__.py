@@ -1,5 +1,5 @@
 """Checkpoints: found cheaply, fetched where they are missing; `checkpoint` loads them."""
 
-from tagger.models.names import Source, fetch, find_base, find_source
+from tagger.models.sources import ModelSource, download_missing, find_base_model, find_model
 
-__all__ = ["Source", "fetch", "find_base", "find_source"]
+__all__ = ["ModelSource", "download_missing", "find_base_model", "find_model"]

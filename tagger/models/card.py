@@ -12,19 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import ModelError
-from tagger.paths import displayed
+from tagger.paths import display_path
 
-TASK = "audio-classification"
+PIPELINE_TASK = "audio-classification"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 """What the Hub takes for a model or a data set of its own, and links to."""
 
-MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
+MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
 
-PICTURES = {"curves.png": "the course of training", "measures.png": "confusion and calibration"}
+CARD_PICTURES = {
+    "curves.png": "the course of training",
+    "measures.png": "confusion and calibration",
+}
 """What may lie in a model's folder, and what it shows."""
 
-REGISTER = "import tagger.models.musicnn\n\ntagger.models.musicnn.register()\n\n"
+REGISTER_CODE = "import tagger.models.musicnn\n\ntagger.models.musicnn.register()\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class CardScores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class CardContent:
     """What a model card tells.
 
     name: the repository, or the folder of a model that is not pushed. base, dataset: ids on the
@@ -69,24 +72,24 @@ class Card:
     limits: tuple[str, ...] = ()
 
 
-def write_card(folder: Path, card: Card) -> None:
+def write_card(folder: Path, card: CardContent) -> None:
     """Write the card of the model in a folder, as its README.md. Raises ModelError."""
-    pictures = [name for name in PICTURES if (folder / name).is_file()]
-    text = "\n".join(["---", _metadata(card), "---\n", *_body(card, pictures)])
+    pictures = [name for name in CARD_PICTURES if (folder / name).is_file()]
+    text = "\n".join(["---", _make_metadata(card), "---\n", *_make_body(card, pictures)])
     path = folder / "README.md"
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_text(text, "utf-8")
         part.replace(path)
     except OSError as error:
-        raise ModelError(f"cannot write {displayed(path)}: {error.strerror}") from error
+        raise ModelError(f"cannot write {display_path(path)}: {error.strerror}") from error
 
 
-def _metadata(card: Card) -> str:
+def _make_metadata(card: CardContent) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     name, dataset = (
-        _one_line(each).rpartition("/")[2] or "model" for each in (card.name, card.dataset)
+        _to_one_line(each).rpartition("/")[2] or "model" for each in (card.name, card.dataset)
     )
     measures = {
         "accuracy": ("Accuracy", card.scores.accuracy),
@@ -95,7 +98,7 @@ def _metadata(card: Card) -> str:
     }
     results = [
         EvalResult(
-            task_type=TASK,
+            task_type=PIPELINE_TASK,
             task_name="Audio Classification",
             dataset_type=card.dataset if HUB_ID.fullmatch(card.dataset) else dataset,
             dataset_name=dataset,
@@ -112,46 +115,48 @@ def _metadata(card: Card) -> str:
         library_name="transformers",
         metrics=["accuracy", "f1"],
         model_name=name,
-        pipeline_tag=TASK,
-        tags=[TASK, "music", "genre", "tagger"],
+        pipeline_tag=PIPELINE_TASK,
+        tags=[PIPELINE_TASK, "music", "genre", "tagger"],
     )
     return str(data.to_yaml())
 
 
-def _body(card: Card, pictures: Iterable[str]) -> Iterator[str]:
+def _make_body(card: CardContent, pictures: Iterable[str]) -> Iterator[str]:
     scores = card.scores
-    yield f"# {_plain(card.name)}\n"
+    yield f"# {_escape_markdown(card.name)}\n"
     yield (
-        f"{_plain(card.base)}, fine-tuned on {_plain(card.dataset)} by tagger to hear which of"
+        f"{_escape_markdown(card.base)}, fine-tuned on {_escape_markdown(card.dataset)} by tagger to hear which of"
         f" {len(card.labels)} genres a piece of music is:"
-        f" {', '.join(_plain(label) for label in card.labels)}.\n"
+        f" {', '.join(_escape_markdown(label) for label in card.labels)}.\n"
     )
-    yield from _usage(card)
+    yield from _make_usage(card)
     yield "## Data\n"
-    yield from _table([{"": key, "of the data set": value} for key, value in card.data.items()])
-    yield from _list(card.leaks)
+    yield from _make_table(
+        [{"": key, "of the data set": value} for key, value in card.data.items()]
+    )
+    yield from _make_list(card.leaks)
     yield "## Recipe\n"
-    yield from _table([{"option": key, "value": value} for key, value in card.recipe.items()])
+    yield from _make_table([{"option": key, "value": value} for key, value in card.recipe.items()])
     yield "## Scores\n"
     yield (
         f"Accuracy {scores.accuracy:.1%} of {scores.clips} clips (95 % confidence interval:"
         f" {scores.low:.1%} to {scores.high:.1%}), macro-F1 {scores.macro_f1:.3f}, expected"
         f" calibration error {scores.ece:.3f}.\n"
     )
-    yield from _table(card.genres)
-    yield from _table(card.epochs)
-    yield from (f"![{PICTURES[name]}]({name})\n" for name in pictures)
+    yield from _make_table(card.genres)
+    yield from _make_table(card.epochs)
+    yield from (f"![{CARD_PICTURES[name]}]({name})\n" for name in pictures)
     yield "## Limits\n"
-    yield from _list(_limits(card))
+    yield from _make_list(_list_limits(card))
 
 
-def _usage(card: Card) -> Iterator[str]:
-    register = REGISTER if card.model_type == "musicnn" else ""
-    name = _one_line(card.name)
+def _make_usage(card: CardContent) -> Iterator[str]:
+    register = REGISTER_CODE if card.model_type == "musicnn" else ""
+    name = _to_one_line(card.name)
     yield "## How to use it\n"
     yield (
         f"```python\n{register}from transformers import pipeline\n\n"
-        f"classify = pipeline({json.dumps(TASK)}, model={json.dumps(name)})\n"
+        f"classify = pipeline({json.dumps(PIPELINE_TASK)}, model={json.dumps(name)})\n"
         'classify("song.mp3")\n```\n'
     )
     if register:
@@ -160,7 +165,7 @@ def _usage(card: Card) -> Iterator[str]:
     yield f"```sh\ntagger scan ~/Music --model {shlex.quote(name)}\n```\n"
 
 
-def _limits(card: Card) -> Iterator[str]:
+def _list_limits(card: CardContent) -> Iterator[str]:
     if card.scores.chose:
         yield (
             "The clips that were measured also chose the checkpoint: music that had no part in the"
@@ -177,25 +182,25 @@ def _limits(card: Card) -> Iterator[str]:
     yield from card.limits
 
 
-def _table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
+def _make_table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
     if rows:
         heads = list(rows[0])
-        cells = [[_plain(row.get(head, "")) for head in heads] for row in rows]
-        lines = [[_plain(head) for head in heads], ["---"] * len(heads), *cells]
+        cells = [[_escape_markdown(row.get(head, "")) for head in heads] for row in rows]
+        lines = [[_escape_markdown(head) for head in heads], ["---"] * len(heads), *cells]
         yield "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _list(lines: Iterable[str]) -> Iterator[str]:
-    if items := [f"- {_plain(line)}" for line in lines]:
+def _make_list(lines: Iterable[str]) -> Iterator[str]:
+    if items := [f"- {_escape_markdown(line)}" for line in lines]:
         yield "\n".join(items) + "\n"
 
 
-def _plain(value: object) -> str:
+def _escape_markdown(value: object) -> str:
     """Return a value as text that Markdown takes for nothing else."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return MARKUP.sub(r"\\\1", _one_line(text))
+    return MARKDOWN_CHARACTERS.sub(r"\\\1", _to_one_line(text))
 
 
-def _one_line(text: str) -> str:
+def _to_one_line(text: str) -> str:
     shown = os.fsencode(text).decode("utf-8", "backslashreplace")
     return " ".join("".join(char if char.isprintable() else " " for char in shown).split())

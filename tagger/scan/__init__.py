@@ -1,6 +1,6 @@
 """The main job: crawl, skip what is known, listen, decide, write, remember, report."""
 
 from tagger.scan.apply import run_apply
-from tagger.scan.run import Watcher, run_scan
+from tagger.scan.run import ScanObserver, run_scan
 
-__all__ = ["Watcher", "run_apply", "run_scan"]
+__all__ = ["ScanObserver", "run_apply", "run_scan"]

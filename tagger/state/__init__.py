@@ -4,17 +4,15 @@ It knows each file by path, size, mtime and inode, keeps the scores of every mod
 to it, the journal of replaced tags, and the runs.
 """
 
-from tagger.state.journal import Entry, Journal
-from tagger.state.opening import open_state, read_albums, read_runs
-from tagger.state.rows import Row
-from tagger.state.runs import Run, RunKind, new_run_id
-from tagger.state.tracks import Known, State
+from tagger.state.database import open_state, read_albums, read_runs
+from tagger.state.journal import Journal, JournalEntry, Run, RunKind, new_run_id
+from tagger.state.tracks import CachedRow, KnownTrack, State
 
 __all__ = [
-    "Entry",
+    "CachedRow",
     "Journal",
-    "Known",
-    "Row",
+    "JournalEntry",
+    "KnownTrack",
     "Run",
     "RunKind",
     "State",

@@ -1,29 +1,132 @@
-"""The journal: what stood in each file before tagger replaced it, kept for good."""
+"""The runs, and the journal of the tags that each run replaced."""
 
+import json
 import os
+import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tagger.paths import path_of
-from tagger.records import Change, Tags, Track
-from tagger.state.runs import RunKind
-from tagger.state.schema import tags_from_json, tags_to_json
+from tagger.paths import parse_path
+from tagger.records import TagChange, Tags, Track
+from tagger.state.database import parse_json, tags_from_json, tags_to_json
 
-ENTRIES = """
+
+class RunKind(StrEnum):
+    """The kinds of runs that write into files.
+
+    A redo takes an undo back; an apply writes what an edited report says.
+    """
+
+    SCAN = "scan"
+    UNDO = "undo"
+    REDO = "redo"
+    APPLY = "apply"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run. Times are ISO 8601 in UTC; `finished_at` is empty where it was killed.
+
+    replaced: how many files it wrote into; undone: how many of those a later undo put back.
+    """
+
+    id: str
+    kind: RunKind
+    started_at: str
+    finished_at: str
+    model: str
+    dry_run: bool
+    report: Path | None
+    result: Mapping[str, Any]
+    replaced: int
+    undone: int
+
+
+class Runs:
+    """The table of runs."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def start(
+        self,
+        run_id: str,
+        kind: RunKind,
+        *,
+        dry_run: bool,
+        model: str = "",
+        report: Path | None = None,
+    ) -> None:
+        self._db.execute(
+            "INSERT INTO runs (id, kind, started_at, model, dry_run, report)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (run_id, kind, _utc_now(), model, dry_run, os.fsencode(report) if report else b""),
+        )
+        self._db.commit()
+
+    def finish(self, run_id: str, result: Mapping[str, object]) -> None:
+        self._db.execute(
+            "UPDATE runs SET finished_at = ?, result = ? WHERE id = ?",
+            (_utc_now(), json.dumps(result), run_id),
+        )
+        self._db.commit()
+
+    def kind_of(self, run_id: str) -> RunKind | None:
+        """Return what kind of run that was, None if there was none of that name."""
+        found = self._db.execute("SELECT kind FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return RunKind(found[0]) if found else None
+
+    def all(self) -> list[Run]:
+        """Return every run, the oldest first."""
+        rows = self._db.execute(
+            "SELECT runs.id, kind, started_at, finished_at, model, dry_run, report, result,"
+            " count(journal.size), count(undone_by) FROM runs"
+            " LEFT JOIN journal ON run_id = runs.id GROUP BY runs.id ORDER BY runs.rowid"
+        )
+        return [_make_run(row) for row in rows]
+
+
+def new_run_id() -> str:
+    """Return a name for a run that starts now; names sort as the runs began."""
+    return f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _make_run(row: Any) -> Run:
+    run_id, kind, started_at, finished_at, model, dry_run, report, result, *counts = row
+    return Run(
+        run_id,
+        RunKind(kind),
+        started_at,
+        finished_at or "",
+        model,
+        bool(dry_run),
+        Path(os.fsdecode(report)) if report else None,
+        parse_json(result or "{}"),
+        *counts,
+    )
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+SELECT_ENTRIES = """
 SELECT id, run_id, path, copy, before, after, old_size, old_mtime_ns, old_inode,
        size, mtime_ns, inode
 FROM journal
 """
 
 
-STANDING = ENTRIES.replace("journal", "standing")
+SELECT_ACTIVE_ENTRIES = SELECT_ENTRIES.replace("journal", "standing")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One replacement.
 
     copy: the name of the file that was worked on, beside the original. old: the file as it was
@@ -47,7 +150,7 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def open(self, run_id: str, change: Change) -> int:
+    def open_entry(self, run_id: str, change: TagChange) -> int:
         """Note what is about to be replaced, safe from a power cut; return the entry's number."""
         track = change.track
         cursor = self._db.execute(
@@ -71,7 +174,7 @@ class Journal:
             "UPDATE journal SET undone_by = ? WHERE id = ?", [(run_id, each) for each in entries]
         )
 
-    def close(self, entry: int, new: Track) -> bool:
+    def close_entry(self, entry: int, new: Track) -> bool:
         """Note that the file was replaced, and what it is since.
 
         Return whether tagger's tags stand in it now: they do unless this was an undo.
@@ -82,7 +185,7 @@ class Journal:
         self._note(entry, new)
         if kind != RunKind.UNDO:
             return True
-        for standing in self.standing(new.path)[:1]:
+        for standing in self.list_active_entries(new.path)[:1]:
             self._note(standing.id, new)  # the file says again what that one wrote
         return False
 
@@ -92,7 +195,7 @@ class Journal:
             (new.size, new.mtime_ns, new.inode, entry),
         )
 
-    def cancel(self, entry: int) -> None:
+    def cancel_entry(self, entry: int) -> None:
         """Note that the file was left as it was."""
         self._db.execute(
             "UPDATE journal SET undone_by = NULL WHERE (undone_by, path) ="
@@ -101,11 +204,11 @@ class Journal:
         )
         self._db.execute("DELETE FROM journal WHERE id = ?", (entry,))
 
-    def unfinished(self) -> list[Entry]:
+    def list_unfinished(self) -> list[JournalEntry]:
         """Return the entries that a killed run left open, the oldest first."""
-        return self._entries(f"{ENTRIES} WHERE size IS NULL ORDER BY id")
+        return self._entries(f"{SELECT_ENTRIES} WHERE size IS NULL ORDER BY id")
 
-    def standing_paths(self, run_id: str | None = None) -> list[Path]:
+    def list_active_paths(self, run_id: str | None = None) -> list[Path]:
         """Return, in order, the files with an entry that was not undone.
 
         Of one run, or of all that were no undo.
@@ -115,38 +218,38 @@ class Journal:
             " WHERE run_id = :run OR :run IS NULL AND kind != 'undo' ORDER BY path",
             {"run": run_id},
         )
-        return [path_of(os.fsdecode(path)) for (path,) in found]
+        return [parse_path(os.fsdecode(path)) for (path,) in found]
 
-    def standing(self, path: Path, run_id: str | None = None) -> list[Entry]:
+    def list_active_entries(self, path: Path, run_id: str | None = None) -> list[JournalEntry]:
         """Return the entries of a file that were not undone, the newest first.
 
         Of undos where the run given is one, else of all that were none.
         """
         return self._entries(
-            f"{STANDING} WHERE path = ? AND (kind = 'undo') = (coalesce(?, '') IN undos)"
+            f"{SELECT_ACTIVE_ENTRIES} WHERE path = ? AND (kind = 'undo') = (coalesce(?, '') IN undos)"
             " ORDER BY id DESC",
             os.fsencode(path), run_id,
         )  # fmt: skip
 
-    def last_run(self) -> str | None:
+    def find_last_run(self) -> str | None:
         """Return the newest run that was no undo and has an entry that was not undone."""
         found = self._db.execute(
             "SELECT run_id FROM standing WHERE kind != 'undo' ORDER BY id DESC LIMIT 1"
         ).fetchone()
         return found[0] if found else None
 
-    def _entries(self, query: str, *values: object) -> list[Entry]:
-        return [_entry(row) for row in self._db.execute(query, values)]
+    def _entries(self, query: str, *values: object) -> list[JournalEntry]:
+        return [_make_entry(row) for row in self._db.execute(query, values)]
 
 
-def _entry(row: Any) -> Entry:
+def _make_entry(row: Any) -> JournalEntry:
     number, run_id, stored_path, copy, before, after, *stat = row
-    path = path_of(os.fsdecode(stored_path))
+    path = parse_path(os.fsdecode(stored_path))
     old, new = (
         Track(path, *numbers) if numbers[0] is not None else None
         for numbers in (stat[:3], stat[3:])
     )
-    return Entry(
+    return JournalEntry(
         number, run_id, path, os.fsdecode(copy or b""), tags_from_json(before),
         tags_from_json(after), old, new,
     )  # fmt: skip

@@ -1,26 +1,85 @@
-"""What is known of each file, and the queue of those that wait to be listened to."""
+"""What is known of each file: tags, scores, failures, cached report rows; and the queue."""
 
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tagger.paths import RemotePath, path_of
-from tagger.records import Album, Failure, Prediction, Score, Tags, Track
-from tagger.state.journal import Journal
-from tagger.state.rows import Rows
-from tagger.state.runs import Runs
-from tagger.state.schema import from_json, tags_from_json, tags_to_json
+from tagger.paths import FILENAME_CODEC, RemotePath, parse_path
+from tagger.records import Action, Album, Failure, Prediction, Score, Tags, Track
+from tagger.state.database import parse_json, tags_from_json, tags_to_json
+from tagger.state.journal import Journal, Runs
 
-COMMIT_EVERY_S = 1.0
+
+class CachedRow(NamedTuple):
+    """What became of a file, and its whole row as it stands in the report."""
+
+    action: str
+    text: str
+
+
+FileStat = tuple[str, int, int, int, int]
+"""The name, size, mtime in nanoseconds, inode and number of links of a file."""
+
+
+class RowCache:
+    """The table of rows. Triggers empty it of a file as soon as anything else is learned of it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def holding(
+        self, folder: str, files: Sequence[FileStat], settings: bytes
+    ) -> Sequence[CachedRow | None]:
+        """Return the row of each of these files of one folder, None where none holds any more.
+
+        files: sorted by name as bytes. Rows of other settings do not count.
+        """
+        first, last = os.fsencode(files[0][0]), os.fsencode(files[-1][0])
+        found = self._db.execute(
+            "SELECT name, size, mtime_ns, inode, links, action, text FROM rows"
+            " WHERE folder = ? AND name BETWEEN ? AND ? AND settings = ?",
+            (os.fsencode(folder), first, last, settings),
+        )
+        rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
+        return [_match_row(rows.get(file[0]), file) for file in files]
+
+    def text_of(self, path: Path) -> str | None:
+        """Return the row of a file, whether or not it still holds."""
+        folder, name = os.path.split(os.fsencode(path))
+        found = self._db.execute(
+            "SELECT text FROM rows WHERE folder = ? AND name = ?", (folder, name)
+        ).fetchone()
+        return found[0] if found else None
+
+    def remember(self, track: Track, settings: bytes, action: Action, text: str) -> None:
+        """Keep the row of a track that is known; where it is not, this does nothing."""
+        path = os.fsencode(track.path)
+        folder, name = os.path.split(path)
+        self._db.execute(
+            "INSERT OR REPLACE INTO rows"
+            " SELECT ?, ?, id, size, mtime_ns, inode, ?, ?, ?, ? FROM tracks"
+            " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+            (
+                folder, name, track.links, settings, action, text,
+                path, track.size, track.mtime_ns, track.inode,
+            ),
+        )  # fmt: skip
+
+
+def _match_row(row: Any, file: FileStat) -> CachedRow | None:
+    return CachedRow(row[5], row[6]) if row and row[1:5] == file[1:] else None
+
+
+COMMIT_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownTrack:
     """What earlier runs learned of an untouched file; None where they did not look.
 
     undone: tagger's tags were taken out again on request. That outlives changes of the file.
@@ -30,11 +89,11 @@ class Known:
     scores: tuple[Score, ...] | None = None
     duration_s: float | None = None
     failure: str | None = None
-    lasting: bool = False
+    permanent: bool = False
     undone: bool = False
 
 
-class Row(NamedTuple):
+class TrackRow(NamedTuple):
     """A row of the table of tracks."""
 
     id: int
@@ -42,7 +101,7 @@ class Row(NamedTuple):
     duration_s: float | None
     tags: str | None
     failure: str | None
-    lasting: int
+    permanent: int
     undone: int
 
 
@@ -53,10 +112,10 @@ class State:
         self._db = connection
         self.journal = Journal(connection)
         self.runs = Runs(connection)
-        self.rows = Rows(connection)
+        self.rows = RowCache(connection)
         self._committed = time.monotonic()
 
-    def recall(self, track: Track, *, model: str, windows: int) -> Known:
+    def recall(self, track: Track, *, model: str, windows: int) -> KnownTrack:
         """Return what is known of exactly this file; a moved file is recognised by its inode.
 
         The scores are those of `model` over this number of windows. What failed for another model,
@@ -64,14 +123,14 @@ class State:
         """
         row = self._row_of(track)
         if row is None:
-            return Known(undone=self._is_undone(track.path))
+            return KnownTrack(undone=self._is_undone(track.path))
         found = self._db.execute(
             "SELECT scores FROM scores WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone()
-        scores = tuple(Score(*pair) for pair in from_json(found[0])) if found else None
+        scores = tuple(Score(*pair) for pair in parse_json(found[0])) if found else None
         tags = tags_from_json(row.tags) if row.tags else None
-        failure, lasting = row.failure, row.lasting
+        failure, lasting = row.failure, row.permanent
         if failure is None:
             unheard = self._db.execute(
                 "SELECT failure, lasting FROM unheard"
@@ -79,7 +138,7 @@ class State:
                 (row.id, model, windows),
             ).fetchone()
             failure, lasting = unheard or (None, False)
-        return Known(tags, scores, row.duration_s, failure, bool(lasting), bool(row.undone))
+        return KnownTrack(tags, scores, row.duration_s, failure, bool(lasting), bool(row.undone))
 
     def remember_tags(self, track: Track, tags: Tags) -> None:
         """Note what the file says; what was known of an older version of it is forgotten."""
@@ -105,16 +164,16 @@ class State:
         """Note a failure that came before any model had its turn, or after."""
         self._db.execute(
             "UPDATE tracks SET failure = ?, lasting = ? WHERE id = ?",
-            (failure.reason, failure.lasting, self._settle(failure.track)),
+            (failure.reason, failure.permanent, self._settle(failure.track)),
         )
 
-    def remember_unheard(self, failure: Failure, *, model: str, windows: int) -> None:
+    def remember_model_failure(self, failure: Failure, *, model: str, windows: int) -> None:
         """Note a failure of `model` over this number of windows, and that it is the only one."""
         self.forget_failure(failure.track)
         track_id = self._settle(failure.track)
         self._db.execute(
             "INSERT OR REPLACE INTO unheard VALUES (?, ?, ?, ?, ?)",
-            (track_id, model, windows, failure.reason, failure.lasting),
+            (track_id, model, windows, failure.reason, failure.permanent),
         )
 
     def forget_failure(self, track: Track) -> None:
@@ -128,19 +187,19 @@ class State:
 
     def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
         """Note that a file was replaced and what it says now, in the journal too."""
-        undone = not self.journal.close(entry, new)
+        undone = not self.journal.close_entry(entry, new)
         self._db.execute(  # under all its names: an undo in place is one for each
             "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?",
             (undone, old.size, old.mtime_ns, old.inode),
         )
-        self.renew(old, new, tags)
+        self.update_track(old, new, tags)
         self._db.execute(
             "UPDATE tracks SET undone = ?, tags = ? WHERE id = ?",
             (undone, tags_to_json(tags), self._settle(new)),
         )
-        self.commit_at_times()  # without it, recovery finds the same by the tags of the file
+        self.commit_if_due()  # without it, recovery finds the same by the tags of the file
 
-    def renew(self, old: Track, new: Track, tags: Tags) -> None:
+    def update_track(self, old: Track, new: Track, tags: Tags) -> None:
         """Let all that was learned of `old` hold for `new`, and forget its failure."""
         self._db.execute(
             "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
@@ -193,7 +252,7 @@ class State:
             name,
         ).fetchall()
         self._db.execute("DELETE FROM temp.queue WHERE folder = ?", name)
-        return [Track(path_of(os.fsdecode(path)), *stat) for path, *stat in rows]
+        return [Track(parse_path(os.fsdecode(path)), *stat) for path, *stat in rows]
 
     def queued(self, *, heard: bool = False) -> Iterator[Track]:
         """Yield the tracks of the queue in the order they came, a page at a time.
@@ -207,18 +266,18 @@ class State:
             (last, heard),
         ).fetchall():
             for last, path, *stat in rows:  # noqa: B007 - read by the next page
-                yield Track(path_of(os.fsdecode(path)), *stat)
+                yield Track(parse_path(os.fsdecode(path)), *stat)
 
     def commit(self) -> None:
         self._db.commit()
         self._committed = time.monotonic()
 
-    def commit_at_times(self) -> None:
+    def commit_if_due(self) -> None:
         """Commit if that has not been done for a second: what can be learned again may wait."""
-        if time.monotonic() - self._committed >= COMMIT_EVERY_S:
+        if time.monotonic() - self._committed >= COMMIT_INTERVAL_S:
             self.commit()
 
-    def _row_of(self, track: Track) -> Row | None:
+    def _row_of(self, track: Track) -> TrackRow | None:
         """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""
         path = os.fsencode(track.path)
         rows = self._db.execute(
@@ -226,12 +285,12 @@ class State:
             " WHERE inode = ? AND size = ? AND mtime_ns = ?",
             (track.inode, track.size, track.mtime_ns),
         )
-        found = [Row(*row) for row in rows]
+        found = [TrackRow(*row) for row in rows]
         for row in found:
             if row.path == path:
                 return row
         for row in found:
-            if track.inode and _has_left(row.path, track.inode):
+            if track.inode and _is_gone_from(row.path, track.inode):
                 self._rename(path, b"moved away %d" % row.id)
                 self._rename(row.path, path)
                 return row
@@ -262,16 +321,16 @@ class State:
         return bool(found and found[0])
 
 
-def albums_of(connection: sqlite3.Connection) -> Mapping[Path, Album]:
+def select_albums(connection: sqlite3.Connection) -> Mapping[Path, Album]:
     """Return which album each file says that it is from, of those that were asked."""
     found = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
     known = ((path, tags_from_json(tags).album) for path, tags in found)
-    return {path_of(os.fsdecode(path)): album for path, album in known if album is not None}
+    return {parse_path(os.fsdecode(path)): album for path, album in known if album is not None}
 
 
-def _has_left(path: bytes, inode: int) -> bool:
+def _is_gone_from(path: bytes, inode: int) -> bool:
     """Tell whether a file is no longer at a path: nothing is there, or another file."""
-    where = path_of(os.fsdecode(path))
+    where = parse_path(os.fsdecode(path))
     if isinstance(where, RemotePath):
         return False  # objects are not moved: another key is another object
     try:

@@ -12,13 +12,13 @@ from tagger.paths import RemotePath
 from tagger.records import Track
 from tagger.storage import s3
 from tagger.storage.ranged import RangedFile
-from tagger.storage.refusals import CHANGED, refusing
-from tagger.storage.stores import AnyStore, Entry, Store
+from tagger.storage.refusals import FILE_CHANGED, translate_storage_errors
+from tagger.storage.stores import FolderEntry, FsspecStore, ObjectStore
 
 __all__ = [
-    "CHANGED",
+    "FILE_CHANGED",
     "NO_TIME",
-    "Entry",
+    "FolderEntry",
     "Holding",
     "check_writable",
     "entries",
@@ -29,15 +29,17 @@ __all__ = [
     "reading",
 ]
 
-OPEN = "cannot open"
-LOOK = "cannot be looked at"
-LIST = "cannot list the folder"
-NO_TIME = "a store sets the time of its objects itself: --preserve-mtime is not possible there"
+CANNOT_OPEN = "cannot open"
+CANNOT_LOOK_UP = "cannot be looked at"
+CANNOT_LIST = "cannot list the folder"
+NO_PRESERVED_MTIME = (
+    "a store sets the time of its objects itself: --preserve-mtime is not possible there"
+)
 READ_ONLY = "tagger can read {scheme}:// but not write there: only a dry run is possible (-n)"
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
+def open_for_reading(path: Path) -> Iterator[BinaryIO]:
     """Open a file, here or elsewhere, to read what is asked for and nothing else.
 
     Of a file here the errors are the system's. Elsewhere AccessError comes of all that goes wrong,
@@ -47,14 +49,14 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
         return
-    with refusing(OPEN):
-        store = _store(path)
+    with translate_storage_errors(CANNOT_OPEN):
+        store = _get_store(path)
         facts = store.look(path)
     if facts is None:
-        raise AccessError(f"{OPEN}: it is not there")
+        raise AccessError(f"{CANNOT_OPEN}: it is not there")
 
     def fetch(start: int, stop: int) -> bytes:
-        with refusing("cannot be read"):
+        with translate_storage_errors("cannot be read"):
             return store.fetch(path, facts, start, stop)
 
     source = RangedFile(str(path), facts.size, fetch)
@@ -66,30 +68,30 @@ def reading(path: Path) -> Iterator[BinaryIO]:
             raise AccessError(source.failure)
 
 
-def look_at(path: RemotePath) -> Track | None:
+def look_up_object(path: RemotePath) -> Track | None:
     """Return an object as it is now, None where there is none. Raises AccessError."""
-    with refusing(LOOK):
-        facts = _store(path).look(path)
+    with translate_storage_errors(CANNOT_LOOK_UP):
+        facts = _get_store(path).look(path)
         return facts.track(path) if facts else None
 
 
 def has_folder(path: RemotePath) -> bool:
     """Tell whether there is a folder, or a bucket. Raises AccessError."""
-    with refusing(LIST):
-        return _store(path).has_folder(path)
+    with translate_storage_errors(CANNOT_LIST):
+        return _get_store(path).has_folder(path)
 
 
-def entries(folder: RemotePath) -> list[Entry]:
+def list_folder(folder: RemotePath) -> list[FolderEntry]:
     """Return what is in a folder, sorted by the bytes of the names. Raises AccessError."""
-    with refusing(LIST):
-        found = _store(folder).entries(folder)
+    with translate_storage_errors(CANNOT_LIST):
+        found = _get_store(folder).entries(folder)
         return sorted(found, key=lambda entry: entry.name.encode("utf-8", "surrogateescape"))
 
 
 def is_reachable(path: RemotePath) -> bool:
     """Tell whether the place of an object answers at all."""
     try:
-        look_at(path)
+        look_up_object(path)
     except (AccessError, MissingExtraError):
         return False
     return True
@@ -102,24 +104,24 @@ def check_writable(paths: Iterable[Path], *, preserve_mtime: bool) -> None:
     """
     for path in paths:
         if isinstance(path, RemotePath):
-            if path.scheme != s3.SCHEME:
+            if path.scheme != s3.S3_SCHEME:
                 raise SettingsError(READ_ONLY.format(scheme=path.scheme))
             if preserve_mtime:
-                raise SettingsError(NO_TIME)
+                raise SettingsError(NO_PRESERVED_MTIME)
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class ObjectReplacement:
     """An object that is to be replaced, as long as it is what it was when it was looked at."""
 
-    store: s3.S3
-    held: s3.Held
+    store: s3.S3Store
+    held: s3.ObjectVersion
 
     def download(self, file: BinaryIO) -> None:
         """Write all of it into a file. Raises AccessError; OSError is about the file."""
         pieces = self.store.pieces(self.held.path, self.held.facts)
         while True:
-            with refusing("cannot be read"):
+            with translate_storage_errors("cannot be read"):
                 piece = next(pieces, None)
             if piece is None:
                 return
@@ -127,32 +129,32 @@ class Holding:
 
     def put(self, file: BinaryIO) -> Track:
         """Put a file in its place. Raises AccessError, UnfinishedError."""
-        with refusing("cannot be written"):
+        with translate_storage_errors("cannot be written"):
             return self.store.put(self.held, file)
 
 
-def hold(track: Track) -> Holding:
+def prepare_replacement(track: Track) -> ObjectReplacement:
     """Look at an object that is to be replaced. Raises AccessError, TagError."""
     path = track.path
     assert isinstance(path, RemotePath)
-    if path.scheme != s3.SCHEME:
+    if path.scheme != s3.S3_SCHEME:
         raise AccessError(READ_ONLY.format(scheme=path.scheme))
-    with refusing(LOOK):
-        store = _s3(path)
-        return Holding(store, store.hold(track, path))
+    with translate_storage_errors(CANNOT_LOOK_UP):
+        store = _get_s3_store(path)
+        return ObjectReplacement(store, store.hold(track, path))
 
 
-def _store(path: RemotePath) -> Store:
+def _get_store(path: RemotePath) -> ObjectStore:
     """Return the store of a path. Raises AccessError for what names no place, MissingExtraError."""
-    return _s3(path) if path.scheme == s3.SCHEME else AnyStore(_checked(path))
+    return _get_s3_store(path) if path.scheme == s3.S3_SCHEME else FsspecStore(_check_path(path))
 
 
-def _s3(path: RemotePath) -> s3.S3:
-    _checked(path)
-    return s3.S3()
+def _get_s3_store(path: RemotePath) -> s3.S3Store:
+    _check_path(path)
+    return s3.S3Store()
 
 
-def _checked(path: RemotePath) -> RemotePath:
+def _check_path(path: RemotePath) -> RemotePath:
     """Refuse what another name may stand for on the way to the server, or is no name at all."""
     if not path.place:
         raise AccessError("it names no bucket and no host")

@@ -8,23 +8,23 @@ from typing import Any
 
 from tagger.errors import AccessError
 
-BLOCK = 32 << 10
+READ_BLOCK_BYTES = 32 << 10
 """What is fetched at once where reading begins: FFmpeg asks for as much."""
 
-MOST_BLOCKS = 32
+MAX_BLOCKS_AHEAD = 32
 """So many at once where reading goes on and on."""
 
-MEMORY = 16 << 20
+MAX_CACHED_BYTES = 16 << 20
 """Bytes of a file that are kept: decoders come back to where they were."""
 
-Fetch = Callable[[int, int], bytes]
+FetchRange = Callable[[int, int], bytes]
 """Returns the bytes from one place to another."""
 
 
 class RangedFile(RawIOBase):
     """Reads by blocks. failure: why a block could not be fetched, for who reads may not tell."""
 
-    def __init__(self, name: str, size: int, fetch: Fetch) -> None:
+    def __init__(self, name: str, size: int, fetch: FetchRange) -> None:
         self.name = name
         self.size = size
         self.fetch = fetch
@@ -55,7 +55,7 @@ class RangedFile(RawIOBase):
         view = memoryview(target).cast("B")
         if self.position >= self.size or not view:
             return 0
-        number, start = divmod(self.position, BLOCK)
+        number, start = divmod(self.position, READ_BLOCK_BYTES)
         block = self._block(number)
         stretch = block[start : start + len(view)]
         view[: len(stretch)] = stretch
@@ -70,8 +70,11 @@ class RangedFile(RawIOBase):
 
     def _fetch(self, number: int) -> None:
         """Fetch a block, and the more behind it, the longer reading has gone straight on."""
-        self.ahead = min(self.ahead * 2, MOST_BLOCKS) if number == self.next else 1
-        start, stop = number * BLOCK, min((number + self.ahead) * BLOCK, self.size)
+        self.ahead = min(self.ahead * 2, MAX_BLOCKS_AHEAD) if number == self.next else 1
+        start, stop = (
+            number * READ_BLOCK_BYTES,
+            min((number + self.ahead) * READ_BLOCK_BYTES, self.size),
+        )
         try:
             content = self.fetch(start, stop)
         except AccessError as error:
@@ -81,8 +84,8 @@ class RangedFile(RawIOBase):
             wanted = stop - start
             self.failure = f"cannot be read: its server sent {len(content)} bytes for {wanted}"
             raise OSError(errno.EIO, self.failure)
-        for at in range(0, len(content), BLOCK):
-            self.blocks[number + at // BLOCK] = content[at : at + BLOCK]
+        for at in range(0, len(content), READ_BLOCK_BYTES):
+            self.blocks[number + at // READ_BLOCK_BYTES] = content[at : at + READ_BLOCK_BYTES]
         self.next = number + self.ahead
-        while len(self.blocks) * BLOCK > MEMORY:
+        while len(self.blocks) * READ_BLOCK_BYTES > MAX_CACHED_BYTES:
             self.blocks.popitem(last=False)

@@ -10,10 +10,10 @@ from tagger.errors import AccessError, MissingExtraError
 from tagger.paths import RemotePath
 from tagger.records import Track
 
-LOCAL = {"file", "local"}
+LOCAL_SCHEMES = {"file", "local"}
 """What fsspec would take for a path on this machine, whatever host it names."""
 
-TELLING = {
+VERSION_KEYS = {
     "etag", "md5", "md5hash", "content_md5", "content-md5", "digest", "checksum", "sha", "sha256",
     "generation", "version", "mtime", "modify", "modified", "last_modified", "lastmodified",
     "last-modified", "updated",
@@ -22,7 +22,7 @@ TELLING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ObjectInfo:
     """What a server says of an object. version: another one for any other content, as an ETag."""
 
     size: int
@@ -38,35 +38,35 @@ class Facts:
         return int.from_bytes(digest[:8]) >> 1
 
 
-class Entry(NamedTuple):
+class FolderEntry(NamedTuple):
     """What a folder holds. facts: of a file, where the listing tells them."""
 
     name: str
     is_folder: bool
-    facts: Facts | None = None
+    facts: ObjectInfo | None = None
 
 
-class Store(Protocol):
+class ObjectStore(Protocol):
     """One kind of place. Raises whatever the library behind it does."""
 
-    def look(self, path: RemotePath) -> Facts | None:
+    def look(self, path: RemotePath) -> ObjectInfo | None:
         """Return what is to be said of an object, None where there is none."""
 
     def has_folder(self, path: RemotePath) -> bool: ...
 
-    def entries(self, folder: RemotePath) -> Iterator[Entry]:
+    def entries(self, folder: RemotePath) -> Iterator[FolderEntry]:
         """Yield what is in a folder, in any order. An empty name stands for what has none."""
 
-    def fetch(self, path: RemotePath, facts: Facts, start: int, stop: int) -> bytes:
+    def fetch(self, path: RemotePath, facts: ObjectInfo, start: int, stop: int) -> bytes:
         """Return the bytes from start to stop, or fewer where the server has no more."""
 
 
-def implementation(scheme: str) -> Any:
+def get_filesystem_class(scheme: str) -> Any:
     """Return fsspec's class for a scheme. Raises AccessError, and MissingExtraError."""
     from fsspec import get_filesystem_class
 
     try:
-        return None if scheme in LOCAL else get_filesystem_class(scheme)
+        return None if scheme in LOCAL_SCHEMES else get_filesystem_class(scheme)
     except ImportError as error:
         needs = f"pip install 'tagger[{scheme}]'" if scheme == "s3" else str(error)
         raise MissingExtraError(f"{scheme}:// needs a package that is missing: {needs}") from error
@@ -74,20 +74,20 @@ def implementation(scheme: str) -> Any:
         return None
 
 
-class AnyStore:
+class FsspecStore:
     """What fsspec knows, as far as all of its file systems go."""
 
     def __init__(self, path: RemotePath) -> None:
-        kind = implementation(path.scheme)
+        kind = get_filesystem_class(path.scheme)
         if kind is None:
             raise AccessError(f"tagger knows nothing of {path.scheme}://")
         self.fs = kind(**kind._get_kwargs_from_urls(str(path)))  # noqa: SLF001 - as fsspec.open
 
-    def look(self, path: RemotePath) -> Facts | None:
+    def look(self, path: RemotePath) -> ObjectInfo | None:
         with suppress(FileNotFoundError):
             found = self.fs.info(self._named(path))
             if found["type"] == "file":
-                return _facts(found)
+                return _make_info(found)
         return None
 
     def has_folder(self, path: RemotePath) -> bool:
@@ -96,14 +96,14 @@ class AnyStore:
             return True
         return False
 
-    def entries(self, folder: RemotePath) -> Iterator[Entry]:
+    def entries(self, folder: RemotePath) -> Iterator[FolderEntry]:
         start = f"{self._named(folder).rstrip('/')}/"
         for found in self._list(folder):
             name = found["name"].removeprefix(start).removesuffix("/")
             if found["name"].startswith(start) and name and "/" not in name:
-                yield Entry(name, found["type"] == "directory")
+                yield FolderEntry(name, found["type"] == "directory")
 
-    def fetch(self, path: RemotePath, facts: Facts, start: int, stop: int) -> bytes:
+    def fetch(self, path: RemotePath, facts: ObjectInfo, start: int, stop: int) -> bytes:
         del facts
         content: bytes = self.fs.cat_file(self._named(path), start=start, end=stop)
         return content
@@ -117,10 +117,10 @@ class AnyStore:
         return self.fs.ls(self._named(path), detail=True)
 
 
-def _facts(found: Any) -> Facts:
+def _make_info(found: Any) -> ObjectInfo:
     """Make facts of what fsspec says; times have many forms, so they are a part of the version."""
     if found.get("size") is None:
         raise AccessError("its server does not tell how long it is")
     told = {str(name).lower(): value for name, value in found.items()}
-    version = repr([(name, told[name]) for name in sorted(TELLING & told.keys())])
-    return Facts(found["size"], 0, version)
+    version = repr([(name, told[name]) for name in sorted(VERSION_KEYS & told.keys())])
+    return ObjectInfo(found["size"], 0, version)

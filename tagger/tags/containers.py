@@ -1,17 +1,24 @@
-"""The table of containers: which suffix stands for which way to a file's tag."""
+"""Open the tag of a file by its container; errors of the system and of mutagen stop here."""
 
-from collections.abc import Callable
-from typing import BinaryIO
+import errno
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO, Literal
 
-from tagger.errors import TagError
-from tagger.tags.formats.ape import open_ape
-from tagger.tags.formats.asf import open_asf
-from tagger.tags.formats.flac import open_flac
-from tagger.tags.formats.id3_chunks import open_aiff, open_wav
-from tagger.tags.formats.id3_files import open_dsf, open_mp3, open_tta
-from tagger.tags.formats.mp4 import open_mp4
-from tagger.tags.formats.ogg import open_ogg
-from tagger.tags.items import Tag
+from mutagen import MutagenError
+
+from tagger.errors import AccessError, DiskFullError, TagError, TaggerError
+from tagger.storage import open_for_reading
+from tagger.tags.ape import open_ape
+from tagger.tags.asf import open_asf
+from tagger.tags.id3_files import open_aiff, open_dsf, open_mp3, open_tta, open_wav
+from tagger.tags.mp4 import open_mp4
+from tagger.tags.ogg import open_ogg
+from tagger.tags.tag import Tag
+from tagger.tags.vorbis import open_flac
 
 OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
     ".mp3": open_mp3,
@@ -45,3 +52,61 @@ def open_tag(suffix: str, file: BinaryIO) -> Tag:
     if opener is None:
         raise TagError(f"tagger knows no files named *{suffix}")
     return opener(file)
+
+
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+
+
+def translate_os_error(error: OSError, doing: str) -> TaggerError:
+    """Return our error for a refusal of the operating system; a full disk ends the run."""
+    reason = f"{doing}: {error.strerror or error}"
+    return DiskFullError(reason) if error.errno in DISK_FULL_ERRNOS else AccessError(reason)
+
+
+FOREIGN_ERRORS = (
+    MutagenError, ValueError, LookupError, ArithmeticError, EOFError, TypeError,
+    struct.error, zlib.error, RecursionError, MemoryError,
+)  # fmt: skip
+"""What comes of broken files: mutagen's own error, or whatever a wrong size or offset leads to.
+Not OSError, which is about the disk, nor AttributeError, which would be about our own code."""
+
+
+@contextmanager
+def open_tagged_file(
+    path: Path, mode: Literal["rb", "r+b"], doing: str, already: BinaryIO | None = None
+) -> Iterator[tuple[BinaryIO, Tag]]:
+    """Give the open file and its tag; `already` is the file, where somebody has opened it.
+
+    Raises TagError, AccessError, DiskFullError.
+    """
+    try:
+        with _open_file(path, mode, already) as file:
+            file.seek(0)
+            if not file.read(1):
+                raise TagError("the file is empty")  # noqa: TRY301 - told like all the rest
+            yield file, open_tag(path.suffix, file)
+            file.flush()
+    except (OSError, TagError, *FOREIGN_ERRORS) as error:
+        refusal = _find_os_error(error)
+        if refusal:
+            raise translate_os_error(refusal, doing) from error
+        if isinstance(error, TagError):
+            raise
+        raise TagError(
+            f"{doing}: broken, or not what its name says ({str(error) or type(error).__name__})"
+        ) from error
+
+
+def _open_file(
+    path: Path, mode: Literal["rb", "r+b"], already: BinaryIO | None
+) -> AbstractContextManager[BinaryIO]:
+    if already:
+        return nullcontext(already)
+    return open_for_reading(path) if mode == "rb" else path.open(mode)
+
+
+def _find_os_error(error: BaseException | None) -> OSError | None:
+    """Return what the system refused, even if mutagen turned it into an error of its own."""
+    if isinstance(error, OSError):  # EINVAL: a place before the file's start, in a broken file
+        return error if error.errno != errno.EINVAL else None
+    return _find_os_error(error.__context__) if error else None

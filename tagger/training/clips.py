@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.paths import displayed
-from tagger.records import Failure, Track, plain
+from tagger.paths import display_path
+from tagger.records import Failure, Track, normalize_label
 
-PARTS = {
+PART_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
@@ -61,34 +61,37 @@ def make_dataset(name: str, found: Iterable[Clip | Failure], names: Mapping[str,
         if isinstance(each, Failure):
             left_out.append(each)
             continue
-        renamed = (names.get(label.casefold(), label) for label in map(one_line, each.labels))
+        renamed = (names.get(label.casefold(), label) for label in map(clean_label, each.labels))
         if labels := tuple(filter(None, renamed)):
             path = each.track.path
             known = clips[path].labels if path in clips else ()
             clips[path] = replace(clips.get(path, each), labels=(*known, *labels))
         else:
             left_out.append(Failure(each.track, "the genre map drops its label"))
-    return Dataset(name, tuple(_one_spelling(list(clips.values()))), tuple(left_out))
+    return Dataset(name, tuple(_unify_spelling(list(clips.values()))), tuple(left_out))
 
 
-def _one_spelling(clips: Sequence[Clip]) -> list[Clip]:
+def _unify_spelling(clips: Sequence[Clip]) -> list[Clip]:
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for label in (label for clip in clips for label in clip.labels):
-        spellings[plain(label)][label] += 1
+        spellings[normalize_label(label)][label] += 1
     usual = {each: counts.most_common(1)[0][0] for each, counts in spellings.items()}
     return [
-        replace(clip, labels=tuple(dict.fromkeys(usual[plain(label)] for label in clip.labels)))
+        replace(
+            clip,
+            labels=tuple(dict.fromkeys(usual[normalize_label(label)] for label in clip.labels)),
+        )
         for clip in clips
     ]
 
 
-def one_line(label: str) -> str:
+def clean_label(label: str) -> str:
     """Return a label as text that every file format and terminal takes for that."""
-    text = displayed(Path(label))
+    text = display_path(Path(label))
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def at_least(dataset: Dataset, count: int) -> Dataset:
+def drop_rare_labels(dataset: Dataset, count: int) -> Dataset:
     """Leave out the labels that have fewer clips than `count`."""
     counts = Counter(label for clip in dataset.clips for label in clip.labels)
     kept, left_out = [], list(dataset.left_out)

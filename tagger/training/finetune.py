@@ -1,13 +1,14 @@
-"""The training itself: transformers' Trainer over decoded windows, or over embeddings of them."""
+"""Fine-tune with transformers' Trainer, over decoded windows or over embeddings."""
 
 import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
+    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -28,13 +30,139 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from tagger.errors import MissingExtraError, ModelError, SettingsError, WorkerError
 from tagger.inference.dataset import choose_jobs, start_worker
 from tagger.inference.devices import choose_devices, has_bf16, is_out_of_memory
+from tagger.models.extractor import WindowExtractor
 from tagger.settings import Precision, Settings
-from tagger.training.examples import Examples, Half, Task, Tell, clip_by_clip, embedded, segments
-from tagger.training.measures import Epoch
-from tagger.training.workspace import CHECKPOINTS, clear_errors
+from tagger.training.decoding import Segment, SegmentCollator, SegmentDataset
+from tagger.training.evaluate import EpochMeasures
+from tagger.training.network import HeadOnly, compute_embeddings, find_backbone_name
+from tagger.training.recipe import Freeze, Recipe
+from tagger.training.workspace import CHECKPOINT_FOLDER, translate_workspace_errors
 
-STATE = "trainer_state.json"
-MOST_WARMUP = 0.999
+Example = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSegments:
+    """The segments of a half of the data; of each clip, how many there are and what is right."""
+
+    segments: tuple[Segment, ...]
+    counts: tuple[int, ...]
+    truths: tuple[frozenset[int], ...]
+
+
+class FinetuneObserver(Protocol):
+    """Told how the training goes; an error of it ends the training."""
+
+    def on_embedded(self, done: int, of: int) -> None: ...
+    def on_step(self, done: int, of: int) -> None: ...
+    def on_epoch(self, epoch: EpochMeasures) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneTask:
+    """What is to be trained, on what, and where its checkpoints are kept."""
+
+    model: PreTrainedModel
+    extractor: WindowExtractor
+    train: SplitSegments
+    validation: SplitSegments
+    recipe: Recipe
+    folder: Path
+    settings: Settings
+    tensorboard: bool = False
+
+    @property
+    def is_head_alone(self) -> bool:
+        return self.recipe.freeze is Freeze.BACKBONE
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExamples:
+    """What Trainer is given: a network, and both halves in the form that the network takes."""
+
+    network: nn.Module
+    train: Dataset[Any]
+    validation: Dataset[Any]
+    collate: Callable[[Any], dict[str, Any]]
+
+
+def make_segment_examples(task: FinetuneTask) -> TrainingExamples:
+    seed, crop_s = task.recipe.seed, task.extractor.window_s if task.recipe.random_crops else None
+    train = SegmentDataset(task.train.segments, task.extractor, crop_s=crop_s, seed=seed)
+    validation = SegmentDataset(task.validation.segments, task.extractor)
+    return TrainingExamples(task.model, train, validation, SegmentCollator(task.extractor))
+
+
+def make_embedded_examples(task: FinetuneTask, observer: FinetuneObserver) -> TrainingExamples:
+    """Listen to every segment once; what is trained is the head alone, on what it gets of them."""
+    device = choose_devices(task.settings.device)[0]
+    nn.Module.to(task.model, device)
+    head = HeadOnly(task.model, find_backbone_name(task.model))
+    sounds = make_segment_examples(task)
+    of = len(task.train.segments) + len(task.validation.segments)
+    done, found = 0, list[ExampleList]()
+    for half, dataset in ((task.train, sounds.train), (task.validation, sounds.validation)):
+        examples: list[Example] = []
+        jobs = choose_jobs(task.settings.jobs, slow=True)
+        for batch in make_clip_loader(dataset, half, sounds.collate, jobs=jobs):
+            labels = batch.pop("labels").tolist()
+            made = compute_embeddings(
+                task.model, head, {name: each.to(device) for name, each in batch.items()}
+            )
+            examples += _make_examples(made, labels)
+            observer.on_embedded(done + len(examples), of)
+        done += len(examples)
+        found.append(ExampleList(examples))
+    train, validation = found
+    return TrainingExamples(head, train, validation, collate_embeddings)
+
+
+def _make_examples(made: Sequence[torch.Tensor], labels: Sequence[int]) -> Iterator[Example]:
+    for number, label in enumerate(labels):
+        values = tuple(each[number].cpu().clone() for each in made)
+        yield {"embeddings": values, "labels": label}
+
+
+class ExampleList(Dataset[Example]):
+    """Examples that are in memory."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+
+def collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
+    columns = zip(*(example["embeddings"] for example in examples), strict=True)
+    labels = torch.tensor([example["labels"] for example in examples])
+    return {"embeddings": tuple(torch.stack(column) for column in columns), "labels": labels}
+
+
+def make_clip_loader(
+    dataset: Dataset[Any],
+    half: SplitSegments,
+    collate: Callable[[Any], dict[str, Any]],
+    *,
+    jobs: int,
+) -> DataLoader[Any]:
+    """Return a loader whose batches are the segments of one clip each, which are of one length."""
+    ends = np.cumsum(half.counts).tolist()
+    starts = [0, *ends][:-1]
+    return DataLoader(
+        dataset,
+        batch_sampler=[list(range(*each)) for each in zip(starts, ends, strict=True)],
+        collate_fn=collate,
+        num_workers=jobs,
+        worker_init_fn=start_worker,
+    )
+
+
+TRAINER_STATE_FILE = "trainer_state.json"
+MAX_WARMUP_SHARE = 0.999
 """A whole number would be one of steps to Trainer."""
 
 
@@ -44,7 +172,7 @@ class ClipwiseTrainer(Trainer):
     Beside a longer neighbour a window would be padded, and networks without a mask hear that.
     """
 
-    asked: Half
+    asked: SplitSegments
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader: Any = super().get_train_dataloader()
@@ -54,53 +182,61 @@ class ClipwiseTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         dataset = cast("Dataset[Any]", eval_dataset or self.eval_dataset)
         jobs = self.args.dataloader_num_workers
-        loader = clip_by_clip(dataset, self.asked, self.data_collator, jobs=jobs)
+        loader = make_clip_loader(dataset, self.asked, self.data_collator, jobs=jobs)
         return cast("DataLoader[Any]", self.accelerator.prepare(loader))
 
 
-def finetune(task: Task, tell: Tell, *, resume: bool) -> tuple[Epoch, ...]:
+def finetune(
+    task: FinetuneTask, observer: FinetuneObserver, *, resume: bool
+) -> tuple[EpochMeasures, ...]:
     """Train; afterwards `task.model` has the weights of the epoch with the best accuracy.
 
     `resume`: go on from the last whole checkpoint, if there is one. Raises ModelError where the
     memory is too small or the loss is no number any more, DiskFullError.
     """
-    with warnings.catch_warnings(action="ignore"), _clear_errors(task):
-        examples = embedded(task, tell) if task.is_head_alone else segments(task)
-        epochs = fit(task, examples, tell, resume=resume)
+    with warnings.catch_warnings(action="ignore"), _translate_training_errors(task):
+        examples = (
+            make_embedded_examples(task, observer)
+            if task.is_head_alone
+            else make_segment_examples(task)
+        )
+        epochs = run_trainer(task, examples, observer, resume=resume)
         nn.Module.to(task.model, torch.device("cpu"))
     return epochs
 
 
-def fit(task: Task, examples: Examples, tell: Tell, *, resume: bool) -> tuple[Epoch, ...]:
+def run_trainer(
+    task: FinetuneTask, examples: TrainingExamples, observer: FinetuneObserver, *, resume: bool
+) -> tuple[EpochMeasures, ...]:
     """Run Trainer on the examples of a task; afterwards their network is the best one."""
     trainer = ClipwiseTrainer(
         model=examples.network,
-        args=_arguments(task),
+        args=_make_arguments(task),
         data_collator=examples.collate,
         train_dataset=examples.train,
         eval_dataset=examples.validation,
-        compute_metrics=lambda made: {"accuracy": pooled_accuracy(made, task.validation)},
-        callbacks=list(_callbacks(task, tell)),
+        compute_metrics=lambda made: {"accuracy": compute_pooled_accuracy(made, task.validation)},
+        callbacks=list(_make_callbacks(task, observer)),
     )
     trainer.asked = task.validation
     trainer.model_accepts_loss_kwargs = False  # the networks take a mean, whatever they accept
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(task.folder) if resume else None)
-    return epochs_of(trainer.state.log_history)
+    trainer.train(resume_from_checkpoint=find_last_checkpoint(task.folder) if resume else None)
+    return read_epochs(trainer.state.log_history)
 
 
-def _arguments(task: Task) -> TrainingArguments:
+def _make_arguments(task: FinetuneTask) -> TrainingArguments:
     recipe, device = task.recipe, choose_devices(task.settings.device)[0]
     jobs = 0 if task.is_head_alone else choose_jobs(task.settings.jobs, slow=True)
     options: dict[str, Any] = {
-        "output_dir": str(task.folder / CHECKPOINTS),
+        "output_dir": str(task.folder / CHECKPOINT_FOLDER),
         "num_train_epochs": recipe.epochs,
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "per_device_train_batch_size": recipe.batch_size,
         "per_device_eval_batch_size": recipe.batch_size,
         "gradient_accumulation_steps": recipe.gradient_accumulation,
-        "warmup_steps": min(recipe.warmup, MOST_WARMUP),
+        "warmup_steps": min(recipe.warmup, MAX_WARMUP_SHARE),
         "label_smoothing_factor": recipe.label_smoothing,
         "gradient_checkpointing": recipe.gradient_checkpointing and not task.is_head_alone,
         **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "epoch"),
@@ -119,13 +255,13 @@ def _arguments(task: Task) -> TrainingArguments:
     }
     # accelerate's own switch; Trainer would spread each batch over all GPUs that it sees
     os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
-    arguments = TrainingArguments(**options, **precision_of(task.settings))
+    arguments = TrainingArguments(**options, **choose_training_precision(task.settings))
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # noqa: SLF001 - there is no other way
     return arguments
 
 
-def precision_of(settings: Settings) -> dict[str, Any]:
+def choose_training_precision(settings: Settings) -> dict[str, Any]:
     """Return the number format; `auto` is mixed precision on a GPU, as in the tutorial.
 
     Raises SettingsError where there is no GPU for fp16.
@@ -139,7 +275,7 @@ def precision_of(settings: Settings) -> dict[str, Any]:
     return {"bf16": asked is Precision.BF16, "fp16": asked is Precision.FP16}
 
 
-def pooled_accuracy(made: EvalPrediction, half: Half) -> float:
+def compute_pooled_accuracy(made: EvalPrediction, half: SplitSegments) -> float:
     """Return the share of clips whose mean logits are highest for one of the clip's labels."""
     logits = np.asarray(made.predictions)
     ends = np.cumsum(half.counts)
@@ -149,8 +285,8 @@ def pooled_accuracy(made: EvalPrediction, half: Half) -> float:
     return right / len(guesses)
 
 
-def _callbacks(task: Task, tell: Tell) -> Iterator[TrainerCallback]:
-    yield Telling(tell)
+def _make_callbacks(task: FinetuneTask, observer: FinetuneObserver) -> Iterator[TrainerCallback]:
+    yield ObserverCallback(observer)
     if task.recipe.early_stopping:
         yield EarlyStoppingCallback(early_stopping_patience=task.recipe.early_stopping)
     if task.tensorboard:
@@ -161,11 +297,11 @@ def _callbacks(task: Task, tell: Tell) -> Iterator[TrainerCallback]:
         yield TensorBoardCallback(SummaryWriter(str(task.folder / "runs")))
 
 
-class Telling(TrainerCallback):
+class ObserverCallback(TrainerCallback):
     """Passes on how the training goes."""
 
-    def __init__(self, tell: Tell) -> None:
-        self.tell = tell
+    def __init__(self, observer: FinetuneObserver) -> None:
+        self.observer = observer
 
     def on_step_end(
         self,
@@ -174,7 +310,7 @@ class Telling(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
     ) -> None:
-        self.tell.stepped(state.global_step, state.max_steps)
+        self.observer.on_step(state.global_step, state.max_steps)
 
     def on_prediction_step(
         self,
@@ -183,7 +319,7 @@ class Telling(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
     ) -> None:
-        self.tell.stepped(state.global_step, state.max_steps)
+        self.observer.on_step(state.global_step, state.max_steps)
 
     def on_evaluate(
         self,
@@ -192,36 +328,36 @@ class Telling(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
     ) -> None:
-        epoch = epochs_of(state.log_history)[-1]
+        epoch = read_epochs(state.log_history)[-1]
         if not math.isfinite(epoch.validation_loss):
             raise ModelError("the loss is no number any more: try a smaller --learning-rate")
-        self.tell.epoch(epoch)
+        self.observer.on_epoch(epoch)
 
 
-def epochs_of(history: Sequence[Mapping[str, float]]) -> tuple[Epoch, ...]:
+def read_epochs(history: Sequence[Mapping[str, float]]) -> tuple[EpochMeasures, ...]:
     """Read the epochs out of what Trainer logged."""
     epochs, train_loss = [], math.nan
     for entry in history:
         train_loss = entry.get("loss", train_loss)
         if "eval_accuracy" in entry:
             number, loss = round(entry["epoch"]), entry["eval_loss"]
-            epochs.append(Epoch(number, train_loss, loss, entry["eval_accuracy"]))
+            epochs.append(EpochMeasures(number, train_loss, loss, entry["eval_accuracy"]))
     return tuple(epochs)
 
 
-def last_checkpoint(folder: Path) -> str | None:
+def find_last_checkpoint(folder: Path) -> str | None:
     """Return the newest checkpoint that was written to its end: its state comes last."""
     found = {}
-    for state in (folder / CHECKPOINTS).glob(f"checkpoint-*/{STATE}"):
+    for state in (folder / CHECKPOINT_FOLDER).glob(f"checkpoint-*/{TRAINER_STATE_FILE}"):
         with suppress(OSError, ValueError, KeyError):
             found[json.loads(state.read_text("utf-8"))["global_step"]] = state.parent
     return str(found[max(found)]) if found else None
 
 
 @contextmanager
-def _clear_errors(task: Task) -> Iterator[None]:
+def _translate_training_errors(task: FinetuneTask) -> Iterator[None]:
     try:
-        with clear_errors(task.folder):
+        with translate_workspace_errors(task.folder):
             yield
     except RuntimeError as error:
         if "DataLoader worker" in str(error):

@@ -16,19 +16,19 @@ from transformers import (
 )
 
 from tagger.errors import ModelError
-from tagger.models import Source
-from tagger.models.checkpoint import clear_errors, load_description, load_network
-from tagger.models.extractor import Extractor, Inputs
+from tagger.models import ModelSource
+from tagger.models.checkpoint import load_description, load_network, translate_load_errors
+from tagger.models.extractor import ModelInputs, WindowExtractor
 from tagger.settings import Settings
 from tagger.training.recipe import Freeze, Recipe
 
-NEEDLESS = ("masked_spec_embed",)
+TRAINING_ONLY_WEIGHTS = ("masked_spec_embed",)
 """Weights that some published checkpoints lack, and that are used in training alone."""
 
 
-def describe(
-    source: Source, recipe: Recipe, settings: Settings
-) -> tuple[PreTrainedConfig, Extractor]:
+def load_trainable_description(
+    source: ModelSource, recipe: Recipe, settings: Settings
+) -> tuple[PreTrainedConfig, WindowExtractor]:
     """Load configuration and feature extractor of a checkpoint, as the recipe wants them.
 
     Raises ModelError where the checkpoint is broken or no audio model.
@@ -46,8 +46,8 @@ def describe(
     return config, extractor
 
 
-def load_model(
-    source: Source,
+def load_trainable_model(
+    source: ModelSource,
     config: PreTrainedConfig,
     labels: Sequence[str],
     recipe: Recipe,
@@ -57,15 +57,15 @@ def load_model(
 
     Raises ModelError where it lacks weights below the head or cannot be frozen as asked.
     """
-    wanted = _with_labels(config, labels)
+    wanted = _set_labels(config, labels)
     set_seed(recipe.seed)  # of the new head's weights
-    with clear_errors(source):
+    with translate_load_errors(source):
         model: PreTrainedModel
         model, loading = load_network(source, wanted, settings, ignore_mismatched_sizes=True)
-    name = backbone_name(model)
+    name = find_backbone_name(model)
     lacking = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
     missing = [key for key in map(str, lacking) if key.startswith(f"{name}.")]
-    missing = [key for key in missing if not key.endswith(NEEDLESS)]
+    missing = [key for key in missing if not key.endswith(TRAINING_ONLY_WEIGHTS)]
     if missing:
         raise ModelError(f"{source.name} cannot be fine-tuned: it lacks a fitting {min(missing)}")
     if config.id2label != wanted.id2label:
@@ -73,19 +73,19 @@ def load_model(
         fresh = type(model)(wanted)
         setattr(fresh, name, getattr(model, name))
         model = fresh
-    _freeze(model, recipe)
+    _freeze_layers(model, recipe)
     return model
 
 
-def check(config: PreTrainedConfig, recipe: Recipe, *, trust: bool) -> None:
+def check_recipe_fits(config: PreTrainedConfig, recipe: Recipe, *, trust: bool) -> None:
     """Raise ModelError where a network of this shape cannot do what the recipe wants."""
     with torch.device("meta"):
-        model = outline(config, ["one", "other"], recipe, trust=trust)
+        model = make_untrained_model(config, ["one", "other"], recipe, trust=trust)
     if recipe.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise ModelError("this model cannot do --gradient-checkpointing")
 
 
-def outline(
+def make_untrained_model(
     config: PreTrainedConfig, labels: Sequence[str], recipe: Recipe, *, trust: bool
 ) -> PreTrainedModel:
     """Return a network of the shape that `load_model` gives, without anything learned.
@@ -94,13 +94,13 @@ def outline(
     """
     set_seed(recipe.seed)
     model: PreTrainedModel = AutoModelForAudioClassification.from_config(
-        _with_labels(config, labels), trust_remote_code=trust
+        _set_labels(config, labels), trust_remote_code=trust
     )
-    _freeze(model, recipe)
+    _freeze_layers(model, recipe)
     return model
 
 
-def _with_labels(config: PreTrainedConfig, labels: Sequence[str]) -> PreTrainedConfig:
+def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> PreTrainedConfig:
     wanted = copy.deepcopy(config)
     wanted.id2label = dict(enumerate(labels))
     wanted.label2id = {label: number for number, label in enumerate(labels)}
@@ -108,7 +108,7 @@ def _with_labels(config: PreTrainedConfig, labels: Sequence[str]) -> PreTrainedC
     return wanted
 
 
-def backbone_name(model: PreTrainedModel) -> str:
+def find_backbone_name(model: PreTrainedModel) -> str:
     """Return under which name a classifier keeps what is below its head."""
     names = (model.base_model_prefix, "encoder")
     found = next((name for name in names if name in dict(model.named_children())), None)
@@ -117,17 +117,17 @@ def backbone_name(model: PreTrainedModel) -> str:
     return found
 
 
-def _freeze(model: PreTrainedModel, recipe: Recipe) -> None:
+def _freeze_layers(model: PreTrainedModel, recipe: Recipe) -> None:
     if recipe.freeze is Freeze.FEATURE_ENCODER:
         freeze: Any = getattr(model, "freeze_feature_encoder", None)
         if not freeze:
             raise ModelError("this model has no feature encoder to freeze")
         freeze()
     if recipe.freeze is Freeze.BACKBONE:
-        getattr(model, backbone_name(model)).requires_grad_(False)
+        getattr(model, find_backbone_name(model)).requires_grad_(False)
 
 
-class Head(nn.Module):
+class HeadOnly(nn.Module):
     """The layers of a classifier above its backbone, over what the backbone made of a window.
 
     Works where they are linear up to the pooling over time, as in HuBERT, wav2vec2, WavLM, Whisper
@@ -153,7 +153,9 @@ class Head(nn.Module):
 
 
 @torch.inference_mode()
-def embed(model: PreTrainedModel, head: Head, windows: Inputs) -> tuple[Tensor, ...]:
+def compute_embeddings(
+    model: PreTrainedModel, head: HeadOnly, windows: ModelInputs
+) -> tuple[Tensor, ...]:
     """Return what the head gets of windows (n, …), (n, size) each, pooled over their time.
 
     Raises ModelError where the head makes other logits of that than the whole model of the windows.
@@ -171,7 +173,7 @@ def embed(model: PreTrainedModel, head: Head, windows: Inputs) -> tuple[Tensor, 
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class TrainingMemory:
     """Bytes: of weights, of gradients with AdamW's two moments, and of what layers leave behind."""
 
     weights: int
@@ -179,7 +181,9 @@ class Memory:
     layers: int
 
 
-def memory_for(model: PreTrainedModel, batch: Inputs, *, gradient_checkpointing: bool) -> Memory:
+def estimate_training_memory(
+    model: PreTrainedModel, batch: ModelInputs, *, gradient_checkpointing: bool
+) -> TrainingMemory:
     """Estimate what a training step takes; the layers' part is measured on this batch."""
     kept: dict[int, int] = {}
 
@@ -197,4 +201,4 @@ def memory_for(model: PreTrainedModel, batch: Inputs, *, gradient_checkpointing:
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     layers = sum(size for place, size in kept.items() if place not in weights)
     del output
-    return Memory(weights=sum(weights.values()), optimizer=3 * trained, layers=layers)
+    return TrainingMemory(weights=sum(weights.values()), optimizer=3 * trained, layers=layers)

@@ -11,26 +11,28 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from tagger.errors import ReportError
-from tagger.paths import displayed
-from tagger.training.measures import Epoch, Measures
+from tagger.paths import display_path
+from tagger.training.evaluate import EpochMeasures, Measures
 
-PLAINLY = mpl.rc_context({"text.parse_math": False})
+NO_MATH_TEXT = mpl.rc_context({"text.parse_math": False})
 """A dollar in a name is no formula."""
 
-LONGEST = 24
+MAX_LABEL_LENGTH = 24
 
-INK, GRID, OTHER = "#1b3a5c", "#cccccc", "#d08030"
+MAIN_COLOUR, GRID_COLOUR, SECOND_COLOUR = "#1b3a5c", "#cccccc", "#d08030"
 
 
 def check_picture(path: Path) -> None:
     """Raise ReportError where a picture could not be written, for the time before a long job."""
     if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise ReportError(f"{displayed(path)} is no name of a picture: it ends in .png, .pdf, .svg")
+        raise ReportError(
+            f"{display_path(path)} is no name of a picture: it ends in .png, .pdf, .svg"
+        )
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ReportError(f"cannot write the picture {displayed(path)}: no such folder")
+        raise ReportError(f"cannot write the picture {display_path(path)}: no such folder")
 
 
-@PLAINLY
+@NO_MATH_TEXT
 def draw_measures(measures: Measures, title: str, path: Path) -> None:
     """Write a PNG, PDF or SVG by the suffix. Raises ReportError where that cannot be written."""
     side = max(4.5, 0.45 * len(measures.labels))
@@ -39,37 +41,41 @@ def draw_measures(measures: Measures, title: str, path: Path) -> None:
     draw_confusion(left, measures)
     draw_calibration(right, measures)
     figure.suptitle("".join(char if char.isprintable() else "?" for char in title))
-    _save(figure, path)
+    _save_figure(figure, path)
 
 
-@PLAINLY
-def draw_curves(epochs: Sequence[Epoch], title: str, path: Path) -> None:
+@NO_MATH_TEXT
+def draw_curves(epochs: Sequence[EpochMeasures], title: str, path: Path) -> None:
     """Draw loss and accuracy over the epochs; the best one is marked. Raises ReportError."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     numbers = [epoch.number for epoch in epochs]
-    left.plot(numbers, [epoch.train_loss for epoch in epochs], color=OTHER, label="training")
-    left.plot(numbers, [epoch.validation_loss for epoch in epochs], color=INK, label="validation")
+    left.plot(
+        numbers, [epoch.train_loss for epoch in epochs], color=SECOND_COLOUR, label="training"
+    )
+    left.plot(
+        numbers, [epoch.validation_loss for epoch in epochs], color=MAIN_COLOUR, label="validation"
+    )
     left.set(xlabel="epoch", ylabel="loss")
     left.legend()
-    right.plot(numbers, [epoch.accuracy for epoch in epochs], color=INK)
+    right.plot(numbers, [epoch.accuracy for epoch in epochs], color=MAIN_COLOUR)
     best = max(epochs, key=lambda epoch: epoch.accuracy)
-    right.scatter([best.number], [best.accuracy], color=INK, zorder=3)
+    right.scatter([best.number], [best.accuracy], color=MAIN_COLOUR, zorder=3)
     right.set(xlabel="epoch", ylabel="accuracy, validation", ylim=(0, 1.02))
     right.set_title(f"best: {best.accuracy:.1%} in epoch {best.number}")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle("".join(char if char.isprintable() else "?" for char in title))
-    _save(figure, path)
+    _save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save_figure(figure: Figure, path: Path) -> None:
     try:
         with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
             figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ReportError(f"cannot write the picture {displayed(path)}: {reason}") from error
+        raise ReportError(f"cannot write the picture {display_path(path)}: {reason}") from error
 
 
 def draw_confusion(axes: Axes, measures: Measures) -> None:
@@ -78,7 +84,7 @@ def draw_confusion(axes: Axes, measures: Measures) -> None:
     counts = measures.confusion[: len(genres)]
     shares = counts / counts.sum(1, keepdims=True)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(label) for label in measures.labels]
+    names = [_shorten_label(label) for label in measures.labels]
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axes.set_yticks(range(len(genres)), names[: len(genres)])
     axes.set_xlabel("heard as")
@@ -91,18 +97,18 @@ def draw_confusion(axes: Axes, measures: Measures) -> None:
     axes.set_title(f"accuracy {shown.value:.1%} ({shown.low:.0%} to {shown.high:.0%})")
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
+def _shorten_label(label: str) -> str:
+    return label if len(label) <= MAX_LABEL_LENGTH else f"{label[: MAX_LABEL_LENGTH - 1]}…"
 
 
 def draw_calibration(axes: Axes, measures: Measures) -> None:
     """Draw how often answers are right over their scores; the area of a dot is its clips."""
-    axes.plot([0, 1], [0, 1], color=GRID, linestyle="--")
+    axes.plot([0, 1], [0, 1], color=GRID_COLOUR, linestyle="--")
     scores = [each.score for each in measures.bins]
     accuracies = [each.accuracy for each in measures.bins]
     most = max(each.clips for each in measures.bins)
     sizes = [20 + 180 * each.clips / most for each in measures.bins]
-    axes.plot(scores, accuracies, color=INK)
-    axes.scatter(scores, accuracies, s=sizes, color=INK, clip_on=False)
+    axes.plot(scores, accuracies, color=MAIN_COLOUR)
+    axes.scatter(scores, accuracies, s=sizes, color=MAIN_COLOUR, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="share that is right", aspect="equal")
     axes.set_title(f"calibration (ECE {measures.ece:.1%})")

@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Annotated, TypeVar
 
 from tagger.errors import SettingsError
-from tagger.values import (
+from tagger.options import (
     Option,
-    choice,
-    convert,
-    options_of,
+    convert_values,
+    list_options,
+    make_choice,
     to_count,
     to_count_or_auto,
     to_flag,
@@ -56,7 +56,7 @@ def to_positive(value: object) -> float:
     raise ValueError("must be a number above 0")
 
 
-def to_share(value: object) -> float:
+def to_open_share(value: object) -> float:
     with suppress(ValueError):
         number = to_probability(value)
         if 0 < number < 1:
@@ -71,7 +71,7 @@ def to_seed(value: object) -> int:
     raise ValueError("must be a whole number from 0 to 4294967295")
 
 
-def or_auto(read: Callable[[object], T]) -> Callable[[object], T | None]:
+def allow_auto(read: Callable[[object], T]) -> Callable[[object], T | None]:
     return lambda value: None if value == "auto" else read(value)
 
 
@@ -87,10 +87,10 @@ class Recipe:
     ] = None
     learning_rate: Annotated[
         float | None,
-        Option(or_auto(to_positive), "The highest one; it falls linearly to 0.", "X|auto"),
+        Option(allow_auto(to_positive), "The highest one; it falls linearly to 0.", "X|auto"),
     ] = None
     weight_decay: Annotated[
-        float | None, Option(or_auto(to_probability), "AdamW's weight decay.", "X|auto")
+        float | None, Option(allow_auto(to_probability), "AdamW's weight decay.", "X|auto")
     ] = None
     batch_size: Annotated[int, Option(to_count, "Segments in a batch.", "N")] = 8
     gradient_accumulation: Annotated[
@@ -99,10 +99,10 @@ class Recipe:
     warmup: Annotated[
         float, Option(to_probability, "The share of steps in which the rate rises.", "X")
     ] = 0.1
-    freeze: Annotated[Freeze, choice(Freeze, "What keeps its weights.")] = Freeze.NONE
+    freeze: Annotated[Freeze, make_choice(Freeze, "What keeps its weights.")] = Freeze.NONE
     dropout: Annotated[
         float | None,
-        Option(or_auto(to_probability), "Of all layers; auto: as the model says.", "X|auto"),
+        Option(allow_auto(to_probability), "Of all layers; auto: as the model says.", "X|auto"),
     ] = None
     label_smoothing: Annotated[
         float, Option(to_probability, "How much of a label goes to all the others.", "X")
@@ -129,13 +129,13 @@ class Recipe:
     split: Annotated[
         SplitKind | None,
         Option(
-            or_auto(SplitKind),
+            allow_auto(SplitKind),
             "How clips are held out; auto: as published, by album with --from-tags, else random.",
             "auto|" + "|".join(SplitKind),
         ),
     ] = None
     test_size: Annotated[
-        float, Option(to_share, "The share of the clips that is held out.", "X")
+        float, Option(to_open_share, "The share of the clips that is held out.", "X")
     ] = 0.1
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class Recipe:
                 "--random-crops does not go with --freeze backbone, which hears each clip once"
             )
 
-    def settled(self, defaults: "Defaults") -> "Recipe":
+    def settled(self, defaults: "RecipeDefaults") -> "Recipe":
         """Return the recipe with numbers where it said `auto`."""
         return replace(
             self,
@@ -162,7 +162,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
+class RecipeDefaults:
     """What `auto` stands for."""
 
     epochs: int
@@ -170,22 +170,26 @@ class Defaults:
     weight_decay: float
 
 
-TUTORIAL = Defaults(epochs=10, learning_rate=5e-5, weight_decay=0.0)
-HEAD_ALONE = Defaults(epochs=20, learning_rate=3e-3, weight_decay=0.01)
+TUTORIAL_DEFAULTS = RecipeDefaults(epochs=10, learning_rate=5e-5, weight_decay=0.0)
+HEAD_ONLY_DEFAULTS = RecipeDefaults(epochs=20, learning_rate=3e-3, weight_decay=0.01)
 """A single layer, new and small: what was known before it stays as it is."""
-MUSICNN = Defaults(epochs=10, learning_rate=1e-4, weight_decay=0.01)
+MUSICNN_DEFAULTS = RecipeDefaults(epochs=10, learning_rate=1e-4, weight_decay=0.01)
 """All layers; with 1e-3 a hundred clips are learned by heart in three epochs."""
 
 
-def defaults_for(freeze: Freeze, model_type: str) -> Defaults:
+def choose_defaults(freeze: Freeze, model_type: str) -> RecipeDefaults:
     if freeze is Freeze.BACKBONE:
-        return HEAD_ALONE
-    return MUSICNN if model_type == "musicnn" else TUTORIAL
+        return HEAD_ONLY_DEFAULTS
+    return MUSICNN_DEFAULTS if model_type == "musicnn" else TUTORIAL_DEFAULTS
 
 
-OPTIONS = options_of(Recipe)
+RECIPE_OPTIONS = list_options(Recipe)
 
 
 def make_recipe(flags: Mapping[str, object]) -> Recipe:
     """Read the flags that were given. Raises SettingsError."""
-    return Recipe(**convert(OPTIONS, {name: (value, f"--{name}") for name, value in flags.items()}))
+    return Recipe(
+        **convert_values(
+            RECIPE_OPTIONS, {name: (value, f"--{name}") for name, value in flags.items()}
+        )
+    )

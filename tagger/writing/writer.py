@@ -7,27 +7,28 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.audio import stream_digests
-from tagger.crawl import look_at
+from tagger.audio import hash_streams
+from tagger.crawl import look_up_file
 from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
-from tagger.isolation import Guard, limits_of
-from tagger.priority import cores
-from tagger.records import Action, Change, Failure, Outcome, Repeats, Tags, Track
+from tagger.isolation import IsolatedCaller, get_call_limits
+from tagger.pacing import count_usable_cores
+from tagger.records import Action, Failure, Outcome, RepeatedRows, TagChange, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
-from tagger.tags import copy_name, other_fields, read_tags, replace_tags
-from tagger.writing.recovery import recover
+from tagger.tags import read_other_fields, read_tags
+from tagger.writing.recovery import recover_entries
+from tagger.writing.replace import make_copy_name, replace_tags
 
-LINKED = "it has several hard links (--hardlinks break|in-place writes it)"
+HAS_HARD_LINKS = "it has several hard links (--hardlinks break|in-place writes it)"
 """Why a file is left alone, where that is the setting."""
 
-FEWEST_THREADS = 2
-CORES_A_THREAD = 4
+MIN_WRITING_THREADS = 2
+CORES_PER_WRITING_THREAD = 4
 """Writing takes a seventh of the time of listening; a thread mostly waits for its process."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rewrite:
+class PlannedWrite:
     """A track whose tags are to be replaced, and the Outcome if that goes well.
 
     reported: an earlier run had reported a failure of this track. by_hand: a person asked for these
@@ -45,23 +46,23 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class PendingWrite:
     """A replacement under way and its entry in the journal."""
 
-    rewrite: Rewrite
+    rewrite: PlannedWrite
     entry: int
     future: Future[Track]
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
+class FileInspector:
     """Tells all that a file holds beside our fields: other tags, pictures, sound."""
 
-    guard: Guard
+    isolated: IsolatedCaller
 
     def __call__(self, path: Path) -> Mapping[str, str]:
-        sound = self.guard.call(stream_digests, path, bytes_compared=True)
-        return self.guard.call(other_fields, path) | sound
+        sound = self.isolated.call(hash_streams, path, bytes_compared=True)
+        return self.isolated.call(read_other_fields, path) | sound
 
 
 @contextmanager
@@ -70,11 +71,18 @@ def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writ
 
     Unless this is a dry run, what a killed run left is mended first.
     """
-    count = 1 if settings.gentle else max(FEWEST_THREADS, cores() // CORES_A_THREAD)
-    with closing(Guard(limits_of(settings))) as guard, ThreadPoolExecutor(count) as threads:
-        writer = Writer(run_id, settings, state, guard, threads, most=2 * count)
+    count = (
+        1
+        if settings.gentle
+        else max(MIN_WRITING_THREADS, count_usable_cores() // CORES_PER_WRITING_THREAD)
+    )
+    with (
+        closing(IsolatedCaller(get_call_limits(settings))) as isolated,
+        ThreadPoolExecutor(count) as threads,
+    ):
+        writer = Writer(run_id, settings, state, isolated, threads, most=2 * count)
         if not settings.dry_run:
-            writer.unmended = recover(state, guard)
+            writer.unrecovered = recover_entries(state, isolated)
         yield writer
 
 
@@ -82,7 +90,7 @@ class Writer:
     """Carries out Rewrites; outcomes keep the order of the steps.
 
     What was started is always finished, and told, before an error ends the run: rows, tags and
-    state agree about every file. unmended: files that a killed run left in a state that only a
+    state agree about every file. unrecovered: files that a killed run left in a state that only a
     person can judge, with the reason. most: how many files at once may be between journal and
     rename.
     """
@@ -92,7 +100,7 @@ class Writer:
         run_id: str,
         settings: Settings,
         state: State,
-        guard: Guard,
+        isolated: IsolatedCaller,
         threads: ThreadPoolExecutor,
         *,
         most: int,
@@ -100,24 +108,24 @@ class Writer:
         self.run_id = run_id
         self.settings = settings
         self.state = state
-        self.guard = guard
+        self.isolated = isolated
         self.threads = threads
         self.most = most
-        self.waiting: deque[Outcome | Repeats | Started] = deque()
+        self.waiting: deque[Outcome | RepeatedRows | PendingWrite] = deque()
         self.broken: TaggerError | None = None
-        self.unmended: Mapping[Path, str] = {}
+        self.unrecovered: Mapping[Path, str] = {}
 
-    def carry_out(
-        self, steps: Iterable[Outcome | Repeats | Rewrite]
-    ) -> Iterator[Outcome | Repeats]:
+    def process(
+        self, steps: Iterable[Outcome | RepeatedRows | PlannedWrite]
+    ) -> Iterator[Outcome | RepeatedRows]:
         """Yield what came of each step, in their order.
 
         Raises DiskFullError once all that was begun is done.
         """
         for step in steps:
-            if isinstance(step, Rewrite) and self._is_at_work_on(step.track):
+            if isinstance(step, PlannedWrite) and self._is_at_work_on(step.track):
                 yield from self.finish()  # two names of one file, with --hardlinks in-place
-            self.waiting.append(self._start(step) if isinstance(step, Rewrite) else step)
+            self.waiting.append(self._start(step) if isinstance(step, PlannedWrite) else step)
             while self.waiting and (self._head_is_done() or len(self.waiting) > self.most):
                 yield self._finish_head()
             if self.broken:
@@ -126,52 +134,52 @@ class Writer:
         if self.broken:
             raise self.broken
 
-    def finish(self) -> Iterator[Outcome | Repeats]:
+    def finish(self) -> Iterator[Outcome | RepeatedRows]:
         """Wait for what was started; after an interruption too, so that each row is told."""
         while self.waiting:
             yield self._finish_head()
 
     def _is_at_work_on(self, track: Track) -> bool:
-        tracks = (step.rewrite.track for step in self.waiting if isinstance(step, Started))
+        tracks = (step.rewrite.track for step in self.waiting if isinstance(step, PendingWrite))
         return any(other.inode == track.inode for other in tracks)
 
     def _head_is_done(self) -> bool:
         head = self.waiting[0]
-        return not isinstance(head, Started) or head.future.done()
+        return not isinstance(head, PendingWrite) or head.future.done()
 
-    def _start(self, rewrite: Rewrite) -> Outcome | Started:
+    def _start(self, rewrite: PlannedWrite) -> Outcome | PendingWrite:
         track = rewrite.track
         try:
-            before = self.guard.call(read_tags, track.path)
+            before = self.isolated.call(read_tags, track.path)
             if before == rewrite.after:  # done meanwhile through another name of the file
-                self.state.renew(track, look_at(track.path) or track, before)
+                self.state.update_track(track, look_up_file(track.path) or track, before)
                 self.state.journal.mark_undone(rewrite.undoes, self.run_id)
-                self.state.commit_at_times()
+                self.state.commit_if_due()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)
         except TrackError as error:
             return self._failed(rewrite, error)
         if before != rewrite.before:  # an editor that puts size and mtime back
             self.state.remember_tags(track, before)
             return self._failed(rewrite, AccessError("its tags were changed since they were read"))
-        change = Change(track, before, rewrite.after, copy_name(track), rewrite.undoes)
-        entry = self.state.journal.open(self.run_id, change)
+        change = TagChange(track, before, rewrite.after, make_copy_name(track), rewrite.undoes)
+        entry = self.state.journal.open_entry(self.run_id, change)
         future = self.threads.submit(
             replace_tags,
             change,
-            Inspection(self.guard),
+            FileInspector(self.isolated),
             preserve_mtime=self.settings.preserve_mtime,
             in_place=track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE,
         )
-        return Started(rewrite, entry, future)
+        return PendingWrite(rewrite, entry, future)
 
-    def _finish_head(self) -> Outcome | Repeats:
+    def _finish_head(self) -> Outcome | RepeatedRows:
         """Take the first one off once it is settled."""
-        if isinstance(head := self.waiting[0], Started):
+        if isinstance(head := self.waiting[0], PendingWrite):
             head = self._finish(head)
         self.waiting.popleft()
         return head
 
-    def _finish(self, started: Started) -> Outcome:
+    def _finish(self, started: PendingWrite) -> Outcome:
         rewrite = started.rewrite
         wait([started.future])  # a signal may raise here; what the thread does is another matter
         cause = started.future.exception()
@@ -182,15 +190,15 @@ class Writer:
         unforeseen = TagError(f"unexpected error while it was written: {cause!r}")
         error = cause if isinstance(cause, TaggerError) else unforeseen
         if not isinstance(error, UnfinishedError):  # that is for the next run to settle
-            self.state.journal.cancel(started.entry)
+            self.state.journal.cancel_entry(started.entry)
         if not isinstance(error, TrackError):
             self.broken = error
         return self._failed(rewrite, error)
 
-    def _failed(self, rewrite: Rewrite, error: TaggerError) -> Outcome:
-        lasting = isinstance(error, TrackError) and error.lasting
-        failure = Failure(rewrite.track, str(error), lasting=lasting)
+    def _failed(self, rewrite: PlannedWrite, error: TaggerError) -> Outcome:
+        lasting = isinstance(error, TrackError) and error.permanent
+        failure = Failure(rewrite.track, str(error), permanent=lasting)
         if not rewrite.by_hand:
             self.state.remember_failure(failure)
-            self.state.commit_at_times()
+            self.state.commit_if_due()
         return Outcome.failed(failure, rewrite.before, reported=rewrite.reported)

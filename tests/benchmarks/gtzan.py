@@ -17,19 +17,26 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from tagger.models import find_base
+from tagger.models import find_base_model
 from tagger.settings import Settings
-from tagger.training.examples import Example, Examples, Half, Listed, Task, embedded
-from tagger.training.finetune import fit
-from tagger.training.measures import Epoch
-from tagger.training.network import load_model
-from tagger.training.plans import Plans, Request, half_of, prepare
-from tagger.training.reading import read_dataset
+from tagger.training.datasets import read_dataset
+from tagger.training.evaluate import EpochMeasures
+from tagger.training.finetune import (
+    Example,
+    ExampleList,
+    FinetuneTask,
+    SplitSegments,
+    TrainingExamples,
+    make_embedded_examples,
+    run_trainer,
+)
+from tagger.training.job import TrainingPlan, TrainingRequest, make_split_segments, prepare_training
+from tagger.training.network import load_trainable_model
 from tagger.training.recipe import Freeze, Recipe
 from tagger.training.splits import Split
 
 FOLDS = 10
-NOBODY = Half((), (), ())
+NOBODY = SplitSegments((), (), ())
 
 
 class Silence:
@@ -37,26 +44,30 @@ class Silence:
 
     def _ignore(self, *_: object) -> None: ...
 
-    decoded = fetching = embedded = stepped = measured = _ignore
+    on_decoded = on_download = on_embedded = on_step = on_evaluated = _ignore
 
-    def epoch(self, epoch: Epoch) -> None: ...
+    def on_epoch(self, epoch: EpochMeasures) -> None: ...
 
 
-def part(half: Half, examples: Sequence[Example], clips: Sequence[int]) -> tuple[Half, Listed]:
+def part(
+    half: SplitSegments, examples: Sequence[Example], clips: Sequence[int]
+) -> tuple[SplitSegments, ExampleList]:
     """Return some of the clips of a half, and their examples."""
     starts = np.cumsum([0, *half.counts])
     chosen = [n for clip in clips for n in range(starts[clip], starts[clip + 1])]
     counts = tuple(half.counts[clip] for clip in clips)
     truths = tuple(half.truths[clip] for clip in clips)
-    return Half((), counts, truths), Listed([examples[n] for n in chosen])
+    return SplitSegments((), counts, truths), ExampleList([examples[n] for n in chosen])
 
 
-def accuracies(plans: Plans, folder: Path, seeds: int) -> list[float]:
+def accuracies(plans: TrainingPlan, folder: Path, seeds: int) -> list[float]:
     """Return the share of right answers of each seed's tenfold cross-validation."""
     request = plans.request
-    model = load_model(request.source, plans.config, plans.labels, plans.recipe, request.settings)
-    whole = half_of(plans.dataset.clips, plans)
-    task = Task(
+    model = load_trainable_model(
+        request.source, plans.config, plans.labels, plans.recipe, request.settings
+    )
+    whole = make_split_segments(plans.dataset.clips, plans)
+    task = FinetuneTask(
         model=model,
         extractor=plans.extractor,
         train=whole,
@@ -65,7 +76,7 @@ def accuracies(plans: Plans, folder: Path, seeds: int) -> list[float]:
         folder=folder,
         settings=request.settings,
     )
-    heard = embedded(task, Silence())
+    heard = make_embedded_examples(task, Silence())
     examples = [heard.train[number] for number in range(len(whole.segments))]
     labels = [min(truth) for truth in whole.truths]
     found = []
@@ -78,8 +89,11 @@ def accuracies(plans: Plans, folder: Path, seeds: int) -> list[float]:
             _, learned = part(whole, examples, train.tolist())
             fold = replace(task, validation=half, recipe=replace(task.recipe, seed=seed + 1))
             network = copy.deepcopy(heard.network)
-            epochs = fit(
-                fold, Examples(network, learned, asked, heard.collate), Silence(), resume=False
+            epochs = run_trainer(
+                fold,
+                TrainingExamples(network, learned, asked, heard.collate),
+                Silence(),
+                resume=False,
             )
             right += epochs[-1].accuracy * len(held)
         found.append(right / len(labels))
@@ -96,15 +110,15 @@ def main() -> None:
     settings = Settings(model="musicnn")
     recipe = Recipe(base_model="musicnn", freeze=Freeze.BACKBONE)
     with tempfile.TemporaryDirectory() as folder:
-        request = Request(
-            source=find_base(settings),
+        request = TrainingRequest(
+            source=find_base_model(settings),
             recipe=recipe,
             settings=settings,
             folder=Path(folder),
             cache=Path(folder) / "decoded",
             divide=lambda dataset: Split(dataset.clips, (), (), "none"),
         )
-        plans = prepare(
+        plans = prepare_training(
             request, read_dataset(arguments.folder, settings, {}), Silence(), download=False
         )
         found = accuracies(plans, Path(folder), arguments.seeds)

@@ -44,7 +44,7 @@ FURTHEST = 1e-4
 """How far apart a label's scores may be in fp32."""
 
 LOOK_EVERY_S = 0.03
-OURS, OURS_BF16, THEIRS = "tagger", "tagger, bf16", "pipeline"
+OURS, OURS_BF16, USER = "tagger", "tagger, bf16", "pipeline"
 
 Scores = list[dict[str, float]]
 Task = Callable[[], Scores]
@@ -96,17 +96,18 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
     """Load the model; return how tagger hears windows and songs."""
     import torch
 
-    from tagger.engines import Hearing, local
+    from tagger.inference import predict
     from tagger.inference.dataset import Sample
     from tagger.inference.devices import choose_mode
+    from tagger.inference.engine import InferenceRequest
     from tagger.inference.predict import Predictor
-    from tagger.models import find_source
+    from tagger.models import find_model
     from tagger.models.checkpoint import load_classifier
     from tagger.records import Failure, Prediction, Track
     from tagger.settings import Precision, Settings
 
     settings = Settings(model=str(folder), device=device, precision=Precision(precision))
-    source = find_source(settings)
+    source = find_model(settings)
     classifier = load_classifier(source, settings)
     place = torch.device(device)
     predictor = Predictor(classifier, [place], choose_mode(settings, [place], classifier.model))
@@ -123,8 +124,11 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
         return [scores(result) for result in predictor.predict(samples)]
 
     def hear(tracks: Sequence[Track]) -> Scores:
-        with patch.object(local, "load_classifier", return_value=classifier):
-            return [scores(result) for result in local.listen(tracks, Hearing(source, settings))]
+        with patch.object(predict, "load_classifier", return_value=classifier):
+            return [
+                scores(result)
+                for result in predict.predict_tracks(tracks, InferenceRequest(source, settings))
+            ]
 
     return {
         "windows": hear_windows,
@@ -268,12 +272,12 @@ def compare_windows(contest: Contest) -> None:
     show_times(answers, each=WINDOWS)
     processor = {name: median(one.processor_s for one in answers[name]) for name in contest.names}
     for name, seconds in processor.items():  # which other work disturbs less than the clock
-        ratio = processor[THEIRS] / seconds
+        ratio = processor[USER] / seconds
         print(f"  {name:14} {seconds / WINDOWS:7.3f} s each on the processors ({ratio:.2f})")
-    theirs = answers[THEIRS][0].scores
+    theirs = answers[USER][0].scores
     for name in contest.names[:-1]:
         apart = furthest(answers[name][0].scores, theirs)
-        print(f"  scores of {name} and {THEIRS} are at most {apart:.1e} apart")
+        print(f"  scores of {name} and {USER} are at most {apart:.1e} apart")
         if name == OURS and not apart <= FURTHEST:  # that is, also where it is no number
             raise SystemExit(f"FAILED: the scores may be {FURTHEST:g} apart, and are {apart:g}")
 
@@ -291,13 +295,13 @@ def compare_songs(contest: Contest, songs: int) -> None:
     peaks = {name: contest.peak_mib(name, "songs") for name in contest.names}
     show_times(contest.play("songs", warm_up="song"), each=songs)
     for name, peak in peaks.items():
-        print(f"  {name:14} peak memory {peak:6.0f} MiB (x {peak / peaks[THEIRS]:.2f})")
+        print(f"  {name:14} peak memory {peak:6.0f} MiB (x {peak / peaks[USER]:.2f})")
 
 
 def show_times(answers: Mapping[str, Sequence[Answer]], *, each: int) -> None:
     """Print each side's median of the rounds, how it compares, and the rounds."""
     seconds = {name: [one.seconds / each for one in played] for name, played in answers.items()}
-    theirs = median(seconds[THEIRS])
+    theirs = median(seconds[USER])
     for name, rounds in seconds.items():
         middle = median(rounds)
         print(f"  {name:14} {middle:7.3f} s each, {1 / middle:6.2f} a second", end=" ")
@@ -313,7 +317,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     command = [sys.executable, __file__, "--folder", str(folder), "--songs", str(songs)]
     command += ["--device", options.device]
     subprocess.run([*command, "--side", "prepare"], check=True)
-    names = (OURS, OURS_BF16, THEIRS) if options.device == "cuda" else (OURS, THEIRS)
+    names = (OURS, OURS_BF16, USER) if options.device == "cuda" else (OURS, USER)
     compare_windows(Contest(command, names, 3 * options.rounds))  # short ones
     compare_songs(Contest(command, names, options.rounds), len(songs_in(songs)))
 
@@ -325,7 +329,7 @@ def play_side(options: argparse.Namespace) -> None:
         return
     device = "cuda:0" if options.device == "cuda" else "cpu"
     model, songs = options.folder / "model", songs_in(options.songs)
-    if options.side == THEIRS:
+    if options.side == USER:
         serve(their_tasks(model, songs, device))
     else:
         precision = "bf16" if options.side == OURS_BF16 else "fp32"

@@ -63,14 +63,14 @@ def run(*words: object, watched: bool = True) -> tuple[float, float]:
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         most = [0.0]
         ended = Event()
-        watcher = Thread(target=watch, args=(process.pid, most, ended))
+        observer = Thread(target=watch, args=(process.pid, most, ended))
         if watched:
-            watcher.start()
+            observer.start()
         code = process.wait()
         seconds = time.perf_counter() - started
         if watched:
             ended.set()
-            watcher.join()
+            observer.join()
     if code:
         raise SystemExit(f"{words} ended with {code}")
     return seconds, most[0]

@@ -149,12 +149,12 @@ def spread(function: Callable[[Any], object], items: Sequence[object]) -> Task:
 
 def bundled() -> tuple[Any, Any]:
     """Load the bundled model; return its classifier and the settings."""
-    from tagger.models import find_source
+    from tagger.models import find_model
     from tagger.models.checkpoint import load_classifier
     from tagger.settings import load_settings
 
     settings = load_settings({})
-    return load_classifier(find_source(settings), settings), settings
+    return load_classifier(find_model(settings), settings), settings
 
 
 def noise() -> Any:
@@ -190,14 +190,15 @@ def calculating(library: Path) -> Task:
 
 def writing(library: Path) -> Task:
     """Replace the tags of each file, without comparing what else is in it."""
-    from tagger.records import Change, Tags
-    from tagger.tags import copy_name, read_tags, replace_tags
+    from tagger.records import TagChange, Tags
+    from tagger.tags import read_tags
+    from tagger.writing.replace import make_copy_name, replace_tags
 
     pool, rounds = ThreadPoolExecutor(CORES), iter(range(10**6))
 
     def write(number: int, track: Any) -> object:
         after = Tags((f"Genre {number}",), (f"Genre {number}",), "Rock=1.000", "m@1")
-        change = Change(track, read_tags(track.path), after, copy_name(track))
+        change = TagChange(track, read_tags(track.path), after, make_copy_name(track))
         return replace_tags(change, lambda _: {})
 
     def task() -> object:
@@ -208,15 +209,15 @@ def writing(library: Path) -> Task:
 
 def verifying(library: Path) -> Task:
     """Take each file apart twice, as the original and as the copy."""
-    from tagger.audio import stream_digests
-    from tagger.isolation import Guard, Limits
-    from tagger.tags import other_fields
+    from tagger.audio import hash_streams
+    from tagger.isolation import CallLimits, IsolatedCaller
+    from tagger.tags import read_other_fields
 
-    guard, pool = Guard(Limits(120, 2048)), ThreadPoolExecutor(CORES)
+    isolated, pool = IsolatedCaller(CallLimits(120, 2048)), ThreadPoolExecutor(CORES)
 
     def look(path: Path) -> dict[str, str]:
-        sound = guard.call(stream_digests, path, bytes_compared=True)
-        return guard.call(other_fields, path) | sound
+        sound = isolated.call(hash_streams, path, bytes_compared=True)
+        return isolated.call(read_other_fields, path) | sound
 
     def verify(track: Any) -> bool:
         return look(track.path) == look(track.path)

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from tagger.audio import read_windows
 from tagger.errors import TrackError
-from tagger.models import find_source
+from tagger.models import find_model
 from tagger.models.checkpoint import Classifier, load_classifier
-from tagger.records import plain
+from tagger.records import normalize_label
 from tagger.settings import load_settings
 
 WINDOWS = 8
@@ -108,13 +108,13 @@ def main() -> None:
     parser.add_argument("--music", type=Path)
     options = parser.parse_args()
     settings = load_settings({})
-    classifier = load_classifier(find_source(settings), settings)
-    labels = [plain(label) for label in classifier.labels]
-    genres = {plain(folder.name) for folder in options.gtzan.iterdir()}
+    classifier = load_classifier(find_model(settings), settings)
+    labels = [normalize_label(label) for label in classifier.labels]
+    genres = {normalize_label(folder.name) for folder in options.gtzan.iterdir()}
     asked = [index for index, label in enumerate(labels) if label in genres]
     heard, seconds = hear(sorted(options.gtzan.rglob("*.*")), classifier)
     clips = [logits[:, asked] for _, logits in heard]
-    right = [asked.index(labels.index(plain(path.parent.name))) for path, _ in heard]
+    right = [asked.index(labels.index(normalize_label(path.parent.name))) for path, _ in heard]
     table = rows(clips, right, seconds, "right, among its labels")
     sys.stdout.write("\n".join(table) + "\n\n")
     if options.music:

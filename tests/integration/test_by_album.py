@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tagger import decide
-from tagger.crawl import look_at
+from tagger.crawl import look_up_file
 from tagger.records import Prediction, Score, Track
-from tagger.scan.steps import AUTO
+from tagger.scan.tracks import AUTO_WINDOWS
 from tagger.state import open_state
 from tagger.tags import read_tags
 from tests.builders import build_audio
@@ -33,15 +33,16 @@ def teach(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any
     with open_state(state_file) as state:
         for track in list(scan.rows):
             path = Path(track["path"])
-            found = state.recall(look(path), model=model, windows=AUTO)
+            found = state.recall(look(path), model=model, windows=AUTO_WINDOWS)
             assert found.scores
             state.remember_prediction(
-                Prediction(look(path), scores[path], model, found.duration_s or 0), windows=AUTO
+                Prediction(look(path), scores[path], model, found.duration_s or 0),
+                windows=AUTO_WINDOWS,
             )
 
 
 def look(path: Path) -> Track:
-    track = look_at(path)
+    track = look_up_file(path)
     assert track
     return track
 

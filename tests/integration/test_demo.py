@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tagger.cli import main
-from tagger.demo import Ear, Limits
+from tagger.demo import DemoClassifier, UploadLimits
 from tagger.settings import load_settings
 from tests.browser import needs_browser, visiting
 from tests.builders import build_audio, write_text
@@ -85,11 +85,13 @@ def test_garbage_gets_a_friendly_word(address: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ear() -> Ear:
-    return Ear(load_settings({"top-k": 3}), Limits(minutes=0.2))
+def ear() -> DemoClassifier:
+    return DemoClassifier(load_settings({"top-k": 3}), UploadLimits(minutes=0.2))
 
 
-def test_an_answer_has_the_scores_and_the_way_through_the_song(ear: Ear, tmp_path: Path) -> None:
+def test_an_answer_has_the_scores_and_the_way_through_the_song(
+    ear: DemoClassifier, tmp_path: Path
+) -> None:
     text, scores, timeline = ear.hear(str(build_audio(tmp_path / "a.flac", seconds=10)), "", "")
     assert timeline is not None
     assert "over 10 s" in text
@@ -110,7 +112,7 @@ def test_an_answer_has_the_scores_and_the_way_through_the_song(ear: Ear, tmp_pat
     ],
 )
 def test_what_cannot_be_answered_is_told(
-    ear: Ear, tmp_path: Path, seconds: float, asked: tuple[str, str], reason: str
+    ear: DemoClassifier, tmp_path: Path, seconds: float, asked: tuple[str, str], reason: str
 ) -> None:
     song = build_audio(tmp_path / "a.flac", seconds=seconds)
     text, scores, timeline = ear.hear(str(song), *asked)

@@ -13,7 +13,7 @@ import soundfile
 
 from tagger.cli import main
 from tagger.records import Score
-from tagger.training.measures import Answer, measure, share
+from tagger.training.evaluate import ClipScores, compute_measures, compute_proportion
 from tests.builders import build_audio, write_text
 from tests.checkpoints import save
 from tests.front_door import Scan, set_genre
@@ -173,12 +173,12 @@ def test_data_that_cannot_be_used(
     assert words in capsys.readouterr().err
 
 
-def answer(truth: str, guess: str, score: float) -> Answer:
-    return Answer((truth,), (Score(guess, score), Score("Other", 1 - score)))
+def answer(truth: str, guess: str, score: float) -> ClipScores:
+    return ClipScores((truth,), (Score(guess, score), Score("Other", 1 - score)))
 
 
 def test_measures_by_hand() -> None:
-    found = measure(
+    found = compute_measures(
         [
             answer("Jazz", "Jazz", 0.95),
             answer("Jazz", "Rock", 0.65),
@@ -197,7 +197,7 @@ def test_measures_by_hand() -> None:
 
 def test_one_of_several_labels_is_enough_and_the_choice_can_be_narrowed() -> None:
     scores = (Score("Rock", 0.6), Score("Pop", 0.3), Score("Jazz", 0.1))
-    both = Answer(("Pop", "Rock"), scores)
+    both = ClipScores(("Pop", "Rock"), scores)
     assert both.is_right
     assert both.truth == "Rock"
     narrow = both.among({"Pop", "Jazz"})
@@ -206,5 +206,5 @@ def test_one_of_several_labels_is_enough_and_the_choice_can_be_narrowed() -> Non
 
 
 def test_the_interval_is_wilsons() -> None:
-    found = share(71, 100)
+    found = compute_proportion(71, 100)
     assert [found.low, found.high] == pytest.approx([0.6146, 0.7899], abs=1e-4)

@@ -14,11 +14,12 @@ from typing import IO, Any, Self
 
 import pytest
 
-from tagger.audio import stream_digests
-from tagger.isolation import Guard
+from tagger.audio import hash_streams
+from tagger.isolation import IsolatedCaller
 from tagger.records import Tags, Track
-from tagger.tags import other_fields, read_tags, replace_tags
+from tagger.tags import read_other_fields, read_tags
 from tagger.writing import writer
+from tagger.writing.replace import replace_tags
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.front_door import Command, Scan, as_anyone, read_report
 from tests.integration.test_killed import call_directly, learn
@@ -95,7 +96,7 @@ def failing(faults: Faults) -> Iterator[None]:
 
 @pytest.fixture
 def song(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(Guard, "call", call_directly)
+    monkeypatch.setattr(IsolatedCaller, "call", call_directly)
     (tmp_path / "music").mkdir()
     return tmp_path / "music" / "song"
 
@@ -134,7 +135,7 @@ def test_a_failure_of_any_call_loses_nothing(
     song = song.with_suffix(ending)
     song.write_bytes(audio_bytes(ending, rich=True))
     old = add_genre(song, "Polka").read_bytes()
-    others, sound = other_fields(song), stream_digests(song)
+    others, sound = read_other_fields(song), hash_streams(song)
     state = song.parent.parent / "state.sqlite"
     scan_all = (song.parent, "--state", state, "--existing", "append", "--hardlinks", "in-place")
     faults = Faults(0, number, for_good=for_good)
@@ -169,7 +170,7 @@ def test_a_failure_of_any_call_loses_nothing(
         again = Scan(capsys, *scan_all) if scan.code else scan
         assert (again.code, read_tags(song).genres) == (0, ("Polka", "Jazz")), faults.name
         assert {path.name for path in song.parent.iterdir()} == names, faults.name
-        assert (other_fields(song), stream_digests(song)) == (others, sound), faults.name
+        assert (read_other_fields(song), hash_streams(song)) == (others, sound), faults.name
     else:
         pytest.fail("the calls have no end")
     if stride == 1:
@@ -287,7 +288,7 @@ def test_a_mount_that_vanishes_in_the_middle_and_comes_back(
         return read_tags(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Guard, "call", call_directly)
+        patch.setattr(IsolatedCaller, "call", call_directly)
         patch.setattr(writer, "read_tags", vanish)
         scan = Scan(capsys, folder, "--state", state)
     assert scan.code == 1

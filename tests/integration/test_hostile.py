@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tagger.inference import dataset
-from tagger.scan import steps
+from tagger.scan import tracks
 from tagger.tags import read_tags
 from tagger.writing import writer
 from tests import hostile
@@ -37,7 +37,7 @@ def mixed(library: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(dataset, "read_windows"), (steps, "read_tags"), (writer, "stream_digests")],
+    [(dataset, "read_windows"), (tracks, "read_tags"), (writer, "stream_digests")],
     ids=["decoding", "reading tags", "comparing"],
 )
 def test_a_hostile_file_is_a_row_and_the_rest_is_tagged(

@@ -14,7 +14,7 @@ from datasets import Audio, ClassLabel, DatasetDict, Features, List, Value
 from tagger.cli import main
 from tagger.errors import LibraryError
 from tagger.training.clips import Dataset
-from tagger.training.hub_data import is_saved, read_saved
+from tagger.training.hub_datasets import is_saved_dataset, read_saved_dataset
 from tests.builders import build_audio
 from tests.checkpoints import save
 from tests.hub import Hub, serving, tagger
@@ -106,8 +106,8 @@ def test_what_save_to_disk_made_is_read_and_its_sound_is_written_once(
 ) -> None:
     expected = evaluate(capsys, clips, "-m", model)
     place = saved(gtzan(clips), tmp_path / "gtzan")
-    assert is_saved(place)
-    assert not is_saved(clips)
+    assert is_saved_dataset(place)
+    assert not is_saved_dataset(clips)
     found = evaluate(capsys, place, "-m", model)
     assert found["confusion"] == expected["confusion"]
     assert found["accuracy"]["clips"] == 6
@@ -128,12 +128,12 @@ def test_what_save_to_disk_made_is_read_and_its_sound_is_written_once(
 def test_rows_keep_their_order_parts_and_people(clips: Path, tmp_path: Path) -> None:
     made = gtzan(clips).add_column("artist", ["A", None, " B ", "", "C", "C"])
     splits = DatasetDict({"train": made.select([5, 0]), "dev": made.select([2]), "x": made})
-    found = read_saved(saved(splits, tmp_path / "set"), {}, tmp_path / "cache")
+    found = read_saved_dataset(saved(splits, tmp_path / "set"), {}, tmp_path / "cache")
     assert [clip.labels[0] for clip in found.clips[:3]] == ["hip hop", "Jazz", "Rock"]
     assert [clip.part for clip in found.clips] == ["train", "train", "validation", *[""] * 6]
     assert [clip.artist for clip in found.clips[:3]] == ["C", "A", "B"]
     alone = DatasetDict({"train": made})
-    single = read_saved(saved(alone, tmp_path / "alone"), {}, tmp_path / "cache")
+    single = read_saved_dataset(saved(alone, tmp_path / "alone"), {}, tmp_path / "cache")
     assert {clip.part for clip in single.clips} == {""}
     assert len({clip.track.path for clip in (*found.clips, *single.clips)}) == 15
 
@@ -156,7 +156,7 @@ def test_rows_without_sound_or_label_are_told(clips: Path, tmp_path: Path) -> No
         table({"audio": sounds, "genre": genres}, audio=dict(SOUND), genre=CLASSES), tmp_path / "s"
     )
     gone.unlink()
-    found = read_saved(place, {}, tmp_path / "cache")
+    found = read_saved_dataset(place, {}, tmp_path / "cache")
     assert found.clips[0].track.path == here
     assert found.clips[1].track.path.parents[2] == tmp_path / "cache" / "s"
     assert found.clips[1].track.path.suffix == ".wav"
@@ -196,7 +196,7 @@ def test_the_column_of_labels_is_found(
 
 
 def read(place: Path) -> Dataset:
-    return read_saved(place, {}, place.parent / "cache")
+    return read_saved_dataset(place, {}, place.parent / "cache")
 
 
 def test_a_folder_that_is_damaged_or_has_no_sound_is_one_line(

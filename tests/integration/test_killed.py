@@ -21,16 +21,17 @@ from typing import Any
 
 import pytest
 
-from tagger.audio import stream_digests
+from tagger.audio import hash_streams
 from tagger.cli import main
-from tagger.isolation import Guard
-from tagger.models import find_source
+from tagger.isolation import IsolatedCaller
+from tagger.models import find_model
 from tagger.records import Prediction, Score
-from tagger.scan.steps import AUTO
+from tagger.scan.tracks import AUTO_WINDOWS
 from tagger.settings import Settings
 from tagger.state import Journal, open_state
-from tagger.tags import copying, leftovers, other_fields, read_tags, replace, replace_tags
-from tagger.writing import writer
+from tagger.tags import read_other_fields, read_tags
+from tagger.writing import recovery, replace, writer
+from tagger.writing.replace import replace_tags
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.front_door import Scan
 from tests.replacing import track_of
@@ -68,23 +69,27 @@ class Bench:
 
 def learn(state_file: Path, songs: list[Path]) -> None:
     """Let the state know what the model hears in the songs, as a dry run would."""
-    model = find_source(Settings()).identity
+    model = find_model(Settings()).identity
     with open_state(state_file) as state:
         for song in songs:
             track = track_of(song)
             state.remember_tags(track, read_tags(song))
-            state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=AUTO)
+            state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=AUTO_WINDOWS)
 
 
-def call_directly(_: Guard, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def call_directly(
+    _: IsolatedCaller, function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
     return function(*args, **kwargs)
 
 
 @pytest.fixture
 def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Give a bench whose runs read in this process: starting guarded ones would take minutes."""
-    monkeypatch.setattr(Guard, "call", call_directly)
-    monkeypatch.setattr(copying, "CHUNK", 1024)  # many small writes, to be killed between two
+    monkeypatch.setattr(IsolatedCaller, "call", call_directly)
+    monkeypatch.setattr(
+        replace, "COPY_CHUNK_BYTES", 1024
+    )  # many small writes, to be killed between two
     folder = tmp_path / "music"
     return Bench(folder, tmp_path / "state" / "state.sqlite", folder / f"song{request.param}")
 
@@ -110,13 +115,13 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, last: int = 1 << 40) -> list[in
             if count[0] == last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    opening = Journal.open
+    opening = Journal.open_entry
 
     def open_counted(journal: Journal, *args: Any) -> int:
         sys.setprofile(tick)
         return opening(journal, *args)
 
-    monkeypatch.setattr(Journal, "open", open_counted)
+    monkeypatch.setattr(Journal, "open_entry", open_counted)
     threading.setprofile(tick)
     return count
 
@@ -147,7 +152,7 @@ def test_a_kill_at_any_call_of_a_write_loses_nothing(
     source = tmp_path / f"source{ending}"
     source.write_bytes(audio_bytes(ending, rich=True))
     old = add_genre(source, "Polka").read_bytes()
-    tags, others, sound = read_tags(source), other_fields(source), stream_digests(source)
+    tags, others, sound = read_tags(source), read_other_fields(source), hash_streams(source)
     bench.lay(old, linked=linked)
     calls = calls_of_a_write(bench)
     new = bench.song.read_bytes()
@@ -171,7 +176,7 @@ def test_a_kill_at_any_call_of_a_write_loses_nothing(
 
         assert bench.run("undo") == 0
         assert (read_tags(bench.song), read_tags(bench.song).raw) == (tags, tags.raw)
-        assert (other_fields(bench.song), stream_digests(bench.song)) == (others, sound)
+        assert (read_other_fields(bench.song), hash_streams(bench.song)) == (others, sound)
     assert killed >= KILLS[linked] - 1  # threads may share the calls out otherwise
 
 
@@ -193,7 +198,7 @@ def test_a_half_written_file_that_somebody_touched_is_told_until_a_person_decide
     with monkeypatch.context() as patch:
         patch.setattr(replace, "write_over", fail)
         assert "half-written" in Scan(capsys, *args).row("song.mp3")["error"]
-    monkeypatch.setattr(leftovers, "SHORTEST_S", 0.1)
+    monkeypatch.setattr(recovery, "MIN_WRITE_ALLOWANCE_S", 0.1)
     time.sleep(0.2)
     song.touch()
     for code in (1, 0):
@@ -227,7 +232,7 @@ def test_an_impatient_second_signal_loses_no_entry(
             time.sleep(0.1)
         return replace_tags(*args, **kwargs)
 
-    monkeypatch.setattr(Guard, "call", call_directly)
+    monkeypatch.setattr(IsolatedCaller, "call", call_directly)
     with monkeypatch.context() as patch:
         patch.setattr(writer, "replace_tags", interrupted)
         assert waltz.run("scan", str(waltz.folder), "--existing", "replace") == 130
@@ -242,7 +247,7 @@ def test_the_entry_of_a_file_that_is_not_there_waits(
     scan = (waltz.folder, "--state", waltz.state, "--existing", "replace")
     if not os.fork():  # and be killed between the rename and the end of the entry
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Guard, "call", call_directly)
+            patch.setattr(IsolatedCaller, "call", call_directly)
             patch.setattr(Journal, "close", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
             main(["scan", *map(str, scan), "-q"])
         os._exit(0)
@@ -264,7 +269,7 @@ def test_whole_programs_killed_by_the_clock(tmp_path: Path) -> None:
     before = {}
     for song in songs:
         song.write_bytes(audio_bytes(song.suffix, rich=True))
-        before[song] = (read_tags(song).raw, other_fields(song), stream_digests(song))
+        before[song] = (read_tags(song).raw, read_other_fields(song), hash_streams(song))
     learn(state, songs)
     chance = random.Random(3)
     command = [sys.executable, "-m", "tagger", "scan", str(folder), "--state", str(state), "-v"]
@@ -279,11 +284,11 @@ def test_whole_programs_killed_by_the_clock(tmp_path: Path) -> None:
         kills += 1
         assert_sound(state)
         for song in songs:
-            assert (other_fields(song), stream_digests(song)) == before[song][1:]
+            assert (read_other_fields(song), hash_streams(song)) == before[song][1:]
             assert read_tags(song).genres in ((), ("Jazz",))
     assert kills > 1
     assert {read_tags(song).genres for song in songs} == {("Jazz",)}
     assert sorted(folder.iterdir()) == sorted(songs)
     assert main(["undo", str(folder), "--state", str(state), "-q"]) == 0
-    after = {s: (read_tags(s).raw, other_fields(s), stream_digests(s)) for s in songs}
+    after = {s: (read_tags(s).raw, read_other_fields(s), hash_streams(s)) for s in songs}
     assert after == before

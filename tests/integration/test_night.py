@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tagger import service
-from tagger.cli import main, running
+from tagger.cli import main, progress
 from tagger.cli.progress import RunProgress
 from tagger.errors import InterruptedRunError, ReportError, ScheduleError
 from tagger.records import Outcome
-from tagger.service import Job, cron_line, install, remove, units
+from tagger.service import NightlyJob, build_cron_line, build_systemd_units, install_job, remove_job
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Scan
@@ -41,17 +41,17 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
     return make
 
 
-def job(*paths: str | Path) -> Job:
+def job(*paths: str | Path) -> NightlyJob:
     arguments = ["scan", "--min-score=0", "--", *map(str, paths)]
-    return Job("tagger", time(3, 5), arguments)
+    return NightlyJob("tagger", time(3, 5), arguments)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
 def test_systemd_understands_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in units(job(ODD)).items():
+    for name, text in build_systemd_units(job(ODD)).items():
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    names = [str(tmp_path / name) for name in units(job())]
+    names = [str(tmp_path / name) for name in build_systemd_units(job())]
     verify = ["systemd-analyze", "--user", "verify", *names]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -59,7 +59,7 @@ def test_systemd_understands_the_units(tmp_path: Path, monkeypatch: pytest.Monke
         ["systemd-analyze", "calendar", "*-*-* 03:05:00"], capture_output=True, check=False
     )
     assert calendar.returncode == 0
-    assert "OnCalendar=*-*-* 03:05:00" in units(job())["tagger.timer"]
+    assert "OnCalendar=*-*-* 03:05:00" in build_systemd_units(job())["tagger.timer"]
 
 
 def test_the_line_for_cron_tags_a_folder_of_any_name(
@@ -70,7 +70,7 @@ def test_the_line_for_cron_tags_a_folder_of_any_name(
     song = build_audio(folder / "a.flac", seconds=4)
     log = tmp_path / "log"
     tool("logger", f"cat > {shlex.quote(str(log))}")
-    fields, _, command = cron_line(job(folder)).partition(" * * * ")
+    fields, _, command = build_cron_line(job(folder)).partition(" * * * ")
     assert fields == "5 3"
     command = command.replace("\\%", "%")  # as cron hands it to the shell
     subprocess.run(["sh", "-c", command], check=True)
@@ -106,10 +106,10 @@ def test_units_are_put_up_and_taken_down(
     calls = tmp_path / "calls"
     tool("systemctl", f'echo "$@" >> {shlex.quote(str(calls))}')
     monkeypatch.setattr(service, "_has_systemd", lambda: True)
-    install(job(tmp_path))
+    install_job(job(tmp_path))
     folder = home / "systemd" / "user"
     assert sorted(path.name for path in folder.iterdir()) == ["tagger.service", "tagger.timer"]
-    remove("tagger")
+    remove_job("tagger")
     assert not list(folder.iterdir())
     assert calls.read_text().splitlines() == [
         "--user daemon-reload",
@@ -118,10 +118,10 @@ def test_units_are_put_up_and_taken_down(
         "--user daemon-reload",
     ]
     with pytest.raises(ScheduleError, match="there is no timer other"):
-        remove("other")
+        remove_job("other")
     tool("systemctl", "echo no bus >&2; exit 1")
     with pytest.raises(ScheduleError, match="no bus"):
-        install(job(tmp_path))
+        install_job(job(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_command_that_fails_is_told(
     scan = Scan(capsys, library, *ANY, "--notify-cmd", "exit 7")
     assert (scan.code, scan.actions) == (3, {"written": 3})
     assert "--notify-cmd ended with 7: exit 7" in scan.err
-    monkeypatch.setattr(service, "NOTIFY_S", 0.1)
+    monkeypatch.setattr(service, "NOTIFY_TIMEOUT_S", 0.1)
     for path in library.iterdir():
         build_audio(path, seconds=4, seed=5)
     assert "took more than" in Scan(capsys, library, *ANY, "--notify-cmd", "sleep 5").err
@@ -217,7 +217,7 @@ def test_the_command_is_run_whatever_becomes_of_the_page(
     def refuse(*_: object) -> None:
         raise ReportError("no room for the page")
 
-    monkeypatch.setattr(running, "make_page", refuse)
+    monkeypatch.setattr(progress, "make_page", refuse)
     told = tmp_path / "told"
     options = ("--html", tmp_path / "page.html", "--notify-cmd", f"cat > {shlex.quote(str(told))}")
     scan = Scan(capsys, library, *ANY, *options)
@@ -237,7 +237,7 @@ def test_the_command_is_run_after_an_interruption_as_well(
         settled(self, outcome)
         raise InterruptedRunError("interrupted")
 
-    settled = RunProgress.settled
+    settled = RunProgress.on_outcome
     monkeypatch.setattr(RunProgress, "settled", interrupt)
     options = ("--metrics", metrics, "--notify-cmd", f"cat > {shlex.quote(str(told))}")
     assert Scan(capsys, library, *ANY, *options).code == 130

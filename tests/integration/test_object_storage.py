@@ -16,14 +16,15 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from tagger.audio import stream_digests
+from tagger.audio import hash_streams
 from tagger.crawl import Scope, crawl
 from tagger.errors import AccessError, TagError
-from tagger.paths import RemotePath, path_of
-from tagger.records import Change, Failure, Shard, Tags, Track
-from tagger.report.reading import read_report
+from tagger.paths import RemotePath, parse_path
+from tagger.records import Failure, Shard, TagChange, Tags, Track
+from tagger.report.csv import read_report
 from tagger.storage import s3
-from tagger.tags import copy_name, read_tags, replace_tags
+from tagger.tags import read_tags
+from tagger.writing.replace import make_copy_name, replace_tags
 from tests.builders import add_rich_tags, build_audio
 from tests.checkpoints import save
 from tests.front_door import ANY, Command, Scan, set_genre
@@ -91,7 +92,7 @@ def test_two_hundred_objects_one_of_them_changed_in_between(
     bucket: Bucket, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     songs = [add_rich_tags(build_audio(tmp_path / f"x{end}", seconds=1.5)) for end in FORMATS]
-    sounds = [stream_digests(song) for song in songs]
+    sounds = [hash_streams(song) for song in songs]
     keys = [f"lib/album {n // 20}/{n:03}{FORMATS[n % 5]}" for n in range(200)]
     for number, key in enumerate(keys):
         kept: dict[str, Any] = {"ContentType": "audio/x-some", "Metadata": {"owner": "me"}}
@@ -114,8 +115,8 @@ def test_two_hundred_objects_one_of_them_changed_in_between(
         path, row = bucket.download(key, tmp_path), real.row(Path(key).name)
         tags = read_tags(path)
         assert (tags.genres, tags.scores) == ((row["genre"],), row["scores"])
-        sound = stream_digests(songs[1]) if number == 1 else sounds[number % 5]
-        assert stream_digests(path) == sound
+        sound = hash_streams(songs[1]) if number == 1 else sounds[number % 5]
+        assert hash_streams(path) == sound
         path.unlink()
     head = bucket.head(keys[0])
     assert (head["ContentType"], head["Metadata"]) == ("audio/x-some", {"owner": "me"})
@@ -142,13 +143,13 @@ def test_an_object_replaced_while_it_is_edited_is_left_as_it_is(
 ) -> None:
     url = bucket.put("a.flac", song)
     other = song.read_bytes() + b"edit"
-    put = s3.S3.put
+    put = s3.S3Store.put
 
-    def late(self: s3.S3, held: s3.Held, file: Any) -> Track:
+    def late(self: s3.S3Store, held: s3.ObjectVersion, file: Any) -> Track:
         bucket.put("a.flac", other)
         return put(self, held, file)
 
-    monkeypatch.setattr(s3.S3, "put", late)
+    monkeypatch.setattr(s3.S3Store, "put", late)
     scan = Scan(capsys, url, "-m", model, *ANY)
     assert (scan.code, scan.actions) == (1, {"failed": 1})
     assert "changed while tagger was at work: left as it is" in scan.row("a.flac")["error"]
@@ -161,9 +162,9 @@ def test_an_answer_that_is_lost_is_made_out_by_what_is_there(
     bucket: Bucket, model: Path, song: Path, capsys: pytest.CaptureFixture[str], *, arrived: bool
 ) -> None:
     url = bucket.put("a.flac", song)
-    call = s3.S3._call
+    call = s3.S3Store._call
 
-    def broken(self: s3.S3, method: str, **wanted: Any) -> Any:
+    def broken(self: s3.S3Store, method: str, **wanted: Any) -> Any:
         if method != "put_object":
             return call(self, method, **wanted)
         if arrived:
@@ -171,7 +172,7 @@ def test_an_answer_that_is_lost_is_made_out_by_what_is_there(
         raise ConnectionResetError("the line is dead")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3.S3, "_call", broken)
+        patch.setattr(s3.S3Store, "_call", broken)
         scan = Scan(capsys, url, "-m", model, *ANY)
     assert scan.actions == {"written" if arrived else "failed": 1}
     assert (bucket.get("a.flac") == song.read_bytes()) is not arrived
@@ -214,10 +215,10 @@ def test_what_cannot_be_kept_is_not_written(
 ) -> None:
     bucket.put("a.flac", song)
     track = track_of(bucket, "a.flac")
-    change = Change(track, Tags(), Tags(("Jazz",)), copy_name(track))
+    change = TagChange(track, Tags(), Tags(("Jazz",)), make_copy_name(track))
     with pytest.raises(AccessError, match="preserve-mtime"):
         replace_tags(change, everything_else, preserve_mtime=True)
-    monkeypatch.setattr(s3, "LARGEST", 1000)
+    monkeypatch.setattr(s3, "MAX_PUT_BYTES", 1000)
     with pytest.raises(TagError, match="5 GiB"):
         replace_tags(change, everything_else)
     with pytest.raises(AccessError, match="changed while"):
@@ -263,7 +264,7 @@ def test_the_rules_of_a_crawl_hold_for_objects(bucket: Bucket) -> None:
         bucket.put(key, b"x")
 
     def found(*roots: str, **rest: Any) -> list[str]:
-        paths = [path_of(f"{bucket.url}{root}") for root in roots]
+        paths = [parse_path(f"{bucket.url}{root}") for root in roots]
         tracks = crawl(paths, Scope({".mp3"}, **rest))
         return [str(track_in(each).path).removeprefix(f"{bucket.url}/") for each in tracks]
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tagger.audio import stream_digests
+from tagger.audio import hash_streams
 from tagger.cli import main
-from tagger.engines.ray import listening, predictors
-from tagger.engines.ray.cluster import connected
-from tagger.engines.ray.stages import Predicting
+from tagger.inference.ray import workers
+from tagger.inference.ray.cluster import connect
+from tagger.inference.ray.workers import PredictorActor
 from tagger.records import Track
 from tagger.tags import read_tags
 from tests.builders import build_audio
@@ -33,7 +33,7 @@ ENDINGS = (".flac", ".mp3", ".ogg", ".m4a", ".opus", ".wma", ".wv")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    with ray_nodes() as nodes, connected(nodes.address):
+    with ray_nodes() as nodes, connect(nodes.address):
         yield nodes
 
 
@@ -134,7 +134,7 @@ def test_rows_and_tags_are_those_of_one_machine(
 def test_a_node_killed_in_the_middle_of_a_run(music: Music, tmp_path: Path) -> None:
     cluster, report = music.cluster, tmp_path / "report.csv"
     paths = music.fill(500)
-    sound = {path: stream_digests(path) for path in paths[::37]}
+    sound = {path: hash_streams(path) for path in paths[::37]}
     node = cluster.add_node(**node_of(4))
     cluster.wait_for_nodes()
     rows_then = [0]
@@ -155,7 +155,7 @@ def test_a_node_killed_in_the_middle_of_a_run(music: Music, tmp_path: Path) -> N
     assert scan.code == 0, scan.err
     assert 100 <= rows_then[0] < 400
     assert_all_written_once(scan, music, paths)
-    assert {path: stream_digests(path) for path in sound} == sound
+    assert {path: hash_streams(path) for path in sound} == sound
     again = music.scan("--report", report)
     assert again.actions == {"unchanged": 500}
 
@@ -173,7 +173,7 @@ def test_a_track_that_kills_its_process_twice_is_a_failed_row(
             os.kill(os.getpid(), signal.SIGKILL)
         return True, dataset[track]
 
-    monkeypatch.setattr(listening, "decode", decode)
+    monkeypatch.setattr(workers, "decode", decode)
     scan = music.scan()
     assert scan.code == 1
     assert scan.actions == {"written": 19, "failed": 1}
@@ -190,13 +190,13 @@ def test_a_predictor_that_dies_takes_nobody_along_but_the_track_that_kills_it(
     paths = music.fill(20)
     deadly = paths[5].name
 
-    class Mortal(Predicting):
+    class Mortal(PredictorActor):
         def predict(self, *items: Any) -> Any:
             if any(item.track.path.name == deadly for item in items):
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().predict(*items)
 
-    monkeypatch.setattr(predictors, "Predicting", Mortal)
+    monkeypatch.setattr(workers, "Predicting", Mortal)
     scan = music.scan("--ray-predictors", "1")
     assert scan.code == 1
     assert scan.actions == {"written": 19, "failed": 1}
@@ -226,7 +226,7 @@ def test_without_ray_one_line_names_the_extra(
     library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in [name for name in sys.modules if name.startswith("tagger.engines.")]:
+    for name in [name for name in sys.modules if name.startswith("tagger.inference.engine.")]:
         monkeypatch.delitem(sys.modules, name)
     assert main(["scan", str(library), "--engine", "ray"]) == 3
     assert capsys.readouterr().err == "tagger: --engine ray needs: pip install 'tagger[ray]'\n"

@@ -6,7 +6,7 @@ import pytest
 
 from tagger.cli import main
 from tagger.records import Action, Album, Score
-from tagger.report.cures import KINDS, OTHER, kind_of
+from tagger.report.overview import FAILURE_TITLES, OTHER_FAILURE, find_failure_title
 from tests.front_door import ANY, Command, Scan, run_without_torch, set_genre
 from tests.reports import outcome, write_run
 
@@ -134,6 +134,6 @@ def test_a_run_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_reason_has_a_kind_and_each_kind_a_cure(reason: str, title: str) -> None:
-    assert kind_of(reason).title.startswith(title)
-    assert kind_of("nobody has said this before") is OTHER
-    assert all(kind.cure.endswith(".") for kind in KINDS.values())
+    assert find_failure_title(reason).title.startswith(title)
+    assert find_failure_title("nobody has said this before") is OTHER_FAILURE
+    assert all(kind.cure.endswith(".") for kind in FAILURE_TITLES.values())

@@ -18,14 +18,15 @@ import pytest
 import soundfile
 
 from tagger import decide
-from tagger.audio import stream_digests
+from tagger.audio import hash_streams
 from tagger.cli import main
 from tagger.errors import AccessError, DiskFullError, TagError
-from tagger.isolation import Guard
-from tagger.pacing import Host
-from tagger.records import Change, Track
-from tagger.tags import read_tags, replace_tags
+from tagger.isolation import IsolatedCaller
+from tagger.pacing import SystemClock
+from tagger.records import TagChange, Track
+from tagger.tags import read_tags
 from tagger.writing import writer
+from tagger.writing.replace import replace_tags
 from tests.builders import build_audio, truncate, write_empty, write_text
 from tests.front_door import (
     ANY,
@@ -50,7 +51,7 @@ def test_every_container_is_tagged_and_the_sound_is_left_alone(
     (tmp_path / "m").mkdir()
     paths = [build_audio(tmp_path / "m" / f"x{suffix}", seconds=4) for suffix in DECODED]
     paths.append(build_audio(tmp_path / "m" / "alac.m4a", seconds=4, codec="alac"))
-    before = {path: stream_digests(path) for path in paths}
+    before = {path: hash_streams(path) for path in paths}
     scan = Scan(capsys, tmp_path / "m", *ANY)
     assert (scan.code, scan.err) == (0, scan.err)
     assert scan.actions == {"written": len(paths)}
@@ -63,7 +64,7 @@ def test_every_container_is_tagged_and_the_sound_is_left_alone(
         assert genre == row["genre"]
         assert float(score) == pytest.approx(float(row["score"]), abs=6e-4)
         assert float(row["duration_s"]) == pytest.approx(4, abs=0.2)
-        assert stream_digests(path) == before[path]
+        assert hash_streams(path) == before[path]
     again = Scan(capsys, tmp_path / "m", *ANY)
     assert again.actions == {"unchanged": len(paths)}
     assert [row["genre"] for row in again.rows] == [row["genre"] for row in scan.rows]
@@ -145,7 +146,7 @@ def test_a_full_disk_ends_the_run_and_rows_tags_and_state_agree(
         shutil.copy(source, folder / f"{index}.flac")
     Scan(capsys, folder, "-n", *ANY)
 
-    def full(change: Change, *args: Any, **kwargs: Any) -> Track:
+    def full(change: TagChange, *args: Any, **kwargs: Any) -> Track:
         if change.track.path.name == "2.flac":
             raise DiskFullError("no space left")
         return replace_tags(change, *args, **kwargs)
@@ -296,7 +297,7 @@ def test_rows_are_repeated_word_for_word_as_long_as_they_hold(
         assert thought.actions[ours] == 2
         with monkeypatch.context() as patch:
             patch.setattr(decide, "decide", None)
-            patch.setattr(decide, "keeps", None)
+            patch.setattr(decide, "decide_by_tags", None)
             repeated = Scan(capsys, library, *options)
         assert repeated.rows == thought.rows
         assert repeated.actions == thought.actions
@@ -329,7 +330,7 @@ def test_what_could_not_be_read_is_tried_again_each_time(
     library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Guard, "call", refuse)
+        patch.setattr(IsolatedCaller, "call", refuse)
         for _ in range(3):
             assert Scan(capsys, library, *ANY).actions == {"failed": 3}
     assert Scan(capsys, library, *ANY).actions == {"written": 3}
@@ -564,7 +565,7 @@ def test_when_the_time_is_up_the_rest_is_left_to_the_next_run(
     night, morning = (datetime(2026, 11, 24, hour).astimezone() for hour in (5, 6))
     clock = iter([night] * looks)
     with monkeypatch.context() as patch:
-        patch.setattr(Host, "now", lambda _: next(clock, morning))
+        patch.setattr(SystemClock, "now", lambda _: next(clock, morning))
         scan = Scan(capsys, library, *ANY, "--until", "6:00")
     assert scan.code == 0
     assert scan.actions == Counter(written=max(looks - 4, 0), kept=min(7 - looks, 3))
@@ -581,7 +582,9 @@ def test_a_run_that_is_stopped_by_the_clock_says_so(
     library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([datetime(2026, 11, 24, 5).astimezone()])
-    monkeypatch.setattr(Host, "now", lambda _: next(clock, datetime(2026, 11, 24, 6).astimezone()))
+    monkeypatch.setattr(
+        SystemClock, "now", lambda _: next(clock, datetime(2026, 11, 24, 6).astimezone())
+    )
     assert main(["scan", str(library), "--until", "06:00"]) == 0
     assert "It was time to stop: 3 tracks left to the next run." in capsys.readouterr().out
 
@@ -590,11 +593,11 @@ def test_a_gentle_run_and_all_its_processes_stand_behind_all_others(library: Pat
     script = """
 import json, sys, psutil
 from tagger.cli import main, progress
-def settled(self, _):
+def on_outcome(self, _):
     here = psutil.Process()
     everyone = [here, *here.children(recursive=True)]
     print(json.dumps([(each.nice(), int(each.ionice().ioclass)) for each in everyone]))
-progress.RunProgress.settled = settled
+progress.RunProgress.on_outcome = settled
 sys.exit(main(sys.argv[1:]))
 """
     command = [sys.executable, "-c", script, "scan", str(library), "--gentle", "-q", *ANY]

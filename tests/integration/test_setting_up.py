@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tagger.cli import main
-from tagger.profiles import READINGS, Profile, as_values, taken_apart
-from tagger.settings import OPTIONS, Settings, load_settings
+from tagger.decide import GENRE_FORMATS, find_split_names, format_genre_values
+from tagger.settings import OPTIONS, Profile, Settings, load_settings
 from tagger.tags import read_tags
 from tests.front_door import ANY, Scan
 
@@ -90,7 +90,7 @@ def test_several_genres_go_to_each_server_as_it_reads_them(
     Scan(capsys, library, *ANY, "--genres", "2", "--profile", profile)
     for path in library.iterdir():
         genres = read_tags(path).genres
-        single = bool(READINGS[profile].joined)
+        single = bool(GENRE_FORMATS[profile].joined)
         assert len(genres) == (1 if single else 2)
         assert (", " in genres[0]) == single
     again = Scan(capsys, library, *ANY, "--genres", "2", "--profile", profile)
@@ -112,5 +112,5 @@ def test_names_that_a_server_takes_apart_are_named(
 
 
 def test_no_genres_stay_none() -> None:
-    assert as_values((), Profile.ITUNES) == ()
-    assert taken_apart(["R&B", "Hip-Hop"], Profile.JELLYFIN) == ()
+    assert format_genre_values((), Profile.ITUNES) == ()
+    assert find_split_names(["R&B", "Hip-Hop"], Profile.JELLYFIN) == ()

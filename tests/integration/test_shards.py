@@ -8,7 +8,7 @@ import pytest
 
 from tagger.crawl import Scope, crawl
 from tagger.records import Shard, Track
-from tagger.report.reading import read_report
+from tagger.report.csv import read_report
 from tests.builders import build_audio
 from tests.front_door import ANY, Command, Scan
 

@@ -14,13 +14,13 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tagger.errors import ModelError
-from tagger.models.card import Card, CardScores, write_card
+from tagger.models.card import CardContent, CardScores, write_card
 from tagger.models.musicnn import CHECKPOINT
 from tests.checkpoints import save
 from tests.hub import NOWHERE, serving
 from tests.hub_uploads import OpenHub, Taking
 
-CARD = Card(
+CARD = CardContent(
     name="team/genres",
     base="ntu-spml/distilhubert",
     dataset="marsyas/gtzan",
@@ -38,7 +38,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tagger.errors import TaggerError
-from tagger.models.sharing import check_push, push
+from tagger.models.hub import check_push, push
 
 what, repo, *rest = sys.argv[1:]
 seen = []

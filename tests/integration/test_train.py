@@ -295,8 +295,8 @@ def test_a_stop_while_it_is_measured_loses_nothing(
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tagger.cli.training_progress.TrainingProgress.measured", stop)
-        patch.setattr("tagger.training.results.draw_curves", _interrupted)
+        patch.setattr("tagger.cli.training.TrainingProgress.measured", stop)
+        patch.setattr("tagger.training.job.draw_curves", _interrupted)
         assert train(*command, *QUICK) == 143
     assert train(*command, *QUICK, "--resume") == 0
     assert len(results(Path(command[2]))["epochs"]) == 2

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tagger.audio import stream_digests
+from tagger.audio import hash_streams
 from tagger.cli import main
 from tagger.records import Tags
 from tagger.state import open_state
-from tagger.state.schema import SCHEMA
-from tagger.tags import other_fields, read_tags
+from tagger.state.database import SCHEMA
+from tagger.tags import read_other_fields, read_tags
 from tests.builders import add_genre, audio_bytes, build_audio, open_tags
 from tests.front_door import ANY, Command, Scan, set_genre
 from tests.integration.test_killed import learn
@@ -41,7 +41,7 @@ Before = dict[Path, tuple[Tags, object, object, object]]
 def contents(library: Path) -> Before:
     """Return all that is in the files, tags as they are stored included."""
     return {
-        path: (tags := read_tags(path), tags.raw, other_fields(path), stream_digests(path))
+        path: (tags := read_tags(path), tags.raw, read_other_fields(path), hash_streams(path))
         for path in library.iterdir()
     }
 
@@ -148,7 +148,7 @@ def test_a_file_changed_since_is_refused_and_an_edited_genre_always(
     assert contents(tagged) == edited
     assert Undo(capsys, "--force", tagged).counts == {"restored": 1, "refused": 1, "failed": 1}
     assert read_tags(tagged / "a.flac") == Tags()
-    assert "title" in other_fields(tagged / "a.flac")
+    assert "title" in read_other_fields(tagged / "a.flac")
     assert read_tags(tagged / "b.mp3").genres == ("Swing",)
 
 

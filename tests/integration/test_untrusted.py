@@ -10,7 +10,7 @@ import pytest
 
 from tagger.cli import main
 from tagger.records import Action, Outcome, Score, Track
-from tagger.report.csv import row
+from tagger.report.csv import format_row
 from tagger.tags import read_tags
 from tests.builders import add_genre, build_audio, write_text
 from tests.front_door import ANY, Scan
@@ -82,7 +82,7 @@ def test_a_formula_in_a_tag_is_text_in_the_report_and_unharmed_in_the_tag(
 )
 def test_no_cell_begins_like_a_formula(genre: str, cell: str) -> None:
     track = Track(Path(os.sep, "a.mp3"), 1, 1, 1)
-    text = row(Outcome(track, Action.WRITTEN, (genre,), (genre,), (Score(genre, 0.5),)))
+    text = format_row(Outcome(track, Action.WRITTEN, (genre,), (genre,), (Score(genre, 0.5),)))
     cells = next(csv.reader(io.StringIO(text, newline="")))
     assert cells[2] == cells[4] == cell
     assert cells[5] == f"{cell}=0.500"

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.audio import read_windows, stream_digests
+from tagger.audio import hash_streams, read_windows
 from tagger.errors import TrackError
 from tagger.records import Tags
-from tagger.tags import other_fields, read_tags
-from tagger.tags.others import lost_fields
+from tagger.tags import read_other_fields, read_tags
+from tagger.tags.fields import find_changed_fields
 from tests.replacing import everything_else, restore, retag
 
 SLOW_S = 5.0
@@ -56,19 +56,19 @@ def rewrite(path: Path) -> None:
         assert list(path.parent.iterdir()) == [path], "a copy was left"
     try:
         assert read_tags(path) == TAGS, "other tags are read back"
-        assert not lost_fields(others, everything_else(path)), "something else changed"
+        assert not find_changed_fields(others, everything_else(path)), "something else changed"
         assert is_heard(path) or not sound, "it is no longer heard"
         restore(path, tags)
         assert read_tags(path).raw == tags.raw, "undo brings other tags"
-        assert not lost_fields(others, everything_else(path)), "undo changed something else"
+        assert not find_changed_fields(others, everything_else(path)), "undo changed something else"
     except TrackError as error:
         raise AssertionError(f"written, then refused: {error}") from error
 
 
 CALLS: dict[str, Callable[[Path], object]] = {
     "read_tags": read_tags,
-    "other_fields": other_fields,
-    "stream_digests": stream_digests,
+    "other_fields": read_other_fields,
+    "stream_digests": hash_streams,
     "read_windows": listen,
     "rewrite": rewrite,
 }

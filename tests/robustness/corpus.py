@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tagger.errors import TaggerError
 from tagger.records import Tags
-from tagger.tags import EXTENSIONS, other_fields, read_tags
+from tagger.tags import EXTENSIONS, read_other_fields, read_tags
 from tests.replacing import restore, retag
 from tests.robustness import readers
 
@@ -56,14 +56,14 @@ def try_one(source: Path) -> Result:
         shutil.copyfile(source, path)
         data = path.read_bytes()
         try:
-            before, others = read_tags(path), other_fields(path)
+            before, others = read_tags(path), read_other_fields(path)
             seen, sound = readers.read(path), readers.stream_hash(path)
             retag(path, TAGS)
         except TaggerError as error:
             known = source.suffix.lower() in EXTENSIONS
             touched = () if path.read_bytes() == data else ("refused, but changed",)
             return Result(str(source), str(error) if known else NO_FILE_OF_OURS, touched)
-        findings = [] if other_fields(path) == others else ["other_fields differ"]
+        findings = [] if read_other_fields(path) == others else ["other_fields differ"]
         written = readers.read(path)
         findings += differences("written", seen, written, sound, path, ours=False)
         shown_by = tuple(name for name, fields in written.items() if GENRE in str(fields))
@@ -71,7 +71,7 @@ def try_one(source: Path) -> Result:
         findings += [f"{name} showed a genre before and does not show ours" for name in missing]
         restore(path, before)
         restored = read_tags(path)
-        if (restored, restored.raw, other_fields(path)) != (before, before.raw, others):
+        if (restored, restored.raw, read_other_fields(path)) != (before, before.raw, others):
             findings.append("undone, the tags are others")
         findings += differences("undone", seen, readers.read(path), sound, path, ours=True)
         return Result(str(source), "written", tuple(findings), shown_by)

@@ -12,10 +12,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tagger.audio import plan_windows, read_windows, stream_digests
-from tagger.audio.sources import open_av, open_soundfile
+from tagger.audio import hash_streams, plan_windows, read_windows
+from tagger.audio.decoders import open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError
-from tagger.tags import other_fields
+from tagger.tags import read_other_fields
 from tests.builders import add_rich_tags, build_audio, truncate
 from tests.robustness.mutate import with_ogg_checksums
 
@@ -138,7 +138,7 @@ def test_a_stream_that_begins_midway_ends_the_sound(tmp_path: Path, start_s: flo
     with open_av(path) as source:
         assert source.read(start_s, 60.0).size < 30.1 * source.rate_hz
     with pytest.raises(DecodeError, match="begins in the middle"):
-        stream_digests(path)
+        hash_streams(path)
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 64])
@@ -282,7 +282,7 @@ def test_any_name_is_read(tmp_path: Path, name: bytes, suffix: str) -> None:
     path = tmp_path / (os.fsdecode(name) + suffix)
     build_audio(tmp_path / f"plain{suffix}", seconds=2).rename(path)
     assert read_windows(path, rate_hz=RATE_HZ, window_s=1, count=1).windows
-    assert stream_digests(path)
+    assert hash_streams(path)
 
 
 def test_only_the_windows_are_read_of_a_long_recording(tmp_path: Path) -> None:
@@ -305,17 +305,17 @@ def bytes_read() -> int:
 
 def test_the_digest_tells_any_change_of_the_sound(tmp_path: Path) -> None:
     digests = {
-        str(stream_digests(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed)))
+        str(hash_streams(build_audio(tmp_path / f"{seed}{suffix}", seconds=1, seed=seed)))
         for seed in (1, 2)
         for suffix in SUFFIXES
     }
     assert len(digests) == 2 * len(SUFFIXES) - 2  # FLAC is the same in Ogg
     one = build_audio(tmp_path / "x.mp3", seconds=1)
     data = bytearray(one.read_bytes())
-    before = stream_digests(one)
+    before = hash_streams(one)
     data[-100] ^= 1
     one.write_bytes(data)
-    assert stream_digests(one) != before
+    assert hash_streams(one) != before
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a", ".wav"])
@@ -323,27 +323,27 @@ def test_the_first_packets_and_all_bytes_tell_as_much_as_all_packets(
     tmp_path: Path, suffix: str
 ) -> None:
     path = build_audio(tmp_path / f"x{suffix}", seconds=60)
-    look = functools.partial(stream_digests, path, bytes_compared=True)
-    packets, others = look(), other_fields(path)
-    assert (packets == stream_digests(path)) == (suffix not in {".mp3", ".flac"})
+    look = functools.partial(hash_streams, path, bytes_compared=True)
+    packets, others = look(), read_other_fields(path)
+    assert (packets == hash_streams(path)) == (suffix not in {".mp3", ".flac"})
     data = bytearray(path.read_bytes())
     data[len(data) * 9 // 10] ^= 1
     path.write_bytes(data)
-    assert (look(), other_fields(path)) != (packets, others)
+    assert (look(), read_other_fields(path)) != (packets, others)
 
 
 def test_chapters_and_pictures_are_told_like_streams(tmp_path: Path) -> None:
     book = build_audio(tmp_path / "book.m4b", seconds=1)
-    plain, rich = stream_digests(book), stream_digests(add_rich_tags(book))
+    plain, rich = hash_streams(book), hash_streams(add_rich_tags(book))
     assert "Chapter 1" in plain["chapters"]
     assert plain["chapters"] == rich["chapters"]
     assert set(rich) - set(plain) == {"video stream 2"}  # the picture
     book.write_bytes(book.read_bytes().replace(b"Chapter 1", b"Chapter 9"))
-    assert stream_digests(book)["chapters"] != rich["chapters"]
+    assert hash_streams(book)["chapters"] != rich["chapters"]
 
 
 def test_a_file_that_vanished_is_no_bad_file(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="No such file"):
-        stream_digests(tmp_path / "gone.mp3")
+        hash_streams(tmp_path / "gone.mp3")
     with pytest.raises(AccessError, match="No such file"), open_av(tmp_path / "gone.mp3"):
         pass

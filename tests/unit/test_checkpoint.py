@@ -22,9 +22,9 @@ from transformers import (
 
 from tagger.errors import ModelError, SettingsError
 from tagger.inference.dataset import Sample
-from tagger.inference.devices import Mode
+from tagger.inference.devices import ComputeMode
 from tagger.inference.predict import Predictor
-from tagger.models import fetch, find_source
+from tagger.models import download_missing, find_model
 from tagger.models.checkpoint import Classifier, load_classifier
 from tagger.models.musicnn import CHECKPOINT, register
 from tagger.records import Failure, Prediction, Score, Track
@@ -63,13 +63,13 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 
 def load(model: str | Path, **options: object) -> Classifier:
     settings = load_settings({"model": str(model), **options})
-    source = find_source(settings)
-    fetch(source, settings, lambda _done, _total: None)
+    source = find_model(settings)
+    download_missing(source, settings, lambda _done, _total: None)
     return load_classifier(source, settings)
 
 
 def identity(model: str | Path, **options: object) -> str:
-    return find_source(load_settings({"model": str(model), **options})).identity
+    return find_model(load_settings({"model": str(model), **options})).identity
 
 
 def sound(rate_hz: int, seconds: float, seed: int) -> Samples:
@@ -210,7 +210,7 @@ def test_the_top_genre_is_the_same_in_bf16(checkpoint: Callable[[str], Path]) ->
         clips = [sound(classifier.extractor.rate_hz, seconds, seed) for seed in range(6)]
         samples = [sample(classifier, clip) for clip in clips]
         exact = list(Predictor(classifier, CPU).predict(samples))
-        rough = list(Predictor(classifier, CPU, Mode(torch.bfloat16)).predict(samples))
+        rough = list(Predictor(classifier, CPU, ComputeMode(torch.bfloat16)).predict(samples))
         for one, other in zip(exact, rough, strict=True):
             assert isinstance(one, Prediction)
             assert isinstance(other, Prediction)
@@ -445,7 +445,7 @@ def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> Non
     assert results[1] == failure
     assert results[0] == results[3]
     assert isinstance(results[2], Failure)
-    assert not results[2].lasting  # another precision or model may do
+    assert not results[2].permanent  # another precision or model may do
 
 
 def test_failures_wait_for_no_batch_to_fill(tiny: Path) -> None:
@@ -471,7 +471,7 @@ def test_a_compiled_network_gives_the_same_scores(tiny: Path) -> None:
     clips = [sound(16_000, 1, seed) for seed in range(3)]
     expected = scores_of(classifier, clips)
     samples = [sample(classifier, clip) for clip in clips]
-    compiled = Predictor(classifier, CPU, Mode(compiled=True)).predict(samples)
+    compiled = Predictor(classifier, CPU, ComputeMode(compiled=True)).predict(samples)
     for ours, theirs in zip(compiled, expected, strict=True):
         assert isinstance(ours, Prediction)
         assert [s.genre for s in ours.scores] == [s.genre for s in theirs]

@@ -2,37 +2,40 @@
 
 import pytest
 
-from tagger.engines.ray.cluster import Node, Shares, share_out
-from tagger.engines.ray.engine import RayCluster
 from tagger.errors import ClusterError, SettingsError
+from tagger.inference.ray.cluster import Node, RayCluster, ResourcePlan, plan_resources
 from tagger.settings import Settings
 
 
 @pytest.mark.parametrize(
     ("nodes", "options", "shares"),
     [
-        ([Node(64, 0)] * 2, {}, Shares(32, 3, 0, left=32)),
-        ([Node(4, 0)], {}, Shares(1, 3, 0, left=1)),
-        ([Node(2, 0)] * 3, {}, Shares(3, 1, 0, left=3)),
-        ([Node(1, 0)] * 3, {}, Shares(1, 1, 0, left=2)),
-        ([Node(16, 2), Node(32, 0)], {}, Shares(2, 1, 1, left=46)),
-        ([Node(16, 2)], {"ray_predictor_gpus": 0.5}, Shares(4, 1, 0.5, left=12)),
-        ([Node(16, 2)], {"ray_predictor_gpus": 0.4}, Shares(4, 1, 0.4, left=12)),
-        ([Node(16, 2)], {"device": "cpu"}, Shares(4, 3, 0, left=4)),
-        ([Node(16, 2)], {"ray_predictors": 1, "ray_predictor_cpus": 4}, Shares(1, 4, 1, left=12)),
+        ([Node(64, 0)] * 2, {}, ResourcePlan(32, 3, 0, left=32)),
+        ([Node(4, 0)], {}, ResourcePlan(1, 3, 0, left=1)),
+        ([Node(2, 0)] * 3, {}, ResourcePlan(3, 1, 0, left=3)),
+        ([Node(1, 0)] * 3, {}, ResourcePlan(1, 1, 0, left=2)),
+        ([Node(16, 2), Node(32, 0)], {}, ResourcePlan(2, 1, 1, left=46)),
+        ([Node(16, 2)], {"ray_predictor_gpus": 0.5}, ResourcePlan(4, 1, 0.5, left=12)),
+        ([Node(16, 2)], {"ray_predictor_gpus": 0.4}, ResourcePlan(4, 1, 0.4, left=12)),
+        ([Node(16, 2)], {"device": "cpu"}, ResourcePlan(4, 3, 0, left=4)),
+        (
+            [Node(16, 2)],
+            {"ray_predictors": 1, "ray_predictor_cpus": 4},
+            ResourcePlan(1, 4, 1, left=12),
+        ),
     ],
 )
 def test_a_cluster_is_shared_out(
-    nodes: list[Node], options: dict[str, object], shares: Shares
+    nodes: list[Node], options: dict[str, object], shares: ResourcePlan
 ) -> None:
-    assert share_out(nodes, Settings(**options)) == shares  # type: ignore[arg-type]
+    assert plan_resources(nodes, Settings(**options)) == shares  # type: ignore[arg-type]
 
 
 def test_somebody_has_to_decode() -> None:
     with pytest.raises(ClusterError, match="leave none of the cluster's"):
-        share_out([Node(1, 0)], Settings())
+        plan_resources([Node(1, 0)], Settings())
     with pytest.raises(ClusterError, match="no machine of the cluster has room"):
-        share_out([], Settings())
+        plan_resources([], Settings())
 
 
 def test_a_gpu_of_this_machine_is_none_of_the_cluster() -> None:
@@ -43,4 +46,4 @@ def test_a_gpu_of_this_machine_is_none_of_the_cluster() -> None:
 @pytest.mark.parametrize("options", [{"ray_predictor_cpus": 9}, {"ray_predictor_gpus": 0.5}])
 def test_what_no_machine_has_room_for_is_refused_at_once(options: dict[str, object]) -> None:
     with pytest.raises(ClusterError, match="no machine of the cluster has room"):
-        share_out([Node(8, 0)] * 3, Settings(**options))  # type: ignore[arg-type]
+        plan_resources([Node(8, 0)] * 3, Settings(**options))  # type: ignore[arg-type]

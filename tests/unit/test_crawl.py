@@ -137,4 +137,4 @@ def test_a_folder_that_cannot_be_listed_is_a_failure_and_the_rest_is_found(tmp_p
     failure = results[1]
     assert isinstance(failure, Failure)
     assert "File name too long" in failure.reason
-    assert not failure.lasting
+    assert not failure.permanent

@@ -2,13 +2,22 @@
 
 import pytest
 
-from tagger.decide import RULES, Standing, Wish, chosen, decide, relabel, standing, theirs
+from tagger.decide import (
+    RULES,
+    GenreOrigin,
+    Proposal,
+    choose_genres,
+    decide,
+    find_genre_origin,
+    find_user_genres,
+    relabel,
+)
 from tagger.records import Action, Score, Tags
 from tagger.settings import Existing
 
 MODEL = "musicnn@1"
 BEST = (Score("Jazz", 0.8), Score("Blues", 0.1))
-WISH = Wish(("Jazz",), BEST, MODEL)
+WISH = Proposal(("Jazz",), BEST, MODEL)
 
 
 def ours(*genres: str, before: tuple[str, ...] = ()) -> Tags:
@@ -22,7 +31,7 @@ def ours(*genres: str, before: tuple[str, ...] = ()) -> Tags:
 
 
 KEEP, REPLACE, APPEND = Existing.KEEP, Existing.REPLACE, Existing.APPEND
-NONE, THEIRS, OURS = Tags(), Tags(genres=("Rock",)), ours()
+NONE, USER, OURS = Tags(), Tags(genres=("Rock",)), ours()
 OLDER = Tags(("Soul",), ("Soul",), "Soul=0.500", "musicnn@0")
 APPENDED, EDITED = ours(before=("Rock",)), ours("Swing")
 REMOVED = Tags(written=("Jazz",), scores="Jazz=0.800", model=MODEL)
@@ -34,9 +43,9 @@ REMOVED = Tags(written=("Jazz",), scores="Jazz=0.800", model=MODEL)
         (NONE, KEEP, Action.WRITTEN, ("Jazz",)),
         (NONE, REPLACE, Action.WRITTEN, ("Jazz",)),
         (NONE, APPEND, Action.WRITTEN, ("Jazz",)),
-        (THEIRS, KEEP, Action.KEPT, None),
-        (THEIRS, REPLACE, Action.WRITTEN, ("Jazz",)),
-        (THEIRS, APPEND, Action.WRITTEN, ("Rock", "Jazz")),
+        (USER, KEEP, Action.KEPT, None),
+        (USER, REPLACE, Action.WRITTEN, ("Jazz",)),
+        (USER, APPEND, Action.WRITTEN, ("Rock", "Jazz")),
         (OURS, KEEP, Action.UNCHANGED, ("Jazz",)),
         (OURS, REPLACE, Action.UNCHANGED, ("Jazz",)),
         (OURS, APPEND, Action.UNCHANGED, ("Jazz",)),
@@ -81,37 +90,37 @@ def test_nothing_is_written_below_the_minimum(min_score: float, action: Action) 
 
 
 def test_a_map_that_drops_every_label_leaves_nothing_to_write() -> None:
-    nothing = Wish((), (), MODEL)
+    nothing = Proposal((), (), MODEL)
     assert decide(NONE, nothing, existing=KEEP, min_score=0).action is Action.LOW_SCORE
 
 
 def test_what_was_written_once_is_theirs_again_after_any_edit() -> None:
-    assert theirs(OURS) == ()
-    assert theirs(APPENDED) == ("Rock",)
-    assert theirs(EDITED) == ("Swing",)
-    assert theirs(ours("Jazz", "Rock")) == ("Jazz", "Rock")
+    assert find_user_genres(OURS) == ()
+    assert find_user_genres(APPENDED) == ("Rock",)
+    assert find_user_genres(EDITED) == ("Swing",)
+    assert find_user_genres(ours("Jazz", "Rock")) == ("Jazz", "Rock")
 
 
 def test_every_standing_has_a_rule_for_every_setting() -> None:
-    assert set(RULES) == set(Standing)
+    assert set(RULES) == set(GenreOrigin)
     assert all(set(rules) == set(Existing) for rules in RULES.values())
 
 
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
-        (NONE, Standing.NOBODYS),
-        (THEIRS, Standing.THEIRS),
-        (EDITED, Standing.THEIRS),
-        (ours("Jazz", "Swing"), Standing.THEIRS),
-        (ours("jazz"), Standing.THEIRS),
-        (OURS, Standing.OURS),
-        (APPENDED, Standing.BOTH),
-        (REMOVED, Standing.REMOVED),
+        (NONE, GenreOrigin.NONE),
+        (USER, GenreOrigin.USER),
+        (EDITED, GenreOrigin.USER),
+        (ours("Jazz", "Swing"), GenreOrigin.USER),
+        (ours("jazz"), GenreOrigin.USER),
+        (OURS, GenreOrigin.TAGGER),
+        (APPENDED, GenreOrigin.BOTH),
+        (REMOVED, GenreOrigin.REMOVED),
     ],
 )
-def test_whose_genre_stands_in_a_file(tags: Tags, expected: Standing) -> None:
-    assert standing(tags) is expected
+def test_whose_genre_stands_in_a_file(tags: Tags, expected: GenreOrigin) -> None:
+    assert find_genre_origin(tags) is expected
 
 
 def test_labels_with_one_name_add_up_and_labels_without_fall_out() -> None:
@@ -136,11 +145,11 @@ MANY = (Score("Jazz", 0.8), Score("Soul", 0.6), Score("Funk", 0.5), Score("Pop",
 def test_up_to_so_many_genres_that_are_likely_enough(
     most: int, min_score: float, genres: tuple[str, ...]
 ) -> None:
-    assert chosen(MANY, most=most, min_score=min_score) == genres
+    assert choose_genres(MANY, most=most, min_score=min_score) == genres
 
 
 def test_of_several_genres_only_the_new_ones_are_appended_and_count_as_ours() -> None:
-    wish = Wish(("Jazz", "Soul", "Funk"), MANY, MODEL)
+    wish = Proposal(("Jazz", "Soul", "Funk"), MANY, MODEL)
     decision = decide(Tags(genres=("soul",)), wish, existing=APPEND, min_score=0.5)
     assert decision.tags
     assert decision.tags.genres == ("soul", "Jazz", "Funk")

@@ -5,12 +5,12 @@ import torch
 
 from tagger.errors import ModelError
 from tagger.inference.devices import (
-    Lane,
-    Mode,
+    ComputeMode,
+    ModelReplica,
     choose_devices,
     choose_mode,
-    open_lanes,
-    usual_batch,
+    get_default_batch_size,
+    make_replicas,
 )
 from tagger.models.musicnn import CHECKPOINT
 from tagger.models.musicnn.configuration import MusicnnConfig
@@ -77,7 +77,7 @@ def test_auto_precision_is_bf16_where_all_gpus_have_it(
     precision: str, device: str, dtype: torch.dtype | None
 ) -> None:
     settings = load_settings({"precision": precision})
-    assert choose_mode(settings, choose_devices(device), NETWORK) == Mode(dtype)
+    assert choose_mode(settings, choose_devices(device), NETWORK) == ComputeMode(dtype)
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,19 @@ def test_auto_precision_is_bf16_on_a_processor_with_a_unit_for_it(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     with torch.device("meta"):
         bundled = MusicnnForAudioClassification(MusicnnConfig.from_pretrained(CHECKPOINT))
-    assert choose_mode(load_settings({}), (CPU,), bundled) == Mode(dtype)
-    assert choose_mode(load_settings({}), (CPU,), NETWORK) == Mode(None)
+    assert choose_mode(load_settings({}), (CPU,), bundled) == ComputeMode(dtype)
+    assert choose_mode(load_settings({}), (CPU,), NETWORK) == ComputeMode(None)
 
 
-def lanes(devices: list[torch.device], input_s: float) -> list[Lane]:
-    return list(open_lanes(torch.nn.Linear(1, 1), devices, Mode(), input_s=input_s))
+def lanes(devices: list[torch.device], input_s: float) -> list[ModelReplica]:
+    return list(make_replicas(torch.nn.Linear(1, 1), devices, ComputeMode(), input_s=input_s))
 
 
 def test_short_windows_get_a_lane_for_each_core_and_long_ones_all_cores() -> None:
     cores = torch.get_num_threads()
     assert [lane.threads for lane in lanes([CPU], 3.0)] == [1] * cores
     assert [lane.threads for lane in lanes([CPU], 30.0)] == [cores]
-    assert (usual_batch(CPU, 3.0), usual_batch(CPU, 30.0)) == (8, 1)
+    assert (get_default_batch_size(CPU, 3.0), get_default_batch_size(CPU, 30.0)) == (8, 1)
 
 
 def test_every_device_has_a_model_of_its_own() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from docs.bundled_model.head import GENRE_LABELS, fit_head
 from tagger.models.musicnn.configuration import published_towers
-from tagger.models.musicnn.head import LABELS, fit_head
 
 TAGS = [f"{tower} {tag}" for tower, tags in published_towers().items() for tag in tags]
 GENRES = ("hiphop", "metal", "rnb", "rock", "soundtrack")
@@ -71,24 +71,26 @@ def guess(head: Head) -> Callable[[NDArray[np.float32], NDArray[np.float32]], st
         mapped = head["tag_map"] @ (1 / (1 + np.exp(-tag_logits))) + 1e-6
         correction = head["linear.weight"] @ np.concatenate([tag_logits, embedding])
         logits = head["sharpness"] * np.log(mapped) + correction + head["linear.bias"]
-        return LABELS[int(logits.argmax())]
+        return GENRE_LABELS[int(logits.argmax())]
 
     return name
 
 
 def test_labels_are_unique_and_hold_those_that_people_expect() -> None:
-    assert len(set(LABELS)) == len(LABELS) == 18
-    assert {"Blues", "Classical", "Disco", "Hip-Hop", "R&B", "Indie", "Electronic"} < set(LABELS)
-    assert not {"Soundtrack", "World", "Latin"} & set(LABELS)
+    assert len(set(GENRE_LABELS)) == len(GENRE_LABELS) == 18
+    assert {"Blues", "Classical", "Disco", "Hip-Hop", "R&B", "Indie", "Electronic"} < set(
+        GENRE_LABELS
+    )
+    assert not {"Soundtrack", "World", "Latin"} & set(GENRE_LABELS)
 
 
 def test_the_weights_have_the_shapes_of_the_model(head: Head) -> None:
     shapes = {name: value.shape for name, value in head.items()}
     assert shapes == {
-        "tag_map": (len(LABELS), 100),
+        "tag_map": (len(GENRE_LABELS), 100),
         "sharpness": (),
-        "linear.weight": (len(LABELS), 500),
-        "linear.bias": (len(LABELS),),
+        "linear.weight": (len(GENRE_LABELS), 500),
+        "linear.bias": (len(GENRE_LABELS),),
     }
     assert all(value.dtype == np.float32 for value in head.values())
     assert all(np.isfinite(value).all() for value in head.values())
@@ -105,7 +107,7 @@ def test_every_genre_is_spoken_for_and_moods_speak_for_none(head: Head) -> None:
 def test_a_tag_speaks_loudest_for_its_own_genre(head: Head) -> None:
     own = {"Jazz": "msd jazz", "Soul": "msd soul", "R&B": "msd rnb", "Classical": "mtt classical"}
     for genre, tag in own.items():
-        assert LABELS[int(head["tag_map"][:, TAGS.index(tag)].argmax())] == genre
+        assert GENRE_LABELS[int(head["tag_map"][:, TAGS.index(tag)].argmax())] == genre
 
 
 def test_common_tags_speak_more_softly(features: Path, tmp_path: Path, head: Head) -> None:
@@ -113,7 +115,7 @@ def test_common_tags_speak_more_softly(features: Path, tmp_path: Path, head: Hea
         data = {name: file[name] for name in file.files}
     data["window_logits"][:, TAGS.index("msd jazz")] += 4
     np.savez(tmp_path / "common.npz", **data)
-    cell = LABELS.index("Jazz"), TAGS.index("msd jazz")
+    cell = GENRE_LABELS.index("Jazz"), TAGS.index("msd jazz")
     assert 0 < fit_head(tmp_path / "common.npz")["tag_map"][cell] < 0.6 * head["tag_map"][cell]
 
 
@@ -131,12 +133,12 @@ def test_the_data_is_learnt(
 
 
 def test_only_labels_with_clips_and_indie_are_corrected(head: Head) -> None:
-    corrected = {LABELS[row] for row in np.flatnonzero(head["linear.weight"].any(1))}
+    corrected = {GENRE_LABELS[row] for row in np.flatnonzero(head["linear.weight"].any(1))}
     assert corrected == {"Hip-Hop", "Metal", "R&B", "Rock", "Indie"}
 
 
 def test_indie_shares_the_correction_of_rock(head: Head) -> None:
-    indie, rock = LABELS.index("Indie"), LABELS.index("Rock")
+    indie, rock = GENRE_LABELS.index("Indie"), GENRE_LABELS.index("Rock")
     assert head["linear.weight"][rock].any()
     np.testing.assert_array_equal(head["linear.weight"][indie], head["linear.weight"][rock])
 
@@ -144,12 +146,12 @@ def test_indie_shares_the_correction_of_rock(head: Head) -> None:
 def test_overlapping_labels_alone_have_to_lead(
     features: Path, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.models.musicnn.head.OVERLAPPING", ())
+    monkeypatch.setattr("docs.bundled_model.head.OVERLAPPING", ())
     free = fit_head(features)
     asked = free["linear.bias"] / free["sharpness"] - head["linear.bias"] / head["sharpness"]
-    leading = {LABELS[row] for row in np.flatnonzero(asked > 0.01)}
+    leading = {GENRE_LABELS[row] for row in np.flatnonzero(asked > 0.01)}
     assert leading == {"Ambient", "Funk", "Indie", "R&B", "Soul"}
-    assert not asked[[LABELS.index("Pop"), LABELS.index("Rock")]].round(4).any()
+    assert not asked[[GENRE_LABELS.index("Pop"), GENRE_LABELS.index("Rock")]].round(4).any()
 
 
 def test_a_second_fit_gives_the_same_bits_whatever_the_threads(features: Path, head: Head) -> None:

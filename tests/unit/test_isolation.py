@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tagger.errors import AccessError, DecodeError, TagError, WorkerError
-from tagger.isolation import MIB, Guard, Limits, own_guard
+from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_process_caller
 
 
 @pytest.fixture
-def guard() -> Iterator[Guard]:
-    with closing(Guard(Limits(seconds=2, memory_mib=512))) as guard:
-        yield guard
+def isolated() -> Iterator[IsolatedCaller]:
+    with closing(IsolatedCaller(CallLimits(seconds=2, memory_mib=512))) as isolated:
+        yield isolated
 
 
 def identity(value: object) -> tuple[int, object]:
@@ -49,7 +49,7 @@ def spin() -> None:
 
 
 def devour() -> int:
-    return len(bytearray(1024 * MIB))
+    return len(bytearray(1024 * BYTES_PER_MIB))
 
 
 def stumble() -> None:
@@ -76,16 +76,16 @@ def write_process_number(seen: Path) -> None:
     seen.write_text(str(os.getpid()))
 
 
-def test_calls_run_in_another_process_and_share_it(guard: Guard) -> None:
-    first, second = guard.call(identity, "a"), guard.call(identity, {"b": 1})
+def test_calls_run_in_another_process_and_share_it(isolated: IsolatedCaller) -> None:
+    first, second = isolated.call(identity, "a"), isolated.call(identity, {"b": 1})
     assert first[0] == second[0] != os.getpid()
     assert (first[1], second[1]) == ("a", {"b": 1})
 
 
-def test_our_own_errors_come_back_as_they_are(guard: Guard) -> None:
+def test_our_own_errors_come_back_as_they_are(isolated: IsolatedCaller) -> None:
     with pytest.raises(TagError, match="broken"):
-        guard.call(refuse)
-    guard.call(identity, 1)
+        isolated.call(refuse)
+    isolated.call(identity, 1)
 
 
 @pytest.mark.parametrize(
@@ -100,35 +100,37 @@ def test_our_own_errors_come_back_as_they_are(guard: Guard) -> None:
     ],
 )
 def test_what_befalls_a_call_is_a_failure_of_the_file_and_the_next_is_well(
-    guard: Guard, function: Callable[[], None], words: str
+    isolated: IsolatedCaller, function: Callable[[], None], words: str
 ) -> None:
     with pytest.raises(DecodeError, match=words) as caught:
-        guard.call(function)
-    assert caught.value.lasting
-    assert guard.call(identity, 1)[1] == 1
+        isolated.call(function)
+    assert caught.value.permanent
+    assert isolated.call(identity, 1)[1] == 1
 
 
-def test_a_stop_for_all_processes_is_no_fault_of_the_file(guard: Guard) -> None:
+def test_a_stop_for_all_processes_is_no_fault_of_the_file(isolated: IsolatedCaller) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        assert guard.call(send_signal, number) == "still there"
+        assert isolated.call(send_signal, number) == "still there"
 
 
-def test_a_process_that_the_system_killed_may_be_tried_again_tomorrow(guard: Guard) -> None:
+def test_a_process_that_the_system_killed_may_be_tried_again_tomorrow(
+    isolated: IsolatedCaller,
+) -> None:
     with pytest.raises(AccessError, match="memory") as caught:
-        guard.call(die_of_memory)
-    assert not caught.value.lasting
+        isolated.call(die_of_memory)
+    assert not caught.value.permanent
 
 
 def test_a_file_is_not_blamed_for_what_an_earlier_one_did_to_the_process(
-    guard: Guard, tmp_path: Path
+    isolated: IsolatedCaller, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen"
-    guard.call(write_process_number, seen)
-    assert guard.call(crash_unless_new, seen) == "well"
+    isolated.call(write_process_number, seen)
+    assert isolated.call(crash_unless_new, seen) == "well"
 
 
-def test_no_process_outlives_the_guard_or_its_owner(guard: Guard) -> None:
-    (number, _), child = guard.call(identity, 1), guard.idle[0]
+def test_no_process_outlives_the_guard_or_its_owner(isolated: IsolatedCaller) -> None:
+    (number, _), child = isolated.call(identity, 1), isolated.idle[0]
     child.pipe.close()  # as when the owner is killed
     assert child.process.wait(5) == 0
     with pytest.raises(ProcessLookupError):
@@ -137,10 +139,10 @@ def test_no_process_outlives_the_guard_or_its_owner(guard: Guard) -> None:
 
 def test_limits_too_small_for_anything_are_no_lasting_fault_of_a_file() -> None:
     with (
-        closing(Guard(Limits(seconds=2, memory_mib=20))) as guard,
+        closing(IsolatedCaller(CallLimits(seconds=2, memory_mib=20))) as isolated,
         pytest.raises((AccessError, WorkerError), match="memory") as caught,
     ):
-        guard.call(identity, 1)
+        isolated.call(identity, 1)
     assert not getattr(caught.value, "lasting", False)
 
 
@@ -148,19 +150,19 @@ def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))\n"
         "from contextlib import closing; from tagger.isolation import Guard, Limits\n"
-        "with closing(Guard(Limits(2, 2048))) as guard: print(guard.call(abs, -3))"
+        "with closing(Guard(Limits(2, 2048))) as isolated: print(isolated.call(abs, -3))"
     )
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.stdout == "3\n", result.stderr
 
 
-def test_a_guard_that_is_sent_to_a_process_is_the_one_guard_there(guard: Guard) -> None:
-    guard.call(identity, 1)
-    sent, again = pickle.loads(pickle.dumps((guard, guard)))
-    other = pickle.loads(pickle.dumps(Guard(Limits(seconds=3, memory_mib=512))))
-    assert sent is again is own_guard(guard.limits)
-    assert sent.limits == guard.limits
-    assert sent is not guard
+def test_a_guard_that_is_sent_to_a_process_is_the_one_guard_there(isolated: IsolatedCaller) -> None:
+    isolated.call(identity, 1)
+    sent, again = pickle.loads(pickle.dumps((isolated, isolated)))
+    other = pickle.loads(pickle.dumps(IsolatedCaller(CallLimits(seconds=3, memory_mib=512))))
+    assert sent is again is get_process_caller(isolated.limits)
+    assert sent.limits == isolated.limits
+    assert sent is not isolated
     assert not sent.idle
     assert other is not sent

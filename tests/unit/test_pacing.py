@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tagger.pacing import LOOK_EVERY_S, MOST_REST_S, Host, Pacer, next_time, read_stalls
+from tagger.pacing import (
+    MAX_REST_S,
+    PRESSURE_CHECK_INTERVAL_S,
+    Pacer,
+    SystemClock,
+    find_next_time,
+    read_pressure,
+)
 
 TEXT = (
     "some avg10=1.23 avg60=0.50 avg300=0.10 total={some}\n"
@@ -17,7 +24,7 @@ TEXT = (
 """As Linux writes it, in microseconds."""
 
 
-class Machine(Host):
+class Machine(SystemClock):
     """A machine whose other programs wait for disks, for so much of each second that passes."""
 
     def __init__(self, pressure: Path) -> None:
@@ -73,7 +80,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_the_time_comes_when_local_clocks_show_it_next(now: str, clock: time, hours: int) -> None:
     began = datetime.fromisoformat(now)
-    assert next_time(clock, began) - began == timedelta(hours=hours)
+    assert find_next_time(clock, began) - began == timedelta(hours=hours)
 
 
 def test_the_time_is_over_for_good(machine: Machine) -> None:
@@ -95,7 +102,7 @@ def rests(pacer: Pacer) -> list[tuple[str, ...]]:
 def test_a_gentle_run_rests_as_long_as_others_wait(machine: Machine) -> None:
     pacer = Pacer(machine, until=None, gentle=True)
     machine.waiting = 0.9
-    machine.pass_s(LOOK_EVERY_S)
+    machine.pass_s(PRESSURE_CHECK_INTERVAL_S)
     found = []
     for wanted in pacer.rests():
         found.append(wanted)
@@ -103,7 +110,7 @@ def test_a_gentle_run_rests_as_long_as_others_wait(machine: Machine) -> None:
             machine.waiting = 0.0
     assert found == [("io",)] * 20
     assert machine.slept_s == 20
-    machine.pass_s(LOOK_EVERY_S)
+    machine.pass_s(PRESSURE_CHECK_INTERVAL_S)
     assert rests(pacer) == []
 
 
@@ -111,8 +118,8 @@ def test_a_machine_that_is_always_busy_gets_its_scan_too(machine: Machine) -> No
     machine.waiting = 1.0
     pacer = Pacer(machine, until=None, gentle=True)
     for _ in range(3):
-        machine.pass_s(LOOK_EVERY_S)
-        assert len(rests(pacer)) == MOST_REST_S
+        machine.pass_s(PRESSURE_CHECK_INTERVAL_S)
+        assert len(rests(pacer)) == MAX_REST_S
 
 
 def test_waiting_that_ends_with_our_work_was_ours_and_is_looked_for_less_often(
@@ -121,7 +128,7 @@ def test_waiting_that_ends_with_our_work_was_ours_and_is_looked_for_less_often(
     pacer = Pacer(machine, until=None, gentle=True)
     for looks in (1, 2, 4):
         machine.waiting = 0.9
-        machine.pass_s(looks * LOOK_EVERY_S - 1)
+        machine.pass_s(looks * PRESSURE_CHECK_INTERVAL_S - 1)
         assert rests(pacer) == []
         machine.pass_s(1)
         for _ in pacer.rests():
@@ -150,8 +157,8 @@ def test_without_being_asked_or_told_of_waiting_nobody_rests(
 
 
 def test_what_this_machine_counts_is_read() -> None:
-    if not os.access(Host.pressure / "io", os.R_OK):
+    if not os.access(SystemClock.pressure / "io", os.R_OK):
         pytest.skip("this kernel counts no pressure")
-    first, second = read_stalls(Host()), read_stalls(Host())
+    first, second = read_pressure(SystemClock()), read_pressure(SystemClock())
     assert first.waited_s.keys() == second.waited_s.keys() == {"cpu", "io", "memory"}
     assert all(second.waited_s[name] >= waited_s for name, waited_s in first.waited_s.items())

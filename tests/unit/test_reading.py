@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tagger.settings import Settings
-from tagger.training.reading import read_library
+from tagger.training.datasets import read_library
 from tests.builders import add_genre, audio_bytes, open_tags
 
 

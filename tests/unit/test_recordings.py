@@ -9,7 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from tagger.audio import read_windows
-from tagger.training.recordings import Pair, Words, fingerprint, leaks, same_recordings
+from tagger.training.fingerprints import (
+    Fingerprint,
+    RecordingPair,
+    compute_fingerprint,
+    find_leaks,
+    find_same_recordings,
+)
 from tests.builders import Sound, build_audio
 
 RATE_HZ = 16_000
@@ -44,12 +50,12 @@ def heard(seed: int, start_s: float = 0.0, seconds: float = 20.0) -> Samples:
     return mono
 
 
-def words_of(samples: NDArray[np.floating]) -> Words:
-    return fingerprint(samples.astype(np.float32), RATE_HZ)
+def words_of(samples: NDArray[np.floating]) -> Fingerprint:
+    return compute_fingerprint(samples.astype(np.float32), RATE_HZ)
 
 
 def found(*sounds: NDArray[np.floating]) -> list[tuple[int, int]]:
-    pairs = same_recordings([words_of(sound) for sound in sounds])
+    pairs = find_same_recordings([words_of(sound) for sound in sounds])
     return [(pair.first, pair.second) for pair in pairs]
 
 
@@ -65,7 +71,7 @@ def test_another_encoding_is_the_same_recording(tmp_path: Path, ending: str) -> 
 
 def test_an_excerpt_that_overlaps_by_ten_seconds() -> None:
     words = [words_of(heard(seed, start)) for seed, start in ((1, 0), (2, 0), (1, 10.37), (3, 0))]
-    (pair,) = same_recordings(words)
+    (pair,) = find_same_recordings(words)
     assert (pair.first, pair.second) == (0, 2)
     assert pair.overlap_s == pytest.approx(9.6, abs=0.5)
     assert pair.bit_errors < 0.2
@@ -140,5 +146,9 @@ def test_what_is_too_short_is_never_found() -> None:
 
 
 def test_a_leak_is_a_recording_in_two_halves() -> None:
-    pairs = [Pair(0, 1, 20.0, 0.1), Pair(1, 2, 20.0, 0.1), Pair(0, 3, 20.0, 0.1)]
-    assert leaks(pairs, ["train", "train", "test", "train"]) == [pairs[1]]
+    pairs = [
+        RecordingPair(0, 1, 20.0, 0.1),
+        RecordingPair(1, 2, 20.0, 0.1),
+        RecordingPair(0, 3, 20.0, 0.1),
+    ]
+    assert find_leaks(pairs, ["train", "train", "test", "train"]) == [pairs[1]]

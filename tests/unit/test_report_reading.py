@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from tagger.errors import ReportError, SettingsError
 from tagger.records import Action, Score
-from tagger.report.csv import HEADER, copy_reports, row
-from tagger.report.reading import ReportRow, read_report
+from tagger.report.csv import HEADER, ReportRow, copy_reports, format_row, read_report
 from tests.reports import outcome
 
 LINE = '"/m/a, b.mp3",would-write,Rock;Jazz,0.9000,,Rock=0.900;R&B=0.100,12.50,m@1,\r\n'
@@ -53,7 +52,7 @@ def test_as_a_spreadsheet_saves_it(tmp_path: Path, delimiter: str, encoding: str
 def test_what_a_run_writes_reads_back(genres: list[str], existing: str) -> None:
     from tempfile import TemporaryDirectory
 
-    text = row(
+    text = format_row(
         outcome("a.mp3", Action.KEPT, genres=tuple(genres), existing=(existing,), error="=why")
     )
     with TemporaryDirectory() as folder:

@@ -7,8 +7,7 @@ import pytest
 from tagger.errors import LibraryError
 from tagger.records import Track
 from tagger.training.clips import Clip, Dataset
-from tagger.training.split_files import read_split_files
-from tagger.training.splits import Split
+from tagger.training.splits import Split, read_split_files
 
 GENRES = ("blues", "rock")
 

@@ -58,7 +58,7 @@ def test_every_clip_is_in_one_half_and_the_share_is_kept(how: str) -> None:
     assert sorted([*found.train, *found.validation], key=dataset.clips.index) == [*dataset.clips]
     assert len(found.validation) == pytest.approx(24, abs=2)
     assert found.test == ()
-    assert found.untrained == found.unseen == ()
+    assert found.untrained == found.unmeasured == ()
     assert "20 %" in found.how
     assert "seed 42" in found.how
 
@@ -112,14 +112,14 @@ def test_a_genre_of_one_artist_is_learned_and_not_held_back() -> None:
     clips = [*library(("Jazz", "Rock")).clips]
     clips += [clip(n, "Polka", "Only One", f"Album {n}") for n in range(5)]
     found = split(Dataset("music", tuple(clips)), "artist")
-    assert found.unseen == ("Polka",)
+    assert found.unmeasured == ("Polka",)
     assert found.untrained == ()
-    assert split(Dataset("music", tuple(clips)), "album").unseen == ()
+    assert split(Dataset("music", tuple(clips)), "album").unmeasured == ()
 
 
 def test_the_only_clip_of_a_genre_is_learned_from() -> None:
     dataset = Dataset("music", (*library(("Jazz", "Rock")).clips, clip(0, "Polka")))
-    assert split(dataset, "stratified").unseen == ("Polka",)
+    assert split(dataset, "stratified").unmeasured == ("Polka",)
 
 
 @pytest.mark.parametrize("how", ["stratified", "album", "artist"])

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tagger.errors import LockedError, StateError
-from tagger.records import Action, Change, Failure, Prediction, RawField, Score, Tags, Track
-from tagger.state import Known, Row, RunKind, State, open_state
-from tagger.state.schema import MIGRATIONS
+from tagger.records import Action, Failure, Prediction, RawField, Score, TagChange, Tags, Track
+from tagger.state import CachedRow, KnownTrack, RunKind, State, open_state
+from tagger.state.database import MIGRATIONS
 
 TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
 SCORES = (Score("Pop", 0.9), Score("Rock", 0.1))
@@ -37,7 +37,7 @@ def learn(state: State, track: Track, model: str = "m@1") -> None:
     state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=10)
 
 
-def recall(state: State, track: Track, model: str = "m@1", windows: int = 10) -> Known:
+def recall(state: State, track: Track, model: str = "m@1", windows: int = 10) -> KnownTrack:
     return state.recall(track, model=model, windows=windows)
 
 
@@ -46,8 +46,10 @@ def recall(state: State, track: Track, model: str = "m@1", windows: int = 10) ->
     [
         lambda state, track: learn(state, track, "m@2"),
         lambda state, track: state.remember_failure(Failure(track, "broken")),
-        lambda state, track: state.remember_unheard(Failure(track, "silent"), model="m", windows=1),
-        lambda state, track: state.renew(track, replace(track, mtime_ns=1), TAGS),
+        lambda state, track: state.remember_model_failure(
+            Failure(track, "silent"), model="m", windows=1
+        ),
+        lambda state, track: state.update_track(track, replace(track, mtime_ns=1), TAGS),
         lambda state, track: state.remember_tags(replace(track, size=9), TAGS),
     ],
 )
@@ -59,7 +61,7 @@ def test_a_row_is_forgotten_with_whatever_is_learned_of_its_file(
         learn(state, each)
         state.rows.remember(each, b"key", Action.KEPT, "the row\r\n")
     folder, files = str(track.path.parent), [file_of(track), file_of(other)]
-    row = Row(Action.KEPT, "the row\r\n")
+    row = CachedRow(Action.KEPT, "the row\r\n")
     assert state.rows.holding(folder, files, b"key") == [row, row]
     assert state.rows.holding(folder, files, b"other settings") == [None, None]
     touched = replace(track, links=2)
@@ -79,10 +81,10 @@ def test_no_row_is_kept_of_a_file_that_is_not_known(state: State, track: Track) 
 
 
 def test_an_untouched_file_is_known_whole(state: State, track: Track) -> None:
-    assert recall(state, track) == Known()
+    assert recall(state, track) == KnownTrack()
     learn(state, track)
     known = recall(state, track)
-    assert known == Known(TAGS, SCORES, 61.5)
+    assert known == KnownTrack(TAGS, SCORES, 61.5)
     assert known.tags is not None
     assert known.tags.raw == TAGS.raw
 
@@ -97,10 +99,10 @@ def test_a_changed_file_is_unknown_and_its_old_scores_are_gone(
         "mtime_ns": replace(track, mtime_ns=4),
         "inode": replace(track, inode=4),
     }[field]
-    assert recall(state, changed) == Known()
+    assert recall(state, changed) == KnownTrack()
     state.remember_tags(changed, Tags())
-    assert recall(state, changed) == Known(tags=Tags())
-    assert recall(state, track) == Known()
+    assert recall(state, changed) == KnownTrack(tags=Tags())
+    assert recall(state, track) == KnownTrack()
 
 
 def test_scores_belong_to_one_model_and_number_of_windows(state: State, track: Track) -> None:
@@ -114,10 +116,10 @@ def test_scores_belong_to_one_model_and_number_of_windows(state: State, track: T
 def test_a_moved_file_is_recognised_but_a_copy_is_not(state: State, track: Track) -> None:
     learn(state, track)
     elsewhere = replace(track, path=track.path.with_name("b.mp3"))
-    assert recall(state, elsewhere) == Known()  # as for a second hard link
+    assert recall(state, elsewhere) == KnownTrack()  # as for a second hard link
     track.path.rename(elsewhere.path)
-    assert recall(state, elsewhere) == Known(TAGS, SCORES, 61.5)
-    assert recall(state, track) == Known()
+    assert recall(state, elsewhere) == KnownTrack(TAGS, SCORES, 61.5)
+    assert recall(state, track) == KnownTrack()
 
 
 def test_two_files_that_swapped_their_names_are_both_recognised(state: State, track: Track) -> None:
@@ -135,12 +137,12 @@ def test_two_files_that_swapped_their_names_are_both_recognised(state: State, tr
 
 
 def test_a_failure_is_kept_until_it_is_forgotten(state: State, track: Track) -> None:
-    state.remember_failure(Failure(track, "silent", lasting=True))
-    assert recall(state, track) == Known(failure="silent", lasting=True)
+    state.remember_failure(Failure(track, "silent", permanent=True))
+    assert recall(state, track) == KnownTrack(failure="silent", permanent=True)
     learn(state, track)
     assert recall(state, track).failure == "silent"  # until it is known what becomes of the track
     state.forget_failure(track)
-    assert recall(state, track) == Known(TAGS, SCORES, 61.5)
+    assert recall(state, track) == KnownTrack(TAGS, SCORES, 61.5)
 
 
 def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
@@ -148,18 +150,18 @@ def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
 ) -> None:
     learn(state, track)
     state.runs.start("r1", RunKind.SCAN, dry_run=False)
-    entry = state.journal.open("r1", Change(track, TAGS, Tags(("Pop",)), ".copy"))
+    entry = state.journal.open_entry("r1", TagChange(track, TAGS, Tags(("Pop",)), ".copy"))
     new = replace(track, size=9, mtime_ns=99, inode=999)
     state.finish_replacement(entry, track, new, Tags(("Pop",)))
-    assert recall(state, new) == Known(Tags(("Pop",)), SCORES, 61.5)
-    assert recall(state, track) == Known()
+    assert recall(state, new) == KnownTrack(Tags(("Pop",)), SCORES, 61.5)
+    assert recall(state, track) == KnownTrack()
 
 
 def test_the_journal_is_on_disk_before_the_file_is_touched(
     tmp_path: Path, state: State, track: Track
 ) -> None:
     state.runs.start("r1", RunKind.SCAN, dry_run=False)
-    state.journal.open("r1", Change(track, TAGS, Tags(), ".copy"))
+    state.journal.open_entry("r1", TagChange(track, TAGS, Tags(), ".copy"))
     with sqlite3.connect(tmp_path / "state.sqlite") as other:
         (before,) = other.execute("SELECT before FROM journal").fetchone()
     assert '"values": ["Rock", "Pop"]' in before
@@ -238,14 +240,14 @@ def test_numbers_beyond_the_columns_of_a_database(state: State, track: Track, nu
 
 
 def test_what_failed_for_one_model_is_tried_with_another(state: State, track: Track) -> None:
-    state.remember_unheard(Failure(track, "silent"), model="m@1", windows=3)
-    assert recall(state, track, windows=3).lasting
+    state.remember_model_failure(Failure(track, "silent"), model="m@1", windows=3)
+    assert recall(state, track, windows=3).permanent
     assert recall(state, track, windows=4).failure is None
     assert recall(state, track, model="m@2", windows=3).failure is None
     state.remember_prediction(Prediction(track, SCORES, "m@2", 61.5), windows=3)
     assert recall(state, track, windows=3).failure == "silent"
     state.remember_failure(Failure(track, "broken"))
-    assert recall(state, track, model="m@2").lasting
+    assert recall(state, track, model="m@2").permanent
     state.forget_failure(track)
     state.remember_prediction(Prediction(track, SCORES, "m@1", 61.5), windows=3)
     assert recall(state, track, windows=3).failure is None

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger.errors import AccessError, LibraryError
-from tagger.paths import RemotePath, displayed, path_of, undisplayed
+from tagger.paths import RemotePath, display_path, parse_displayed_path, parse_path
 from tagger.records import Track
 from tagger.storage import ranged
-from tagger.storage.ranged import BLOCK, RangedFile
-from tagger.storage.refusals import describe, refusing
-from tagger.storage.stores import Facts
+from tagger.storage.ranged import READ_BLOCK_BYTES, RangedFile
+from tagger.storage.refusals import describe_storage_error, translate_storage_errors
+from tagger.storage.stores import ObjectInfo
 
 NAMES = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1)
 SEGMENTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(lambda s: f"{s}x")
@@ -24,7 +24,7 @@ SEGMENTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(lam
 
 @given(SEGMENTS)
 def test_a_url_stays_what_it_is_to_the_letter(key: str) -> None:
-    path = path_of(f"s3://bucket/{key}")
+    path = parse_path(f"s3://bucket/{key}")
     assert isinstance(path, RemotePath)
     assert str(path) == os.fspath(path) == f"s3://bucket/{key}"
     assert os.fsdecode(os.fsencode(path)) == str(path)
@@ -37,13 +37,13 @@ def test_a_url_stays_what_it_is_to_the_letter(key: str) -> None:
 
 @given(NAMES)
 def test_what_a_url_is_called_and_where_it_lies(name: str) -> None:
-    folder = path_of("s3://bucket/a folder")
+    folder = parse_path("s3://bucket/a folder")
     path = folder / name
     assert (type(path), path.name, path.parent) == (RemotePath, name, folder)
     assert path.suffix == Path("x", name).suffix
     assert path.is_relative_to(folder)
     assert path.is_relative_to(path)
-    assert not path.is_relative_to(path_of("s3://bucket/a"))
+    assert not path.is_relative_to(parse_path("s3://bucket/a"))
     assert not path.is_relative_to(Path("/"))
     assert str(path.with_name("b")) == "s3://bucket/a folder/b"
 
@@ -57,9 +57,9 @@ def test_no_two_names_are_one() -> None:
         "gs://b/a/b",
         "s3:/b/a/b",
     ]
-    assert len({path_of(text) for text in texts}) == len(texts)
-    assert path_of("s3://b/a") != PosixPath("s3:/b/a")
-    assert sorted([path_of("s3://b/a"), Path("/z")]) == [Path("/z"), path_of("s3://b/a")]
+    assert len({parse_path(text) for text in texts}) == len(texts)
+    assert parse_path("s3://b/a") != PosixPath("s3:/b/a")
+    assert sorted([parse_path("s3://b/a"), Path("/z")]) == [Path("/z"), parse_path("s3://b/a")]
 
 
 @pytest.mark.parametrize(
@@ -75,27 +75,27 @@ def test_no_two_names_are_one() -> None:
     ],
 )
 def test_what_a_text_names(text: str, path: Path) -> None:
-    assert path_of(text) == path
-    assert type(path_of(text)) is type(path)
+    assert parse_path(text) == path
+    assert type(parse_path(text)) is type(path)
 
 
 def test_a_line_break_in_a_key_is_shown_and_read_back() -> None:
-    path = path_of("s3://b/a\n\\xe9.mp3")
-    assert displayed(path) == "s3://b/a\n\\xe9.mp3"
-    assert undisplayed("s3://b/x.mp3") == RemotePath("s3://b/x.mp3")
-    assert str(path_of("s3://b").parent) == "s3://b"
+    path = parse_path("s3://b/a\n\\xe9.mp3")
+    assert display_path(path) == "s3://b/a\n\\xe9.mp3"
+    assert parse_displayed_path("s3://b/x.mp3") == RemotePath("s3://b/x.mp3")
+    assert str(parse_path("s3://b").parent) == "s3://b"
 
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("read"), st.integers(0, 3 * BLOCK), st.just(0)),
-        st.tuples(st.just("seek"), st.integers(0, 6 * BLOCK), st.just(SEEK_SET)),
+        st.tuples(st.just("read"), st.integers(0, 3 * READ_BLOCK_BYTES), st.just(0)),
+        st.tuples(st.just("seek"), st.integers(0, 6 * READ_BLOCK_BYTES), st.just(SEEK_SET)),
         st.tuples(st.just("seek"), st.integers(0, 100), st.just(SEEK_CUR)),
-        st.tuples(st.just("seek"), st.integers(-6 * BLOCK, 10), st.just(SEEK_END)),
+        st.tuples(st.just("seek"), st.integers(-6 * READ_BLOCK_BYTES, 10), st.just(SEEK_END)),
     ),
     max_size=20,
 )
-CONTENT = os.urandom(5 * BLOCK + 77)
+CONTENT = os.urandom(5 * READ_BLOCK_BYTES + 77)
 
 
 @given(STEPS)
@@ -122,19 +122,19 @@ def test_what_is_read_once_is_kept_and_what_goes_on_comes_in_longer_pieces(
     fetched: list[int] = []
 
     def fetch(start: int, stop: int) -> bytes:
-        fetched.append((stop - start) // BLOCK)
+        fetched.append((stop - start) // READ_BLOCK_BYTES)
         return bytes(stop - start)
 
-    source = RangedFile("x", 100 * BLOCK, fetch)
-    buffer = bytearray(BLOCK)
+    source = RangedFile("x", 100 * READ_BLOCK_BYTES, fetch)
+    buffer = bytearray(READ_BLOCK_BYTES)
     for _ in range(10):
         source.readinto(buffer)
     assert fetched == [1, 2, 4, 8]
     source.seek(0)
     source.readinto(buffer)
     assert len(fetched) == 4
-    monkeypatch.setattr(ranged, "MEMORY", BLOCK)
-    source.seek(50 * BLOCK)
+    monkeypatch.setattr(ranged, "MAX_CACHED_BYTES", READ_BLOCK_BYTES)
+    source.seek(50 * READ_BLOCK_BYTES)
     source.readinto(buffer)
     assert len(source.blocks) == 1
     with pytest.raises(OSError, match="before the start"):
@@ -156,22 +156,29 @@ def test_a_failure_to_fetch_is_remembered_for_who_hears_of_it_in_no_other_way() 
 
 def test_every_version_of_an_object_is_another_track() -> None:
     path = RemotePath("s3://b/a.mp3")
-    track = Facts(1, 10**9, '"etag"').track(path)
-    assert track == Facts(1, 10**9, '"etag"').track(path) == Track(path, 1, 10**9, track.inode)
+    track = ObjectInfo(1, 10**9, '"etag"').track(path)
+    assert track == ObjectInfo(1, 10**9, '"etag"').track(path) == Track(path, 1, 10**9, track.inode)
     assert 0 < track.inode < 1 << 63
-    others = [Facts(2, 10**9, '"etag"'), Facts(1, 0, '"etag"'), Facts(1, 10**9, '"other"')]
+    others = [
+        ObjectInfo(2, 10**9, '"etag"'),
+        ObjectInfo(1, 0, '"etag"'),
+        ObjectInfo(1, 10**9, '"other"'),
+    ]
     assert track not in [facts.track(path) for facts in others]
-    assert track.inode != Facts(1, 10**9, '"etag"').number(RemotePath("s3://b/b.mp3"))
+    assert track.inode != ObjectInfo(1, 10**9, '"etag"').number(RemotePath("s3://b/b.mp3"))
 
 
 def test_foreign_errors_become_one_line() -> None:
     class ServerError(Exception):
         response = {"Error": {"Code": "AccessDenied", "Message": "Access\nDenied"}}  # noqa: RUF012
 
-    assert describe(ServerError()) == "Access Denied (AccessDenied)"
-    assert describe(TimeoutError()) == "TimeoutError"
-    assert len(describe(ValueError("x" * 5000))) < 400
-    with pytest.raises(AccessError, match="cannot open: no"), refusing("cannot open"):
+    assert describe_storage_error(ServerError()) == "Access Denied (AccessDenied)"
+    assert describe_storage_error(TimeoutError()) == "TimeoutError"
+    assert len(describe_storage_error(ValueError("x" * 5000))) < 400
+    with (
+        pytest.raises(AccessError, match="cannot open: no"),
+        translate_storage_errors("cannot open"),
+    ):
         raise ValueError("no")
-    with pytest.raises(LibraryError), refusing("cannot open"):
+    with pytest.raises(LibraryError), translate_storage_errors("cannot open"):
         raise LibraryError("ours")

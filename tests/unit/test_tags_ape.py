@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tagger.errors import TagError
-from tagger.tags import other_fields, read_tags, write_tags
+from tagger.tags import read_other_fields, read_tags, write_tags
 from tests.builders import PNG, audio_bytes
 from tests.rounds import OURS, written_and_undone
 
@@ -115,6 +115,6 @@ def test_an_id3_tag_before_wavpack_stays(tmp_path: Path) -> None:
 def test_an_item_that_becomes_read_only_is_another(tmp_path: Path) -> None:
     path = tmp_path / "song.wv"
     path.write_bytes(audio_bytes(".wv") + tag(item(b"Title", b"x")))
-    before = other_fields(path)
+    before = read_other_fields(path)
     path.write_bytes(audio_bytes(".wv") + tag(item(b"Title", b"x", READ_ONLY)))
-    assert other_fields(path) != before
+    assert read_other_fields(path) != before

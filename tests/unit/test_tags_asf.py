@@ -9,7 +9,7 @@ import pytest
 
 from tagger.errors import TagError
 from tagger.records import Tags
-from tagger.tags import other_fields, read_tags, write_tags
+from tagger.tags import read_other_fields, read_tags, write_tags
 from tests.builders import audio_bytes
 from tests.rounds import OURS, written_and_undone
 
@@ -184,6 +184,6 @@ def test_a_broken_head_is_refused(tmp_path: Path, broken: bytes) -> None:
 def test_a_change_of_type_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "song.wma"
     path.write_bytes(wma(listed(EXTENDED, [short("a", 5, b"\1\0")])))
-    before = other_fields(path)
+    before = read_other_fields(path)
     path.write_bytes(wma(listed(EXTENDED, [short("a", 1, b"\1\0")])))
-    assert other_fields(path) != before
+    assert read_other_fields(path) != before

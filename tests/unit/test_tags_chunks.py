@@ -9,7 +9,7 @@ import pytest
 
 from tagger.errors import TagError
 from tagger.records import Tags
-from tagger.tags import other_fields, read_tags, write_tags
+from tagger.tags import read_other_fields, read_tags, write_tags
 from tests.builders import audio_bytes
 from tests.rounds import OURS, written_and_undone
 
@@ -174,9 +174,9 @@ def test_what_cannot_be_edited_is_refused(tmp_path: Path, data: bytes, reason: s
 def test_chunks_that_change_places_are_seen(tmp_path: Path) -> None:
     path, others = tmp_path / "song.wav", [chunk(*each) for each in OTHERS[:2]]
     path.write_bytes(wav(FMT, *others, DATA))
-    before = other_fields(path)
+    before = read_other_fields(path)
     path.write_bytes(wav(FMT, *reversed(others), DATA))
-    assert other_fields(path) != before
+    assert read_other_fields(path) != before
 
 
 def test_a_plain_file_of_the_builders_is_written(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tagger.records import Tags
-from tagger.tags import other_fields, read_tags, write_raw, write_tags
+from tagger.tags import read_other_fields, read_tags, write_raw, write_tags
 from tests.builders import audio_bytes
 from tests.unit.test_tags_ape import item, tag
 from tests.unit.test_tags_asf import extension, listed, long, wma
@@ -45,10 +45,10 @@ def large(ending: str) -> bytes:
 def test_a_large_cover_stays(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"song{ending}"
     path.write_bytes(large(ending))
-    before = other_fields(path)
+    before = read_other_fields(path)
     write_tags(path, TAGS)
     assert read_tags(path) == TAGS
-    assert other_fields(path) == before
+    assert read_other_fields(path) == before
     write_raw(path, ())
     assert read_tags(path) == Tags()
-    assert other_fields(path) == before
+    assert read_other_fields(path) == before

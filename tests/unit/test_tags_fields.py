@@ -18,8 +18,8 @@ from mutagen import apev2, flac, id3, mp4, ogg
 
 from tagger.errors import AccessError, TagError, TrackError
 from tagger.records import Tags
-from tagger.tags import EXTENSIONS, other_fields, read_tags, write_raw, write_tags
-from tagger.tags.others import lost_fields
+from tagger.tags import EXTENSIONS, read_other_fields, read_tags, write_raw, write_tags
+from tagger.tags.fields import find_changed_fields
 from tests.builders import (
     ENDINGS,
     PNG,
@@ -121,11 +121,11 @@ def test_the_fields_land_where_the_contract_says(
 @bare_or_rich
 def test_nothing_else_changes(make: Callable[..., Path], ending: str, *, rich: bool) -> None:
     path = make(ending, rich=rich)
-    others, sound = other_fields(path), packets(path)
+    others, sound = read_other_fields(path), packets(path)
     fields = {name: repr(value) for name, value in dict(open_tags(path).tags).items()}
     metadata = seen_by_ffmpeg(path)
     write_tags(path, TAGS)
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     assert packets(path) == sound
     now = {name: repr(value) for name, value in dict(open_tags(path).tags).items()}
     assert {name: now[name] for name in fields} == fields
@@ -151,25 +151,25 @@ def test_a_second_write_replaces_and_an_empty_one_removes(
     make: Callable[..., Path], ending: str, *, rich: bool
 ) -> None:
     path = make(ending, rich=rich)
-    others = other_fields(path)
+    others = read_other_fields(path)
     write_tags(path, TAGS)
     write_tags(path, ONE)
     assert read_tags(path) == ONE
     write_tags(path, Tags())
     assert read_tags(path) == Tags()
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
 
 
 @each_kind
 def test_the_raw_fields_come_back_exactly(make: Callable[..., Path], ending: str) -> None:
     path = add_genre(make(ending, rich=True), "Mine", "Yours")
-    before, others, size = read_tags(path), other_fields(path), path.stat().st_size
+    before, others, size = read_tags(path), read_other_fields(path), path.stat().st_size
     assert before.genres == ("Mine", "Yours")
     write_tags(path, TAGS)
     write_raw(path, before.raw)
     assert read_tags(path).raw == before.raw
     assert read_tags(path) == before
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     assert abs(path.stat().st_size - size) < 4096
 
 
@@ -197,7 +197,7 @@ def test_any_genre_text_comes_back(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"any{ending}"
     path.write_bytes(audio_bytes(ending, rich=True))
-    others = other_fields(path)
+    others = read_other_fields(path)
     wanted = Tags(tuple(genres), tuple(genres), "x=1", "m")
     try:
         write_tags(path, wanted)
@@ -207,7 +207,7 @@ def test_any_genre_text_comes_back(
         assert any(blank) or (ending in (".mp3", ".wav", ".aiff") and any(numbers))
     else:
         assert read_tags(path) == wanted
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
 
 
 @pytest.mark.parametrize("genre", ["", "a\0b", "\udcff"])
@@ -290,12 +290,12 @@ V1 += b"1999" + b"old comment".ljust(28, b"\0") + b"\0\x07" + bytes([17])
 def test_id3v1_stays_and_its_title_does_not_vanish(tmp_path: Path) -> None:
     path = tmp_path / "song.mp3"
     path.write_bytes(bare_mp3() + V1)
-    before, others, metadata = read_tags(path), other_fields(path), seen_by_ffmpeg(path)
+    before, others, metadata = read_tags(path), read_other_fields(path), seen_by_ffmpeg(path)
     assert before.genres == ("Rock",)
     write_tags(path, ONE)
     assert path.read_bytes().endswith(bare_mp3() + V1)
     assert read_tags(path) == ONE
-    assert lost_fields(others, other_fields(path)) == []
+    assert find_changed_fields(others, read_other_fields(path)) == []
     seen = seen_by_ffmpeg(path)
     assert {seen[name] for name in ("title", "artist", "album")} == {
         "Old Title",
@@ -371,9 +371,9 @@ def test_an_unsynchronised_tag_reads_the_same_afterwards(tmp_path: Path) -> None
     encoded = encoded.replace(b"\xff\xfe", b"\xff\x00\xfe")
     path.write_bytes(id3_tag(3, encoded, flags=0x80) + bare_mp3())
     assert read_tags(path).genres == ("Pop",)
-    others = other_fields(path)
+    others = read_other_fields(path)
     write_tags(path, TAGS)
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     assert private in path.read_bytes()
 
 
@@ -452,19 +452,19 @@ def test_the_sound_of_an_mp4_is_found_after_its_head_grew(tmp_path: Path, codec:
                 target.mux(packet)
     data = front.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
-    before, others = packets(front), other_fields(front)
+    before, others = packets(front), read_other_fields(front)
     write_tags(front, TAGS)
     assert front.stat().st_size > len(data)
     assert packets(front) == before
-    assert other_fields(front) == others
+    assert read_other_fields(front) == others
 
 
 def test_comments_that_need_more_ogg_pages_move_the_sound(make: Callable[..., Path]) -> None:
     path = make(".ogg", rich=True)
-    before, others = packets(path), other_fields(path)
+    before, others = packets(path), read_other_fields(path)
     write_tags(path, Tags(("Jazz",), ("Jazz",), "x" * 300_000, "musicnn"))
     assert packets(path) == before
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     with path.open("rb") as file:
         pages = []
         while file.tell() < path.stat().st_size:
@@ -501,9 +501,9 @@ def test_flac_keeps_its_blocks_and_an_id3_tag_before_it(tmp_path: Path) -> None:
     kept = [block for block in blocks if block[0] != 1]
     prefix = id3_tag(3, frame(b"TIT2", b"\0Title"))
     path.write_bytes(prefix + flac_file([kept[0], application, *kept[1:], seek_table], sound))
-    others = other_fields(path)
+    others = read_other_fields(path)
     write_tags(path, TAGS)
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     data = path.read_bytes()
     assert data.startswith(prefix + b"fLaC")
     assert data.endswith(sound)
@@ -555,7 +555,7 @@ def test_a_damaged_head_raises_our_errors_only(make: Callable[..., Path], ending
         path.write_bytes(data)
         try:
             read_tags(path)
-            other_fields(path)
+            read_other_fields(path)
             write_tags(path, ONE)
         except TrackError:
             continue

@@ -9,8 +9,10 @@ import pytest
 
 from tagger.errors import AccessError, UnfinishedError
 from tagger.records import Tags
-from tagger.tags import clear_leftovers, copy_name, leftovers, read_tags
-from tagger.tags.replace import whole_name
+from tagger.tags import read_tags
+from tagger.writing import recovery
+from tagger.writing.recovery import remove_leftover_copy
+from tagger.writing.replace import make_copy_name, make_full_copy_name
 from tests.builders import audio_bytes
 from tests.replacing import retag, track_of
 
@@ -30,8 +32,8 @@ class Wreck:
         retag(model, TAGS)
         self.after = model.read_bytes()
         model.unlink()
-        self.copy = copy_name(self.old)
-        self.whole = folder / whole_name(self.copy)
+        self.copy = make_copy_name(self.old)
+        self.whole = folder / make_full_copy_name(self.copy)
         self.whole.write_bytes(self.after)
 
     def write_half(self) -> None:
@@ -42,7 +44,7 @@ class Wreck:
             file.write(self.after[: first + 1])
 
     def clear(self) -> None:
-        clear_leftovers(self.song, self.copy, self.old)
+        remove_leftover_copy(self.song, self.copy, self.old)
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def gone(wreck: Wreck) -> None:
 def test_what_somebody_may_have_touched_stays_and_so_does_the_copy(
     wreck: Wreck, change: Callable[[Wreck], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leftovers, "SHORTEST_S", 0.1)
+    monkeypatch.setattr(recovery, "MIN_WRITE_ALLOWANCE_S", 0.1)
     wreck.write_half()
     change(wreck)
     before = wreck.song.read_bytes() if wreck.song.exists() else None
@@ -120,11 +122,11 @@ def test_a_copy_at_work_is_removed_and_no_other_file(tmp_path: Path) -> None:
     song = tmp_path / "song.mp3"
     song.write_bytes(audio_bytes(".mp3"))
     track = track_of(song)
-    (tmp_path / copy_name(track)).touch()
-    stranger = tmp_path / copy_name(track)  # by its name ours, but no journal says so
+    (tmp_path / make_copy_name(track)).touch()
+    stranger = tmp_path / make_copy_name(track)  # by its name ours, but no journal says so
     stranger.touch()
     mine = next(path for path in tmp_path.iterdir() if path not in (song, stranger))
-    clear_leftovers(song, mine.name, track)
+    remove_leftover_copy(song, mine.name, track)
     assert set(tmp_path.iterdir()) == {song, stranger}
 
 
@@ -146,7 +148,7 @@ def test_nothing_is_removed_that_a_damaged_journal_names(tmp_path: Path, name: s
     song.parent.mkdir()
     for path in (song, precious, tmp_path / "precious.mp3"):
         path.touch()
-    assert not clear_leftovers(song, name, track_of(song))
+    assert not remove_leftover_copy(song, name, track_of(song))
     assert set(song.parent.iterdir()) == {song, precious}
     assert (tmp_path / "precious.mp3").exists()
 
@@ -158,11 +160,11 @@ def test_a_recovery_that_is_killed_too_is_taken_up_again(
         os.write(target, b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(leftovers, "SHORTEST_S", 0.5)
+    monkeypatch.setattr(recovery, "MIN_WRITE_ALLOWANCE_S", 0.5)
     wreck.write_half()
     time.sleep(1)  # what is written from now on would be somebody else's
     with monkeypatch.context() as patch:
-        patch.setattr(leftovers, "write_over", killed)
+        patch.setattr(recovery, "write_over", killed)
         with pytest.raises(KeyboardInterrupt):
             wreck.clear()
     wreck.clear()

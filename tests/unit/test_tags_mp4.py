@@ -8,7 +8,7 @@ import av
 import pytest
 
 from tagger.errors import TagError
-from tagger.tags import other_fields, read_tags, write_raw, write_tags
+from tagger.tags import read_other_fields, read_tags, write_raw, write_tags
 from tests.builders import PNG, audio_bytes, build_audio
 from tests.rounds import OURS, written_and_undone
 
@@ -148,16 +148,16 @@ def packets(path: Path) -> list[bytes]:
 def test_offsets_that_did_not_move_along_are_seen(tmp_path: Path) -> None:
     path = tmp_path / "song.m4a"
     path.write_bytes(arranged((b"ftyp", b"moov", b"mdat"), long=False))
-    others = other_fields(path)
+    others = read_other_fields(path)
     path.write_bytes(shifted(path.read_bytes(), 4))
-    differing = {name for name, value in other_fields(path).items() if others[name] != value}
+    differing = {name for name, value in read_other_fields(path).items() if others[name] != value}
     assert differing == {"moov.trak.mdia.minf.stbl.stco"}
 
 
 def test_chapters_are_a_part_of_what_is_compared(tmp_path: Path) -> None:
     path = tmp_path / "book.m4b"
     path.write_bytes(audio_bytes(".m4b"))
-    assert "moov.udta.chpl" in other_fields(path)
+    assert "moov.udta.chpl" in read_other_fields(path)
     path.write_bytes(path.read_bytes().replace(b"Chapter 1", b"Chapter\xff2"))
     written_and_undone(path)
 
@@ -222,7 +222,7 @@ def test_an_older_journal_without_bytes_still_brings_a_genre_back(tmp_path: Path
 def test_an_atom_that_claims_more_than_there_is_costs_no_time(tmp_path: Path) -> None:
     path = tmp_path / "x.m4a"
     path.write_bytes(audio_bytes(".m4a") + struct.pack(">I4sQ", 1, b"free", 1 << 43))
-    assert other_fields(path)
+    assert read_other_fields(path)
 
 
 def test_a_table_of_offsets_that_is_longer_than_it_says_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tagger.errors import TrackError
-from tagger.tags import other_fields, read_tags
-from tagger.tags.others import lost_fields
+from tagger.tags import read_other_fields, read_tags
+from tagger.tags.fields import find_changed_fields
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.rounds import written_and_undone
 
@@ -26,12 +26,12 @@ def test_a_changed_byte_anywhere_is_seen(tmp_path: Path, ending: str) -> None:
         random.Random(0),
     )
     path.write_bytes(data)
-    before = other_fields(path), read_tags(path)
+    before = read_other_fields(path), read_tags(path)
     unseen = []
     for place in chance.sample([n for n, byte in enumerate(data) if byte], FLIPS):
         path.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
         try:
-            if (other_fields(path), read_tags(path)) == before:
+            if (read_other_fields(path), read_tags(path)) == before:
                 unseen.append(place)
         except TrackError:
             continue
@@ -73,6 +73,6 @@ def bare(ending: str) -> bytes:
 
 
 def test_differences_are_named() -> None:
-    assert lost_fields({"a": "1", "b": "1", "c": "1"}, {"b": "2", "c": "1", "d": "1"}) == list(
-        "abd"
-    )
+    assert find_changed_fields(
+        {"a": "1", "b": "1", "c": "1"}, {"b": "2", "c": "1", "d": "1"}
+    ) == list("abd")

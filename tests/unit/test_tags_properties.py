@@ -11,7 +11,7 @@ from mutagen import apev2, asf, id3, mp4
 
 from tagger.errors import TagError
 from tagger.records import Tags
-from tagger.tags import other_fields, read_tags, write_raw, write_tags
+from tagger.tags import read_other_fields, read_tags, write_raw, write_tags
 from tests.builders import ENDINGS, audio_bytes, open_tags
 
 EXAMPLES = 80
@@ -155,7 +155,7 @@ def test_ours_is_written_theirs_stays_and_undo_undoes(
         *, edit: Edit, rich: bool, earlier: Tags | None, genres: list[str], scores: str
     ) -> None:
         prepared(path, edit, rich=rich, earlier=earlier)
-        data, before, others = path.read_bytes(), read_tags(path), other_fields(path)
+        data, before, others = path.read_bytes(), read_tags(path), read_other_fields(path)
         wanted = Tags(tuple(genres), tuple(genres), scores, "model")
         try:
             write_tags(path, wanted)
@@ -163,10 +163,10 @@ def test_ours_is_written_theirs_stays_and_undo_undoes(
             assert path.read_bytes() == data
             return
         assert read_tags(path) == wanted
-        assert other_fields(path) == others
+        assert read_other_fields(path) == others
         write_raw(path, before.raw)
         after = read_tags(path)
         assert (after, after.raw) == (before, before.raw)
-        assert other_fields(path) == others
+        assert read_other_fields(path) == others
 
     check()

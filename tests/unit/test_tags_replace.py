@@ -11,15 +11,9 @@ import pytest
 
 from tagger.errors import AccessError, DiskFullError, TagError, TrackError
 from tagger.records import Tags
-from tagger.tags import (
-    editing,
-    other_fields,
-    read_tags,
-    replace,
-    replace_tags,
-    write_tags,
-)
-from tagger.tags.copying import copy_bytes
+from tagger.tags import read_other_fields, read_tags, write_tags
+from tagger.writing import replace
+from tagger.writing.replace import copy_bytes, replace_tags
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.replacing import change_of, everything_else, restore, retag, track_of
 
@@ -57,16 +51,16 @@ def test_every_kind_is_replaced_and_restored(
     path = tmp_path / f"song{ending}"
     path.write_bytes(audio_bytes(ending, rich=True))
     add_genre(path, "Mine")
-    before, others = read_tags(path), other_fields(path)
+    before, others = read_tags(path), read_other_fields(path)
     track = retag(path, TAGS, in_place=in_place)
     assert track == track_of(path)
     assert read_tags(path) == TAGS
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     assert before.genres == ("Mine",)
     restore(path, before)
     assert read_tags(path) == before
     assert read_tags(path).raw == before.raw
-    assert other_fields(path) == others
+    assert read_other_fields(path) == others
     assert names_in(tmp_path) == [path.name]
 
 
@@ -151,7 +145,7 @@ def test_any_other_difference_leaves_the_original(
     song: Path, monkeypatch: pytest.MonkeyPatch, where: bytes, reason: str
 ) -> None:
     before = song.stat()
-    monkeypatch.setattr(editing, "write_tags", damage(where))
+    monkeypatch.setattr(replace, "write_tags", damage(where))
     with pytest.raises(TrackError, match=reason):
         retag(song, TAGS)
     assert_untouched(song, before)
@@ -165,7 +159,7 @@ def test_a_changed_last_byte_of_sound_leaves_the_original(
         path.write_bytes(path.read_bytes()[:-1] + b"?")
 
     before = song.stat()
-    monkeypatch.setattr(editing, "write_tags", write)
+    monkeypatch.setattr(replace, "write_tags", write)
     with pytest.raises(TagError, match="change audio stream 0"):
         retag(song, TAGS)
     assert_untouched(song, before)

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from tagger.errors import TagError
-from tagger.tags.formats import riff
+from tagger.tags import riff
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
@@ -32,16 +32,16 @@ OLD = chunk(b"IGNR", b"Old\0")
 
 def edited(data: bytes, *genres: str) -> bytes:
     file = io.BytesIO(data)
-    riff.store_genre(file, riff.content_of(genres) if genres else None)
+    riff.write_info_genre(file, riff.encode_info_genre(genres) if genres else None)
     return file.getvalue()
 
 
 def other_parts(data: bytes) -> dict[str, str]:
-    return dict(riff.other_chunks(io.BytesIO(data)))
+    return dict(riff.hash_other_wav_chunks(io.BytesIO(data)))
 
 
 def genres(data: bytes) -> tuple[str, ...]:
-    return riff.read_genres(io.BytesIO(data))
+    return riff.read_info_genres(io.BytesIO(data))
 
 
 @pytest.mark.parametrize(

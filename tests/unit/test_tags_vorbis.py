@@ -12,7 +12,7 @@ from mutagen import ogg
 
 from tagger.errors import TagError
 from tagger.records import Tags
-from tagger.tags import other_fields, read_tags, write_tags
+from tagger.tags import read_other_fields, read_tags, write_tags
 from tests.builders import audio_bytes
 from tests.rounds import OURS, written_and_undone
 
@@ -81,9 +81,9 @@ def test_the_second_of_several_blocks_of_comments_is_not_ours(tmp_path: Path) ->
     written, undone = written_and_undone(path)
     assert blocks_of(undone) == [info, first, second, picture, third]
     assert blocks_of(written)[2:] == [second, picture, third]
-    before = other_fields(path)
+    before = read_other_fields(path)
     path.write_bytes(undone.replace(b"GENRE=Theirs", b"GENRE=Others"))
-    assert other_fields(path) != before
+    assert read_other_fields(path) != before
 
 
 def test_a_file_without_comments_gets_a_block_and_loses_it_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
 Samples = NDArray[np.float32]
-Clips = NDArray[Any] | Sequence[float] | Sequence[ArrayLike]
+RawClips = NDArray[Any] | Sequence[float] | Sequence[ArrayLike]
 
 
 class MusicnnFeatureExtractor(SequenceFeatureExtractor):
@@ -62,7 +62,7 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
 
     def __call__(
         self,
-        raw_speech: Clips,
+        raw_speech: RawClips,
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
         max_length: int | None = None,
@@ -106,7 +106,7 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
         return result
 
 
-def as_clips(raw_speech: Clips) -> list[Samples]:
+def as_clips(raw_speech: RawClips) -> list[Samples]:
     """Make a list of float32 clips (n,) of one clip or of several; two channels are an error."""
     one = len(raw_speech) == 0 or np.ndim(raw_speech[0]) == 0
     clips = [np.array(clip, np.float32) for clip in ([raw_speech] if one else raw_speech)]

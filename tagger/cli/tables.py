@@ -1,0 +1,175 @@
+"""Scores, and a run in short, as tables on a terminal."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rich.bar import Bar
+from rich.table import Table
+from rich.text import Text
+
+from tagger.cli.progress import LoadingStatus, PipeSafeConsole
+from tagger.cli.terminal import escape_unprintable, format_track_count
+from tagger.paths import display_path
+from tagger.records import AlbumWithOutliers, Failure, Prediction, Score
+from tagger.report.overview import ReportOverview, RunReview
+
+SCORE_BAR_WIDTH = 32
+
+
+class ScoreTables:
+    """Prints results on stdout, unless `quiet`."""
+
+    def __init__(self, loading: LoadingStatus, *, quiet: bool) -> None:
+        self.out = PipeSafeConsole(quiet=quiet)
+        self.status = loading.status
+
+    def show(self, path: Path, result: Prediction | Failure, model: str) -> None:
+        name = escape_unprintable(display_path(path))
+        self.status.stop()  # it would take what is printed meanwhile over to its own stream
+        if isinstance(result, Failure):
+            reason = (escape_unprintable(result.reason), "red")
+            self.out.print(Text.assemble((name, "bold"), ": ", reason), soft_wrap=True)
+        else:
+            length = f"{format_time(result.duration_s)}  {escape_unprintable(model)}"
+            self.out.print(Text.assemble((name, "bold"), f"  {length}"), soft_wrap=True)
+            if result.timeline:
+                self.out.print(make_timeline_table(result))
+            self.out.print(make_scores_table(result.scores))
+        self.status.update("Listening")
+        self.status.start()
+
+
+def make_scores_table(scores: Sequence[Score]) -> Table:
+    table = _make_score_table("label")
+    for score in scores:
+        table.add_row(*_make_score_cells(score))
+    return table
+
+
+def make_timeline_table(result: Prediction) -> Table:
+    """Return a row for each window, with its best label."""
+    table = _make_score_table("from", "label")
+    for stretch in result.timeline:
+        for score in stretch.scores[:1]:  # none, where a map drops all that it could be
+            table.add_row(format_time(stretch.start_s), *_make_score_cells(score))
+    return table
+
+
+def format_time(seconds: float) -> str:
+    """Return a time as `3:45`, or `1:02:03`."""
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:").removeprefix("0")
+
+
+def _make_score_table(*columns: str) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 1))
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    table.add_column("bar", width=SCORE_BAR_WIDTH)
+    table.add_column("score", justify="right")
+    return table
+
+
+def _make_score_cells(score: Score) -> tuple[Text, Bar, str]:
+    bar = Bar(1.0, 0.0, score.probability, width=SCORE_BAR_WIDTH, color="cyan")
+    return Text(escape_unprintable(score.genre)), bar, f"{score.probability:.3f}"
+
+
+MAX_SHOWN_GENRES = 12
+MAX_SHOWN_PAIRS = 5
+MAX_SHOWN_ALBUMS = 5
+BAR_WIDTH_CELLS = 30
+SPARKLINE_LEVELS = " ▁▂▃▄▅▆▇█"
+
+
+def print_overview(review: RunReview) -> None:
+    """Print a run in short; names from files come out as text that no terminal obeys."""
+    console = PipeSafeConsole()
+    for part in _make_overview_parts(review):
+        if isinstance(part, Table):
+            console.print(part)
+        else:
+            console.print(Text(escape_unprintable(part)), soft_wrap=True)
+
+
+def _make_overview_parts(review: RunReview) -> Iterator[str | Table]:
+    run, overview = review.runs[-1], review.overview
+    began = datetime.fromisoformat(run.started_at).astimezone()
+    dry = ", dry run" if run.dry_run else ""
+    model = f", model {review.models}" if review.models else ""
+    yield f"Run {review.names}, {began:%Y-%m-%d %H:%M}{dry}{model}"
+    counts = (f"{count} {action}" for action, count in overview.counts.items() if count)
+    yield (
+        f"{format_track_count(overview.tracks)}: {', '.join(counts)}"
+        if overview.tracks
+        else "No tracks."
+    )
+    if overview.genres:
+        yield ""
+        yield _make_genre_table(overview)
+    if any(overview.written_scores):
+        yield ""
+        yield f"Scores    0 {_draw_sparkline(overview.written_scores)} 1"
+    yield from _list_disagreements(overview)
+    yield from _list_outlier_albums(overview.odd)
+    yield from _list_failures(overview)
+    yield ""
+    for report in review.reports:
+        yield f"Report: {display_path(report)}"
+    yield "--html FILE makes a page of it."
+
+
+def _make_genre_table(overview: ReportOverview) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table.add_column("Genre")
+    for name in ("from tagger", "kept"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    shown = overview.genres[:MAX_SHOWN_GENRES]
+    most = max(each.ours + each.kept for each in shown)
+    for each in shown:
+        ours, kept = (round(BAR_WIDTH_CELLS * count / most) for count in (each.ours, each.kept))
+        bar = "█" * ours + "░" * kept
+        table.add_row(Text(escape_unprintable(each.genre)), str(each.ours), str(each.kept), bar)
+    if more := len(overview.genres) - len(shown):
+        table.add_row(f"and {more} more", "", "", "")
+    return table
+
+
+def _draw_sparkline(counts: Sequence[int]) -> str:
+    """Draw a histogram in one line; what is not empty does not look so."""
+    most = max(counts)
+    return "".join(
+        SPARKLINE_LEVELS[-(-count * (len(SPARKLINE_LEVELS) - 1) // most)] for count in counts
+    )
+
+
+def _list_disagreements(overview: ReportOverview) -> Iterator[str]:
+    if overview.compared:
+        yield ""
+        yield f"{overview.agreed} of {overview.compared} that had a genre have the same from tagger"
+        for pair in overview.pairs[:MAX_SHOWN_PAIRS]:
+            yield f"  {pair.tracks:>5}  had {pair.existing}, heard {pair.heard}"
+
+
+def _list_outlier_albums(odd: Sequence[AlbumWithOutliers]) -> Iterator[str]:
+    if odd:
+        yield ""
+        yield f"Albums with a track that sounds like something else: {len(odd)}"
+    for album in odd[:MAX_SHOWN_ALBUMS]:
+        tracks = ", ".join(f"{_get_file_name(each.path)} ({each.best.genre})" for each in album.odd)
+        yield f"  {album.title} ({album.genre}): {tracks}"
+    if len(odd) > MAX_SHOWN_ALBUMS:
+        yield "  …"
+
+
+def _list_failures(overview: ReportOverview) -> Iterator[str]:
+    if overview.failures:
+        yield ""
+        yield "Failures"
+    for group in overview.failures:
+        yield f"  {group.tracks:>5}  {group.title}. {group.cure}"
+
+
+def _get_file_name(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,0 +1,208 @@
+"""The chunks of RIFF (WAV) and IFF (AIFF) files, and the LIST/INFO chunk of WAV."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from tagger.errors import TagError
+from tagger.tags.tag import NamedParts, Values, get_size, hash_range, read_at, splice
+
+CHUNK_HEADER_BYTES = 8
+FORM_HEADER_BYTES = 12
+MAX_FORM_SIZE = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk: its name, where it starts in the file and the size of its content in bytes."""
+
+    name: bytes
+    start: int
+    size: int
+
+    @property
+    def content(self) -> int:
+        return self.start + CHUNK_HEADER_BYTES
+
+    @property
+    def stop(self) -> int:
+        return self.content + self.size + self.size % 2
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFile:
+    """The chunks of a file, where the last of them ends, and the byte order of sizes."""
+
+    chunks: tuple[Chunk, ...]
+    stop: int
+    order: Literal["little", "big"]
+
+    def find(self, *names: bytes) -> Chunk | None:
+        return next((chunk for chunk in self.chunks if chunk.name in names), None)
+
+
+def read_chunk_file(file: BinaryIO) -> ChunkFile:
+    """Return the chunks of a WAV or AIFF file. Raises TagError for one that cannot be edited."""
+    head = read_at(file, 0, FORM_HEADER_BYTES)
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        order: Literal["little", "big"] = "big"
+    elif head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        order = "little"
+    else:
+        raise TagError("it is no plain WAV or AIFF file (RF64 and other kinds cannot be tagged)")
+    end = get_size(file)
+    declared = CHUNK_HEADER_BYTES + int.from_bytes(head[4:8], order)
+    chunks = _walk_chunks(file, declared, order) if FORM_HEADER_BYTES < declared <= end else None
+    if chunks is None:  # some writers never come back to set the size of the whole
+        chunks = _walk_chunks(file, end, order)
+    if chunks is None:
+        raise TagError("a chunk of it is larger than the file: it was cut off, or never finished")
+    return ChunkFile(
+        chunks, min(max(c.stop for c in chunks), end) if chunks else FORM_HEADER_BYTES, order
+    )
+
+
+def _walk_chunks(
+    file: BinaryIO, stop: int, order: Literal["little", "big"]
+) -> tuple[Chunk, ...] | None:
+    """Return the chunks up to this place, None where one goes beyond it."""
+    chunks, position = [], FORM_HEADER_BYTES
+    while position + CHUNK_HEADER_BYTES <= stop:
+        head = read_at(file, position, CHUNK_HEADER_BYTES)
+        chunk = Chunk(head[:4], position, int.from_bytes(head[4:], order))
+        if chunk.content + chunk.size > stop:
+            return None
+        chunks.append(chunk)
+        position = chunk.stop
+    return tuple(chunks)
+
+
+def replace_chunk(file: BinaryIO, old: Chunk | None, name: bytes, content: bytes) -> None:
+    """Put a chunk in the place of an old one, or behind all others; none if it has no content."""
+    form = read_chunk_file(file)
+    new = build_chunk(name, content, form.order) if content else b""
+    start, stop = (old.start, min(old.stop, get_size(file))) if old else (form.stop, form.stop)
+    if not old and new and start % 2:  # the last chunk lacks its byte of padding
+        new = b"\0" + new
+    splice(file, start, stop, new)
+    size = form.stop + start + len(new) - stop - CHUNK_HEADER_BYTES
+    if size > MAX_FORM_SIZE:
+        raise TagError("the file would be larger than the 4 GiB that its format can be")
+    file.seek(4)
+    file.write(size.to_bytes(4, form.order))
+
+
+def build_chunk(name: bytes, content: bytes, order: Literal["little", "big"]) -> bytes:
+    layout = "<4sI" if order == "little" else ">4sI"
+    return struct.pack(layout, name, len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def hash_other_chunks(file: BinaryIO, *ours: Chunk | None) -> NamedParts:
+    """Tell a digest of each chunk but ours, by its place, and of what is no chunk."""
+    form = read_chunk_file(file)
+    for number, chunk in enumerate(chunk for chunk in form.chunks if chunk not in ours):
+        name = f"chunk {number} ({chunk.name.decode('latin-1')})"
+        yield name, hash_range(file, chunk.content, chunk.content + chunk.size)
+    yield "what stands behind the chunks", hash_range(file, form.stop, get_size(file))
+
+
+INFO_GENRE = "IGNR"
+INFO_SEPARATOR = "; "
+LIST_CHUNK = b"LIST"
+
+InfoEntries = list[tuple[bytes, bytes]]
+
+
+def read_info_genres(file: BinaryIO) -> Values:
+    """Return the genres of the INFO chunk, none where there is no such field."""
+    return split_genres(_decode_info_text(read_raw_info_genre(file) or b""))
+
+
+def read_info_field(file: BinaryIO, name: str) -> str:
+    """Return another field of the INFO chunk, empty where there is no such field."""
+    info = find_info(file)
+    entries = _read_info_entries(file, info) if info else []
+    return _decode_info_text(dict(entries).get(name.encode(), b"")).strip()
+
+
+def _decode_info_text(content: bytes) -> str:
+    content = content.split(b"\0")[0]
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")  # as Windows writes it
+
+
+def read_raw_info_genre(file: BinaryIO) -> bytes | None:
+    """Return the genre of the INFO chunk as the bytes that it is."""
+    info = find_info(file)
+    return dict(_read_info_entries(file, info)).get(INFO_GENRE.encode()) if info else None
+
+
+def encode_info_genre(genres: Sequence[str]) -> bytes:
+    """Return the bytes that genres are stored as."""
+    return join_genres(genres).encode() + b"\0"
+
+
+def join_genres(genres: Sequence[str]) -> str:
+    return INFO_SEPARATOR.join(genres)
+
+
+def split_genres(text: str) -> Values:
+    """Undo `join`; also what other programs write: any spaces, empty parts."""
+    parts = (part.strip() for part in text.split(INFO_SEPARATOR.strip()))
+    return tuple(part for part in parts if part)
+
+
+def write_info_genre(file: BinaryIO, content: bytes | None) -> None:
+    """Set the genre in the INFO chunk, or remove it; all other entries and chunks stay.
+
+    content: as `content_of` makes it.
+    """
+    info = find_info(file)
+    entries = _read_info_entries(file, info) if info else []
+    names = [name for name, _ in entries]
+    place = names.index(INFO_GENRE.encode()) if INFO_GENRE.encode() in names else len(names)
+    kept = [entry for entry in entries if entry[0] != INFO_GENRE.encode()]
+    if content is not None:
+        kept.insert(place, (INFO_GENRE.encode(), content))
+    if kept != entries:
+        body = b"".join(build_chunk(*entry, "little") for entry in kept)
+        replace_chunk(file, info, LIST_CHUNK, b"INFO" + body if kept else b"")
+
+
+def hash_other_wav_chunks(file: BinaryIO, *ours: Chunk | None) -> NamedParts:
+    """Tell all chunks but ours, and all entries of the INFO chunk but the genre."""
+    info = find_info(file)
+    yield from hash_other_chunks(file, info, *ours)
+    entries = _read_info_entries(file, info) if info else ()
+    others = (entry for entry in entries if entry[0] != INFO_GENRE.encode())
+    for number, (name, content) in enumerate(others):
+        yield f"INFO {name.decode('latin-1')} ({number})", repr(content)
+
+
+def find_info(file: BinaryIO) -> Chunk | None:
+    """Return the INFO chunk with a genre, else the first INFO chunk, if there is any."""
+    infos = [
+        chunk
+        for chunk in read_chunk_file(file).chunks
+        if chunk.name == LIST_CHUNK and read_at(file, chunk.content, 4) == b"INFO"
+    ]
+    with_genre = (
+        info for info in infos if INFO_GENRE.encode() in dict(_read_info_entries(file, info))
+    )
+    return next(with_genre, infos[0] if infos else None)
+
+
+def _read_info_entries(file: BinaryIO, info: Chunk) -> InfoEntries:
+    content = read_at(file, info.content + 4, info.size - 4)
+    entries, position = [], 0
+    while position + CHUNK_HEADER_BYTES <= len(content):
+        name, size = struct.unpack_from("<4sI", content, position)
+        position += CHUNK_HEADER_BYTES
+        if position + size > len(content):
+            raise TagError("its INFO chunk is broken")
+        entries.append((name, content[position : position + size]))
+        position += size + size % 2
+    return entries
