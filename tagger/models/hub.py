@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import ModelError, TaggerError
-from tagger.models.sources import CONFIG_FILE, SMALL_FILES
 from tagger.paths import display_path
+
+CONFIG_FILE = "config.json"
+EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+SMALL_FILES = (CONFIG_FILE, *EXTRACTOR_FILES, *TOKENIZER_FILES)
 
 MODEL_REPO, DATASET_REPO = "model", "dataset"
 """The kinds of repositories, as the Hub calls them."""

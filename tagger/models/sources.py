@@ -14,17 +14,11 @@ from typing import Any
 
 from tagger.errors import ModelError, SettingsError
 from tagger.models import hub
+from tagger.models.hub import CONFIG_FILE, EXTRACTOR_FILES, SMALL_FILES, TOKENIZER_FILES
 from tagger.models.musicnn import CHECKPOINT
 from tagger.paths import display_path
 from tagger.settings import Settings
 
-CONFIG_FILE = "config.json"
-EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt",
-    "special_tokens_map.json", "added_tokens.json",
-)  # fmt: skip
-SMALL_FILES = (CONFIG_FILE, *EXTRACTOR_FILES, *TOKENIZER_FILES)
 SAFETENSORS_NAME = ("model", ".safetensors")
 PICKLE_NAME = ("pytorch_model", ".bin")
 """How files of weights are named: one, or several with an index that lists them."""

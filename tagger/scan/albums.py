@@ -10,7 +10,7 @@ from tagger.crawl import Listing
 from tagger.decide import MIN_ALBUM_TRACKS, is_compilation, is_outlier, is_single_album, pool_scores
 from tagger.paths import parse_path
 from tagger.records import Failure, Prediction, RepeatedRows, Tags, Track
-from tagger.scan.run import TrackStep
+from tagger.scan.session import TrackStep
 from tagger.scan.tracks import TrackSettler
 from tagger.state import KnownTrack
 

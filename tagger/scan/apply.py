@@ -12,7 +12,7 @@ from tagger.isolation import IsolatedCaller
 from tagger.paths import parse_displayed_path, parse_path
 from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track
 from tagger.report.csv import ReportRow, parse_row, read_report, split_genre_cell
-from tagger.scan.run import RunObserver, TrackStep, open_session
+from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.settings import Hardlinks, Settings
 from tagger.state import RunKind, State
 from tagger.tags import read_tags

@@ -14,7 +14,7 @@ from tagger.errors import TrackError
 from tagger.isolation import IsolatedCaller
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
-from tagger.scan.run import TrackStep
+from tagger.scan.session import TrackStep
 from tagger.settings import Hardlinks, Settings
 from tagger.state import CachedRow, KnownTrack, State
 from tagger.tags import read_tags

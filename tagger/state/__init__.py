@@ -4,9 +4,8 @@ It knows each file by path, size, mtime and inode, keeps the scores of every mod
 to it, the journal of replaced tags, and the runs.
 """
 
-from tagger.state.database import open_state, read_albums, read_runs
+from tagger.state.database import CachedRow, KnownTrack, State, open_state, read_albums, read_runs
 from tagger.state.journal import Journal, JournalEntry, Run, RunKind, new_run_id
-from tagger.state.tracks import CachedRow, KnownTrack, State
 
 __all__ = [
     "CachedRow",

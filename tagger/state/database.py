@@ -1,190 +1,355 @@
-"""Open the SQLite file for one process, and bring its layout up to date."""
+"""The open database of one run: what is known of each file, cached report rows, and the queue."""
 
 import json
+import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
 from tagger.errors import DiskFullError, LockedError, StateError
-from tagger.records import Album, RawField, Tags
-from tagger.state.journal import Run, Runs
-from tagger.state.tracks import State, select_albums
-
-SCHEMA = """
-CREATE TABLE tracks (
-    id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL UNIQUE,      -- as the system has it; not every name is UTF-8
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    inode INTEGER NOT NULL,
-    duration_s REAL,
-    tags TEXT,                      -- records.Tags as JSON
-    failure TEXT,                   -- why an earlier run could do nothing with it
-    lasting INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX tracks_by_inode ON tracks (inode);
-CREATE TABLE scores (
-    track_id INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
-    model TEXT NOT NULL,
-    windows INTEGER NOT NULL,
-    scores TEXT NOT NULL,           -- [[label, probability], ...], all of them, best first
-    PRIMARY KEY (track_id, model)
-) WITHOUT ROWID;
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY,
-    started_at TEXT NOT NULL,
-    finished_at TEXT,
-    model TEXT NOT NULL,
-    dry_run INTEGER NOT NULL,
-    report BLOB NOT NULL,
-    result TEXT                     -- the summary as JSON, once the run is over
-);
-CREATE TABLE journal (
-    id INTEGER PRIMARY KEY,
-    run_id TEXT NOT NULL REFERENCES runs (id),
-    path BLOB NOT NULL,
-    before TEXT NOT NULL,           -- records.Tags as JSON: what stood there
-    after TEXT NOT NULL,
-    size INTEGER,                   -- the file as it was left, once it was replaced
-    mtime_ns INTEGER,
-    inode INTEGER
-);
-"""
-
-APPLICATION_ID = 0x54414747
-"""`TAGG`: what tells our database from any other, from the second version on."""
-
-UNDO_MIGRATION = f"""
-ALTER TABLE tracks ADD COLUMN undone INTEGER NOT NULL DEFAULT 0; -- and so not to be written again
-ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'scan';   -- or undo
-ALTER TABLE journal ADD COLUMN copy BLOB;        -- the name of the copy that is worked on
-ALTER TABLE journal ADD COLUMN old_size INTEGER; -- the file as it was before
-ALTER TABLE journal ADD COLUMN old_mtime_ns INTEGER;
-ALTER TABLE journal ADD COLUMN old_inode INTEGER;
-ALTER TABLE journal ADD COLUMN undone_by TEXT REFERENCES runs (id);
-CREATE INDEX journal_by_path ON journal (path);
-CREATE INDEX journal_by_run ON journal (run_id);
-CREATE INDEX journal_unfinished ON journal (id) WHERE size IS NULL;
-PRAGMA application_id = {APPLICATION_ID};
-"""
-
-MODEL_FAILURES_MIGRATION = """
-CREATE TABLE unheard (              -- why a model heard nothing; others may, where they listen
-    track_id INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
-    model TEXT NOT NULL,
-    windows INTEGER NOT NULL,
-    failure TEXT NOT NULL,
-    lasting INTEGER NOT NULL,
-    PRIMARY KEY (track_id, model)
-) WITHOUT ROWID;
-UPDATE scores SET windows = 0 WHERE windows = 8 AND model LIKE 'musicnn@%';
--- 0: as many as suit the model. Before, eight was the default, which suits the bundled one.
-"""
-
-REPORT_ROWS_MIGRATION = """
-CREATE TABLE rows (                 -- of the report; what they say holds as long as the file does
-    folder BLOB NOT NULL,
-    name BLOB NOT NULL,
-    track_id INTEGER NOT NULL UNIQUE REFERENCES tracks (id) ON DELETE CASCADE,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    inode INTEGER NOT NULL,
-    links INTEGER NOT NULL,
-    settings BLOB NOT NULL,         -- what they depend on beside, as a digest
-    action TEXT NOT NULL,
-    text TEXT NOT NULL,
-    PRIMARY KEY (folder, name)
-) WITHOUT ROWID;
-CREATE TRIGGER tracks_update AFTER UPDATE ON tracks
-BEGIN DELETE FROM rows WHERE track_id = old.id; END;
-CREATE TRIGGER scores_insert AFTER INSERT ON scores
-BEGIN DELETE FROM rows WHERE track_id = new.track_id; END;
-CREATE TRIGGER scores_delete AFTER DELETE ON scores
-BEGIN DELETE FROM rows WHERE track_id = old.track_id; END;
-CREATE TRIGGER unheard_insert AFTER INSERT ON unheard
-BEGIN DELETE FROM rows WHERE track_id = new.track_id; END;
-CREATE TRIGGER unheard_delete AFTER DELETE ON unheard
-BEGIN DELETE FROM rows WHERE track_id = old.track_id; END;
-"""
-
-MIGRATIONS = (SCHEMA, UNDO_MIGRATION, MODEL_FAILURES_MIGRATION, REPORT_ROWS_MIGRATION)
-"""What turns each version of the layout into the next; version 0 is an empty file."""
-
-TEMPORARY_TABLES = """
-CREATE TEMP TABLE queue (
-    id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER,
-    folder BLOB,
-    heard INTEGER                   -- its scores are known, but not yet those of all its album
-);
-CREATE INDEX temp.queue_by_folder ON queue (folder, heard);
-CREATE INDEX temp.queue_by_path ON queue (path);
-CREATE TEMP VIEW standing AS -- the entries of the journal that were not undone
-    SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
-    WHERE size IS NOT NULL AND undone_by IS NULL;
-CREATE TEMP VIEW undos AS SELECT id FROM runs WHERE kind = 'undo';
-"""
+from tagger.paths import FILENAME_CODEC, RemotePath, parse_path
+from tagger.records import Action, Album, Failure, Prediction, Score, Tags, Track
+from tagger.state.journal import Journal, Run, Runs
+from tagger.state.schema import (
+    check_is_ours,
+    is_current,
+    migrate,
+    parse_json,
+    tags_from_json,
+    tags_to_json,
+)
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database to the newest layout, as the checks of `check_ours` allow."""
-    version = _read_version(connection)
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-    connection.executescript(TEMPORARY_TABLES)
+class CachedRow(NamedTuple):
+    """What became of a file, and its whole row as it stands in the report."""
+
+    action: str
+    text: str
 
 
-def check_is_ours(connection: sqlite3.Connection) -> None:
-    """Raise StateError for a database of another program or a newer tagger; it changes nothing."""
-    version = _read_version(connection)
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    is_first = version == 1 and {"tracks", "journal"} <= tables
-    if tables and application != APPLICATION_ID and not is_first:
-        raise StateError("the state file is the database of another program")
-    if version > len(MIGRATIONS):
-        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
+FileStat = tuple[str, int, int, int, int]
+"""The name, size, mtime in nanoseconds, inode and number of links of a file."""
 
 
-def is_current(connection: sqlite3.Connection) -> bool:
-    return _read_version(connection) == len(MIGRATIONS)
+class RowCache:
+    """The table of rows. Triggers empty it of a file as soon as anything else is learned of it."""
 
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
 
-def _read_version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
+    def holding(
+        self, folder: str, files: Sequence[FileStat], settings: bytes
+    ) -> Sequence[CachedRow | None]:
+        """Return the row of each of these files of one folder, None where none holds any more.
 
-
-def tags_to_json(tags: Tags) -> str:
-    return json.dumps(asdict(tags))
-
-
-def parse_json(text: str) -> Any:
-    """Return what a column holds as JSON. Raises StateError where that is damaged."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise StateError(f"the state file is damaged ({error})") from error
-
-
-def tags_from_json(text: str) -> Tags:
-    """Return what `tags_to_json` made. Raises StateError for what it did not."""
-    stored = parse_json(text)
-    try:
-        return Tags(
-            genres=tuple(stored["genres"]),
-            written=tuple(stored["written"]),
-            scores=stored["scores"],
-            model=stored["model"],
-            raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
-            album=Album(**stored["album"]) if stored.get("album") else None,
+        files: sorted by name as bytes. Rows of other settings do not count.
+        """
+        first, last = os.fsencode(files[0][0]), os.fsencode(files[-1][0])
+        found = self._db.execute(
+            "SELECT name, size, mtime_ns, inode, links, action, text FROM rows"
+            " WHERE folder = ? AND name BETWEEN ? AND ? AND settings = ?",
+            (os.fsencode(folder), first, last, settings),
         )
-    except (LookupError, TypeError) as error:
-        raise StateError(f"the state file is damaged: {error!r} in the tags of a file") from error
+        rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
+        return [_match_row(rows.get(file[0]), file) for file in files]
+
+    def text_of(self, path: Path) -> str | None:
+        """Return the row of a file, whether or not it still holds."""
+        folder, name = os.path.split(os.fsencode(path))
+        found = self._db.execute(
+            "SELECT text FROM rows WHERE folder = ? AND name = ?", (folder, name)
+        ).fetchone()
+        return found[0] if found else None
+
+    def remember(self, track: Track, settings: bytes, action: Action, text: str) -> None:
+        """Keep the row of a track that is known; where it is not, this does nothing."""
+        path = os.fsencode(track.path)
+        folder, name = os.path.split(path)
+        self._db.execute(
+            "INSERT OR REPLACE INTO rows"
+            " SELECT ?, ?, id, size, mtime_ns, inode, ?, ?, ?, ? FROM tracks"
+            " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+            (
+                folder, name, track.links, settings, action, text,
+                path, track.size, track.mtime_ns, track.inode,
+            ),
+        )  # fmt: skip
+
+
+def _match_row(row: Any, file: FileStat) -> CachedRow | None:
+    return CachedRow(row[5], row[6]) if row and row[1:5] == file[1:] else None
+
+
+COMMIT_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTrack:
+    """What earlier runs learned of an untouched file; None where they did not look.
+
+    undone: tagger's tags were taken out again on request. That outlives changes of the file.
+    """
+
+    tags: Tags | None = None
+    scores: tuple[Score, ...] | None = None
+    duration_s: float | None = None
+    failure: str | None = None
+    permanent: bool = False
+    undone: bool = False
+
+
+class TrackRow(NamedTuple):
+    """A row of the table of tracks."""
+
+    id: int
+    path: bytes
+    duration_s: float | None
+    tags: str | None
+    failure: str | None
+    permanent: int
+    undone: int
+
+
+class State:
+    """The open database of one run. Nothing is lost that `commit` has seen, even without power."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self.journal = Journal(connection)
+        self.runs = Runs(connection)
+        self.rows = RowCache(connection)
+        self._committed = time.monotonic()
+
+    def recall(self, track: Track, *, model: str, windows: int) -> KnownTrack:
+        """Return what is known of exactly this file; a moved file is recognised by its inode.
+
+        The scores are those of `model` over this number of windows. What failed for another model,
+        as one that listens elsewhere finds only silence, is no lasting failure for this one.
+        """
+        row = self._row_of(track)
+        if row is None:
+            return KnownTrack(undone=self._is_undone(track.path))
+        found = self._db.execute(
+            "SELECT scores FROM scores WHERE track_id = ? AND model = ? AND windows = ?",
+            (row.id, model, windows),
+        ).fetchone()
+        scores = tuple(Score(*pair) for pair in parse_json(found[0])) if found else None
+        tags = tags_from_json(row.tags) if row.tags else None
+        failure, lasting = row.failure, row.permanent
+        if failure is None:
+            unheard = self._db.execute(
+                "SELECT failure, lasting FROM unheard"
+                " WHERE track_id = ? AND model = ? AND windows = ?",
+                (row.id, model, windows),
+            ).fetchone()
+            failure, lasting = unheard or (None, False)
+        return KnownTrack(tags, scores, row.duration_s, failure, bool(lasting), bool(row.undone))
+
+    def remember_tags(self, track: Track, tags: Tags) -> None:
+        """Note what the file says; what was known of an older version of it is forgotten."""
+        self._db.execute(
+            "UPDATE tracks SET tags = ? WHERE id = ?", (tags_to_json(tags), self._settle(track))
+        )
+
+    def remember_prediction(self, prediction: Prediction, *, windows: int) -> None:
+        track_id = self._settle(prediction.track)
+        scores = json.dumps([[s.genre, s.probability] for s in prediction.scores])
+        self._db.execute(
+            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
+            (track_id, prediction.model, windows, scores),
+        )
+        self._db.execute(
+            "UPDATE tracks SET duration_s = ? WHERE id = ?", (prediction.duration_s, track_id)
+        )
+        self._db.execute(
+            "DELETE FROM unheard WHERE track_id = ? AND model = ?", (track_id, prediction.model)
+        )
+
+    def remember_failure(self, failure: Failure) -> None:
+        """Note a failure that came before any model had its turn, or after."""
+        self._db.execute(
+            "UPDATE tracks SET failure = ?, lasting = ? WHERE id = ?",
+            (failure.reason, failure.permanent, self._settle(failure.track)),
+        )
+
+    def remember_model_failure(self, failure: Failure, *, model: str, windows: int) -> None:
+        """Note a failure of `model` over this number of windows, and that it is the only one."""
+        self.forget_failure(failure.track)
+        track_id = self._settle(failure.track)
+        self._db.execute(
+            "INSERT OR REPLACE INTO unheard VALUES (?, ?, ?, ?, ?)",
+            (track_id, model, windows, failure.reason, failure.permanent),
+        )
+
+    def forget_failure(self, track: Track) -> None:
+        self._db.execute(
+            "UPDATE tracks SET failure = NULL WHERE path = ?", (os.fsencode(track.path),)
+        )
+
+    def decline(self, track: Track) -> None:
+        """Note that somebody does not want tagger's genre in this file."""
+        self._db.execute("UPDATE tracks SET undone = 1 WHERE id = ?", (self._settle(track),))
+
+    def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
+        """Note that a file was replaced and what it says now, in the journal too."""
+        undone = not self.journal.close_entry(entry, new)
+        self._db.execute(  # under all its names: an undo in place is one for each
+            "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?",
+            (undone, old.size, old.mtime_ns, old.inode),
+        )
+        self.update_track(old, new, tags)
+        self._db.execute(
+            "UPDATE tracks SET undone = ?, tags = ? WHERE id = ?",
+            (undone, tags_to_json(tags), self._settle(new)),
+        )
+        self.commit_if_due()  # without it, recovery finds the same by the tags of the file
+
+    def update_track(self, old: Track, new: Track, tags: Tags) -> None:
+        """Let all that was learned of `old` hold for `new`, and forget its failure."""
+        self._db.execute(
+            "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
+            " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+            (
+                new.size, new.mtime_ns, new.inode, tags_to_json(tags),
+                os.fsencode(old.path), old.size, old.mtime_ns, old.inode,
+            ),
+        )  # fmt: skip
+
+    def enqueue(self, track: Track, *, heard: bool = False) -> None:
+        """Put a track aside; the queue lies on disk and ends with the run.
+
+        It waits to be listened to or, if that was done before, for the other tracks of its album.
+        """
+        path = os.fsencode(track.path)
+        self._db.execute(
+            "INSERT INTO temp.queue (path, size, mtime_ns, inode, links, folder, heard)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                path, track.size, track.mtime_ns, track.inode, track.links,
+                os.path.dirname(path), heard,  # noqa: PTH120 - of bytes
+            ),
+        )  # fmt: skip
+
+    def queue_length(self, *, heard: bool = False) -> int:
+        """Return how many tracks wait to be listened to, or with `heard` for anything."""
+        length: int = self._db.execute(
+            "SELECT count(*) FROM temp.queue WHERE NOT heard OR ?", (heard,)
+        ).fetchone()[0]
+        return length
+
+    def dequeue(self, track: Track, *, heard: bool = False) -> None:
+        """Take a track off the queue or, if it was `heard`, let it wait for its album."""
+        path = (os.fsencode(track.path),)
+        if heard:
+            self._db.execute("UPDATE temp.queue SET heard = 1 WHERE path = ?", path)
+        else:
+            self._db.execute("DELETE FROM temp.queue WHERE path = ?", path)
+
+    def take_folder(self, folder: Path) -> list[Track]:
+        """Take the tracks of a folder off the queue once all were heard; else none of them."""
+        name = (os.fsencode(folder),)
+        waits = "SELECT 1 FROM temp.queue WHERE folder = ? AND heard = 0 LIMIT 1"
+        if self._db.execute(waits, name).fetchone():
+            return []
+        rows = self._db.execute(
+            "SELECT path, size, mtime_ns, inode, links FROM temp.queue WHERE folder = ?"
+            " ORDER BY id",
+            name,
+        ).fetchall()
+        self._db.execute("DELETE FROM temp.queue WHERE folder = ?", name)
+        return [Track(parse_path(os.fsdecode(path)), *stat) for path, *stat in rows]
+
+    def queued(self, *, heard: bool = False) -> Iterator[Track]:
+        """Yield the tracks of the queue in the order they came, a page at a time.
+
+        Only those that wait to be listened to, unless `heard` asks for all.
+        """
+        last = 0
+        while rows := self._db.execute(
+            "SELECT id, path, size, mtime_ns, inode, links FROM temp.queue"
+            " WHERE id > ? AND (NOT heard OR ?) ORDER BY id LIMIT 1000",
+            (last, heard),
+        ).fetchall():
+            for last, path, *stat in rows:  # noqa: B007 - read by the next page
+                yield Track(parse_path(os.fsdecode(path)), *stat)
+
+    def commit(self) -> None:
+        self._db.commit()
+        self._committed = time.monotonic()
+
+    def commit_if_due(self) -> None:
+        """Commit if that has not been done for a second: what can be learned again may wait."""
+        if time.monotonic() - self._committed >= COMMIT_INTERVAL_S:
+            self.commit()
+
+    def _row_of(self, track: Track) -> TrackRow | None:
+        """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""
+        path = os.fsencode(track.path)
+        rows = self._db.execute(
+            "SELECT id, path, duration_s, tags, failure, lasting, undone FROM tracks"
+            " WHERE inode = ? AND size = ? AND mtime_ns = ?",
+            (track.inode, track.size, track.mtime_ns),
+        )
+        found = [TrackRow(*row) for row in rows]
+        for row in found:
+            if row.path == path:
+                return row
+        for row in found:
+            if track.inode and _is_gone_from(row.path, track.inode):
+                self._rename(path, b"moved away %d" % row.id)
+                self._rename(row.path, path)
+                return row
+        return None
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        self._db.execute("UPDATE tracks SET path = ? WHERE path = ?", (new, old))
+        self._db.execute("UPDATE journal SET path = ? WHERE path = ?", (new, old))
+
+    def _settle(self, track: Track) -> int:
+        """Return the id of this version of the file, dropping what belongs to an older one."""
+        row = self._row_of(track)
+        if row is not None:
+            return row.id
+        path, undone = os.fsencode(track.path), self._is_undone(track.path)
+        self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
+        cursor = self._db.execute(
+            "INSERT INTO tracks (path, size, mtime_ns, inode, undone) VALUES (?, ?, ?, ?, ?)",
+            (path, track.size, track.mtime_ns, track.inode, undone),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def _is_undone(self, path: Path) -> bool:
+        found = self._db.execute(
+            "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
+        ).fetchone()
+        return bool(found and found[0])
+
+
+def select_albums(connection: sqlite3.Connection) -> Mapping[Path, Album]:
+    """Return which album each file says that it is from, of those that were asked."""
+    found = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
+    known = ((path, tags_from_json(tags).album) for path, tags in found)
+    return {parse_path(os.fsdecode(path)): album for path, album in known if album is not None}
+
+
+def _is_gone_from(path: bytes, inode: int) -> bool:
+    """Tell whether a file is no longer at a path: nothing is there, or another file."""
+    where = parse_path(os.fsdecode(path))
+    if isinstance(where, RemotePath):
+        return False  # objects are not moved: another key is another object
+    try:
+        return Track.from_stat(where, os.lstat(path)).inode != inode
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # it may well be there, where we may not look
 
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from typing import Any
 
 from tagger.paths import parse_path
 from tagger.records import TagChange, Tags, Track
-from tagger.state.database import parse_json, tags_from_json, tags_to_json
+from tagger.state.schema import parse_json, tags_from_json, tags_to_json
 
 
 class RunKind(StrEnum):

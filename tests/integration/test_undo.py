@@ -15,7 +15,7 @@ from tagger.audio import hash_streams
 from tagger.cli import main
 from tagger.records import Tags
 from tagger.state import open_state
-from tagger.state.database import SCHEMA
+from tagger.state.schema import SCHEMA
 from tagger.tags import read_other_fields, read_tags
 from tests.builders import add_genre, audio_bytes, build_audio, open_tags
 from tests.front_door import ANY, Command, Scan, set_genre

@@ -13,7 +13,7 @@ import pytest
 from tagger.errors import LockedError, StateError
 from tagger.records import Action, Failure, Prediction, RawField, Score, TagChange, Tags, Track
 from tagger.state import CachedRow, KnownTrack, RunKind, State, open_state
-from tagger.state.database import MIGRATIONS
+from tagger.state.schema import MIGRATIONS
 
 TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
 SCORES = (Score("Pop", 0.9), Score("Rock", 0.1))
