@@ -42,7 +42,10 @@ CRASH_SIGNALS = {
 """What ends a process for what it did, not for what somebody wanted."""
 
 RAISE_LIMIT_HINT = "a larger --max-{} with --force tries again"
-WORKER_COMMAND = "from tagger.isolation import serve_calls; serve_calls({descriptor}, memory_mib={memory_mib})"
+WORKER_COMMAND = (
+    "from tagger.isolation import serve_calls;"
+    " serve_calls({descriptor}, memory_mib={memory_mib})"
+)
 ONE_THREAD_ENV = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MALLOC_ENV = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * BYTES_PER_MIB),

@@ -149,8 +149,8 @@ def test_limits_too_small_for_anything_are_no_lasting_fault_of_a_file() -> None:
 def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))\n"
-        "from contextlib import closing; from tagger.isolation import Guard, Limits\n"
-        "with closing(Guard(Limits(2, 2048))) as isolated: print(isolated.call(abs, -3))"
+        "from contextlib import closing; from tagger.isolation import CallLimits, IsolatedCaller\n"
+        "with closing(IsolatedCaller(CallLimits(2, 2048))) as isolated: print(isolated.call(abs, -3))"
     )
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
