@@ -155,13 +155,13 @@ def edit_copy(
     It is written through `file`, open already: whatever is put in the place of its name stays as it
     is. Raises TagError, AccessError, DiskFullError.
     """
-    if change.undoes:
+    if change.restores_raw:
         write_raw(copy, change.after.raw, file)
     else:
         write_tags(copy, change.after, file)
     file.flush()
     found = read_tags(copy)
-    if found != change.after or (change.undoes and set(found.raw) != set(change.after.raw)):
+    if found != change.after or (change.restores_raw and set(found.raw) != set(change.after.raw)):
         raise TagError("not written, for the new tags could not be read back")
     changed = find_changed_fields(inspect(original), inspect(copy))
     if changed:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from tagger.audio import hash_streams
 from tagger.crawl import look_up_file
-from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
+from tagger.errors import (
+    AccessError,
+    FailureKind,
+    TagError,
+    TaggerError,
+    TrackError,
+    UnfinishedError,
+)
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.pacing import count_usable_cores
 from tagger.records import Action, Failure, Outcome, RepeatedRows, TagChange, Tags, Track
@@ -18,9 +25,6 @@ from tagger.state import State
 from tagger.tags import read_other_fields, read_tags
 from tagger.writing.recovery import recover_entries
 from tagger.writing.replace import make_copy_name, replace_tags
-
-HAS_HARD_LINKS = "it has several hard links (--hardlinks break|in-place writes it)"
-"""Why a file is left alone, where that is the setting."""
 
 MIN_WRITING_THREADS = 2
 CORES_PER_WRITING_THREAD = 4
@@ -32,8 +36,8 @@ class PlannedWrite:
     """A track whose tags are to be replaced, and the Outcome if that goes well.
 
     reported: an earlier run had reported a failure of this track. by_hand: a person asked for these
-    very tags, so that a failure says nothing of the file. undoes: the journal entries that
-    this takes back, `after.raw` being what stood there.
+    very tags, so that a failure says nothing of the file. restores_raw, undone_entries: as of
+    TagChange.
     """
 
     track: Track
@@ -42,7 +46,8 @@ class PlannedWrite:
     outcome: Outcome
     reported: bool = False
     by_hand: bool = False
-    undoes: tuple[int, ...] = ()
+    restores_raw: bool = False
+    undone_entries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +158,25 @@ class Writer:
             before = self.isolated.call(read_tags, track.path)
             if before == rewrite.after:  # done meanwhile through another name of the file
                 self.state.update_track(track, look_up_file(track.path) or track, before)
-                self.state.journal.mark_undone(rewrite.undoes, self.run_id)
+                self.state.journal.mark_undone(rewrite.undone_entries, self.run_id)
                 self.state.commit_if_due()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)
         except TrackError as error:
             return self._failed(rewrite, error)
         if before != rewrite.before:  # an editor that puts size and mtime back
-            self.state.remember_tags(track, before)
-            return self._failed(rewrite, AccessError("its tags were changed since they were read"))
-        change = TagChange(track, before, rewrite.after, make_copy_name(track), rewrite.undoes)
+            self.state.save_tags(track, before)
+            return self._failed(
+                rewrite,
+                AccessError("its tags were changed since they were read", FailureKind.CHANGED),
+            )
+        change = TagChange(
+            track,
+            before,
+            rewrite.after,
+            make_copy_name(track),
+            rewrite.restores_raw,
+            rewrite.undone_entries,
+        )
         entry = self.state.journal.open_entry(self.run_id, change)
         future = self.threads.submit(
             replace_tags,
@@ -196,9 +211,11 @@ class Writer:
         return self._failed(rewrite, error)
 
     def _failed(self, rewrite: PlannedWrite, error: TaggerError) -> Outcome:
-        lasting = isinstance(error, TrackError) and error.permanent
-        failure = Failure(rewrite.track, str(error), permanent=lasting)
+        if isinstance(error, TrackError):
+            failure = Failure.from_error(rewrite.track, error)
+        else:
+            failure = Failure(rewrite.track, str(error), permanent=False)
         if not rewrite.by_hand:
-            self.state.remember_failure(failure)
+            self.state.save_failure(failure)
             self.state.commit_if_due()
-        return Outcome.failed(failure, rewrite.before, reported=rewrite.reported)
+        return Outcome.from_failure(failure, rewrite.before, reported=rewrite.reported)
