@@ -112,17 +112,19 @@ class Tags:
 
 @dataclass(frozen=True, slots=True)
 class TagChange:
-    """What is to be replaced in one file.
+    """The change of the tags of one file.
 
-    copy: the name of the copy, beside the file, that is worked on. undoes: the numbers of the
-    journal entries that this takes back; `after.raw` is then put back to the letter.
+    copy: the name of the copy, beside the file, that is edited. restores_raw: write `after.raw`
+    exactly as it is stored there, instead of new fields. undone_entries: the ids of the journal
+    entries that this change undoes.
     """
 
     track: Track
     before: Tags
     after: Tags
     copy: str
-    undoes: tuple[int, ...] = ()
+    restores_raw: bool = False
+    undone_entries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,5 +34,5 @@ def change_of(track: Track, tags: Tags) -> TagChange:
 def restore(path: Path, before: Tags) -> Track:
     """Put back the fields that the file had, to the letter."""
     track = track_of(path)
-    change = TagChange(track, read_tags(path), before, make_copy_name(track), undoes=(1,))
+    change = TagChange(track, read_tags(path), before, make_copy_name(track), restores_raw=True)
     return replace_tags(change, everything_else)

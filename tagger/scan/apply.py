@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tagger import decide
 from tagger.crawl import look_up_file
-from tagger.errors import AccessError, SettingsError, TrackError
+from tagger.errors import AccessError, SettingsError, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
 from tagger.paths import parse_displayed_path, parse_path
 from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track
@@ -84,7 +84,7 @@ class ReportEdits:
     settings: Settings
     state: State
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, str]
+    unrecovered: Mapping[Path, UnfinishedError]
 
     def asks(self, row: ReportRow) -> bool:
         """Tell whether a row asks for something: it would be written, or has a genre by hand."""
@@ -134,13 +134,13 @@ class ReportEdits:
             self.state.decline(track)
         if decision.tags is None or would_write:
             return outcome
-        return PlannedWrite(track, tags, decision.tags, outcome, by_hand=True)
+        return PlannedWrite(track, tags, decision.tags, outcome, is_requested=True)
 
     def _find(self, row: ReportRow) -> Track:
         """Return the file of a row, if it is the one that the dry run saw. Raises AccessError."""
         for path in _list_paths(row):
             if path in self.unrecovered:
-                raise AccessError(self.unrecovered[path])
+                raise self.unrecovered[path]
             track = look_up_file(path)
             if track is None:
                 continue

@@ -10,7 +10,7 @@ from pathlib import Path
 from tagger import __version__, decide
 from tagger.crawl import Listing
 from tagger.decide import format_genre_values
-from tagger.errors import TrackError
+from tagger.errors import TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
@@ -51,7 +51,7 @@ class TrackSettler:
     state: State
     model: str
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, str] = field(default_factory=dict)
+    unrecovered: Mapping[Path, UnfinishedError] = field(default_factory=dict)
     is_over: Callable[[], bool] = lambda: False
 
     def known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
@@ -150,7 +150,7 @@ class TrackSettler:
     def _judged(self, track: Track) -> Track | Failure:
         """Return a track that is not to be touched as a Failure."""
         if track.path in self.unrecovered:
-            return Failure(track, self.unrecovered[track.path], permanent=False)
+            return Failure.from_error(track, self.unrecovered[track.path])
         return track
 
     def _look_up(self, track: Track) -> Outcome | KnownTrack:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tagger.crawl import look_up_file
-from tagger.errors import AccessError, SettingsError, TagError, TrackError
+from tagger.errors import AccessError, SettingsError, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
 from tagger.records import Action, Failure, Outcome, RepeatedRows, Tags, Track, UndoResult
 from tagger.settings import Hardlinks, Settings
@@ -106,7 +106,7 @@ class UndoPlan:
     state: State
     isolated: IsolatedCaller
     run_id: str | None
-    unrecovered: Mapping[Path, str]
+    unrecovered: Mapping[Path, UnfinishedError]
 
     @property
     def kind(self) -> RunKind:
@@ -141,12 +141,12 @@ class UndoPlan:
             return replace(outcome, action=Action.KEPT, genres=(), error=reason, new=True)
         if self.settings.dry_run:
             return replace(outcome, action=Action.WOULD_WRITE)
-        undoes = tuple(entry.id for entry in entries)
-        return PlannedWrite(track, tags, before, outcome, undoes=undoes)
+        undone = tuple(entry.id for entry in entries)
+        return PlannedWrite(track, tags, before, outcome, restores_raw=True, undone_entries=undone)
 
     def _look_at(self, path: Path) -> tuple[Track, Tags]:
         if path in self.unrecovered:
-            raise TagError(self.unrecovered[path])
+            raise self.unrecovered[path]
         track = look_up_file(path)
         if track is None:
             raise AccessError(FILE_MOVED_OR_MISSING)

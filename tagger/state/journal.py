@@ -163,7 +163,7 @@ class Journal:
                 track.size, track.mtime_ns, track.inode,
             ),
         )  # fmt: skip
-        self.mark_undone(change.undoes, run_id)
+        self.mark_undone(change.undone_entries, run_id)
         self._db.commit()
         assert cursor.lastrowid is not None
         return cursor.lastrowid
