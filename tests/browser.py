@@ -3,19 +3,26 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+HAS_BROWSER = CHROMIUM is not None and find_spec("playwright") is not None
+
+
+def needs_browser(test: Any) -> Any:
+    """Skip a test where Chromium or Playwright is missing."""
+    reason = "needs Debian's chromium, and playwright from the extra `dev`"
+    return pytest.mark.extra(pytest.mark.skipif(not HAS_BROWSER, reason=reason)(test))
 
 
 class Visit:
     """A page that is open, what it asked of the network and what it complained of."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Any) -> None:
         self.page = page
         self.requests: list[str] = []
         self.complaints: list[str] = []
@@ -26,12 +33,14 @@ class Visit:
 
 
 @contextmanager
-def visiting(url: str, **context: object) -> Iterator[Visit]:
+def visiting(url: str, **context: Any) -> Iterator[Visit]:
     """Open a page. context: options of Playwright's `new_context`."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            visit = Visit(browser.new_context(**context).new_page())  # type: ignore[arg-type]
+            visit = Visit(browser.new_context(**context).new_page())
             visit.page.goto(url)
             yield visit
         finally:

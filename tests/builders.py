@@ -16,9 +16,12 @@ from typing import Any
 import av
 import mutagen
 import numpy as np
+import pytest
 import soundfile
 from mutagen import apev2, asf, flac, id3, mp4, ogg
 from numpy.typing import NDArray
+
+from tagger.tags.containers import OPENERS
 
 NEW_PAGE: Any = ogg.OggPage  # mutagen has no types
 RATE_HZ = 44_100
@@ -419,3 +422,16 @@ def truncate(path: Path, *, keep: float = 0.5) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
     return path
+
+
+def _mark_all_but_one_of_each_opener() -> list[Any]:
+    params, seen = [], set()
+    for ending in ENDINGS:
+        opener = OPENERS[ending]
+        params.append(pytest.param(ending, marks=[pytest.mark.slow] if opener in seen else []))
+        seen.add(opener)
+    return params
+
+
+EACH_ENDING = _mark_all_but_one_of_each_opener()
+"""For `parametrize`: each kind of file. A plain pytest takes one for each way to open a tag."""

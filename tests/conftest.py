@@ -8,10 +8,19 @@ import pytest
 from tests.builders import build_audio
 from tests.ray_nodes import config_for, ray_nodes
 
+SLOW_TIMEOUT_S = 900
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "have every scan done by a Ray cluster of several nodes (with -n 0)"
     parser.addoption("--engine", choices=["local", "ray"], default="local", help=text)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests more time before pytest-timeout ends them."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ class ReportEdits:
     settings: Settings
     state: State
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, str]
+    unrecovered: Mapping[Path, UnfinishedError]
 
     def has_work(self, row: ReportRow) -> bool:
         """Tell whether a row asks for a write, by the dry run or by the person who edited it."""
@@ -142,13 +142,13 @@ class ReportEdits:
             self.state.mark_not_wanted(track)
         if decision.tags is None or would_write:
             return outcome
-        return PlannedWrite(track, tags, decision.tags, outcome, by_hand=True)
+        return PlannedWrite(track, tags, decision.tags, outcome, is_requested=True)
 
     def _find_track(self, row: ReportRow) -> Track:
         """Return the file of a row, if it is the one that the dry run saw. Raises AccessError."""
         for path in _list_paths(row):
             if path in self.unrecovered:
-                raise UnfinishedError(self.unrecovered[path])
+                raise self.unrecovered[path]
             track = look_up_file(path)
             if track is None:
                 continue

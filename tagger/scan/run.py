@@ -158,6 +158,6 @@ class RunInterrupts:
                 return
 
     def _rest(self) -> None:
-        for wanted in self.pacer.rests():
+        for wanted in self.pacer.rest():
             self.observer.on_rest(wanted)
             self.observer.check_stop()

@@ -30,15 +30,16 @@ ACTIONS_BY_VALUE = {action.value: action for action in Action}
 class TrackDecider:
     """Decides what a scan does with one track. It touches a file only to read its tags.
 
-    unrecovered: files that a killed run left half-written, with the reason. is_time_up: tells
-    whether the time of --until has come; tracks that are not known then wait for the next run.
+    unrecovered: the files that a killed run left in a state that only a person can settle, with the
+    error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
+    run.
     """
 
     settings: Settings
     state: State
     model: str
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, str] = field(default_factory=dict)
+    unrecovered: Mapping[Path, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
 
     @property
@@ -55,8 +56,7 @@ class TrackDecider:
         A KnownTrack without scores needs a prediction.
         """
         if track.path in self.unrecovered:
-            error = UnfinishedError(self.unrecovered[track.path])
-            return self.report_failure(Failure.from_error(track, error))
+            return self.report_failure(Failure.from_error(track, self.unrecovered[track.path]))
         if self.is_time_up():
             return KnownTrack()
         known = self.load(track)

@@ -112,7 +112,7 @@ class UndoPlan:
     state: State
     isolated: IsolatedCaller
     run_id: str | None
-    unrecovered: Mapping[Path, str]
+    unrecovered: Mapping[Path, UnfinishedError]
 
     @property
     def run_kind(self) -> RunKind:
@@ -164,7 +164,7 @@ class UndoPlan:
 
     def _read_file(self, path: Path) -> tuple[Track, Tags]:
         if path in self.unrecovered:
-            raise UnfinishedError(self.unrecovered[path])
+            raise self.unrecovered[path]
         track = look_up_file(path)
         if track is None:
             raise AccessError(FILE_MOVED_OR_MISSING, FailureKind.CHANGED)

@@ -1,4 +1,4 @@
-"""Files and state at work together: replaced tags are journaled, and what a kill left is mended."""
+"""One file replaced whole or not at all: copy, edit, verify, rename, journal, recovery."""
 
 from tagger.writing.writer import PlannedWrite, Writer, open_writer
 
