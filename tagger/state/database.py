@@ -344,7 +344,7 @@ class State:
 def _make_failure(track: Track, reason: str, lasting: int, kind: str | None) -> Failure:
     failure_kind = FailureKind.OTHER
     with suppress(ValueError):  # a kind of a newer version
-        failure_kind = FailureKind(kind)
+        failure_kind = FailureKind(kind or "")
     return Failure(track, reason, permanent=bool(lasting), kind=failure_kind)
 
 
