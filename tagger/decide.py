@@ -34,7 +34,7 @@ KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
         KeepReason.NOT_WANTED: (
             "not wanted: the genre was taken out of the report (scan --force writes it)"
         ),
-        KeepReason.HARD_LINKS: ("it has several hard links (--hardlinks break|in-place writes it)"),
+        KeepReason.HARD_LINKS: "it has several hard links (--hardlinks break|in-place writes it)",
         KeepReason.TIME_IS_UP: (
             "it was not its turn yet when the time was up (--until); the next run goes on from here"
         ),
