@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Annotated, TypeVar
 
 from tagger.errors import SettingsError
+from tagger.models.sources import BUNDLED_MODELS
 from tagger.options import (
     Option,
     convert_values,
@@ -173,14 +174,14 @@ class RecipeDefaults:
 TUTORIAL_DEFAULTS = RecipeDefaults(epochs=10, learning_rate=5e-5, weight_decay=0.0)
 HEAD_ONLY_DEFAULTS = RecipeDefaults(epochs=20, learning_rate=3e-3, weight_decay=0.01)
 """A single layer, new and small: what was known before it stays as it is."""
-MUSICNN_DEFAULTS = RecipeDefaults(epochs=10, learning_rate=1e-4, weight_decay=0.01)
+BUNDLED_MODEL_DEFAULTS = RecipeDefaults(epochs=10, learning_rate=1e-4, weight_decay=0.01)
 """All layers; with 1e-3 a hundred clips are learned by heart in three epochs."""
 
 
 def choose_defaults(freeze: Freeze, model_type: str) -> RecipeDefaults:
     if freeze is Freeze.BACKBONE:
         return HEAD_ONLY_DEFAULTS
-    return MUSICNN_DEFAULTS if model_type == "musicnn" else TUTORIAL_DEFAULTS
+    return BUNDLED_MODEL_DEFAULTS if model_type in BUNDLED_MODELS else TUTORIAL_DEFAULTS
 
 
 RECIPE_OPTIONS = list_options(Recipe)

@@ -109,7 +109,7 @@ def our_predictor(threads: int, *, coarse: bool) -> Callable[[NDArray[np.float32
     """
     import torch
 
-    from tagger.inference.devices import is_quick_in_bf16
+    from tagger.inference.devices import is_fast_in_bf16
     from tagger.models.musicnn import CHECKPOINT
     from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
     from tagger.models.musicnn.modeling import MusicnnForAudioClassification
@@ -117,7 +117,7 @@ def our_predictor(threads: int, *, coarse: bool) -> Callable[[NDArray[np.float32
     extractor = MusicnnFeatureExtractor.from_pretrained(CHECKPOINT)
     model = MusicnnForAudioClassification.from_pretrained(CHECKPOINT)
     model.train(mode=False)
-    in_half = coarse and is_quick_in_bf16(model, torch.device("cpu"))
+    in_half = coarse and is_fast_in_bf16(model, torch.device("cpu"))
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 

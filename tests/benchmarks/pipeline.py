@@ -98,7 +98,7 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
 
     from tagger.inference import predict
     from tagger.inference.dataset import Sample
-    from tagger.inference.devices import choose_mode
+    from tagger.inference.devices import choose_compute_mode
     from tagger.inference.engine import InferenceRequest
     from tagger.inference.predict import Predictor
     from tagger.models import find_model
@@ -110,7 +110,7 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
     source = find_model(settings)
     classifier = load_classifier(source, settings)
     place = torch.device(device)
-    predictor = Predictor(classifier, [place], choose_mode(settings, [place], classifier.model))
+    predictor = Predictor(classifier, [place], choose_compute_mode(settings, [place], classifier.model))
     tracks = [Track.from_stat(path, path.stat()) for path in songs]
     windows = make_windows()
 

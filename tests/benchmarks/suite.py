@@ -176,12 +176,12 @@ def making_features(library: Path) -> Task:
 def calculating(library: Path) -> Task:
     """Let the network alone calculate, on inputs that are there."""
     from tagger.inference.dataset import Sample
-    from tagger.inference.devices import choose_devices, choose_mode
+    from tagger.inference.devices import choose_devices, choose_compute_mode
     from tagger.inference.predict import Predictor
 
     classifier, settings = bundled()
     devices = choose_devices(settings.device)
-    predictor = Predictor(classifier, devices, choose_mode(settings, devices, classifier.model))
+    predictor = Predictor(classifier, devices, choose_compute_mode(settings, devices, classifier.model))
     inputs = classifier.extractor(noise())
     starts = tuple(map(float, range(WINDOWS)))
     samples = [Sample(track, 240.0, starts, inputs) for track in find_tracks(library)]
@@ -259,7 +259,7 @@ def plain_loop(library: Path) -> Task:
         with torch.inference_mode():
             logits = classifier.model(**classifier.extractor(windows)).logits.mean(0)
         file = mutagen.File(path, easy=True)
-        file["genre"] = [classifier.scores(logits)[0].genre]
+        file["genre"] = [classifier.make_scores(logits)[0].genre]
         file.save()
 
     return lambda: list(map(tag, paths))
