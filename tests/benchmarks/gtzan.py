@@ -1,9 +1,9 @@
-"""The `musicnn-gtzan` recipe, cross-validated: python tests/benchmarks/gtzan.py FOLDER.
+"""Cross-validate the `musicnn-gtzan` recipe: python tests/benchmarks/gtzan.py FOLDER.
 
-FOLDER has a folder for each genre. musicnn listens to every clip once; then its head is trained ten
-times on nine tenths of the clips and asked about the rest, with the options that `tagger train
---base-model musicnn --freeze backbone` has by default. What counts is the accuracy after the last
-epoch, so that the clips asked about choose nothing.
+FOLDER has a folder for each genre. The towers of musicnn embed every clip once. Then a head is
+trained ten times on nine tenths of the clips and evaluated on the rest, with the defaults of
+`tagger train --base-model musicnn --freeze backbone`. The result is the accuracy after the last
+epoch, so the evaluated clips choose nothing.
 """
 
 import argparse
@@ -36,11 +36,11 @@ from tagger.training.recipe import Freeze, Recipe
 from tagger.training.splits import Split
 
 FOLDS = 10
-NOBODY = SplitSegments((), (), ())
+NO_SEGMENTS = SplitSegments((), (), ())
 
 
-class Silence:
-    """Says nothing about how it goes."""
+class SilentObserver:
+    """Ignores the progress of the training."""
 
     def _ignore(self, *_: object) -> None: ...
 
@@ -49,19 +49,19 @@ class Silence:
     def on_epoch(self, epoch: EpochMeasures) -> None: ...
 
 
-def part(
-    half: SplitSegments, examples: Sequence[Example], clips: Sequence[int]
+def select_clips(
+    segments: SplitSegments, examples: Sequence[Example], clips: Sequence[int]
 ) -> tuple[SplitSegments, ExampleList]:
-    """Return some of the clips of a half, and their examples."""
-    starts = np.cumsum([0, *half.counts])
+    """Return some of the clips of a part, and their examples."""
+    starts = np.cumsum([0, *segments.counts])
     chosen = [n for clip in clips for n in range(starts[clip], starts[clip + 1])]
-    counts = tuple(half.counts[clip] for clip in clips)
-    truths = tuple(half.truths[clip] for clip in clips)
+    counts = tuple(segments.counts[clip] for clip in clips)
+    truths = tuple(segments.truths[clip] for clip in clips)
     return SplitSegments((), counts, truths), ExampleList([examples[n] for n in chosen])
 
 
-def accuracies(plans: TrainingPlan, folder: Path, seeds: int) -> list[float]:
-    """Return the share of right answers of each seed's tenfold cross-validation."""
+def cross_validate(plans: TrainingPlan, folder: Path, seeds: int) -> list[float]:
+    """Return the accuracy of the tenfold cross-validation with each seed."""
     request = plans.request
     model = load_trainable_model(
         request.source, plans.config, plans.labels, plans.recipe, request.settings
@@ -71,34 +71,34 @@ def accuracies(plans: TrainingPlan, folder: Path, seeds: int) -> list[float]:
         model=model,
         extractor=plans.extractor,
         train=whole,
-        validation=NOBODY,
+        validation=NO_SEGMENTS,
         recipe=plans.recipe,
         folder=folder,
         settings=request.settings,
     )
-    heard = make_embedded_examples(task, Silence())
-    examples = [heard.train[number] for number in range(len(whole.segments))]
+    embedded = make_embedded_examples(task, SilentObserver())
+    examples = [embedded.train[number] for number in range(len(whole.segments))]
     labels = [min(truth) for truth in whole.truths]
-    found = []
+    accuracies = []
     for seed in range(seeds):
         right = 0.0
-        for train, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(
+        for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(
             labels, labels
         ):
-            half, asked = part(whole, examples, held.tolist())
-            _, learned = part(whole, examples, train.tolist())
-            fold = replace(task, validation=half, recipe=replace(task.recipe, seed=seed + 1))
-            network = copy.deepcopy(heard.network)
+            validation, test_examples = select_clips(whole, examples, test.tolist())
+            _, train_examples = select_clips(whole, examples, train.tolist())
+            fold = replace(task, validation=validation, recipe=replace(task.recipe, seed=seed + 1))
+            network = copy.deepcopy(embedded.network)
             epochs = run_trainer(
                 fold,
-                TrainingExamples(network, learned, asked, heard.collate),
-                Silence(),
+                TrainingExamples(network, train_examples, test_examples, embedded.collate),
+                SilentObserver(),
                 resume=False,
             )
-            right += epochs[-1].accuracy * len(held)
-        found.append(right / len(labels))
-        print(f"seed {seed}: {found[-1]:.1%}", flush=True)
-    return found
+            right += epochs[-1].accuracy * len(test)
+        accuracies.append(right / len(labels))
+        print(f"seed {seed}: {accuracies[-1]:.1%}", flush=True)
+    return accuracies
 
 
 def main() -> None:
@@ -119,10 +119,10 @@ def main() -> None:
             divide=lambda dataset: Split(dataset.clips, (), (), "none"),
         )
         plans = prepare_training(
-            request, read_dataset(arguments.folder, settings, {}), Silence(), download=False
+            request, read_dataset(arguments.folder, settings, {}), SilentObserver(), download=False
         )
-        found = accuracies(plans, Path(folder), arguments.seeds)
-    print(f"{np.mean(found):.1%}, standard deviation over seeds {np.std(found):.1%}")
+        accuracies = cross_validate(plans, Path(folder), arguments.seeds)
+    print(f"{np.mean(accuracies):.1%}, standard deviation over seeds {np.std(accuracies):.1%}")
 
 
 if __name__ == "__main__":
