@@ -113,7 +113,10 @@ def parse_displayed_path(text: str) -> Path:
 
 def to_one_line(text: str) -> str:
     """Return foreign text as one line that files and terminals show as text and nothing else."""
-    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+    try:
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # JSON can hold half of a surrogate pair, file names cannot
+        shown = text
     return " ".join("".join(char if char.isprintable() else " " for char in shown).split())
 
 

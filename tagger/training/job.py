@@ -12,7 +12,7 @@ from tagger import __version__
 from tagger.errors import LibraryError
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.models.card import CardContent, CardScores, write_card
-from tagger.models.extractor import WindowExtractor
+from tagger.models.checkpoint import WindowExtractor
 from tagger.records import Failure
 from tagger.settings import Settings
 from tagger.training.clips import PARTS, Clip, Dataset
@@ -133,7 +133,7 @@ def prepare_training(
     request.split_dataset(dataset)  # raises its errors before the long work
     if download:
         download_missing(request.source, request.settings, observer.on_download)
-    decode_plan = DecodePlan(extractor.rate_hz, extractor.window_s, extractor.windows)
+    decode_plan = DecodePlan(extractor.rate_hz, extractor.window_s, extractor.window_count)
     kept, left_out, failures, decoded = [], list(dataset.left_out), [], {}
     results = _decode_clips(dataset.clips, decode_plan, request, observer)
     for clip, result in zip(dataset.clips, results, strict=True):
