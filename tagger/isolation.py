@@ -20,9 +20,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
+from tagger.errors import AccessError, DecodeError, FailureKind, TaggerError, WorkerError
 from tagger.pacing import keep_niceness_in_new_session
-from tagger.paths import RemotePath
+from tagger.paths import is_remote
 from tagger.settings import Settings
 
 P = ParamSpec("P")
@@ -43,8 +43,7 @@ CRASH_SIGNALS = {
 
 RAISE_LIMIT_HINT = "a larger --max-{} with --force tries again"
 WORKER_COMMAND = (
-    "from tagger.isolation import serve_calls;"
-    " serve_calls({descriptor}, memory_mib={memory_mib})"
+    "from tagger.isolation import serve_calls; serve_calls({descriptor}, memory_mib={memory_mib})"
 )
 ONE_THREAD_ENV = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MALLOC_ENV = {
@@ -104,11 +103,11 @@ class IsolatedCaller:
         if answer.fate is ProcessFate.ALIVE:
             self.idle.append(child)
         if answer.error:
-            is_far = any(isinstance(each, RemotePath) for each in args)
+            is_far = any(is_remote(each) for each in args)
             if (
                 is_far and answer.fate is ProcessFate.TOO_SLOW
             ):  # the server was, and may be quicker later
-                raise AccessError(str(answer.error))
+                raise AccessError(str(answer.error), FailureKind.SERVER)
             raise answer.error
         result: T = answer.result
         return result

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
-from pathlib import Path
 
 from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import MIN_ALBUM_TRACKS, is_compilation, is_outlier, is_single_album, pool_scores
-from tagger.paths import parse_path
+from tagger.paths import AnyPath, parse_path
 from tagger.records import Failure, Prediction, RepeatedRows, Tags, Track
 from tagger.scan.session import TrackStep
 from tagger.scan.tracks import TrackSettler
@@ -61,9 +60,9 @@ class AlbumSettler(TrackSettler):
     def _is_unread(self, tags: Tags | None) -> bool:
         return tags is None or tags.album is None
 
-    def _settle_folder(self, folder: Path) -> Iterator[TrackStep]:
+    def _settle_folder(self, folder: AnyPath) -> Iterator[TrackStep]:
         heard = [(track, self._recall(track)) for track in self.state.take_folder(folder)]
-        wishes: dict[Path, decide.Proposal] = {}
+        wishes: dict[AnyPath, decide.Proposal] = {}
         free = [each for each in heard if not self._is_kept(each[1])]
         for group in _group_albums(free):
             wishes |= self._wishes(group)
@@ -75,7 +74,7 @@ class AlbumSettler(TrackSettler):
         """Tell whether a track keeps its genre: one that was heard for an audit has no say."""
         return decide.decide_by_tags(known.tags or Tags(), self.settings.existing) is not None
 
-    def _wishes(self, group: Sequence[ScoredTrack]) -> dict[Path, decide.Proposal]:
+    def _wishes(self, group: Sequence[ScoredTrack]) -> dict[AnyPath, decide.Proposal]:
         """Return what the tracks of one album should say: its genre, and the scores of each."""
         names = decide.get_label_names(self.settings)
         pooled = self._wish(

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Protocol
 
 from tagger import decide
-from tagger.crawl import look_up_file
 from tagger.errors import AccessError, SettingsError, TrackError
 from tagger.isolation import IsolatedCaller
-from tagger.paths import parse_displayed_path, parse_path
+from tagger.paths import AnyPath, parse_displayed_path, parse_path
 from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track
 from tagger.report.csv import ReportRow, parse_row, read_report, split_genre_cell
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.settings import Hardlinks, Settings
 from tagger.state import RunKind, State
+from tagger.storage import look_up
 from tagger.tags import read_tags
 from tagger.writing import HAS_HARD_LINKS, PlannedWrite
 
@@ -72,7 +72,7 @@ def _refuse_row(row: ReportRow, reason: str) -> Outcome:
     return Outcome.failed(Failure(track, reason), None, reported=False)
 
 
-def _list_paths(row: ReportRow) -> tuple[Path, Path]:
+def _list_paths(row: ReportRow) -> tuple[AnyPath, AnyPath]:
     """Return what the text of a row's path may stand for."""
     return parse_path(row.path), parse_displayed_path(row.path)
 
@@ -84,7 +84,7 @@ class ReportEdits:
     settings: Settings
     state: State
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, str]
+    unrecovered: Mapping[AnyPath, str]
 
     def asks(self, row: ReportRow) -> bool:
         """Tell whether a row asks for something: it would be written, or has a genre by hand."""
@@ -141,7 +141,7 @@ class ReportEdits:
         for path in _list_paths(row):
             if path in self.unrecovered:
                 raise AccessError(self.unrecovered[path])
-            track = look_up_file(path)
+            track = look_up(path)
             if track is None:
                 continue
             known = self.state.recall(track, model="", windows=0)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import groupby
-from pathlib import Path
 
 from tagger import __version__, decide
 from tagger.crawl import Listing
 from tagger.decide import format_genre_values
 from tagger.errors import TrackError
 from tagger.isolation import IsolatedCaller
+from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
@@ -51,7 +51,7 @@ class TrackSettler:
     state: State
     model: str
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, str] = field(default_factory=dict)
+    unrecovered: Mapping[AnyPath, str] = field(default_factory=dict)
     is_over: Callable[[], bool] = lambda: False
 
     def known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:

@@ -4,15 +4,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
-from tagger.crawl import look_up_file
 from tagger.errors import AccessError, SettingsError, TagError, TrackError
 from tagger.isolation import IsolatedCaller
+from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, RepeatedRows, Tags, Track, UndoResult
 from tagger.settings import Hardlinks, Settings
 from tagger.state import JournalEntry, RunKind, State, new_run_id, open_state
+from tagger.storage import look_up
 from tagger.tags import read_tags
 from tagger.writing import HAS_HARD_LINKS, PlannedWrite, open_writer
 
@@ -37,7 +37,7 @@ class UndoObserver(Protocol):
 
 
 def run_undo(
-    paths: Sequence[Path], run_id: str | None, settings: Settings, observer: UndoObserver
+    paths: Sequence[AnyPath], run_id: str | None, settings: Settings, observer: UndoObserver
 ) -> UndoResult:
     """Undo a run, or all that tagger wrote below `paths`; without either, the newest scan.
 
@@ -91,7 +91,7 @@ class UndoCounts:
 
 
 def _plan_files(
-    found: Iterable[Path], plan: "UndoPlan", observer: UndoObserver
+    found: Iterable[AnyPath], plan: "UndoPlan", observer: UndoObserver
 ) -> Iterator[Outcome | PlannedWrite]:
     for path in found:
         observer.check_stop()
@@ -106,7 +106,7 @@ class UndoPlan:
     state: State
     isolated: IsolatedCaller
     run_id: str | None
-    unrecovered: Mapping[Path, str]
+    unrecovered: Mapping[AnyPath, str]
 
     @property
     def kind(self) -> RunKind:
@@ -114,7 +114,7 @@ class UndoPlan:
         undone = self.run_id and self.state.runs.kind_of(self.run_id)
         return RunKind.REDO if undone is RunKind.UNDO else RunKind.UNDO
 
-    def find(self, paths: Sequence[Path]) -> list[Path]:
+    def find(self, paths: Sequence[AnyPath]) -> list[AnyPath]:
         """Return the files below `paths` that have something to be undone, all without `paths`."""
         if self.run_id is not None and self.state.runs.kind_of(self.run_id) is None:
             raise SettingsError(f"there is no run {self.run_id} (tagger runs lists them)")
@@ -125,7 +125,7 @@ class UndoPlan:
             if not roots or any(path.is_relative_to(root) for root in roots)
         ]
 
-    def step(self, path: Path) -> Outcome | PlannedWrite:
+    def step(self, path: AnyPath) -> Outcome | PlannedWrite:
         """Return what is to be done about a file: a Rewrite, or why there will be none."""
         try:
             track, tags = self._look_at(path)
@@ -144,10 +144,10 @@ class UndoPlan:
         undoes = tuple(entry.id for entry in entries)
         return PlannedWrite(track, tags, before, outcome, undoes=undoes)
 
-    def _look_at(self, path: Path) -> tuple[Track, Tags]:
+    def _look_at(self, path: AnyPath) -> tuple[Track, Tags]:
         if path in self.unrecovered:
             raise TagError(self.unrecovered[path])
-        track = look_up_file(path)
+        track = look_up(path)
         if track is None:
             raise AccessError(FILE_MOVED_OR_MISSING)
         return track, self.isolated.call(read_tags, path)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from filelock import FileLock, Timeout
 
 from tagger.errors import DiskFullError, LockedError, StateError
-from tagger.paths import FILENAME_CODEC, RemotePath, parse_path
+from tagger.paths import FILENAME_CODEC, AnyPath, parse_path
 from tagger.records import Action, Album, Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal, Run, Runs
 from tagger.state.schema import (
@@ -24,6 +24,7 @@ from tagger.state.schema import (
     tags_from_json,
     tags_to_json,
 )
+from tagger.storage import was_moved_from
 
 
 class CachedRow(NamedTuple):
@@ -59,7 +60,7 @@ class RowCache:
         rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
         return [_match_row(rows.get(file[0]), file) for file in files]
 
-    def text_of(self, path: Path) -> str | None:
+    def text_of(self, path: AnyPath) -> str | None:
         """Return the row of a file, whether or not it still holds."""
         folder, name = os.path.split(os.fsencode(path))
         found = self._db.execute(
@@ -251,7 +252,7 @@ class State:
         else:
             self._db.execute("DELETE FROM temp.queue WHERE path = ?", path)
 
-    def take_folder(self, folder: Path) -> list[Track]:
+    def take_folder(self, folder: AnyPath) -> list[Track]:
         """Take the tracks of a folder off the queue once all were heard; else none of them."""
         name = (os.fsencode(folder),)
         waits = "SELECT 1 FROM temp.queue WHERE folder = ? AND heard = 0 LIMIT 1"
@@ -301,7 +302,7 @@ class State:
             if row.path == path:
                 return row
         for row in found:
-            if track.inode and _is_gone_from(row.path, track.inode):
+            if track.inode and was_moved_from(parse_path(os.fsdecode(row.path)), track.inode):
                 self._rename(path, b"moved away %d" % row.id)
                 self._rename(row.path, path)
                 return row
@@ -325,31 +326,18 @@ class State:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def _is_undone(self, path: Path) -> bool:
+    def _is_undone(self, path: AnyPath) -> bool:
         found = self._db.execute(
             "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
         return bool(found and found[0])
 
 
-def select_albums(connection: sqlite3.Connection) -> Mapping[Path, Album]:
+def select_albums(connection: sqlite3.Connection) -> Mapping[AnyPath, Album]:
     """Return which album each file says that it is from, of those that were asked."""
     found = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
     known = ((path, tags_from_json(tags).album) for path, tags in found)
     return {parse_path(os.fsdecode(path)): album for path, album in known if album is not None}
-
-
-def _is_gone_from(path: bytes, inode: int) -> bool:
-    """Tell whether a file is no longer at a path: nothing is there, or another file."""
-    where = parse_path(os.fsdecode(path))
-    if isinstance(where, RemotePath):
-        return False  # objects are not moved: another key is another object
-    try:
-        return Track.from_stat(where, os.lstat(path)).inode != inode
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False  # it may well be there, where we may not look
 
 
 T = TypeVar("T")
@@ -394,7 +382,7 @@ def read_runs(path: Path) -> list[Run]:
     return _read_database(path, lambda connection: Runs(connection).all()) if path.exists() else []
 
 
-def read_albums(path: Path) -> Mapping[Path, Album]:
+def read_albums(path: Path) -> Mapping[AnyPath, Album]:
     """Return which album each known file says that it is from; else as `read_runs`."""
     return _read_database(path, select_albums) if path.exists() else {}
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tagger.paths import parse_path
+from tagger.paths import AnyPath, parse_path
 from tagger.records import TagChange, Tags, Track
 from tagger.state.schema import parse_json, tags_from_json, tags_to_json
 
@@ -136,7 +136,7 @@ class JournalEntry:
 
     id: int
     run_id: str
-    path: Path
+    path: AnyPath
     copy: str
     before: Tags
     after: Tags
@@ -208,7 +208,7 @@ class Journal:
         """Return the entries that a killed run left open, the oldest first."""
         return self._entries(f"{SELECT_ENTRIES} WHERE size IS NULL ORDER BY id")
 
-    def list_active_paths(self, run_id: str | None = None) -> list[Path]:
+    def list_active_paths(self, run_id: str | None = None) -> list[AnyPath]:
         """Return, in order, the files with an entry that was not undone.
 
         Of one run, or of all that were no undo.
@@ -220,7 +220,7 @@ class Journal:
         )
         return [parse_path(os.fsdecode(path)) for (path,) in found]
 
-    def list_active_entries(self, path: Path, run_id: str | None = None) -> list[JournalEntry]:
+    def list_active_entries(self, path: AnyPath, run_id: str | None = None) -> list[JournalEntry]:
         """Return the entries of a file that were not undone, the newest first.
 
         Of undos where the run given is one, else of all that were none.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.paths import display_path
+from tagger.paths import AnyPath, display_path
 from tagger.records import Failure, Track, normalize_label
 
 PART_NAMES = {
@@ -55,7 +55,7 @@ def make_dataset(name: str, found: Iterable[Clip | Failure], names: Mapping[str,
     that differ in no letter (Hip-Hop, hip hop) the most frequent one stands for all. A file that
     comes twice is one clip with the labels of both.
     """
-    clips: dict[Path, Clip] = {}
+    clips: dict[AnyPath, Clip] = {}
     left_out = []
     for each in found:
         if isinstance(each, Failure):

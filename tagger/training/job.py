@@ -13,6 +13,7 @@ from tagger.errors import LibraryError
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.models.card import CardContent, CardScores, write_card
 from tagger.models.extractor import WindowExtractor
+from tagger.paths import AnyPath
 from tagger.records import Failure
 from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset
@@ -103,8 +104,8 @@ class TrainingPlan:
     dataset: Dataset
     failed: tuple[Failure, ...]
     split: Split
-    sounds: Mapping[Path, DecodedClip]
-    crops: Mapping[Path, DecodedClip]
+    sounds: Mapping[AnyPath, DecodedClip]
+    crops: Mapping[AnyPath, DecodedClip]
     leaks: tuple[tuple[Clip, Clip], ...]
 
     @property
@@ -139,7 +140,7 @@ def prepare_training(
         if isinstance(result, DecodedClip):
             kept.append(clip)
             sounds[clip.track.path] = result
-        elif reason := KNOWN_BROKEN_CLIPS.get(clip.track.path.stem):
+        elif reason := KNOWN_BROKEN_CLIPS.get(Path(clip.track.path).stem):
             left_out.append(Failure(clip.track, reason))
         else:
             failed.append(result)
@@ -176,7 +177,9 @@ def _decode_clips(
         yield result
 
 
-def _find_leaks(split: Split, sounds: Mapping[Path, DecodedClip]) -> tuple[tuple[Clip, Clip], ...]:
+def _find_leaks(
+    split: Split, sounds: Mapping[AnyPath, DecodedClip]
+) -> tuple[tuple[Clip, Clip], ...]:
     """Return the pairs of clips that are one recording, and stand in different halves."""
     halves = (split.train, split.validation, split.test)
     clips = [(clip, number) for number, half in enumerate(halves) for clip in half]

@@ -6,13 +6,12 @@ from filecmp import cmp
 from pathlib import Path
 from shutil import rmtree
 
-from tagger.crawl import look_up_file
 from tagger.errors import AccessError, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
-from tagger.paths import RemotePath, display_path
+from tagger.paths import AnyPath, display_path, is_remote
 from tagger.records import Track
 from tagger.state import JournalEntry, State
-from tagger.storage import is_reachable
+from tagger.storage import is_reachable, look_up
 from tagger.tags import read_tags
 from tagger.writing.replace import (
     find_work_folder,
@@ -27,7 +26,7 @@ MIN_WRITE_BYTES_PER_S = 1 << 20
 MIN_WRITE_ALLOWANCE_S = 60.0
 
 
-def remove_leftover_copy(path: Path, copy: str, old: Track | None) -> bool:
+def remove_leftover_copy(path: AnyPath, copy: str, old: Track | None) -> bool:
     """Remove the copy that was made of the file at `path`; `old` is the file as it was then.
 
     Return whether there was one that had not been checked yet, which an object's cannot tell. A
@@ -36,9 +35,10 @@ def remove_leftover_copy(path: Path, copy: str, old: Track | None) -> bool:
     """
     if old is None or not is_copy_name(copy, old):
         return False
-    if isinstance(path, RemotePath):
+    if is_remote(path):
         rmtree(find_work_folder(copy), ignore_errors=True)
         return False  # the copy stays until after the store has the new object
+    path = Path(path)
     part, whole = path.with_name(copy), path.with_name(make_full_copy_name(copy))
     try:
         if _is_regular(whole):
@@ -97,15 +97,15 @@ NO_FILE_STAT = (0, 0, 0)
 """Size, time and inode of a file that no undo will ever find unchanged."""
 
 
-def recover_entries(state: State, isolated: IsolatedCaller) -> dict[Path, str]:
+def recover_entries(state: State, isolated: IsolatedCaller) -> dict[AnyPath, str]:
     """Bring files and journal together again, whatever moment the last run was killed at.
 
     Return the files that cannot be mended, each with the reason: their entries stay open. So do
     those in a folder that is not there (an unmounted disk, a server that does not answer).
     """
-    unrecovered: dict[Path, str] = {}
+    unrecovered: dict[AnyPath, str] = {}
     for entry in state.journal.list_unfinished():
-        if not _is_reachable(entry.path):
+        if not is_reachable(entry.path):
             continue
         try:
             recover_entry(entry, state, isolated)
@@ -113,12 +113,6 @@ def recover_entries(state: State, isolated: IsolatedCaller) -> dict[Path, str]:
             unrecovered[entry.path] = str(error)
         state.commit()
     return unrecovered
-
-
-def _is_reachable(path: Path) -> bool:
-    if isinstance(path, RemotePath):
-        return is_reachable(path)
-    return os.path.isdir(path.parent)  # noqa: PTH112 - Path's raises where it may not look
 
 
 def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -> None:
@@ -131,7 +125,7 @@ def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -
     if remove_leftover_copy(entry.path, entry.copy, entry.old):
         state.journal.cancel_entry(entry.id)  # the copy was there: it never took a place
         return
-    now = look_up_file(entry.path)
+    now = look_up(entry.path)
     if now is None:
         return
     tags = isolated.call(read_tags, entry.path)

@@ -15,7 +15,7 @@ from tempfile import gettempdir
 from typing import BinaryIO
 
 from tagger.errors import AccessError, TagError, UnfinishedError
-from tagger.paths import RemotePath, display_path
+from tagger.paths import display_path, is_remote
 from tagger.records import TagChange, Track
 from tagger.storage import FILE_CHANGED, NO_PRESERVED_MTIME, prepare_replacement
 from tagger.tags.containers import translate_os_error
@@ -36,7 +36,7 @@ SPECIAL_XATTRS = ("security.", "system.", "trusted.")
 
 @contextmanager
 def open_descriptor(
-    path: str | Path, flags: int, *, folder: int | None = None, mode: int = 0o600
+    path: str | os.PathLike[str], flags: int, *, folder: int | None = None, mode: int = 0o600
 ) -> Iterator[int]:
     """Open a file, never through a link, and close it again; `folder` is an open descriptor."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW, mode, dir_fd=folder)
@@ -176,16 +176,16 @@ def replace_object(change: TagChange, inspect: InspectFile, *, preserve_mtime: b
     """
     if preserve_mtime:
         raise AccessError(NO_PRESERVED_MTIME)
-    holding = prepare_replacement(change.track)
+    replacement = prepare_replacement(change.track)
     suffix = change.track.path.suffix
     with _make_work_folder(change.copy) as folder:
         original, copy = folder / f"original{suffix}", folder / f"copy{suffix}"
         with original.open("xb") as file:
-            holding.download(file)
+            replacement.download(file)
         copyfile(original, copy)
         with copy.open("r+b") as file:
             edit_copy(change, file, original, copy, inspect)
-            return holding.put(file)
+            return replacement.upload(file)
 
 
 def find_work_folder(copy: str) -> Path:
@@ -239,12 +239,13 @@ def replace_tags(
     track = change.track
     finish = _write_in_place if in_place else _rename_over
     try:
-        if isinstance(track.path, RemotePath):
+        if is_remote(track.path):
             return replace_object(change, inspect, preserve_mtime=preserve_mtime)
+        path = Path(track.path)
         with _open_replacement(track, change.copy) as desk:
             copy_bytes(desk.original, desk.part)
             with os.fdopen(os.dup(desk.part), "r+b") as file:
-                edit_copy(change, file, track.path, track.path.with_name(desk.name), inspect)
+                edit_copy(change, file, path, path.with_name(desk.name), inspect)
             status = finish(track, desk, preserve_mtime=preserve_mtime)
             with suppress(OSError):  # the file is the new one, whether or not its disk is well
                 os.fsync(desk.folder)

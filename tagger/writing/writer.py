@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.audio import hash_streams
-from tagger.crawl import look_up_file
 from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.pacing import count_usable_cores
+from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, RepeatedRows, TagChange, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
+from tagger.storage import look_up
 from tagger.tags import read_other_fields, read_tags
 from tagger.writing.recovery import recover_entries
 from tagger.writing.replace import make_copy_name, replace_tags
@@ -113,7 +114,7 @@ class Writer:
         self.most = most
         self.waiting: deque[Outcome | RepeatedRows | PendingWrite] = deque()
         self.broken: TaggerError | None = None
-        self.unrecovered: Mapping[Path, str] = {}
+        self.unrecovered: Mapping[AnyPath, str] = {}
 
     def process(
         self, steps: Iterable[Outcome | RepeatedRows | PlannedWrite]
@@ -152,7 +153,7 @@ class Writer:
         try:
             before = self.isolated.call(read_tags, track.path)
             if before == rewrite.after:  # done meanwhile through another name of the file
-                self.state.update_track(track, look_up_file(track.path) or track, before)
+                self.state.update_track(track, look_up(track.path) or track, before)
                 self.state.journal.mark_undone(rewrite.undoes, self.run_id)
                 self.state.commit_if_due()
                 return replace(rewrite.outcome, action=Action.UNCHANGED)

@@ -32,7 +32,7 @@ def lists(folder: Path, **contents: str) -> list[Path]:
 def numbers(found: Split) -> list[list[str]]:
     """Return what each half has, as blues.0 for blues/blues.00000.au."""
     halves = (found.train, found.validation, found.test, found.left_out)
-    return [[each.track.path.stem.replace("0000", "") for each in half] for half in halves]
+    return [[Path(each.track.path).stem.replace("0000", "") for each in half] for half in halves]
 
 
 TRAIN = "blues/blues.00000.wav\nrock/rock.00001.wav\n"

@@ -42,9 +42,7 @@ def split(dataset: Dataset, how: str, *, test_size: float = 0.2, seed: int = 42)
 
 
 def halves_of(found: Split) -> list[list[str]]:
-    return [
-        [each.track.path.as_posix() for each in half] for half in (found.train, found.validation)
-    ]
+    return [[str(each.track.path) for each in half] for half in (found.train, found.validation)]
 
 
 def names(clips: Sequence[Clip], field: str) -> set[str]:
