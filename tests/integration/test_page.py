@@ -1,4 +1,4 @@
-"""The page of a report, as a person has it: in a browser, with the clicks of a mouse."""
+"""The page of a report in a real browser, with clicks of the mouse."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,8 @@ def big(big_page: Path) -> Iterator[Visit]:
 
 
 def rows(visit: Visit) -> Locator:
-    return visit.page.locator("#rows tbody tr")
+    found: Locator = visit.page.locator("#rows tbody tr")
+    return found
 
 
 def shown(visit: Visit) -> int:
