@@ -2,12 +2,13 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from tagger.errors import FailureKind
+from tagger.paths import AnyPath
 from tagger.records import Action, Album, Outcome, Score, Tags, Track
 from tagger.report.csv import format_row, open_report
 from tagger.state import RunKind, open_state

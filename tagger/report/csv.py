@@ -151,7 +151,7 @@ csv.field_size_limit(1 << 30)  # a tag may hold a genre of any length
 
 T = TypeVar("T")
 
-KINDS: Mapping[str, FailureKind | KeepReason] = {
+KINDS_BY_VALUE: Mapping[str, FailureKind | KeepReason] = {
     kind.value: kind for kind in (*FailureKind, *KeepReason)
 }
 
@@ -228,7 +228,7 @@ def _parse_cells(cells: Mapping[str, str]) -> ReportRow:
         duration_s=_parse_number(text["duration_s"]),
         model=text["model"],
         error=text["error"],
-        kind=KINDS.get(cells.get("kind", "").strip()),
+        kind=KINDS_BY_VALUE.get(cells.get("kind", "").strip()),
     )
 
 

@@ -24,8 +24,8 @@ def genres(folder: Path) -> dict[str, tuple[str, ...]]:
     return {path.name: read_tags(path).genres for path in sorted(folder.iterdir())}
 
 
-def teach(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any]) -> None:
-    """Let a state file know these scores of the bundled model, as if it had listened."""
+def save_scores(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any]) -> None:
+    """Save scores of the bundled model in the state file, as if a scan had predicted them."""
     folder = next(iter(scores)).parent
     state_file = home / "tagger" / "state.sqlite"
     scan = Scan(capsys, folder, "-n", *ANY)
@@ -33,15 +33,15 @@ def teach(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any
     with open_state(state_file) as state:
         for track in list(scan.rows):
             path = Path(track["path"])
-            found = state.load_track(look(path), model=model, windows=AUTO_WINDOWS)
+            found = state.load_track(stat_track(path), model=model, windows=AUTO_WINDOWS)
             assert found.scores
             state.save_prediction(
-                Prediction(look(path), scores[path], model, found.duration_s or 0),
+                Prediction(stat_track(path), scores[path], model, found.duration_s or 0),
                 windows=AUTO_WINDOWS,
             )
 
 
-def look(path: Path) -> Track:
+def stat_track(path: Path) -> Track:
     track = look_up(path)
     assert track
     return track
@@ -68,12 +68,12 @@ def test_an_album_gets_the_genre_of_its_pooled_scores(
 
 @pytest.fixture
 def album(library: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """Build an album of three Rock tracks and one of Jazz, by scores that are known already."""
+    """Build an album of three Rock tracks and one Jazz track, with scores in the state file."""
     build_audio(library / "d.flac", seconds=4, seed=9)
     for path in library.iterdir():
         set_album(path, "Title")
     scores = {path: JAZZ if path.name == "b.mp3" else ROCK for path in library.iterdir()}
-    teach(capsys, home, scores)
+    save_scores(capsys, home, scores)
     return library
 
 
@@ -103,7 +103,7 @@ def test_how_many_scores_are_shown_does_not_change_what_stands_apart(
 ) -> None:
     close = (Score("Jazz", 0.41), Score("Rock", 0.4))
     scores = {path: close if path.name == "b.mp3" else ROCK for path in album.iterdir()}
-    teach(capsys, home, scores)
+    save_scores(capsys, home, scores)
     scan = Scan(capsys, album, *ANY, "--by-album", "--top-k", "1")
     assert {row["error"] for row in scan.rows} == {""}
 
@@ -117,7 +117,7 @@ def test_compilations_and_loose_tracks_are_what_each_track_is(
         artist = f"Artist {number}" if kind == "artists" else "Artist"
         set_album(path, title, artist, various=kind == "flag")
     scores = {path: JAZZ if path.name == "b.mp3" else ROCK for path in album.iterdir()}
-    teach(capsys, home, scores)
+    save_scores(capsys, home, scores)
     Scan(capsys, album, *BY_ALBUM)
     assert genres(album) == {
         name: ("Jazz" if name == "b.mp3" else "Rock",) for name in genres(album)

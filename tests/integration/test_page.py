@@ -1,4 +1,4 @@
-"""The page of a report, as a person has it: in a browser, with the clicks of a mouse."""
+"""The page of a report in a real browser, with clicks of the mouse."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`tagger report`: what a run did, in short and for programs."""
+"""`tagger report`: the overview for people and the JSON for programs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the tracks of an album are together, and which stand apart."""
+"""The genre of an album, and its outliers."""
 
 import pytest
 

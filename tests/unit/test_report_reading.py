@@ -1,4 +1,4 @@
-"""A report read back, whatever a spreadsheet made of it."""
+"""A report is read back, also after a spreadsheet saved it."""
 
 from pathlib import Path
 

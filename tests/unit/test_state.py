@@ -1,4 +1,4 @@
-"""What the state file remembers, and of which file."""
+"""What the state file knows, and of which version of a file."""
 
 import os
 import sqlite3
