@@ -135,7 +135,7 @@ def run_evaluation(
     source = find_model(settings)
     loading = LoadingStatus(stopper)
     with loading.status:
-        loading.doing(f"reading {escape_unprintable(display_path(place))}")
+        loading.show(f"reading {escape_unprintable(display_path(place))}")
         read_in = read_library if from_tags else read_dataset
         read = read_in(place, settings, decide.get_label_names(settings))
         dataset = drop_rare_labels(read, min_tracks)
@@ -147,7 +147,7 @@ def run_evaluation(
             source,
             settings,
             loading.on_download,
-            lambda done: loading.doing(f"listening, {done} of {of}"),
+            lambda done: loading.show(f"listening, {done} of {of}"),
         )
 
 
@@ -174,9 +174,8 @@ def _list_measures(found: Evaluation, min_score: float) -> list[str]:
     if found.sure:
         lines.insert(3, f"score {min_score:g} or more   {_format_proportion(found.sure)}")
     for label, clips in found.unknown.items():
-        lines.append(
-            f"{format_track_count(clips)} of {escape_unprintable(label)}: no label of the model, not counted"
-        )
+        tracks = f"{format_track_count(clips)} of {escape_unprintable(label)}"
+        lines.append(f"{tracks}: no label of the model, not counted")
     left_out = Counter(each.reason for each in (*found.dataset.left_out, *found.failed))
     lines += [
         f"{format_track_count(clips)} left out: {escape_unprintable(reason)}"
@@ -366,7 +365,8 @@ def _list_warnings(plans: TrainingPlan) -> Iterator[str]:
     if split.untrained:
         yield f"no clip to learn from: {escape_unprintable(', '.join(split.untrained))}"
     if split.unmeasured:
-        yield f"no clip held out, so nobody sees how well: {escape_unprintable(', '.join(split.unmeasured))}"
+        genres = escape_unprintable(", ".join(split.unmeasured))
+        yield f"no clip held out, so nobody sees how well: {genres}"
     for one, other in plans.leaks[:MAX_SHOWN_LINES]:
         names = (escape_unprintable(display_path(clip.track.path)) for clip in (one, other))
         yield f"the same recording is in both halves: {' = '.join(names)}"

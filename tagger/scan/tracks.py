@@ -15,17 +15,10 @@ from tagger.isolation import IsolatedCaller
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
-from tagger.settings import Hardlinks, Settings
+from tagger.settings import Hardlinks, Settings, get_row_settings
 from tagger.state import CachedRow, KnownTrack, State
 from tagger.tags import read_tags
 from tagger.writing import HAS_HARD_LINKS, PlannedWrite
-
-ROW_SETTINGS = (
-    "existing", "min_score", "top_k", "genres", "profile", "windows", "hardlinks", "audit",
-    "by_album",
-)  # fmt: skip
-"""The settings that a row of the report depends on, but --dry-run, which has an action of its own.
-"""
 
 AUTO_WINDOWS = 0
 """The number of windows, in the state file, of scores that came of as many as suit the model."""
@@ -102,9 +95,8 @@ class TrackSettler:
     @cached_property
     def digest(self) -> bytes:
         """What beside a file and what is known of it tells its row of the report."""
-        chosen = (getattr(self.settings, name) for name in ROW_SETTINGS)
-        told = (__version__, self.model, sorted(self.settings.genre_map.items()), *chosen)
-        return sha256(repr(told).encode()).digest()
+        values = (__version__, self.model, *get_row_settings(self.settings))
+        return sha256(repr(values).encode()).digest()
 
     def _settled(self, track: Track) -> TrackStep | None:
         """Settle one track that needs no listening; queue it otherwise."""

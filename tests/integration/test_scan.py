@@ -586,7 +586,7 @@ def test_a_run_that_is_stopped_by_the_clock_says_so(
         SystemClock, "now", lambda _: next(clock, datetime(2026, 11, 24, 6).astimezone())
     )
     assert main(["scan", str(library), "--until", "06:00"]) == 0
-    assert "It was time to stop: 3 tracks left to the next run." in capsys.readouterr().out
+    assert "The time was up (--until): 3 tracks left for the next run." in capsys.readouterr().out
 
 
 def test_a_gentle_run_and_all_its_processes_stand_behind_all_others(library: Path) -> None:
@@ -597,7 +597,7 @@ def on_outcome(self, _):
     here = psutil.Process()
     everyone = [here, *here.children(recursive=True)]
     print(json.dumps([(each.nice(), int(each.ionice().ioclass)) for each in everyone]))
-progress.RunProgress.on_outcome = settled
+progress.RunProgress.on_outcome = on_outcome
 sys.exit(main(sys.argv[1:]))
 """
     command = [sys.executable, "-c", script, "scan", str(library), "--gentle", "-q", *ANY]

@@ -295,7 +295,7 @@ def test_a_stop_while_it_is_measured_loses_nothing(
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tagger.cli.training.TrainingProgress.measured", stop)
+        patch.setattr("tagger.cli.training.TrainingProgress.on_evaluated", stop)
         patch.setattr("tagger.training.job.draw_curves", _interrupted)
         assert train(*command, *QUICK) == 143
     assert train(*command, *QUICK, "--resume") == 0
