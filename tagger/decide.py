@@ -1,4 +1,7 @@
-"""What to write into a track: existing genre + scores + settings -> decision. Pure functions."""
+"""Decide what to write into a track, by its tags, its scores and the settings. Pure functions.
+
+The genre rules come first, then genre formats of servers and players, then albums.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
 
+from tagger.errors import KeepReason
 from tagger.records import (
     Action,
     Album,
@@ -13,54 +17,83 @@ from tagger.records import (
     OutlierTrack,
     Score,
     Tags,
+    Track,
     format_scores,
 )
-from tagger.settings import Existing, Profile, Settings
+from tagger.settings import Existing, Hardlinks, Profile, Settings
+
+KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
+    {
+        KeepReason.HAS_GENRE: "",  # the report has the genre itself
+        KeepReason.REMOVED_BY_HAND: (
+            "the genre that tagger wrote was removed by hand (--existing replace writes it again)"
+        ),
+        KeepReason.UNDONE: (
+            "tagger's genre was undone or taken out of a report (--force writes it again)"
+        ),
+        KeepReason.NOT_WANTED: (
+            "not wanted: the genre was taken out of the report (scan --force writes it)"
+        ),
+        KeepReason.HARD_LINKS: "it has several hard links (--hardlinks break|in-place writes it)",
+        KeepReason.TIME_IS_UP: (
+            "it was not its turn yet when the time was up (--until); the next run goes on from here"
+        ),
+    }
+)
+"""The sentence of the report for each reason to keep a track as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """WRITTEN with the tags to write, or another action with the reason, where one is needed."""
+    """What to do with a track. tags: the tags to write, if the action is WRITTEN.
+
+    kind and reason: why the track is KEPT, for programs and for people.
+    """
 
     action: Action
     tags: Tags | None = None
+    kind: KeepReason | None = None
     reason: str = ""
+
+    @classmethod
+    def keep(cls, kind: KeepReason) -> "Decision":
+        return cls(Action.KEPT, kind=kind, reason=KEEP_SENTENCES[kind])
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a model would have in a file: genres, and its top scores under the user's names.
+    """What tagger would write into a file: genres, and the top scores under the user's names.
 
-    pooled: how likely the first genre is by all tracks of an album; by this track alone without.
-    remark: what the report should say beside.
+    album_score: the probability of the first genre over all tracks of the album; None where the
+    track counts alone. remark: a sentence for the report.
     """
 
     genres: tuple[str, ...]
     scores: tuple[Score, ...]
     model: str
-    pooled: float | None = None
+    album_score: float | None = None
     remark: str = ""
 
     @property
     def score(self) -> float | None:
-        """How likely the first genre is; None where nothing was heard."""
-        if self.pooled is not None:
-            return self.pooled
+        """The probability of the first genre; None without scores."""
+        if self.album_score is not None:
+            return self.album_score
         return self.scores[0].probability if self.scores else None
 
 
 class GenreOrigin(Enum):
-    """Whose genre stands in a file."""
+    """Who wrote the genre of a file."""
 
     NONE = auto()
-    USER = auto()  # also what was tagger's, once somebody changed it
+    USER = auto()  # a genre of tagger that somebody edited is the user's too
     TAGGER = auto()
-    BOTH = auto()  # ours behind theirs, as `append` leaves them
-    REMOVED = auto()  # ours, and somebody took it out
+    BOTH = auto()  # tagger's behind the user's, as `append` leaves them
+    REMOVED = auto()  # tagger wrote one and somebody removed it
 
 
 class GenreRule(Enum):
-    """What there is to do about the genre of a file."""
+    """What to do with the genre of a file: keep it, replace it, or add tagger's behind it."""
 
     KEEP = auto()
     TAGGER_ONLY = auto()
@@ -77,7 +110,7 @@ RULES: Mapping[GenreOrigin, Mapping[Existing, GenreRule]] = {
     GenreOrigin.BOTH: {KEEP: GenreRule.KEEP, REPLACE: TAGGER_ONLY, APPEND: TAGGER_BEHIND_USER},
     GenreOrigin.REMOVED: {KEEP: GenreRule.KEEP, REPLACE: TAGGER_ONLY, APPEND: TAGGER_ONLY},
 }
-"""CONTRACT.md section 5: what to do, by whose genre stands there and by what `--existing` says."""
+"""What to do for each origin of the genre and each value of `--existing`."""
 
 GTZAN_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -88,15 +121,12 @@ GTZAN_NAMES: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 """The labels of GTZAN (Tzanetakis & Cook, 2002), on which most genre checkpoints were trained."""
 
-REMOVED_BY_HAND = (
-    "the genre that tagger wrote was removed by hand (--existing replace writes it again)"
-)
-
 
 def relabel(scores: Sequence[Score], names: Mapping[str, str]) -> tuple[Score, ...]:
-    """Rename labels, adding up those that get one name and dropping those that get none.
+    """Rename labels. Add up the scores of labels with the same name; drop labels with none.
 
-    `names` is keyed by the case-folded label. Scores come out best first; ties keep their order.
+    The keys of `names` are case-folded labels. The result is sorted, best first; ties keep their
+    order.
     """
     sums: dict[str, float] = defaultdict(float)
     for score in scores:
@@ -108,78 +138,86 @@ def relabel(scores: Sequence[Score], names: Mapping[str, str]) -> tuple[Score, .
 
 
 def get_label_names(settings: Settings) -> Mapping[str, str]:
-    """Return the names for a model's labels; labels that the user chose have the user's alone."""
-    ready = {} if settings.labels else GTZAN_NAMES
-    return {**ready, **settings.genre_map}
+    """Return the names for a model's labels. Labels of the user (--labels) have no default name."""
+    default_names = {} if settings.labels else GTZAN_NAMES
+    return {**default_names, **settings.genre_map}
 
 
 def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
-    """Return what the user's genre map names and a model with these labels cannot answer."""
+    """Return the labels in the user's genre map that a model with these labels lacks."""
     known = {label.casefold() for label in labels}
     return tuple(label for label in settings.genre_map if label not in known)
 
 
 def choose_genres(scores: Sequence[Score], *, most: int, min_score: float) -> tuple[str, ...]:
-    """Return the genres to write: the best one, and others that are likely enough, best first."""
+    """Return the genres to write, best first: those of at least min_score, else the best one."""
     likely = [score.genre for score in scores[:most] if score.probability >= min_score]
     return tuple(likely or [score.genre for score in scores[:1]])
 
 
 def find_user_genres(tags: Tags) -> tuple[str, ...]:
-    """Return the genres that are not the ones tagger wrote last.
+    """Return the genres without those that tagger wrote last.
 
-    tagger's own stand at the end, where `append` puts them; anything else is somebody's edit.
+    `append` puts tagger's genres at the end. If they are not there, somebody edited the field.
     """
-    own = len(tags.written)
-    if own and tags.genres[-own:] == tags.written:
-        return tags.genres[:-own]
+    count = len(tags.written)
+    if count and tags.genres[-count:] == tags.written:
+        return tags.genres[:-count]
     return tags.genres
 
 
 def find_genre_origin(tags: Tags) -> GenreOrigin:
-    """Tell whose genre stands in a file, by what tagger noted there when it wrote."""
+    """Return who wrote the genre of a file. The field `written` tells what tagger wrote."""
     if not tags.genres:
         return GenreOrigin.REMOVED if tags.written else GenreOrigin.NONE
-    before = find_user_genres(tags)
-    if len(before) == len(tags.genres):
+    user_genres = find_user_genres(tags)
+    if len(user_genres) == len(tags.genres):
         return GenreOrigin.USER
-    return GenreOrigin.BOTH if before else GenreOrigin.TAGGER
+    return GenreOrigin.BOTH if user_genres else GenreOrigin.TAGGER
 
 
 def decide_by_tags(tags: Tags, existing: Existing) -> Decision | None:
-    """Return a KEPT decision if the track's genre stands whatever a model may hear in it."""
-    whose = find_genre_origin(tags)
-    if RULES[whose][existing] is not GenreRule.KEEP:
+    """Return the decision to keep the genre of a track, if its scores cannot change that."""
+    origin = find_genre_origin(tags)
+    if RULES[origin][existing] is not GenreRule.KEEP:
         return None
-    return Decision(Action.KEPT, reason=REMOVED_BY_HAND if whose is GenreOrigin.REMOVED else "")
+    is_removed = origin is GenreOrigin.REMOVED
+    return Decision.keep(KeepReason.REMOVED_BY_HAND if is_removed else KeepReason.HAS_GENRE)
 
 
-def decide(tags: Tags, wish: Proposal, *, existing: Existing, min_score: float) -> Decision:
-    """Choose between keeping, leaving unchanged, abstaining and writing."""
+def decide_by_links(track: Track, hardlinks: Hardlinks) -> Decision | None:
+    """Return the decision to leave a file with several hard links alone, or None."""
+    if track.links > 1 and hardlinks is Hardlinks.SKIP:
+        return Decision.keep(KeepReason.HARD_LINKS)
+    return None
+
+
+def decide(tags: Tags, proposal: Proposal, *, existing: Existing, min_score: float) -> Decision:
+    """Decide on a track by its tags and by what tagger would write."""
     kept = decide_by_tags(tags, existing)
     if kept:
         return kept
-    if wish.score is None or wish.score < min_score:
+    if proposal.score is None or proposal.score < min_score:
         return Decision(Action.LOW_SCORE)
-    wanted = build_tags(tags, wish, existing)
+    wanted = build_tags(tags, proposal, existing)
     if wanted is None:
-        return Decision(Action.KEPT)
+        return Decision.keep(KeepReason.HAS_GENRE)
     return Decision(Action.UNCHANGED if wanted == tags else Action.WRITTEN, wanted)
 
 
-def build_tags(tags: Tags, wish: Proposal, existing: Existing) -> Tags | None:
-    """Return the tags as they should be, or None if appending would only repeat genres."""
+def build_tags(tags: Tags, proposal: Proposal, existing: Existing) -> Tags | None:
+    """Return the tags to write, or None if appending would only repeat genres."""
     rule = RULES[find_genre_origin(tags)][existing]
-    before = find_user_genres(tags) if rule is TAGGER_BEHIND_USER else ()
-    known = {name.casefold() for name in before}
-    new = tuple(genre for genre in wish.genres if genre.casefold() not in known)
+    user_genres = find_user_genres(tags) if rule is TAGGER_BEHIND_USER else ()
+    known = {name.casefold() for name in user_genres}
+    new = tuple(genre for genre in proposal.genres if genre.casefold() not in known)
     if not new:
         return None
     return Tags(
-        (*before, *new),
+        (*user_genres, *new),
         written=new,
-        scores=format_scores(wish.scores),
-        model=wish.model,
+        scores=format_scores(proposal.scores),
+        model=proposal.model,
         album=tags.album,
     )
 
@@ -188,11 +226,11 @@ def build_tags(tags: Tags, wish: Proposal, existing: Existing) -> Tags | None:
 class GenreFormat:
     """How a program reads genres.
 
-    joined: what several genres are joined with, for one that reads a single value; empty for one
-    that reads each. splits_at: where it takes a name apart that was meant as one.
+    separator: joins several genres into one value, for programs that read a single value; empty
+    for programs that read all values. splits_at: texts at which the program splits a value.
     """
 
-    joined: str = ""
+    separator: str = ""
     splits_at: tuple[str, ...] = ()
 
 
@@ -202,33 +240,33 @@ GENRE_FORMATS = {
     Profile.JELLYFIN: GenreFormat(splits_at=("/", ";", ",")),
     Profile.KODI: GenreFormat(splits_at=(" / ",)),
     Profile.MPD: GenreFormat(),
-    Profile.PLEX: GenreFormat(joined=", "),
-    Profile.ITUNES: GenreFormat(joined=", "),
+    Profile.PLEX: GenreFormat(separator=", "),
+    Profile.ITUNES: GenreFormat(separator=", "),
 }
 
 
 def format_genre_values(genres: tuple[str, ...], profile: Profile) -> tuple[str, ...]:
-    """Return genres as the values to be written."""
-    separator = GENRE_FORMATS[profile].joined
+    """Return the values to write for these genres."""
+    separator = GENRE_FORMATS[profile].separator
     return (separator.join(genres),) if separator and genres else genres
 
 
 def find_split_names(names: Iterable[str], profile: Profile) -> tuple[str, ...]:
-    """Return the names that would arrive as several genres."""
-    places = GENRE_FORMATS[profile].splits_at
-    return tuple(name for name in names if any(place in name for place in places))
+    """Return the names that the program of a profile would split into several genres."""
+    separators = GENRE_FORMATS[profile].splits_at
+    return tuple(name for name in names if any(text in name for text in separators))
 
 
 MIN_ALBUM_TRACKS = 3
-"""Of fewer tracks none can be said to stand apart."""
+"""An album of fewer tracks has no outliers."""
 
 OUTLIER_MARGIN = 0.3
-"""By so much another genre has to be likelier than the album's for a track to stand apart."""
+"""An outlier has a genre whose probability exceeds that of the album's genre by this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlbumTrack:
-    """A track of an album. folder: where it lies; scores: best first, all or the top ones."""
+    """A track of an album, with its scores, best first; all of them or the top ones."""
 
     path: str
     folder: str
@@ -237,17 +275,14 @@ class AlbumTrack:
 
 
 def is_single_album(album: Album | None) -> bool:
-    """Tell whether the tracks of an album belong to one kind of music.
-
-    Those without a title do not, for nothing says that they are from one; nor do compilations.
-    """
+    """Tell whether tracks with these tags form one album: it has a title and is no compilation."""
     return album is not None and bool(album.title) and not album.various
 
 
 def is_compilation(albums: Sequence[Album]) -> bool:
-    """Tell whether tracks of one title are by many artists, so that it is a compilation after all.
+    """Tell whether the tracks of one album title are by many artists, as on a compilation.
 
-    Without the field for the artist of the album, files tell only who plays each track.
+    Without the field for the album artist, `artist` is the artist of each track.
     """
     artists = Counter(album.artist.casefold() for album in albums)
     _, most = artists.most_common(1)[0]
@@ -257,39 +292,39 @@ def is_compilation(albums: Sequence[Album]) -> bool:
 def pool_scores(scores: Iterable[Sequence[Score]]) -> tuple[Score, ...]:
     """Return the mean probability of each genre over the tracks of an album, best first.
 
-    A mean of probabilities, not of logits: a single track that is surely something else then has
-    one vote, and no veto. What a track does not name counts as 0.
+    The mean is over probabilities, not logits, so that one track with an extreme score cannot
+    decide alone. A genre that is missing in a track counts as 0.
     """
     sums: dict[str, float] = defaultdict(float)
     tracks = 0
-    for each in scores:
+    for track_scores in scores:
         tracks += 1
-        for score in each:
+        for score in track_scores:
             sums[score.genre] += score.probability
     ranked = sorted(sums.items(), key=lambda item: -item[1])
     return tuple(Score(genre, total / tracks) for genre, total in ranked)
 
 
 def is_outlier(scores: Sequence[Score], genre: str) -> bool:
-    """Tell whether a track sounds far more like another genre than like that of its album."""
-    among = next((score.probability for score in scores if score.genre == genre), 0.0)
-    return bool(scores) and scores[0].probability - among >= OUTLIER_MARGIN
+    """Tell whether the best score of a track exceeds that of `genre` by the margin."""
+    probability = next((score.probability for score in scores if score.genre == genre), 0.0)
+    return bool(scores) and scores[0].probability - probability >= OUTLIER_MARGIN
 
 
-def find_outliers(members: Iterable[AlbumTrack]) -> Iterator[AlbumWithOutliers]:
-    """Yield the albums with tracks that stand apart, in the order of their first tracks.
+def find_outliers(tracks: Iterable[AlbumTrack]) -> Iterator[AlbumWithOutliers]:
+    """Yield the albums with outliers, in the order of their first tracks.
 
-    An album most of whose tracks stand apart has no genre that they could stand apart from.
+    If half of an album's tracks or more are outliers, the album has no genre to compare with.
     """
     groups: dict[tuple[str, str], list[AlbumTrack]] = defaultdict(list)
-    for member in members:
-        if member.scores and is_single_album(member.album):
-            groups[member.folder, member.album.title].append(member)
+    for track in tracks:
+        if track.scores and is_single_album(track.album):
+            groups[track.folder, track.album.title].append(track)
     for (folder, title), group in groups.items():
-        if len(group) < MIN_ALBUM_TRACKS or is_compilation([member.album for member in group]):
+        if len(group) < MIN_ALBUM_TRACKS or is_compilation([track.album for track in group]):
             continue
-        genre = pool_scores(member.scores for member in group)[0].genre
-        odd = [member for member in group if is_outlier(member.scores, genre)]
+        genre = pool_scores(track.scores for track in group)[0].genre
+        odd = [track for track in group if is_outlier(track.scores, genre)]
         if odd and 2 * len(odd) < len(group):
-            tracks = tuple(OutlierTrack(each.path, each.scores[0]) for each in odd)
-            yield AlbumWithOutliers(folder, title, genre, len(group), tracks)
+            outliers = tuple(OutlierTrack(track.path, track.scores[0]) for track in odd)
+            yield AlbumWithOutliers(folder, title, genre, len(group), outliers)

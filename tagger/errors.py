@@ -1,6 +1,6 @@
-"""The errors that a user may see; each class knows the exit code it ends the program with.
+"""The errors that a user may see. Each class knows the exit code of the program.
 
-Every error takes one string, so that it survives the way through a worker process.
+Every error takes one string, so that pickling it for another process works.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from typing import ClassVar
 
 
 class TaggerError(Exception):
-    """The run could not go on."""
+    """The run cannot go on."""
 
     exit_code: ClassVar[int] = 3
 
 
 class SettingsError(TaggerError):
-    """Wrong usage, or a configuration that makes no sense."""
+    """The command line or the configuration is wrong."""
 
     exit_code = 2
 
 
 class LibraryError(TaggerError):
-    """A folder or file named by the user is not there or cannot be listed."""
+    """A folder or file that the user named does not exist or cannot be listed."""
 
 
 class ModelError(TaggerError):
@@ -35,51 +35,51 @@ class StateError(TaggerError):
 
 
 class ReportError(TaggerError):
-    """The report cannot be written."""
+    """The report cannot be read or written."""
 
 
 class ScheduleError(TaggerError):
-    """The nightly job cannot be set up or taken down."""
+    """The nightly job cannot be installed or removed."""
 
 
 class NotifyError(TaggerError):
-    """The run went well, but the user's command after it did not."""
+    """The run succeeded, but the user's command after it failed."""
 
 
 class DiskFullError(TaggerError):
-    """No space is left where a track or the state has to be written."""
+    """No space is left for a track or for the state file."""
 
 
 class WorkerError(TaggerError):
-    """A process that decodes died."""
+    """A decoding process died."""
 
 
 class LostWorkerError(WorkerError):
-    """A process died, maybe with its whole machine, in the middle of a call; nobody knows where."""
+    """A process died during a call, perhaps with its whole machine. The cause is unknown."""
 
 
 class ClusterError(TaggerError):
-    """The cluster that is to do the work cannot be reached, or has no room for it."""
+    """The Ray cluster cannot be reached, or has no room for the work."""
 
 
 class MissingExtraError(TaggerError):
-    """A library is not installed that only some commands need."""
+    """A library that only some commands need is not installed."""
 
 
 class LockedError(TaggerError):
-    """Another run holds the state file."""
+    """Another run uses the state file."""
 
     exit_code = 4
 
 
 class InterruptedRunError(TaggerError):
-    """The user pressed Ctrl-C; what was finished is kept."""
+    """The user pressed Ctrl-C. Finished work is kept."""
 
     exit_code = 130
 
 
 class TerminatedRunError(TaggerError):
-    """The system asked the program to end; what was finished is kept."""
+    """The system asked the program to end (SIGTERM). Finished work is kept."""
 
     exit_code = 143
 
@@ -117,7 +117,7 @@ class KeepReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureHelp:
-    """A heading for failures of one kind, and what a person can do about them."""
+    """The heading for failures of one kind, and what a person can do about them."""
 
     title: str
     cure: str
@@ -126,38 +126,40 @@ class FailureHelp:
 FAILURE_HELP: Mapping[FailureKind, FailureHelp] = MappingProxyType(
     {
         FailureKind.TOO_SHORT: FailureHelp(
-            "Too short", "Nothing to do: tagger needs one second of sound to tell a genre."
+            "Too short", "Nothing to do: tagger needs at least one second of sound."
         ),
         FailureKind.SILENT: FailureHelp(
             "Silent",
-            "Play the file. If it has music elsewhere, more --windows find it; else nothing to do.",
+            "Play the file. If music comes elsewhere in it, try more --windows.",
         ),
         FailureKind.TRUNCATED: FailureHelp(
-            "Cut off or empty", "Fetch or rip the file again: a part of it is missing."
+            "Cut off or empty", "A part of the file is missing: copy, download or rip it again."
         ),
         FailureKind.DAMAGED: FailureHelp(
             "Damaged",
-            "Play the file to its end. If it plays, `ffmpeg -i OLD -c copy NEW` repairs it.",
+            "Play the file to its end. If it plays, `ffmpeg -i OLD -c copy NEW` may repair it.",
         ),
         FailureKind.WRONG_CONTENT: FailureHelp(
             "Not what its name says",
-            "Rename the file to what it is (`ffprobe` tells), or move it out of the library.",
+            "Give the file the ending of its content (`ffprobe FILE` shows it), or remove it.",
         ),
         FailureKind.CANNOT_DECODE: FailureHelp(
             "Cannot be decoded",
             "Convert the file to a common format, or leave it out with --exclude.",
         ),
         FailureKind.CANNOT_TAG: FailureHelp(
-            "Tags cannot be written", "The reason says what stands in the way."
+            "Tags cannot be written", "The reason in the report says what prevents it."
         ),
         FailureKind.CHANGED: FailureHelp(
             "Changed during the run", "Nothing to do: the next run tries again."
         ),
         FailureKind.UNFINISHED: FailureHelp(
-            "Half-written", "Run tagger again: it finishes or removes what an earlier run left."
+            "Half-written",
+            "Run tagger again: it repairs what it can. If the failure stays, its reason says more.",
         ),
         FailureKind.NO_ACCESS: FailureHelp(
-            "No access", "Let the user that runs tagger read the file and write into its folder."
+            "No access",
+            "Let the user that runs tagger read the file and write into its folder.",
         ),
         FailureKind.SERVER: FailureHelp(
             "The server does not answer", "Nothing to do: the next run tries again."
@@ -167,19 +169,19 @@ FAILURE_HELP: Mapping[FailureKind, FailureHelp] = MappingProxyType(
         ),
         FailureKind.CRASHED: FailureHelp(
             "Crashes the decoder",
-            "Play the file to its end. If it plays, `ffmpeg -i OLD -c copy NEW` repairs it.",
+            "Play the file to its end. If it plays, `ffmpeg -i OLD -c copy NEW` may repair it.",
         ),
         FailureKind.OTHER: FailureHelp(
-            "Other reasons", "The reason says more; `tagger scan --force` tries again."
+            "Other reasons", "The reason in the report says more; --force tries again."
         ),
     }
 )
 
 
 class TrackError(TaggerError):
-    """One file is at fault; the run goes on without it.
+    """One file is at fault. The run goes on without it.
 
-    kind: why, for programs and for the help that a person gets. It survives pickling.
+    kind: the reason for programs, and for the help in the report. Pickling keeps it.
     """
 
     permanent: ClassVar[bool] = True
@@ -192,7 +194,7 @@ class TrackError(TaggerError):
 
 
 class DecodeError(TrackError):
-    """The file holds no sound that can be decoded and classified."""
+    """The file holds no sound that tagger can decode and classify."""
 
     default_kind = FailureKind.CANNOT_DECODE
 
@@ -204,13 +206,13 @@ class TagError(TrackError):
 
 
 class AccessError(TrackError):
-    """The operating system or a server refused; the next run may succeed."""
+    """The operating system or a server refused. The next run may succeed."""
 
     permanent = False
     default_kind = FailureKind.NO_ACCESS
 
 
 class UnfinishedError(AccessError):
-    """A file is half-written, or a copy is left beside it; the next run repairs it."""
+    """A file is half-written, or its copy was left beside it. The next run repairs it."""
 
     default_kind = FailureKind.UNFINISHED

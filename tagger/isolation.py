@@ -1,8 +1,8 @@
-"""Calls on files of unknown origin, in a process of their own with limits; owns subprocess.
+"""Calls on files of unknown origin, in separate processes with limits; owns subprocess.
 
-A broken file can crash a decoder, hang it, or make it ask for all memory there is. Here that costs
-one small process and one row of the report. These processes only read: what writes into a music
-file is the process that holds the lock.
+A broken file can crash a decoder, make it hang, or make it ask for all memory. With these processes
+such a file costs one small process and one row of the report. The processes only read. Only the
+process that holds the lock of the state file writes into music files.
 """
 
 import os
@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from tagger.errors import AccessError, DecodeError, TaggerError, WorkerError
+from tagger.errors import AccessError, DecodeError, FailureKind, TaggerError, WorkerError
 from tagger.pacing import keep_niceness_in_new_session
 from tagger.paths import RemotePath
 from tagger.settings import Settings
@@ -30,37 +30,38 @@ T = TypeVar("T")
 
 BYTES_PER_MIB = 1 << 20
 EXIT_GRACE_S = 5.0
-"""How long after its time a process may take to be ended by its own alarm clock."""
+"""A process that is over its time limit may take this much longer until its alarm ends it."""
 PROCESS_START_TIMEOUT_S = 60.0
-READY_MESSAGE = True
-"""What a process says once it can be asked."""
+READY_MESSAGE = "ready"
+"""The first message of a new process."""
 
 CRASH_SIGNALS = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS,
     signal.SIGTRAP,
 }  # fmt: skip
-"""What ends a process for what it did, not for what somebody wanted."""
+"""The signals that end a process because of its own fault. Other signals come from outside."""
 
 RAISE_LIMIT_HINT = "a larger --max-{} with --force tries again"
 WORKER_COMMAND = (
-    "from tagger.isolation import serve_calls;"
-    " serve_calls({descriptor}, memory_mib={memory_mib})"
+    "from tagger.isolation import serve_calls; serve_calls({descriptor}, memory_mib={memory_mib})"
 )
 ONE_THREAD_ENV = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MALLOC_ENV = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * BYTES_PER_MIB),
     "MALLOC_TRIM_THRESHOLD_": str(8 * BYTES_PER_MIB),
 }
-"""Has glibc give back what was freed: a process that waits for its next file keeps little.
+"""Make glibc return freed memory to the system: a process that waits for its next file is small.
 
-With less kept, a sixth of the time to decode a track went into clearing the same pages again.
+With lower thresholds, a sixth of the decoding time went into clearing the same pages again.
 """
 OOM_SCORE_FILE = Path("/proc/self/oom_score_adj")
+OOM_SCORE = "500"
+"""If memory runs out, Linux ends such a process rather than the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What one call may take."""
+    """The time and the memory that one call may take."""
 
     seconds: int
     memory_mib: int
@@ -72,13 +73,13 @@ def get_call_limits(settings: Settings) -> CallLimits:
 
 @dataclass(slots=True)
 class IsolatedCaller:
-    """Calls functions in processes that it starts on demand; any number of threads may call."""
+    """Calls functions in processes that it starts on demand. Any number of threads may call."""
 
     limits: CallLimits
     idle: list["CallProcess"] = field(default_factory=list)
 
     def __reduce__(self) -> tuple[Callable[[CallLimits], "IsolatedCaller"], tuple[CallLimits]]:
-        """Unpickle as the caller of the other process; the child processes stay here."""
+        """Unpickle as the caller of the other process. The child processes stay here."""
         return get_process_caller, (self.limits,)
 
     def close(self) -> None:
@@ -88,33 +89,32 @@ class IsolatedCaller:
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what the function returns, or raise the TaggerError that it raises.
 
-        Function, arguments and result are pickled. Raises DecodeError where the call crashes, takes
-        too long or too much memory, or ends in an error that nobody foresaw; AccessError where the
-        system does not let go of the process, or where a server took the time. What a process did
-        before is not held against a file: a crash counts only in a process that is new.
+        Function, arguments and result are pickled. Raises DecodeError if the call crashes, exceeds
+        a limit, or ends in an unexpected error; AccessError if the system does not end the process,
+        or if a server took the time. A crash counts only in a new process: an earlier file may have
+        damaged the memory of an older one.
         """
         try:
             child = self.idle.pop()
         except IndexError:
             child = self._start()
-        answer = child.ask(function, args, kwargs, self.limits)
-        if answer.fate is ProcessFate.BROKEN and child.calls > 1:
+        result = child.call(function, args, kwargs, self.limits)
+        if result.state is ProcessState.BROKEN and child.calls > 1:
             child = self._start()
-            answer = child.ask(function, args, kwargs, self.limits)
-        if answer.fate is ProcessFate.ALIVE:
+            result = child.call(function, args, kwargs, self.limits)
+        if result.state is ProcessState.READY:
             self.idle.append(child)
-        if answer.error:
-            is_far = any(isinstance(each, RemotePath) for each in args)
-            if (
-                is_far and answer.fate is ProcessFate.TOO_SLOW
-            ):  # the server was, and may be quicker later
-                raise AccessError(str(answer.error))
-            raise answer.error
-        result: T = answer.result
-        return result
+        if result.error:
+            is_remote = any(isinstance(argument, RemotePath) for argument in args)
+            if is_remote and result.state is ProcessState.TIMED_OUT:
+                # The server was slow. It may be faster in the next run.
+                raise AccessError(str(result.error), FailureKind.SERVER)
+            raise result.error
+        value: T = result.value
+        return value
 
     def _start(self) -> "CallProcess":
-        """Start a process. Raises WorkerError where the system does not let it get to work."""
+        """Start a process. Raises WorkerError if it cannot be started."""
         search_path = os.pathsep.join(filter(None, sys.path))
         try:
             ours, theirs = Pipe()
@@ -122,19 +122,19 @@ class IsolatedCaller:
                 command = WORKER_COMMAND.format(
                     descriptor=theirs.fileno(), memory_mib=self.limits.memory_mib
                 )
-                process = subprocess.Popen(  # noqa: S603 - ourselves
-                    [sys.executable, "-P", "-c", command],  # -P: no module from where we stand
+                process = subprocess.Popen(  # noqa: S603 - our own code
+                    [sys.executable, "-P", "-c", command],  # -P: no modules of the current folder
                     env=os.environ | ONE_THREAD_ENV | MALLOC_ENV | {"PYTHONPATH": search_path},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
-                    start_new_session=True,  # out of reach of the terminal's Ctrl-C
+                    start_new_session=True,  # the terminal's Ctrl-C does not reach it
                 )
         except OSError as error:
-            raise WorkerError(f"cannot start a process to read: {error.strerror}") from error
+            raise WorkerError(f"cannot start a process to read files: {error.strerror}") from error
         child = CallProcess(process, ours)
-        child.await_start()
+        child.wait_until_ready()
         return child
 
 
@@ -144,73 +144,77 @@ def get_process_caller(limits: CallLimits) -> IsolatedCaller:
     return IsolatedCaller(limits)
 
 
-class ProcessFate(Enum):
-    """What a call did to the process."""
+class ProcessState(Enum):
+    """The state of a process after a call."""
 
-    ALIVE = auto()
-    BROKEN = auto()  # by this call, or by what an earlier one left behind
-    TOO_SLOW = auto()
+    READY = auto()
+    BROKEN = auto()  # by this call or by an earlier one
+    TIMED_OUT = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What came of a call."""
+    """The value or the error of a call. Pickling keeps the kind of a TrackError."""
 
-    result: Any = None
+    value: Any = None
     error: TaggerError | None = None
-    fate: ProcessFate = ProcessFate.ALIVE
+    state: ProcessState = ProcessState.READY
 
 
 @dataclass(slots=True)
 class CallProcess:
-    """A process that answers calls."""
+    """A process that runs calls, one after the other."""
 
     process: subprocess.Popen[bytes]
     pipe: Connection
     calls: int = 0
 
-    def await_start(self) -> None:
+    def wait_until_ready(self) -> None:
         try:
-            started = self.pipe.poll(PROCESS_START_TIMEOUT_S) and self.pipe.recv() is READY_MESSAGE
+            is_ready = self.pipe.poll(PROCESS_START_TIMEOUT_S) and self.pipe.recv() == READY_MESSAGE
         except (EOFError, ConnectionError):
-            started = False
-        if not started:
+            is_ready = False
+        if not is_ready:
             self.end()
-            raise WorkerError("a process to read does not start (is --max-memory too small?)")
+            raise WorkerError("a process to read files does not start (is --max-memory too small?)")
 
-    def ask(
+    def call(
         self, function: Callable[..., Any], args: Any, kwargs: Any, limits: CallLimits
     ) -> CallResult:
-        """Return the answer; the process is gone afterwards unless its fate is ALIVE."""
+        """Run a call. The process has ended afterwards, unless its state is READY."""
         self.calls += 1
+        result: CallResult
         try:
             self.pipe.send((limits.seconds, function, args, kwargs))
-            answered = self.pipe.poll(limits.seconds + EXIT_GRACE_S)
-            answer = self.pipe.recv() if answered else _make_hang_result(limits)
+            has_result = self.pipe.poll(limits.seconds + EXIT_GRACE_S)
+            result = self.pipe.recv() if has_result else _make_hang_result(limits)
         except (EOFError, ConnectionError):
-            answer = self._last_words(limits)
+            result = self._explain_exit(limits)
         except BaseException:
             self.end()
             raise
-        if answer.fate is not ProcessFate.ALIVE:
+        if result.state is not ProcessState.READY:
             self.end()
-        return answer
+        return result
 
-    def _last_words(self, limits: CallLimits) -> CallResult:
-        """Tell from its exit code why the process ended in the middle of a call."""
+    def _explain_exit(self, limits: CallLimits) -> CallResult:
+        """Return the result of a call in which the process ended, by its exit code."""
         try:
             code = self.process.wait(EXIT_GRACE_S)
         except subprocess.TimeoutExpired:
             return _make_hang_result(limits)
         if code == -signal.SIGALRM:
-            reason = f"reading it takes more than {limits.seconds} s ({RAISE_LIMIT_HINT.format('seconds')})"
-            return CallResult(error=DecodeError(reason), fate=ProcessFate.TOO_SLOW)
+            hint = RAISE_LIMIT_HINT.format("seconds")
+            reason = f"reading it takes more than {limits.seconds} s ({hint})"
+            error = DecodeError(reason, FailureKind.OVER_LIMIT)
+            return CallResult(error=error, state=ProcessState.TIMED_OUT)
         if -code in CRASH_SIGNALS:
             reason = f"it crashes the decoder ({signal.Signals(-code).name})"
-            return CallResult(error=DecodeError(reason), fate=ProcessFate.BROKEN)
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        reason = f"the process that read it was ended ({how}), as happens when memory runs out"
-        return CallResult(error=AccessError(reason), fate=ProcessFate.BROKEN)
+            error = DecodeError(reason, FailureKind.CRASHED)
+            return CallResult(error=error, state=ProcessState.BROKEN)
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        reason = f"the process that read it was ended ({cause}), as happens when memory runs out"
+        return CallResult(error=AccessError(reason, FailureKind.OTHER), state=ProcessState.BROKEN)
 
     def end(self) -> None:
         self.pipe.close()
@@ -221,24 +225,26 @@ class CallProcess:
 
 def _make_hang_result(limits: CallLimits) -> CallResult:
     reason = f"no answer in {limits.seconds} s, not even to a signal: does its disk respond?"
-    return CallResult(error=AccessError(reason), fate=ProcessFate.TOO_SLOW)
+    return CallResult(
+        error=AccessError(reason, FailureKind.NO_ACCESS), state=ProcessState.TIMED_OUT
+    )
 
 
 def serve_calls(descriptor: int, *, memory_mib: int) -> None:
-    """Answer calls until nobody is there to ask: what runs in the process of a Child."""
+    """Run calls until the other end of the pipe closes: the main function of a CallProcess."""
     keep_niceness_in_new_session()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        wanted = memory_mib * BYTES_PER_MIB
-        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+        limit = memory_mib * BYTES_PER_MIB
+        if hard_limit != resource.RLIM_INFINITY:
+            limit = min(limit, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))
         with suppress(OSError):
-            OOM_SCORE_FILE.write_text("500")  # if memory runs out, rather this process than the run
+            OOM_SCORE_FILE.write_text(OOM_SCORE)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends when there is nobody to ask any more
-    # The alarm ends the process whatever it is doing, and without anybody's help.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN)  # it ends when the run closes the pipe
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm ends it, whatever it is doing
     with Connection(descriptor) as pipe:
         pipe.send(READY_MESSAGE)
         while True:
@@ -247,9 +253,9 @@ def serve_calls(descriptor: int, *, memory_mib: int) -> None:
             except EOFError:
                 return
             signal.alarm(seconds)
-            answer = _make_call(function, args, kwargs, memory_mib)
+            result = _make_call(function, args, kwargs, memory_mib)
             signal.alarm(0)
-            pipe.send(answer)
+            pipe.send(result)
 
 
 def _make_call(function: Callable[..., Any], args: Any, kwargs: Any, memory_mib: int) -> CallResult:
@@ -258,7 +264,11 @@ def _make_call(function: Callable[..., Any], args: Any, kwargs: Any, memory_mib:
     except TaggerError as error:
         return CallResult(error=error)
     except MemoryError:
-        reason = f"reading it takes more than {memory_mib} MiB of memory ({RAISE_LIMIT_HINT.format('memory')})"
-        return CallResult(error=DecodeError(reason), fate=ProcessFate.BROKEN)
-    except Exception as error:  # noqa: BLE001 - one file's accident must not end the run
-        return CallResult(error=DecodeError(f"unexpected error while it was read: {error!r}"))
+        hint = RAISE_LIMIT_HINT.format("memory")
+        reason = f"reading it takes more than {memory_mib} MiB of memory ({hint})"
+        return CallResult(
+            error=DecodeError(reason, FailureKind.OVER_LIMIT), state=ProcessState.BROKEN
+        )
+    except Exception as error:  # noqa: BLE001 - one bad file must not end the run
+        reason = f"unexpected error while it was read: {error!r}"
+        return CallResult(error=DecodeError(reason, FailureKind.OTHER))

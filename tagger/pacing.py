@@ -1,4 +1,11 @@
-"""How much of a machine a run takes, and how it gives way to other programs; owns psutil."""
+"""How a run gives way to other programs: priority, cores, rests, the end of its time; owns psutil.
+
+Linux counts how long programs had to wait for processors, disks and memory (pressure stall
+information). It does not say which program caused the waiting: it may be this run itself. So a
+gentle run that sees much waiting rests and looks again. If the waiting ends at once, this run most
+likely caused it, and the next look comes later. If the waiting goes on, another program causes it,
+and the run rests until it ends.
+"""
 
 import os
 import re
@@ -10,89 +17,85 @@ from datetime import datetime, time, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
-LOWEST_NICENESS = 19
-"""The highest niceness there is: whoever wants a processor as well gets nearly all of it."""
+LOWEST_PRIORITY_NICENESS = 19
+"""With the highest niceness, any other program gets nearly the whole processor if it wants it."""
 
 AUTOGROUP_FILE = Path("/proc/self/autogroup")
+AUTOGROUP_RETRY_DELAY_S = 0.12
+MAX_AUTOGROUP_TRIES = 20
+"""Linux accepts ten changes of a session's niceness a second, from all users but root together."""
 
-RETRY_DELAY_S = 0.12
-MAX_TRIES = 20
-"""Linux lets users who are not root set the niceness of sessions ten times a second, all together.
+MAX_WAITING_SHARES = MappingProxyType({"cpu": 0.25, "io": 0.25, "memory": 0.1})
+"""A resource is short if some program waits for it for more than this share of the time.
+
+Estimated, not measured: converting a film or running a backup exceeds it, playing a film does not.
 """
+
+PRESSURE_CHECK_INTERVAL_S = 15.0
+MAX_PRESSURE_CHECK_INTERVAL_S = 120.0
+REST_STEP_S = 1.0
+MAX_REST_S = 60.0
+"""After such a rest, work goes on until the next check: an always busy machine gets a fifth of a
+run."""
+
+OWN_LOAD_REST_S = 5.0
+"""If the waiting ends this soon after work stops, this run caused it. Begun tracks still finish."""
+
+PRESSURE_LINE = re.compile(r"^some .*\btotal=(\d+)", re.MULTILINE)
 
 
 def lower_priority() -> None:
-    """Put this process, and all that it starts from now on, behind all others, for good.
+    """Give this process, and all that it starts from now on, the lowest priority, for good.
 
-    Processors by niceness, disks by the idle class of Linux. What a system does not have or allow
-    is left as it is.
+    That is the highest niceness for processors, and the idle class of Linux for disks. Do nothing
+    where the system has no such setting or does not allow it.
     """
     import psutil
 
     process = psutil.Process()
     with suppress(OSError, psutil.Error):
-        process.nice(LOWEST_NICENESS)
+        process.nice(LOWEST_PRIORITY_NICENESS)
     if psutil.LINUX:
         with suppress(OSError, psutil.Error):
             process.ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def keep_niceness_in_new_session() -> None:
-    """Keep the niceness in a session that was made for this process.
+    """Give the new session of this process the niceness of the process.
 
-    Linux may share processors between sessions first (autogroup), and a new one gets a full share.
+    Linux may divide processors between sessions first (autogroup). A new session gets a full share.
     """
     niceness = os.nice(0)
     if niceness <= 0:
         return
     with suppress(FileNotFoundError, PermissionError):
-        for _ in range(MAX_TRIES):
+        for _ in range(MAX_AUTOGROUP_TRIES):
             try:
                 AUTOGROUP_FILE.write_text(str(niceness))
             except BlockingIOError:
-                timer.sleep(RETRY_DELAY_S)
+                timer.sleep(AUTOGROUP_RETRY_DELAY_S)
             else:
                 return
 
 
 def count_usable_cores() -> int:
-    """Return how many cores this process may use; containers allow fewer than there are."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
+    """Return how many cores this process may use. A container may allow fewer than there are."""
+    get_affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(get_affinity(0)) if get_affinity else os.cpu_count() or 1
 
 
 def halve_cores(count: int) -> int:
-    """Return how many of so many cores a gentle run uses: half of them, one at least."""
+    """Return how many of `count` cores a gentle run uses: half of them, at least one."""
     return max(1, count // 2)
 
 
-MAX_STALL_SHARES = MappingProxyType({"cpu": 0.25, "io": 0.25, "memory": 0.1})
-"""More than this share of the time that some program waits for it, and others want for it.
-
-Judged, not measured: a film that is converted or a backup that runs is above it, a film that is
-played below.
-"""
-
-PRESSURE_CHECK_INTERVAL_S = 15.0
-REST_STEP_S = 1.0
-MAX_REST_S = 60.0
-"""Then there is work until the next look: a machine that is always busy gets a fifth of a run."""
-
-OWN_LOAD_REST_S = 5.0
-"""Waiting that ends so soon after we rest was ours; tracks begun before are finished meanwhile."""
-
-MAX_PRESSURE_CHECK_INTERVAL_S = 120.0
-
-PRESSURE_LINE = re.compile(r"^some .*\btotal=(\d+)", re.MULTILINE)
-
-
 class SystemClock:
-    """The clocks of a machine, and where it tells how long programs were kept waiting."""
+    """The clocks of this machine, and the files in which Linux counts waiting times."""
 
-    pressure = Path("/proc/pressure")
+    pressure_folder = Path("/proc/pressure")
 
     def now(self) -> datetime:
-        """Return the local time, with its offset."""
+        """Return the local time with its offset from UTC."""
         return datetime.now().astimezone()
 
     def elapsed_s(self) -> float:
@@ -102,81 +105,83 @@ class SystemClock:
         timer.sleep(seconds)
 
 
-def find_next_time(clock: time, now: datetime) -> datetime:
-    """Return when local clocks show that time next, after `now`, which is local and has its offset.
+def find_next_time(time_of_day: time, now: datetime) -> datetime:
+    """Return when local clocks show `time_of_day` next, after `now`, which has its UTC offset.
 
-    The hour that the end of summer time repeats comes twice; a time that its start leaves out comes
-    an hour later by the new time.
+    At the end of summer time one hour comes twice; both count. A time that the start of summer time
+    skips comes an hour later.
     """
-    today = datetime.combine(now.date(), clock)
-    shown = (today, today.replace(fold=1), today + timedelta(days=1))
-    return next(each.astimezone() for each in shown if each.astimezone() > now)
+    today = datetime.combine(now.date(), time_of_day)
+    candidates = (today, today.replace(fold=1), today + timedelta(days=1))
+    return next(each.astimezone() for each in candidates if each.astimezone() > now)
 
 
 @dataclass(frozen=True, slots=True)
 class PressureReading:
-    """How long, in all, some program had to wait for each resource, at a moment of `elapsed_s`."""
+    """How long, in total, some program had to wait for each resource, at a time of `elapsed_s`."""
 
     at_s: float
     waited_s: Mapping[str, float]
 
 
-def read_pressure(host: SystemClock) -> PressureReading:
-    """Read what the system counts; nothing where it does not (PSI is off, or this is no Linux)."""
+def read_pressure(clock: SystemClock) -> PressureReading:
+    """Read the counters of the system. There are none without PSI, or on systems but Linux."""
     waited_s = {}
-    for name in MAX_STALL_SHARES:
+    for resource in MAX_WAITING_SHARES:
         try:
-            found = PRESSURE_LINE.search((host.pressure / name).read_text("ascii", "replace"))
+            text = (clock.pressure_folder / resource).read_text("ascii", "replace")
         except OSError:
             continue
-        if found:
-            waited_s[name] = int(found[1]) / 1_000_000
-    return PressureReading(host.elapsed_s(), waited_s)
+        if total_us := PRESSURE_LINE.search(text):
+            waited_s[resource] = int(total_us[1]) / 1_000_000
+    return PressureReading(clock.elapsed_s(), waited_s)
 
 
 def find_shortages(before: PressureReading, after: PressureReading) -> tuple[str, ...]:
-    """Return which resources programs wanted for between two moments."""
+    """Return the resources that were short between two readings."""
     passed_s = after.at_s - before.at_s
     return tuple(
-        name
-        for name, most in MAX_STALL_SHARES.items()
-        if name in before.waited_s
-        and after.waited_s.get(name, 0) - before.waited_s[name] > most * passed_s
+        resource
+        for resource, max_share in MAX_WAITING_SHARES.items()
+        if resource in before.waited_s
+        and after.waited_s.get(resource, 0) - before.waited_s[resource] > max_share * passed_s
     )
 
 
 class Pacer:
-    """Asked between two tracks: whether the time is up, and whether to rest first."""
+    """Tells a run between two tracks whether its time is over, and makes a gentle run rest."""
 
-    def __init__(self, host: SystemClock, *, until: time | None, gentle: bool) -> None:
-        """Make one for a run that begins now; `gentle` ones rest."""
-        self.host = host
-        self.deadline = find_next_time(until, host.now()) if until else None
+    def __init__(self, clock: SystemClock, *, until: time | None, gentle: bool) -> None:
+        """Start pacing a run that begins now."""
+        self.clock = clock
+        self.deadline = find_next_time(until, clock.now()) if until else None
         self.gentle = gentle
-        self.over = False
-        self.every_s = PRESSURE_CHECK_INTERVAL_S
-        self.last = read_pressure(host)
+        self.was_over = False
+        self.check_interval_s = PRESSURE_CHECK_INTERVAL_S
+        self.last_reading = read_pressure(clock)
 
     def is_over(self) -> bool:
-        """Tell whether the time has come. Once it has, that stays so if the clock is put back."""
-        if self.deadline and not self.over:
-            self.over = self.host.now() >= self.deadline
-        return self.over
+        """Tell whether the time is over. It stays over even if somebody puts the clock back."""
+        if self.deadline and not self.was_over:
+            self.was_over = self.clock.now() >= self.deadline
+        return self.was_over
 
-    def rests(self) -> Iterator[tuple[str, ...]]:
-        """Rest while other programs want for something; yields what, before each second of it."""
-        if not self.gentle or self.host.elapsed_s() - self.last.at_s < self.every_s:
+    def rest(self) -> Iterator[tuple[str, ...]]:
+        """Rest while resources are short. Yield their names before each second of the rest."""
+        passed_s = self.clock.elapsed_s() - self.last_reading.at_s
+        if not self.gentle or passed_s < self.check_interval_s:
             return
         rested_s = 0.0
-        while (wanted := self._look()) and rested_s < MAX_REST_S and not self.is_over():
-            yield wanted
-            self.host.sleep(REST_STEP_S)
+        while (short := self._check_pressure()) and rested_s < MAX_REST_S and not self.is_over():
+            yield short
+            self.clock.sleep(REST_STEP_S)
             rested_s += REST_STEP_S
         if rested_s > OWN_LOAD_REST_S:
-            self.every_s = PRESSURE_CHECK_INTERVAL_S
+            self.check_interval_s = PRESSURE_CHECK_INTERVAL_S
         elif rested_s:
-            self.every_s = min(2 * self.every_s, MAX_PRESSURE_CHECK_INTERVAL_S)
+            doubled_s = 2 * self.check_interval_s
+            self.check_interval_s = min(doubled_s, MAX_PRESSURE_CHECK_INTERVAL_S)
 
-    def _look(self) -> tuple[str, ...]:
-        before, self.last = self.last, read_pressure(self.host)
-        return find_shortages(before, self.last)
+    def _check_pressure(self) -> tuple[str, ...]:
+        before, self.last_reading = self.last_reading, read_pressure(self.clock)
+        return find_shortages(before, self.last_reading)

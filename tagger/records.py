@@ -1,4 +1,4 @@
-"""The frozen records that cross the borders between modules."""
+"""The frozen records that modules pass to each other."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,15 @@ from enum import StrEnum
 from pathlib import Path
 from zlib import crc32
 
-from tagger.errors import FailureKind, TrackError
+from tagger.errors import FailureKind, KeepReason, TrackError
 from tagger.paths import display_path
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """An audio file as the crawl found it; two equal Tracks are the same untouched file.
+    """An audio file as the crawl found it. Equal Tracks are the same file, not changed since.
 
-    links: how many names the file has, which says nothing about its content.
+    links: how many hard links the file has. The comparison ignores it.
     """
 
     path: Path
@@ -31,7 +31,10 @@ class Track:
 
 
 def to_signed_64(number: int) -> int:
-    """Bring a number into the 64 bits of a database column; some systems use the highest one."""
+    """Convert an unsigned 64-bit number to a signed one, as a database column holds it.
+
+    Some file systems use the highest bit of inodes.
+    """
     return number if number < 1 << 63 else number - (1 << 64)
 
 
@@ -45,37 +48,37 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several equal parts of a library; `number` counts from 1."""
+    """One of `total` equal parts of a library; `number` counts from 1."""
 
     number: int
     total: int
 
     def has(self, name: bytes) -> bool:
-        """Tell whether a name belongs to this part: by its CRC-32, the same on all machines."""
+        """Tell whether a name belongs to this shard, by its CRC-32: the same on all machines."""
         return crc32(name) % self.total == self.number - 1
 
 
 def normalize_label(label: str) -> str:
-    """Return what two spellings of a genre share: Hip-Hop, hip hop and hiphop are one."""
+    """Return a key that is equal for all spellings of a genre, as Hip-Hop, hip hop and hiphop."""
     return "".join(char for char in label.casefold() if char.isalnum()) or label
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One of the user's own labels, and the sentence that tells a zero-shot model how it sounds."""
+    """One of the user's labels, and the sentence that describes it to a zero-shot model."""
 
     name: str
     prompt: str
 
 
 def format_scores(scores: Sequence[Score]) -> str:
-    """Return scores as in the tags and the report: `Hip-Hop=0.832;Electronic=0.051`."""
+    """Return scores as tags and the report hold them: `Hip-Hop=0.832;Electronic=0.051`."""
     return ";".join(f"{score.genre}={score.probability:.3f}" for score in scores)
 
 
 @dataclass(frozen=True, slots=True)
 class RawField:
-    """One tag field as the file stores it, by the name that its container gives it."""
+    """One tag field as the file stores it, under the name that its container uses."""
 
     name: str
     values: tuple[str, ...]
@@ -83,9 +86,9 @@ class RawField:
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """Whose album a file says that it is from, and its title; empty where it does not say.
+    """The album of a file by its tags. Artist and title are empty where the tags lack them.
 
-    various: it is a compilation; the artist is then that of the track.
+    various: the tags call it a compilation; `artist` is then the artist of the track.
     """
 
     artist: str = ""
@@ -95,11 +98,11 @@ class Album:
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What a file says about its genre.
+    """The tags of a file that concern its genre.
 
-    genres: the genre field. written: what tagger wrote there last, as the file remembers it.
-    No part of the comparison are raw, the same fields exactly as stored, for the journal, and
-    album, which is None where nobody has looked.
+    genres: the genre field. written: the genres that tagger wrote last, by a field of its own.
+    raw: the same fields exactly as stored, for the journal. album: None where nobody has read it.
+    The comparison ignores raw and album.
     """
 
     genres: tuple[str, ...] = ()
@@ -112,22 +115,24 @@ class Tags:
 
 @dataclass(frozen=True, slots=True)
 class TagChange:
-    """What is to be replaced in one file.
+    """The change of the tags of one file.
 
-    copy: the name of the copy, beside the file, that is worked on. undoes: the numbers of the
-    journal entries that this takes back; `after.raw` is then put back to the letter.
+    copy: the name of the copy, beside the file, that is edited. restores_raw: write `after.raw`
+    exactly as it is stored there, instead of new fields. undone_entries: the ids of the journal
+    entries that this change undoes.
     """
 
     track: Track
     before: Tags
     after: Tags
     copy: str
-    undoes: tuple[int, ...] = ()
+    restores_raw: bool = False
+    undone_entries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """What a model heard in a single window of a track."""
+    """The scores of a single window of a track."""
 
     start_s: float
     end_s: float
@@ -136,9 +141,9 @@ class WindowScores:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model heard in a track: all its labels, best first.
+    """The scores of a track for all labels of a model, best first.
 
-    timeline: its windows one by one, for those who asked.
+    timeline: the scores of each window, if the caller asked for them.
     """
 
     track: Track
@@ -150,7 +155,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a track has no genre; `permanent` ones are not tried again until the file changes."""
+    """Why a track failed. A run tries a `permanent` failure again only if the file changes."""
 
     track: Track
     reason: str
@@ -162,13 +167,15 @@ class Failure:
         return cls(track, str(error), permanent=error.permanent, kind=error.kind)
 
     @classmethod
-    def without_stat(cls, path: Path, reason: str) -> "Failure":
-        """Return the failure of what could not even be looked at; another run may."""
-        return cls(Track(path, size=0, mtime_ns=0, inode=0), reason, permanent=False)
+    def without_stat(
+        cls, path: Path, reason: str, kind: FailureKind = FailureKind.OTHER
+    ) -> "Failure":
+        """Return the failure of a path that has no size and time; the next run tries it again."""
+        return cls(Track(path, size=0, mtime_ns=0, inode=0), reason, permanent=False, kind=kind)
 
 
 class Action(StrEnum):
-    """What became of a track, in the words of the report."""
+    """What a run did with a track, in the words of the report."""
 
     WRITTEN = "written"
     WOULD_WRITE = "would-write"
@@ -182,9 +189,10 @@ class Action(StrEnum):
 class Outcome:
     """What one run did with one track: a row of the report.
 
-    genres: what stands in the file because of tagger, or would; scores: the top k of the track,
-    best first; score: how likely the first genre is, by the whole album where that was asked for.
-    new: somebody has to be told: of a failure that no earlier run reported, of an undo refused.
+    genres: the genres that tagger wrote or would write. existing: the genres that the file had.
+    scores: the top k of the track, best first. score: the probability of the first genre, for the
+    whole album with --by-album. error: a sentence for people. kind: the same for programs.
+    new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
     """
 
     track: Track
@@ -196,23 +204,25 @@ class Outcome:
     duration_s: float | None = None
     model: str = ""
     error: str = ""
+    kind: FailureKind | KeepReason | None = None
     new: bool = False
 
     @classmethod
-    def failed(cls, failure: Failure, tags: Tags | None, *, reported: bool) -> "Outcome":
-        """Return the row of a failure; `reported`: by an earlier run already."""
+    def from_failure(cls, failure: Failure, tags: Tags | None, *, reported: bool) -> "Outcome":
+        """Return the row of a failure. reported: an earlier run reported a failure of the track."""
         return cls(
             failure.track,
             Action.FAILED,
             existing=tags.genres if tags else (),
             error=failure.reason,
+            kind=failure.kind,
             new=not reported,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class OutlierTrack:
-    """A track that does not sound like its album, and what it sounds like."""
+    """A track that sounds unlike its album, and its best score."""
 
     path: str
     best: Score
@@ -220,7 +230,7 @@ class OutlierTrack:
 
 @dataclass(frozen=True, slots=True)
 class AlbumWithOutliers:
-    """An album, its genre by all of its tracks, how many these are, and those that stand apart."""
+    """An album, its genre, the number of its tracks, and the tracks that sound unlike it (odd)."""
 
     folder: str
     title: str
@@ -231,10 +241,10 @@ class AlbumWithOutliers:
 
 @dataclass(frozen=True, slots=True)
 class RepeatedRows:
-    """Tracks that follow one another, of which nothing is to be said but what was said before.
+    """Rows of consecutive tracks that an earlier run made and that still hold.
 
-    actions: what became of each. text: their rows, as they stood in the earlier report.
-    would_rewrite: the bytes of those that would be written.
+    actions: the action of each row. text: the rows as the CSV report has them.
+    would_rewrite: the size in bytes of the files with the action WOULD_WRITE.
     """
 
     actions: Sequence[Action]
@@ -244,10 +254,10 @@ class RepeatedRows:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a whole run did; `counts` has every Action.
+    """What a whole run did. `counts` has every Action.
 
-    would_rewrite: the bytes of the files that a dry run would have written anew; None unless it was
-    one. waiting: how many of the KEPT are left to the next run; None unless the user's time was up.
+    would_rewrite: the size in bytes of the files that a dry run would write; else None.
+    waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
     """
 
     run_id: str
@@ -283,9 +293,9 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True)
 class UndoResult:
-    """What an undo did: of how many files the tags were put back, or would be, and the rest.
+    """How many files an undo restored, would restore, refused, and failed to restore.
 
-    refused: changed since, so that putting back would lose somebody's work.
+    refused: files that it left alone, mostly because somebody changed them since.
     """
 
     run_id: str

@@ -9,30 +9,30 @@ from tagger.tags import read_other_fields, read_tags
 from tagger.writing.replace import make_copy_name, replace_tags
 
 
-def track_of(path: Path) -> Track:
+def make_track(path: Path) -> Track:
     return Track.from_stat(path, path.lstat())
 
 
-def everything_else(path: Path) -> Mapping[str, str]:
-    """Return all that is in a file beside our fields."""
+def inspect_file(path: Path) -> Mapping[str, str]:
+    """Return all content of a file except tagger's fields."""
     return read_other_fields(path) | hash_streams(path)
+
+
+def make_change(track: Track, tags: Tags) -> TagChange:
+    return TagChange(track, Tags(), tags, make_copy_name(track))
 
 
 def retag(path: Path, tags: Tags, *, preserve_mtime: bool = False, in_place: bool = False) -> Track:
     return replace_tags(
-        change_of(track_of(path), tags),
-        everything_else,
+        make_change(make_track(path), tags),
+        inspect_file,
         preserve_mtime=preserve_mtime,
         in_place=in_place,
     )
 
 
-def change_of(track: Track, tags: Tags) -> TagChange:
-    return TagChange(track, Tags(), tags, make_copy_name(track))
-
-
 def restore(path: Path, before: Tags) -> Track:
-    """Put back the fields that the file had, to the letter."""
-    track = track_of(path)
-    change = TagChange(track, read_tags(path), before, make_copy_name(track), undoes=(1,))
-    return replace_tags(change, everything_else)
+    """Put back the fields that the file had, exactly as they were stored."""
+    track = make_track(path)
+    change = TagChange(track, read_tags(path), before, make_copy_name(track), restores_raw=True)
+    return replace_tags(change, inspect_file)

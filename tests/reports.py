@@ -1,4 +1,4 @@
-"""Runs and reports made up for the tests of what shows them, by the functions of a real scan."""
+"""Made-up runs and reports for the tests that show them, written by the functions of a scan."""
 
 import os
 import random
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from tagger.errors import FailureKind
 from tagger.records import Action, Album, Outcome, Score, Tags, Track
 from tagger.report.csv import format_row, open_report
 from tagger.state import RunKind, open_state
@@ -17,9 +18,9 @@ HOSTILE = (
     "break </script> {{ 7*7 }}"
 )
 REASONS = (
-    "too short: 0.50 s of sound, 1 s is needed",
-    "truncated: 1000 bytes are missing at its end",
-    "cannot open: Permission denied",
+    (FailureKind.TOO_SHORT, "too short: 0.50 s of sound, 1 s is needed"),
+    (FailureKind.TRUNCATED, "truncated: 1000 bytes are missing at its end"),
+    (FailureKind.NO_ACCESS, "cannot open: Permission denied"),
 )
 
 
@@ -32,7 +33,7 @@ def write_run(folder: Path, outcomes: Iterable[Outcome], albums: dict[Path, Albu
             add(format_row(outcome))
             if outcome.track.path in albums:
                 tags = Tags(outcome.existing, album=albums[outcome.track.path])
-                state.remember_tags(outcome.track, tags)
+                state.save_tags(outcome.track, tags)
         state.runs.finish("made-up", {})
     return state_file
 
@@ -68,4 +69,5 @@ def many_outcomes(count: int) -> Iterator[Outcome]:
             case 8:
                 yield outcome(path, Action.LOW_SCORE, **heard | {"genres": ()})
             case _:
-                yield outcome(path, Action.FAILED, error=REASONS[number // 10 % 3])
+                kind, reason = REASONS[number // 10 % 3]
+                yield outcome(path, Action.FAILED, error=reason, kind=kind)

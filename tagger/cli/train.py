@@ -1,4 +1,4 @@
-"""`tagger train` and `tagger evaluate`."""
+"""The options of `tagger train` and `tagger evaluate`; cli.training does the work."""
 
 import json
 from pathlib import Path
@@ -19,19 +19,23 @@ from tagger.pacing import lower_priority
 from tagger.training.recipe import RECIPE_OPTIONS, Recipe, make_recipe
 
 EVALUATE_MODULES = {"sklearn", "scipy", "matplotlib", "datasets"}
+TRAIN_MODULES = EVALUATE_MODULES | {"accelerate", "tensorboard"}
+"""The modules of the extra `train`."""
 
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path), metavar="DATASET")
 @click.option(
-    "--from-tags", is_flag=True, help="DATASET is a library: go by the genres that people gave."
+    "--from-tags",
+    is_flag=True,
+    help="DATASET is a music library: its labels are the genres that people gave.",
 )
 @click.option(
     "--min-tracks",
     type=click.IntRange(min=1),
     default=1,
     metavar="N",
-    help="Leave out genres with fewer tracks than this.",
+    help="Leave out genres with fewer than N tracks.",
 )
 @click.option(
     "--picture",
@@ -41,7 +45,7 @@ EVALUATE_MODULES = {"sklearn", "scipy", "matplotlib", "datasets"}
 )
 @settings_options(
     **MODEL_OPTIONS,
-    min_score="An answer as likely as this counts as sure.",
+    min_score="Also measure the tracks whose best score is this or more.",
     exclude="",
     follow_symlinks="",
     json="Print the measures as JSON.",
@@ -51,7 +55,7 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
 
     DATASET is a folder with a folder for each genre, a CSV file with the columns path and label, a
     data set on the Hub (marsyas/gtzan) or a folder that save_to_disk made of one, or with
-    --from-tags any music library. No file of it is changed.
+    --from-tags any music library. No file in it is changed.
     """
     from_tags, min_tracks, picture = map(flags.pop, ("from_tags", "min_tracks", "picture"))
     settings = settings_from(config, flags)
@@ -59,34 +63,33 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
         lower_priority()
     try:
         from tagger.cli.training import print_evaluation, run_evaluation
-        from tagger.training.evaluate import evaluation_as_json
+        from tagger.training.evaluate import make_evaluation_json
         from tagger.training.pictures import check_picture, draw_measures
 
         if picture:
             check_picture(picture)
         with catch_stop_signals("stopped", at_once=True) as stopper:
-            found = run_evaluation(
+            evaluation = run_evaluation(
                 dataset, settings, stopper, from_tags=from_tags, min_tracks=min_tracks
             )
     except ModuleNotFoundError as error:
         if error.name not in EVALUATE_MODULES:
             raise
-        raise MissingExtraError("this needs: pip install 'tagger[train]'") from error
+        raise MissingExtraError("tagger evaluate needs: pip install 'tagger[train]'") from error
     if picture:
-        draw_measures(found.measures, f"{found.model} on {found.dataset.name}", picture)
+        title = f"{evaluation.model} on {evaluation.dataset.name}"
+        draw_measures(evaluation.measures, title, picture)
     if settings.json:
-        print_line(json.dumps(evaluation_as_json(found)))
+        print_line(json.dumps(make_evaluation_json(evaluation)))
     else:
-        print_evaluation(found, settings.min_score)
-    return 1 if found.failed else 0
+        print_evaluation(evaluation, settings.min_score)
+    return 1 if evaluation.failures else 0
 
-
-TRAIN_MODULES = {"sklearn", "scipy", "matplotlib", "accelerate", "datasets", "tensorboard"}
 
 TRAIN_SETTINGS = {
-    "dry_run": "Show the halves and the memory that it takes, and train nothing.",
-    "revision": "Which version of a base model on the Hub.",
-    "genre_map": "Your names for the data set's labels.",
+    "dry_run": "Show the split and the memory for a step, and do not train.",
+    "revision": "The version of a base model on the Hub.",
+    "genre_map": "Your names for the labels of the data set.",
     "device": "",
     "precision": "The number format; auto is mixed precision on a GPU.",
     "allow_pickle": "",
@@ -96,15 +99,15 @@ TRAIN_SETTINGS = {
     "max_memory": "",
     "exclude": "",
     "follow_symlinks": "",
-    "json": "Print what came of it as JSON.",
+    "json": "Print the result as JSON.",
 }
-"""What a training takes of the settings of a scan, with its own help where that differs."""
+"""The settings that a training uses, with its own help if it differs from that of a scan."""
 
 TRAIN_CONFIG_OPTIONS = {
     "device", "precision", "allow-pickle", "trust-remote-code", "jobs", "max-seconds", "max-memory",
     "exclude", "follow-symlinks",
 }  # fmt: skip
-"""What also holds for trainings where it stands in the config file: the rest is about scans."""
+"""The settings that a training reads from the config file. The others are for scans."""
 
 
 @click.command()
@@ -114,17 +117,19 @@ TRAIN_CONFIG_OPTIONS = {
     type=click.Path(path_type=Path),
     metavar="DIR",
     required=True,
-    help="Where the model goes: a new folder, or with --resume one that is not finished.",
+    help="The folder of the model: a new one, or with --resume an unfinished training.",
 )
 @make_flags(RECIPE_OPTIONS, Recipe())
 @click.option(
-    "--from-tags", is_flag=True, help="DATASET is a library: learn the genres that people gave."
+    "--from-tags",
+    is_flag=True,
+    help="DATASET is a music library: learn the genres that people gave.",
 )
 @click.option(
     "--min-tracks",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Leave out genres with fewer tracks.  [default: 2; with --from-tags 10]",
+    help="Leave out genres with fewer than N tracks.  [default: 2; with --from-tags 10]",
 )
 @click.option(
     "--split-file",
@@ -132,25 +137,29 @@ TRAIN_CONFIG_OPTIONS = {
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Lists of paths, named train, valid and test, or a CSV file with path and part.",
+    help="A list of paths named train, valid or test, or a CSV file with path and part.",
 )
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep decoded sound here for the next training, too.",
+    help="Keep decoded sound in this folder, also for the next training.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a training that was interrupted.")
+@click.option("--resume", is_flag=True, help="Continue a training that was interrupted.")
 @click.option("--tensorboard", is_flag=True, help="Write logs for TensorBoard into DIR/runs.")
-@click.option("--push-to-hub", "repo", metavar="REPO", help="Publish the result there.")
-@click.option("--private", is_flag=True, help="With --push-to-hub: for your eyes only.")
+@click.option(
+    "--push-to-hub", "repo", metavar="REPO", help="Publish the model in this repository of the Hub."
+)
+@click.option(
+    "--private", is_flag=True, help="With --push-to-hub: make the new repository private."
+)
 @settings_options(**TRAIN_SETTINGS)
 def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> int:
     """Fine-tune a model on labelled music.
 
     DATASET is a folder with a folder for each genre, a CSV file with the columns path and label, a
-    data set on the Hub (its id) or saved by `datasets`, or with --from-tags any music library. No
-    file of it is changed.
+    data set on the Hub (marsyas/gtzan) or a folder that save_to_disk made of one, or with
+    --from-tags any music library. No file in it is changed.
     """
     recipe = make_recipe(
         drop_unset({name: flags.pop(name.replace("-", "_")) for name in RECIPE_OPTIONS})
@@ -164,4 +173,4 @@ def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> 
     except ModuleNotFoundError as error:
         if error.name not in TRAIN_MODULES:
             raise
-        raise MissingExtraError("this needs: pip install 'tagger[train]'") from error
+        raise MissingExtraError("tagger train needs: pip install 'tagger[train]'") from error

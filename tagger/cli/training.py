@@ -1,11 +1,14 @@
-"""What `tagger train` and `tagger evaluate` show."""
+"""Run `tagger train` and `tagger evaluate`, and print their progress and results.
+
+cli.train imports this module late: it needs the libraries of the extra `train`.
+"""
 
 import json
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +31,7 @@ from tagger.models import find_base_model, find_model
 from tagger.models.hub import check_push, push_model
 from tagger.paths import display_path
 from tagger.settings import Settings
-from tagger.training.clips import Dataset, drop_rare_labels
+from tagger.training.clips import PARTS, Dataset, drop_rare_labels
 from tagger.training.datasets import read_dataset, read_library
 from tagger.training.evaluate import (
     EpochMeasures,
@@ -36,7 +39,7 @@ from tagger.training.evaluate import (
     Measures,
     Proportion,
     evaluate,
-    evaluation_as_json,
+    make_evaluation_json,
 )
 from tagger.training.job import (
     TrainingPlan,
@@ -46,24 +49,34 @@ from tagger.training.job import (
     prepare_training,
     run_training,
 )
-from tagger.training.recipe import Recipe, SplitKind
-from tagger.training.splits import Split, read_split_files, split_clips
+from tagger.training.recipe import Recipe
+from tagger.training.splits import Split, choose_split_kind, read_split_files, split_clips
 from tagger.training.workspace import DECODED_FOLDER, check_workspace, lock_workspace
 
 BYTES_PER_MB = 1_000_000
+MAX_SHOWN_LINES = 5
+"""The most reasons, files, names or pairs in one list."""
+MAX_GENRE_WIDTH = 24
+"""Columns for a genre. A longer name is cut off, to keep the numbers in sight."""
+CONFUSION_HEAD_LENGTH = 4
+"""Letters of a label over a column of the confusion matrix."""
+
+TRAINING_STOPPED_MESSAGE = "stopped; --resume continues after the last whole epoch"
+MIN_CLIPS_PER_GENRE, MIN_TAGGED_TRACKS_PER_GENRE = 2, 10
+"""The defaults of `train --min-tracks`, without and with --from-tags."""
 
 
 class TrainingProgress:
-    """`bar`, a context manager, is live on a terminal; elsewhere lines come at times.
+    """Shows a training: a live `bar` on a terminal, else a line from time to time.
 
-    Each epoch is a line on both.
+    The bar is a context manager. Each epoch is a line in both cases.
     """
 
     def __init__(self, stopper: StopSignal) -> None:
         self.stopper = stopper
         self.console = PipeSafeConsole(file=sys.stderr)
-        self.told = time.monotonic()
-        self.what = ""
+        self.last_line_time = time.monotonic()
+        self.step = ""
         self.has_epochs = False
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -76,32 +89,32 @@ class TrainingProgress:
         )
         self.task = self.bar.add_task("", total=None)
 
-    def rest(self) -> None:
-        """Take the bar down until something begins, for what is printed elsewhere."""
+    def hide(self) -> None:
+        """Remove the bar until the next step begins, so that other text can be printed."""
         self.bar.stop()
 
-    def begin(self, what: str, of: int | None = None) -> None:
-        self.what = what
+    def begin_step(self, step: str, total: int | None = None) -> None:
+        self.step = step
         self.bar.start()
-        self.bar.reset(self.task, total=of, description=what[:1].upper() + what[1:])
+        self.bar.reset(self.task, total=total, description=step[:1].upper() + step[1:])
 
-    def on_decoded(self, done: int, of: int) -> None:
-        self._at("decoding", done, of)
+    def on_decoded(self, done: int, total: int) -> None:
+        self._update("decoding", done, total)
 
     def on_download(self, done: int, total: int) -> None:
-        self._at("downloading the model (MB)", done // BYTES_PER_MB, total // BYTES_PER_MB)
+        self._update("downloading the model (MB)", done // BYTES_PER_MB, total // BYTES_PER_MB)
 
     def on_upload(self, done: int, total: int) -> None:
-        self._at("uploading (MB)", done // BYTES_PER_MB, total // BYTES_PER_MB)
+        self._update("uploading (MB)", done // BYTES_PER_MB, total // BYTES_PER_MB)
 
-    def on_embedded(self, done: int, of: int) -> None:
-        self._at("listening", done, of)
+    def on_embedded(self, done: int, total: int) -> None:
+        self._update("listening", done, total)
 
-    def on_step(self, done: int, of: int) -> None:
-        self._at("training", done, of)
+    def on_step(self, done: int, total: int) -> None:
+        self._update("training", done, total)
 
-    def on_evaluated(self, done: int, of: int) -> None:
-        self._at("measuring", done, of)
+    def on_evaluated(self, done: int, total: int) -> None:
+        self._update("measuring", done, total)
 
     def on_epoch(self, epoch: EpochMeasures) -> None:
         if not self.has_epochs:
@@ -110,79 +123,96 @@ class TrainingProgress:
         losses = f"{epoch.train_loss:13.3f}  {epoch.validation_loss:15.3f}"
         self.console.print(f"{epoch.number:5}  {losses}  {epoch.accuracy:8.1%}")
 
-    def _at(self, what: str, done: int, of: int) -> None:
+    def _update(self, step: str, done: int, total: int) -> None:
         self.stopper.check()
-        if what != self.what:
-            self.begin(what, of)
+        if step != self.step:
+            self.begin_step(step, total)
         self.bar.update(self.task, completed=done)
-        if not self.console.is_terminal and time.monotonic() - self.told >= LINE_INTERVAL_S:
-            self._line(f"{what}, {done} of {of}")
-
-    def _line(self, text: str) -> None:
-        self.told = time.monotonic()
-        self.console.print(Text(f"tagger: {text}"), soft_wrap=True)
+        is_due = time.monotonic() - self.last_line_time >= LINE_INTERVAL_S
+        if is_due and not self.console.is_terminal:
+            self.last_line_time = time.monotonic()
+            self.console.print(Text(f"tagger: {step}, {done} of {total}"), soft_wrap=True)
 
 
-MAX_SHOWN_REASONS = 5
-MAX_GENRE_WIDTH = 24
-"""Columns for a genre; a longer one is cut off, for the numbers beside it."""
+def _read_labelled_clips(
+    location: Path,
+    settings: Settings,
+    label_names: Mapping[str, str],
+    *,
+    from_tags: bool,
+    min_tracks: int,
+) -> Dataset:
+    """Read a data set or a library, and leave out rare genres. Raises LibraryError."""
+    read = read_library if from_tags else read_dataset
+    dataset = read(location, settings, label_names)
+    if not dataset.clips:
+        raise LibraryError(f"{dataset.name} has no track with a genre")
+    frequent = drop_rare_labels(dataset, min_tracks)
+    if not frequent.clips:
+        raise LibraryError(f"{dataset.name} has no genre with {min_tracks} tracks (--min-tracks)")
+    return frequent
 
 
 def run_evaluation(
-    place: Path, settings: Settings, stopper: StopSignal, *, from_tags: bool, min_tracks: int
+    location: Path, settings: Settings, stopper: StopSignal, *, from_tags: bool, min_tracks: int
 ) -> Evaluation:
-    """Evaluate the model of the settings on a dataset, or a library, and show how that goes on."""
+    """Evaluate the model of the settings on a data set or a library, and show the progress."""
     source = find_model(settings)
     loading = LoadingStatus(stopper)
     with loading.status:
-        loading.doing(f"reading {escape_unprintable(display_path(place))}")
-        read_in = read_library if from_tags else read_dataset
-        read = read_in(place, settings, decide.get_label_names(settings))
-        dataset = drop_rare_labels(read, min_tracks)
-        if read.clips and not dataset.clips:
-            raise LibraryError(f"{read.name} has no genre with {min_tracks} tracks (--min-tracks)")
-        of = len(dataset.clips)
+        loading.doing(f"reading {escape_unprintable(display_path(location))}")
+        dataset = _read_labelled_clips(
+            location,
+            settings,
+            decide.get_label_names(settings),
+            from_tags=from_tags,
+            min_tracks=min_tracks,
+        )
         return evaluate(
             dataset,
             source,
             settings,
             loading.on_download,
-            lambda done: loading.doing(f"listening, {done} of {of}"),
+            lambda done, total: loading.doing(f"listening, {done} of {total}"),
         )
 
 
-def print_evaluation(found: Evaluation, min_score: float) -> None:
-    """Print the measures, the genres, and what was taken for what."""
+def print_evaluation(evaluation: Evaluation, min_score: float) -> None:
+    """Print the measures, the measures of each genre, and the confusion matrix."""
     console = PipeSafeConsole()
-    for line in _list_measures(found, min_score):
+    for line in _list_measures(evaluation, min_score):
         console.print(Text(line), soft_wrap=True)
-    console.print(make_genre_table(found.measures))
-    console.print(Text("labelled (rows) and heard as (columns):"))
-    console.print(make_confusion_table(found.measures))
+    console.print(make_genre_table(evaluation.measures))
+    console.print(Text("labelled (rows) and predicted (columns):"))
+    console.print(make_confusion_table(evaluation.measures))
 
 
-def _list_measures(found: Evaluation, min_score: float) -> list[str]:
-    measures = found.measures
+def _list_measures(evaluation: Evaluation, min_score: float) -> list[str]:
+    measures, confident = evaluation.measures, evaluation.confident_accuracy
     lines = [
-        f"{escape_unprintable(found.model)} on {escape_unprintable(found.dataset.name)}",
+        f"{escape_unprintable(evaluation.model)} on {escape_unprintable(evaluation.dataset.name)}",
         f"accuracy            {_format_proportion(measures.accuracy)}",
-        f"among its labels    {_format_proportion(found.among.accuracy)}",
+        f"among its labels    {_format_proportion(evaluation.restricted_measures.accuracy)}",
         f"macro-F1            {measures.macro_f1:.3f}",
         f"calibration (ECE)   {measures.ece:.3f}",
-        f"clips a second      {found.clips_per_s:.1f}",
+        f"clips a second      {evaluation.clips_per_s:.1f}",
     ]
-    if found.sure:
-        lines.insert(3, f"score {min_score:g} or more   {_format_proportion(found.sure)}")
-    for label, clips in found.unknown.items():
-        lines.append(
-            f"{format_track_count(clips)} of {escape_unprintable(label)}: no label of the model, not counted"
-        )
-    left_out = Counter(each.reason for each in (*found.dataset.left_out, *found.failed))
-    lines += [
-        f"{format_track_count(clips)} left out: {escape_unprintable(reason)}"
-        for reason, clips in left_out.most_common(MAX_SHOWN_REASONS)
-    ]
-    return [*lines, "…"] if len(left_out) > MAX_SHOWN_REASONS else lines
+    if confident:
+        lines.insert(3, f"score {min_score:g} or more   {_format_proportion(confident)}")
+    for label, clips in evaluation.unknown_labels.items():
+        tracks = f"{format_track_count(clips)} of {escape_unprintable(label)}"
+        lines.append(f"{tracks}: no label of the model, not counted")
+    reasons = Counter(
+        failure.reason for failure in (*evaluation.dataset.left_out, *evaluation.failures)
+    )
+    return [*lines, *_list_left_out(reasons)]
+
+
+def _list_left_out(reasons: Counter[str]) -> Iterator[str]:
+    for reason, clips in reasons.most_common(MAX_SHOWN_LINES):
+        yield f"{format_track_count(clips)} left out: {escape_unprintable(reason)}"
+    if len(reasons) > MAX_SHOWN_LINES:
+        yield "…"
 
 
 def _format_proportion(share: Proportion) -> str:
@@ -201,26 +231,21 @@ def make_genre_table(measures: Measures) -> Table:
 
 
 def make_confusion_table(measures: Measures) -> Table:
-    """Return the counts; columns are named by the first letters of the labels."""
+    """Return the counts. The first letters of a label name its column."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True, max_width=MAX_GENRE_WIDTH)
     for label in measures.labels:
-        table.add_column(Text(escape_unprintable(label)[:4]), justify="right", no_wrap=True)
+        head = Text(escape_unprintable(label)[:CONFUSION_HEAD_LENGTH])
+        table.add_column(head, justify="right", no_wrap=True)
     for row, counts in zip(measures.genres, measures.confusion.tolist(), strict=False):
         cells = (Text(str(count or "·"), "" if count else "dim") for count in counts)
         table.add_row(Text(escape_unprintable(row.genre)), *cells)
     return table
 
 
-TRAINING_STOPPED_MESSAGE = "stopped; with --resume it goes on from the last whole epoch"
-MIN_CLIPS_PER_GENRE, MIN_TAGGED_TRACKS_PER_GENRE = 2, 10
-MAX_SHOWN_LINES = 5
-SPLIT_PARTS = ("train", "validation", "test")
-
-
 @dataclass(frozen=True, slots=True)
 class TrainCommand:
-    """What the user asked for on the command line."""
+    """The arguments of `tagger train`."""
 
     dataset: str
     folder: Path
@@ -236,188 +261,184 @@ class TrainCommand:
     private: bool
 
     @property
-    def listening(self) -> Settings:
-        """Return the settings by which the base model is loaded and clips are decoded."""
+    def model_settings(self) -> Settings:
+        """Return the settings for the base model, with the segments of the recipe as windows."""
         window_s = self.recipe.segment_seconds
         return replace(self.settings, model=self.recipe.base_model, window_seconds=window_s)
 
 
-def run_train_command(order: TrainCommand) -> int:
-    """Train, or with `--dry-run` show what would be done; return the exit code."""
+def run_train_command(command: TrainCommand) -> int:
+    """Train, or with `--dry-run` only show the plan. Return the exit code."""
     with (
         catch_stop_signals(TRAINING_STOPPED_MESSAGE) as stopper,
-        _open_folders(order) as (folder, cache),
+        _open_folders(command) as (folder, cache),
     ):
-        return _run_training(order, _make_request(order, folder, cache), TrainingProgress(stopper))
+        request = _make_request(command, folder, cache)
+        return _run_training(command, request, TrainingProgress(stopper))
 
 
-def _run_training(order: TrainCommand, request: TrainingRequest, progress: TrainingProgress) -> int:
-    console = PipeSafeConsole(stderr=order.settings.json)
+def _run_training(
+    command: TrainCommand, request: TrainingRequest, progress: TrainingProgress
+) -> int:
+    settings = command.settings
+    console = PipeSafeConsole(stderr=settings.json)
     with progress.bar:
-        progress.begin(f"reading {escape_unprintable(order.dataset)}")
-        plans = prepare_training(
-            request, _read_training_data(order), progress, download=not order.settings.dry_run
+        progress.begin_step(f"reading {escape_unprintable(command.dataset)}")
+        dataset = _read_training_data(command)
+        plan = prepare_training(request, dataset, progress, download=not settings.dry_run)
+        progress.hide()
+        print_plan(plan, console)
+        if settings.dry_run:
+            _print_memory(command, plan, console)
+            return 1 if plan.failures else 0
+        result = run_training(
+            plan, progress, resume=command.resume, tensorboard=command.tensorboard
         )
-        progress.rest()
-        print_plan(plans, console)
-        if order.settings.dry_run:
-            _print_memory(order, plans, console)
-            return 1 if plans.failed else 0
-        trained = run_training(plans, progress, resume=order.resume, tensorboard=order.tensorboard)
-        progress.rest()
-        if not order.settings.json:
-            best = f"kept: epoch {trained.best.number} of {len(trained.epochs)}"
-            console.print(Text(best))
-            print_evaluation(trained.evaluation, order.settings.min_score)
-            print_line(f"Model: {escape_unprintable(display_path(order.folder))}")
-        address = _push_result(request, progress, private=order.private)
-    if order.settings.json:
-        print_line(json.dumps(_result_as_json(order, trained) | {"published": address or None}))
+        progress.hide()
+        if not settings.json:
+            console.print(Text(f"kept: epoch {result.best_epoch.number} of {len(result.epochs)}"))
+            print_evaluation(result.evaluation, settings.min_score)
+            print_line(f"Model: {escape_unprintable(display_path(command.folder))}")
+        address = _push_result(request, progress, private=command.private)
+    if settings.json:
+        print_line(json.dumps(_make_result_json(command, result) | {"published": address or None}))
     elif address:
         print_line(f"Published: {address}")
-    return 1 if plans.failed or trained.evaluation.failed else 0
+    return 1 if plan.failures or result.evaluation.failures else 0
 
 
-def _make_request(order: TrainCommand, folder: Path, cache: Path) -> TrainingRequest:
-    repo = check_push(order.repo) if order.repo and not order.settings.dry_run else ""
+def _make_request(command: TrainCommand, folder: Path, cache: Path) -> TrainingRequest:
+    repo = check_push(command.repo) if command.repo and not command.settings.dry_run else ""
     return TrainingRequest(
-        source=find_base_model(order.listening),
-        recipe=order.recipe,
-        settings=order.listening,
+        source=find_base_model(command.model_settings),
+        recipe=command.recipe,
+        settings=command.model_settings,
         folder=folder,
         cache=cache,
-        divide=lambda clips: _split_dataset(order, clips),
+        split_dataset=lambda dataset: _split_dataset(command, dataset),
         repo=repo,
     )
 
 
 def _push_result(request: TrainingRequest, progress: TrainingProgress, *, private: bool) -> str:
-    """Push the model where that is wanted, and return the address of the commit."""
+    """Push the model if the user asks for it, and return the address of the commit."""
     if not request.repo:
         return ""
-    message = f"{request.base} fine-tuned by tagger"
-    uploading = progress.on_upload
+    message = f"{request.base_name} fine-tuned by tagger"
     return push_model(
-        request.folder, request.repo, private=private, message=message, progress=uploading
+        request.folder,
+        request.repo,
+        private=private,
+        message=message,
+        progress=progress.on_upload,
     )
 
 
 @contextmanager
-def _open_folders(order: TrainCommand) -> Iterator[tuple[Path, Path]]:
-    """Yield the folder of the training and that of decoded sound; a dry run leaves nothing."""
-    folder = order.folder.resolve()
-    if order.settings.dry_run:
+def _open_folders(command: TrainCommand) -> Iterator[tuple[Path, Path]]:
+    """Yield the folders of the training and of decoded sound. A dry run leaves no files."""
+    folder = command.folder.resolve()
+    if command.settings.dry_run:
         with tempfile.TemporaryDirectory(prefix="tagger-") as temporary:
-            yield folder, order.cache or Path(temporary)
+            yield folder, command.cache or Path(temporary)
         return
-    check_workspace(folder, resume=order.resume)
+    check_workspace(folder, resume=command.resume)
     with lock_workspace(folder):
-        yield folder, order.cache or folder / DECODED_FOLDER
+        yield folder, command.cache or folder / DECODED_FOLDER
 
 
-def _read_training_data(order: TrainCommand) -> Dataset:
-    settings, place = order.settings, Path(order.dataset)
-    read = read_library if order.from_tags else read_dataset
-    found = read(place, settings, settings.genre_map)
-    fewest = order.min_tracks or (
-        MIN_TAGGED_TRACKS_PER_GENRE if order.from_tags else MIN_CLIPS_PER_GENRE
+def _read_training_data(command: TrainCommand) -> Dataset:
+    default = MIN_TAGGED_TRACKS_PER_GENRE if command.from_tags else MIN_CLIPS_PER_GENRE
+    return _read_labelled_clips(
+        Path(command.dataset),
+        command.settings,
+        command.settings.genre_map,
+        from_tags=command.from_tags,
+        min_tracks=command.min_tracks or default,
     )
-    dataset = drop_rare_labels(found, fewest)
-    if not dataset.clips:
-        raise LibraryError(f"{dataset.name} has no genre with {fewest} tracks (--min-tracks)")
-    return dataset
 
 
-def _split_dataset(order: TrainCommand, dataset: Dataset) -> Split:
-    recipe = order.recipe
-    if order.split_files:
-        return read_split_files(order.split_files, dataset)
-    if all(clip.part for clip in dataset.clips):
-        usual = SplitKind.PUBLISHED
-    else:
-        by_album = order.from_tags and any(clip.album for clip in dataset.clips)
-        usual = SplitKind.ALBUM if by_album else SplitKind.RANDOM
-    how = recipe.split or usual
-    return split_clips(dataset, how, test_size=recipe.test_size, seed=recipe.seed)
+def _split_dataset(command: TrainCommand, dataset: Dataset) -> Split:
+    recipe = command.recipe
+    if command.split_files:
+        return read_split_files(command.split_files, dataset)
+    kind = recipe.split or choose_split_kind(dataset, is_library=command.from_tags)
+    return split_clips(dataset, kind, test_size=recipe.test_size, seed=recipe.seed)
 
 
-def print_plan(plans: TrainingPlan, console: PipeSafeConsole) -> None:
-    """Print the halves, and what is to be known about them."""
-    for line in _list_warnings(plans):
+def print_plan(plan: TrainingPlan, console: PipeSafeConsole) -> None:
+    """Print warnings about the data, and the number of clips in each part."""
+    for line in _list_warnings(plan):
         console.print(Text(line), soft_wrap=True)
-    console.print(_make_split_table(plans.split))
+    console.print(_make_split_table(plan.split))
 
 
-def _list_warnings(plans: TrainingPlan) -> Iterator[str]:
-    split = plans.split
-    left_out = Counter(each.reason for each in (*plans.dataset.left_out, *plans.failed))
-    left_out.update("in none of the lists" for _ in split.left_out)
-    for reason, clips in left_out.most_common(MAX_SHOWN_LINES):
-        yield f"{format_track_count(clips)} left out: {escape_unprintable(reason)}"
-    if len(left_out) > MAX_SHOWN_LINES:
-        yield "…"
-    for failure in plans.failed[:MAX_SHOWN_LINES]:
+def _list_warnings(plan: TrainingPlan) -> Iterator[str]:
+    split = plan.split
+    reasons = Counter(failure.reason for failure in (*plan.dataset.left_out, *plan.failures))
+    reasons.update("in none of the lists" for _ in split.left_out)
+    yield from _list_left_out(reasons)
+    for failure in plan.failures[:MAX_SHOWN_LINES]:
         yield escape_unprintable(f"  {display_path(failure.track.path)}: {failure.reason}")
-    if len(plans.failed) > MAX_SHOWN_LINES:
-        yield f"  … {len(plans.failed)} in all"
+    if len(plan.failures) > MAX_SHOWN_LINES:
+        yield f"  … {len(plan.failures)} in all"
     if split.unmatched:
-        first = escape_unprintable(", ".join(split.unmatched[:MAX_SHOWN_LINES]))
-        yield f"{len(split.unmatched)} names in the lists are of no clip here: {first}, …"
-    if split.untrained:
-        yield f"no clip to learn from: {escape_unprintable(', '.join(split.untrained))}"
-    if split.unmeasured:
-        yield f"no clip held out, so nobody sees how well: {escape_unprintable(', '.join(split.unmeasured))}"
-    for one, other in plans.leaks[:MAX_SHOWN_LINES]:
-        names = (escape_unprintable(display_path(clip.track.path)) for clip in (one, other))
-        yield f"the same recording is in both halves: {' = '.join(names)}"
-    if len(plans.leaks) > MAX_SHOWN_LINES:
-        yield f"… {len(plans.leaks)} such pairs in all"
-    yield f"halves: {escape_unprintable(split.how)}"
+        names = escape_unprintable(", ".join(split.unmatched[:MAX_SHOWN_LINES]))
+        yield f"{len(split.unmatched)} names in the lists match no clip: {names}, …"
+    if split.untrained_genres:
+        yield f"no clip for training: {escape_unprintable(', '.join(split.untrained_genres))}"
+    if split.unmeasured_genres:
+        genres = escape_unprintable(", ".join(split.unmeasured_genres))
+        yield f"no clip for validation or test, so these genres are not measured: {genres}"
+    for pair in plan.leaks[:MAX_SHOWN_LINES]:
+        names = " = ".join(escape_unprintable(display_path(clip.track.path)) for clip in pair)
+        yield f"the same recording is in two parts: {names}"
+    if len(plan.leaks) > MAX_SHOWN_LINES:
+        yield f"… {len(plan.leaks)} such pairs in all"
+    yield f"split: {escape_unprintable(split.method)}"
 
 
 def _make_split_table(split: Split) -> Table:
-    rows = split.counts()
-    halves = [name for name in SPLIT_PARTS if getattr(split, name)]
+    parts = [part for part in PARTS if getattr(split, part)]
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("genre", no_wrap=True, max_width=MAX_GENRE_WIDTH)
-    for name in halves:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            Text(escape_unprintable(row.genre)), *(str(getattr(row, name)) for name in halves)
-        )
-    table.add_row("all", *(str(len(getattr(split, name))) for name in halves))
+    for part in parts:
+        table.add_column(part, justify="right")
+    for row in split.count_genres():
+        counts = (str(getattr(row, part)) for part in parts)
+        table.add_row(Text(escape_unprintable(row.genre)), *counts)
+    table.add_row("all", *(str(len(getattr(split, part))) for part in parts))
     return table
 
 
-def _print_memory(order: TrainCommand, plans: TrainingPlan, console: PipeSafeConsole) -> None:
-    memory = asdict(estimate_memory(plans))
-    of = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in memory.items())
-    total = f"memory for a step: about {sum(memory.values()) / 1e6:,.0f} MB ({of})"
+def _print_memory(command: TrainCommand, plan: TrainingPlan, console: PipeSafeConsole) -> None:
+    memory = asdict(estimate_memory(plan))
+    sizes = ", ".join(f"{name} {size / 1e6:,.0f} MB" for name, size in memory.items())
+    total = f"memory for a step: about {sum(memory.values()) / 1e6:,.0f} MB ({sizes})"
     console.print(Text(total), soft_wrap=True)
-    if order.settings.json:
-        print_line(json.dumps({"dry_run": True, **_plan_as_json(plans), "memory_bytes": memory}))
+    if command.settings.json:
+        print_line(json.dumps({"dry_run": True, **_make_plan_json(plan), "memory_bytes": memory}))
 
 
-def _plan_as_json(plans: TrainingPlan) -> dict[str, object]:
+def _make_plan_json(plan: TrainingPlan) -> dict[str, object]:
+    """Return a plan as values for JSON. Programs read the keys, so `halves` keeps its old name."""
+    genres = [asdict(row) for row in plan.split.count_genres()]
     return {
-        "base_model": plans.request.source.identity,
-        "halves": {"how": plans.split.how, "genres": [asdict(x) for x in plans.split.counts()]},
+        "base_model": plan.request.source.identity,
+        "halves": {"how": plan.split.method, "genres": genres},
         "left_out": [
-            {"path": display_path(each.track.path), "reason": each.reason}
-            for each in (*plans.dataset.left_out, *plans.failed)
+            {"path": display_path(failure.track.path), "reason": failure.reason}
+            for failure in (*plan.dataset.left_out, *plan.failures)
         ],
-        "same_recording": [
-            [display_path(clip.track.path) for clip in pair] for pair in plans.leaks
-        ],
+        "same_recording": [[display_path(clip.track.path) for clip in pair] for pair in plan.leaks],
     }
 
 
-def _result_as_json(order: TrainCommand, trained: TrainingResult) -> dict[str, object]:
+def _make_result_json(command: TrainCommand, result: TrainingResult) -> dict[str, object]:
     return {
-        "output_dir": display_path(order.folder),
-        "epochs": [asdict(epoch) for epoch in trained.epochs],
-        **evaluation_as_json(trained.evaluation),
-        **_plan_as_json(trained.plans),
-        "failed": len(trained.plans.failed) + len(trained.evaluation.failed),
+        "output_dir": display_path(command.folder),
+        "epochs": [asdict(epoch) for epoch in result.epochs],
+        **make_evaluation_json(result.evaluation),
+        **_make_plan_json(result.plan),
+        "failed": len(result.plan.failures) + len(result.evaluation.failures),
     }

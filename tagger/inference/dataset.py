@@ -73,7 +73,7 @@ class IsolatedDataset(Dataset[T_co | Failure]):
         try:
             return self.load(track)
         except TrackError as error:
-            return Failure(track, str(error), permanent=error.permanent)
+            return Failure.from_error(track, error)
         except TaggerError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever leaves a worker ends the whole run

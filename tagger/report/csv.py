@@ -1,54 +1,57 @@
-"""The CSV report: written, and read back as a run wrote it or as somebody edited it (RFC 4180)."""
+"""Write the CSV report, and read it back, also after a person edited it (RFC 4180)."""
 
 import csv
 import errno
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import StringIO
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from shutil import copyfileobj
+from typing import TextIO, TypeVar
 
-from tagger.errors import DiskFullError, ReportError, SettingsError
+from tagger.errors import DiskFullError, FailureKind, KeepReason, ReportError, SettingsError
 from tagger.paths import display_path
 from tagger.records import Action, Outcome, Score, format_scores
 
 
 def check_overwrite(path: Path, start: bytes, option: str) -> None:
-    """Raise SettingsError for a folder, and for a file that does not begin so: it may be a song.
+    """Raise SettingsError for a folder, and for a file that does not begin with `start`.
 
-    Raises OSError where it cannot be read.
+    Such a file is not tagger's; it may be a song. Raises OSError if it cannot be read.
     """
     if path.is_dir():
         raise SettingsError(f"{option} names a folder: {path}")
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             if file.read(len(start)) != start:
-                raise SettingsError(f"{option} would overwrite {path}, which is none of tagger's")
+                raise SettingsError(f"{option} would overwrite {path}, which is no file of tagger")
 
 
 def make_write_error(what: str, path: Path, error: OSError) -> ReportError | DiskFullError:
-    """Return what to tell the user where the system would not write such a file."""
-    kind = DiskFullError if error.errno == errno.ENOSPC else ReportError
-    return kind(f"cannot write the {what} {path}: {error.strerror}")
+    """Translate an error of the system. what: the kind of file, for the message."""
+    error_class = DiskFullError if error.errno == errno.ENOSPC else ReportError
+    return error_class(f"cannot write the {what} {path}: {error.strerror}")
 
 
-HEADER = (
+OLD_COLUMNS = (
     "path", "action", "genre", "score", "existing_genre", "scores", "duration_s", "model", "error",
 )  # fmt: skip
+"""The columns of version 0.1.0. Every report has them."""
 
-REPORT_START = ",".join(HEADER).encode()
+HEADER = (*OLD_COLUMNS, "kind")
+
+REPORT_START = ",".join(OLD_COLUMNS).encode()
 
 
 @contextmanager
 def open_report(path: Path) -> Iterator[Callable[[str], None]]:
-    """Give a function that adds rows, as `row` makes them; they are handed to the system at once.
+    """Yield a function that adds rows of `format_row`. It hands them to the system at once.
 
-    Raises ReportError where the file cannot be written, DiskFullError where no space is left, and
-    SettingsError for a file that is there and no report: it may be a song.
+    Raises ReportError if the file cannot be written, DiskFullError if no space is left, and
+    SettingsError for an existing file that is no report.
     """
     try:
         check_overwrite(path, REPORT_START, "--report")
@@ -67,14 +70,14 @@ def open_report(path: Path) -> Iterator[Callable[[str], None]]:
         add(_format_line(HEADER))
         yield add
     finally:
-        with suppress(OSError):  # what could not be flushed was raised when it was written
+        with suppress(OSError):  # `add` raised it already
             file.close()
 
 
 def copy_reports(reports: Sequence[Path], target: Path) -> None:
-    """Copy a report, or several into one. Errors as of `open_report`, and ReportError for one gone.
+    """Copy a report, or merge several into one. Nothing is written if one of them is missing.
 
-    Nothing is written unless all of them can be read.
+    Raises the errors of `open_report` and of `read_report`.
     """
     try:
         check_overwrite(target, REPORT_START, "--csv")
@@ -83,33 +86,46 @@ def copy_reports(reports: Sequence[Path], target: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and any(map(target.samefile, reports)):
                 raise SettingsError(f"--csv names a report that is to be copied: {target}")
+            headers = [source.readline() for source in sources]
             with target.open("wb") as file:
-                for number, source in enumerate(sources):
-                    if number:
-                        source.readline()  # its header
-                    shutil.copyfileobj(source, file)
+                if len(set(headers)) == 1:
+                    file.write(headers[0])
+                    for source in sources:
+                        copyfileobj(source, file)
+                else:  # reports of several versions, or edited ones
+                    file.write(_format_line(HEADER).encode())
+                    for report in reports:
+                        file.writelines(_read_rows(report, _convert_cells))
     except OSError as error:
         raise make_write_error("report", target, error) from error
 
 
+def _convert_cells(cells: Mapping[str, str]) -> bytes:
+    """Return a row with today's columns, whatever columns its report has."""
+    is_failed = cells["action"].strip() == Action.FAILED
+    defaults = {"kind": FailureKind.OTHER if is_failed else ""}
+    line = _format_line((defaults | dict(cells))[name] for name in HEADER)
+    return line.encode("utf-8", "backslashreplace")
+
+
 FORMULA_START = re.compile(r"(^|;)(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
-"""Where a spreadsheet takes text for a formula; some take a semicolon for the end of a cell."""
+"""Where a spreadsheet reads text as a formula; some read a semicolon as the end of a cell."""
 
 ESCAPED_FORMULA = re.compile(FORMULA_START.pattern.replace(")(", ")'(", 1))
 
 
 def escape_formula(cell: str) -> str:
-    """Put an apostrophe before what a spreadsheet would calculate instead of show (OWASP)."""
+    """Put an apostrophe before text that a spreadsheet would calculate (OWASP, CSV injection)."""
     return FORMULA_START.sub(r"\1'", cell)
 
 
 def unescape_formula(cell: str) -> str:
-    """Take away the apostrophes that `inert` put there."""
+    """Remove the apostrophes that `escape_formula` added."""
     return ESCAPED_FORMULA.sub(r"\1", cell) if "'" in cell else cell
 
 
 def format_row(outcome: Outcome) -> str:
-    """Return the row of a track, its end of line included."""
+    """Return the row of a track, with its end of line."""
     cells = (
         display_path(outcome.track.path),
         outcome.action,
@@ -120,6 +136,7 @@ def format_row(outcome: Outcome) -> str:
         f"{outcome.duration_s:.2f}" if outcome.duration_s is not None else "",
         outcome.model,
         outcome.error,
+        outcome.kind or "",
     )
     return _format_line(map(escape_formula, cells))
 
@@ -132,13 +149,22 @@ def _format_line(cells: Iterable[str]) -> str:
 
 csv.field_size_limit(1 << 30)  # a tag may hold a genre of any length
 
+T = TypeVar("T")
+
+KINDS: Mapping[str, FailureKind | KeepReason] = {
+    kind.value: kind for kind in (*FailureKind, *KeepReason)
+}
+
 DELIMITERS = ",;\t"
-"""A spreadsheet may save with a semicolon, where the comma stands in numbers."""
+"""A spreadsheet saves with semicolons where numbers have a decimal comma."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """A row of a report. path: as text, see `paths.displayed`. scores: the top ones it names."""
+    """A row of a report. path: as `paths.display_path` writes it. scores: the top ones.
+
+    kind: None where the report has none: of a version before the column, or for other actions.
+    """
 
     path: str
     action: Action
@@ -149,37 +175,41 @@ class ReportRow:
     duration_s: float | None = None
     model: str = ""
     error: str = ""
+    kind: FailureKind | KeepReason | None = None
 
 
 def read_report(path: Path) -> Iterator[ReportRow]:
-    """Yield the rows of a report. Raises ReportError for what is none, naming the line."""
+    """Yield the rows of a report. Raises ReportError, with the line, for a file that is none."""
+    return _read_rows(path, _parse_cells)
+
+
+def parse_row(text: str) -> ReportRow:
+    """Parse a row that `format_row` made, in this version or in one with fewer columns."""
+    (cells,) = csv.reader([text])
+    return _parse_cells(dict(zip(HEADER, cells, strict=False)))
+
+
+def _read_rows(path: Path, parse: Callable[[Mapping[str, str]], T]) -> Iterator[T]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _parse_rows(file, path)
+            yield from _parse_rows(file, path, parse)
     except UnicodeDecodeError as error:
         raise ReportError(f"{path} is not UTF-8 (a spreadsheet can save as CSV UTF-8)") from error
     except OSError as error:
         raise ReportError(f"cannot read the report {path}: {error.strerror}") from error
 
 
-def parse_row(text: str) -> ReportRow:
-    """Return a row as `csv.row` made it."""
-    (cells,) = csv.reader([text])
-    return _parse_cells(dict(zip(HEADER, cells, strict=True)))
-
-
-def _parse_rows(file: TextIO, path: Path) -> Iterator[ReportRow]:
+def _parse_rows(file: TextIO, path: Path, parse: Callable[[Mapping[str, str]], T]) -> Iterator[T]:
     first = file.readline()
     delimiter = max(DELIMITERS, key=first.count)
     lines = csv.reader(chain([first], file), delimiter=delimiter)
     try:
         header = next(lines, [])
-        if not set(HEADER) <= set(header):
-            missing = ", ".join(name for name in HEADER if name not in header)
+        if missing := ", ".join(name for name in OLD_COLUMNS if name not in header):
             raise ReportError(f"{path} is no report of tagger: it has no column {missing}")
         for cells in lines:
             if any(map(str.strip, cells)):
-                yield _parse_cells(dict(zip(header, cells, strict=False)))
+                yield parse(dict(zip(header, cells, strict=False)))
     except KeyError as error:
         raise ReportError(f"{path}, line {lines.line_num}: it ends before {error}") from error
     except (csv.Error, ValueError) as error:
@@ -187,7 +217,7 @@ def _parse_rows(file: TextIO, path: Path) -> Iterator[ReportRow]:
 
 
 def _parse_cells(cells: Mapping[str, str]) -> ReportRow:
-    text = {name: unescape_formula(cells[name]) for name in HEADER}
+    text = {name: unescape_formula(cells[name]) for name in OLD_COLUMNS}
     return ReportRow(
         path=text["path"],
         action=Action(text["action"].strip()),
@@ -198,6 +228,7 @@ def _parse_cells(cells: Mapping[str, str]) -> ReportRow:
         duration_s=_parse_number(text["duration_s"]),
         model=text["model"],
         error=text["error"],
+        kind=KINDS.get(cells.get("kind", "").strip()),
     )
 
 

@@ -1,89 +1,29 @@
-"""A whole report in numbers: actions, genres, scores, failures, outliers of albums."""
+"""The numbers of a whole report: actions, genres, scores, failures, albums with outliers."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from tagger.decide import AlbumTrack, find_outliers
-from tagger.errors import SettingsError
+from tagger.errors import FAILURE_HELP, FailureKind, SettingsError
 from tagger.paths import display_path
 from tagger.records import Action, AlbumWithOutliers, normalize_label
 from tagger.report.csv import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
 
-
-class FailureTitle(NamedTuple):
-    """A kind of failure. cure: what to do about it."""
-
-    title: str
-    cure: str
-
-
-OTHER_FAILURE = FailureTitle(
-    "Something else", "The reason says what; `tagger scan --force` tries again."
-)
-
-FAILURE_TITLES = {
-    r"too short": FailureTitle(
-        "Too short", "Nothing to do: a second of sound is needed to tell a genre."
-    ),
-    r"silent": FailureTitle(
-        "Silent where it was listened to",
-        "Play it. If there is music later in it, more --windows find it; else nothing to do.",
-    ),
-    r"truncated|cut off|never finished|is empty": FailureTitle(
-        "Cut off or empty", "Fetch or rip the file again: a part of it is missing."
-    ),
-    r"damaged|is broken|do not fit into one another|cannot be taken apart|hangs|crash": FailureTitle(
-        "Damaged",
-        "Play it to the end. If that works, `ffmpeg -i OLD -c copy NEW` makes a sound container.",
-    ),
-    r"whatever its name says|not what its name says|no such sound": FailureTitle(
-        "Not what its name says", "Rename it to what it is (`ffprobe` tells), or take it out."
-    ),
-    r"cannot be decoded|no decoder": FailureTitle(
-        "Cannot be decoded", "Convert it to a common format, or leave it out with --exclude."
-    ),
-    r"changed|was edited|no regular file any more": FailureTitle(
-        "Changed while tagger was at work", "Nothing to do: the next run looks again."
-    ),
-    r"cannot be read|the store |its server |nobody can tell whether": FailureTitle(
-        "A server stood in the way", "Nothing to do once it answers: the next run tries again."
-    ),
-    r"cannot open|cannot read|cannot be looked at|owner and group|ermission": FailureTitle(
-        "Out of reach", "Let the user that runs tagger read the file and write its folder."
-    ),
-    r"--max-": FailureTitle(
-        "Took too much time or memory", "Raise the limit that the reason names."
-    ),
-    r"cannot be tagged|can be tagged|cannot be kept|would be larger|no tag can|not written": FailureTitle(
-        "Heard, but its tags cannot be written", "The reason says what stands in the way."
-    ),
-}
-"""By what the reason says; the first that fits counts."""
-
-
-def find_failure_title(reason: str) -> FailureTitle:
-    return next(
-        (kind for said, kind in FAILURE_TITLES.items() if re.search(said, reason)), OTHER_FAILURE
-    )
-
-
 HISTOGRAM_BINS = 20
-"""So many bars show the scores from 0 to 1."""
+"""The number of bars for scores from 0 to 1."""
 
 TAGGER_ACTIONS = {Action.WRITTEN, Action.WOULD_WRITE, Action.UNCHANGED}
-"""The actions after which a file has the genre that tagger chose, or would have it."""
+"""The actions of files that have the genre of tagger, or would have it without --dry-run."""
 
-MAX_EXAMPLES = 5
+MAX_FAILURE_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class GenreTracks:
-    """How many tracks have a genre because of tagger, and how many had and kept it."""
+    """How many tracks have a genre from tagger (ours), and how many kept it (kept)."""
 
     genre: str
     ours: int
@@ -92,7 +32,7 @@ class GenreTracks:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """How many tracks had one genre where tagger heard the other."""
+    """How many tracks had one genre while tagger heard the other one."""
 
     existing: str
     heard: str
@@ -101,8 +41,9 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Tracks that failed for one kind of reason, the first ones by name."""
+    """The tracks with failures of one kind. examples: the first rows."""
 
+    kind: FailureKind
     title: str
     cure: str
     tracks: int
@@ -113,9 +54,10 @@ class FailureGroup:
 class ReportOverview:
     """A report in numbers.
 
-    written_scores, low_scores: how many tracks have a score in each of BINS steps from 0 to 1,
-    apart for those below --min-score. compared: tracks that had a genre and got one from tagger;
-    agreed: those of them where it is the same. pairs: the others, the commonest first.
+    written_scores, low_scores: histograms of the scores, in HISTOGRAM_BINS bins from 0 to 1;
+    low_scores has those below --min-score. compared: the number of tracks with a genre in which
+    tagger heard one too. agreed: those with the same genre. pairs: the others, the commonest first.
+    odd: the albums with outliers.
     """
 
     counts: Mapping[Action, int]
@@ -140,7 +82,7 @@ class ReportOverview:
 
 @dataclass(slots=True)
 class ReportCounts:
-    """What is counted of a report, row by row; memory does not grow with its length."""
+    """The counts of a report, added row by row. Memory does not grow with the report."""
 
     counts: Counter[Action] = field(default_factory=Counter)
     ours: Counter[str] = field(default_factory=Counter)
@@ -149,8 +91,8 @@ class ReportCounts:
     low_scores: list[int] = field(default_factory=lambda: [0] * HISTOGRAM_BINS)
     agreed: int = 0
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    failed: Counter[FailureTitle] = field(default_factory=Counter)
-    examples: dict[FailureTitle, list[ReportRow]] = field(default_factory=lambda: defaultdict(list))
+    failed: Counter[FailureKind] = field(default_factory=Counter)
+    examples: dict[FailureKind, list[ReportRow]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, row: ReportRow) -> None:
         self.counts[row.action] += 1
@@ -169,13 +111,12 @@ class ReportCounts:
             self.agreed += 1
 
     def _add_failure(self, row: ReportRow) -> None:
-        kind = find_failure_title(row.error)
+        kind = get_failure_kind(row)
         self.failed[kind] += 1
-        if len(self.examples[kind]) < MAX_EXAMPLES:
+        if len(self.examples[kind]) < MAX_FAILURE_EXAMPLES:
             self.examples[kind].append(row)
 
-    def overview(self, odd: Iterable[AlbumWithOutliers]) -> ReportOverview:
-        """Return it all; `odd` are the albums with tracks that stand apart."""
+    def make_overview(self, odd: Iterable[AlbumWithOutliers]) -> ReportOverview:
         names = sorted({*self.ours, *self.kept}, key=lambda n: (-self.ours[n] - self.kept[n], n))
         return ReportOverview(
             counts={action: self.counts[action] for action in Action},
@@ -186,20 +127,31 @@ class ReportCounts:
             agreed=self.agreed,
             pairs=tuple(Disagreement(*names, count) for names, count in self.pairs.most_common()),
             failures=tuple(
-                FailureGroup(*kind, count, tuple(self.examples[kind]))
+                FailureGroup(
+                    kind,
+                    FAILURE_HELP[kind].title,
+                    FAILURE_HELP[kind].cure,
+                    count,
+                    tuple(self.examples[kind]),
+                )
                 for kind, count in self.failed.most_common()
             ),
             odd=tuple(odd),
         )
 
 
+def get_failure_kind(row: ReportRow) -> FailureKind:
+    """Return the kind of a failed row. Reports of version 0.1.0 have none."""
+    return row.kind if isinstance(row.kind, FailureKind) else FailureKind.OTHER
+
+
 def has_both_genres(row: ReportRow) -> bool:
-    """Tell whether a track had a genre of somebody else's and tagger heard one in it."""
+    """Tell whether a track had a genre that is not tagger's, and tagger heard one in it."""
     return bool(row.existing and row.genres) and row.action is not Action.UNCHANGED
 
 
 def is_disagreement(row: ReportRow) -> bool:
-    """Tell whether these have nothing in common, however it is spelt."""
+    """Tell whether the genres of a track and of tagger have none in common, in any spelling."""
     return has_both_genres(row) and {*map(normalize_label, row.existing)}.isdisjoint(
         map(normalize_label, row.genres)
     )
@@ -207,7 +159,7 @@ def is_disagreement(row: ReportRow) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RunReview:
-    """A run, or one of each of several state files; where their reports lie; all in numbers."""
+    """A run, or one run of each state file, with their reports and the numbers of all."""
 
     runs: tuple[Run, ...]
     reports: tuple[Path, ...]
@@ -223,33 +175,33 @@ class RunReview:
 
 
 def review_run(states: Sequence[Path], run_id: str | None) -> RunReview:
-    """Return what a run did, by its report; without an id the newest run that wrote one.
+    """Review a run by its report; without an id, the newest run with a report.
 
-    Of several state files, that of each counts, together. Raises SettingsError for a run that never
-    was or has no report, ReportError, StateError.
+    With several state files, count the run of each together. Raises SettingsError for an unknown
+    run or one without a report, ReportError, StateError.
     """
     found = [find_run(state, run_id) for state in states]
-    tally, members = ReportCounts(), []
+    counts, tracks = ReportCounts(), []
     for state, (_, report) in zip(states, found, strict=True):
         albums = {display_path(path): album for path, album in read_albums(state).items()}
         for row in read_report(report):
-            tally.add(row)
+            counts.add(row)
             if row.scores and row.path in albums:
                 folder = row.path.rpartition("/")[0]
-                members.append(AlbumTrack(row.path, folder, albums[row.path], row.scores))
-    runs, reports = (tuple(each) for each in zip(*found, strict=True))
-    return RunReview(runs, reports, tally.overview(find_outliers(members)))
+                tracks.append(AlbumTrack(row.path, folder, albums[row.path], row.scores))
+    runs, reports = zip(*found, strict=True)
+    return RunReview(runs, reports, counts.make_overview(find_outliers(tracks)))
 
 
 def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
-    """Return a run and where its report lies. Errors as of `review_run`."""
+    """Return a run and the path of its report. Errors as of `review_run`."""
     runs = read_runs(state)
     if run_id is None:
         runs = [run for run in runs if run.report]
-    found = next((run for run in reversed(runs) if run_id in (None, run.id)), None)
-    if found is None:
-        what = f"there is no run {run_id}" if run_id else "no run has written a report yet"
-        raise SettingsError(f"{what} in {state} (tagger runs lists them)")
-    if found.report is None:
-        raise SettingsError(f"run {found.id} has no report: it was no scan")
-    return found, found.report
+    chosen = next((run for run in reversed(runs) if run_id in (None, run.id)), None)
+    if chosen is None:
+        problem = f"there is no run {run_id}" if run_id else "no run has written a report yet"
+        raise SettingsError(f"{problem} in {state} (tagger runs lists them)")
+    if chosen.report is None:
+        raise SettingsError(f"run {chosen.id} has no report: it was no scan")
+    return chosen, chosen.report

@@ -1,30 +1,30 @@
 "use strict";
 const numbers = JSON.parse(document.getElementById("numbers").textContent);
 const { base, rows } = JSON.parse(document.getElementById("data").textContent);
-const [TRACK, ACTION, GENRE, SCORE, EXISTING, SCORES, LENGTH, NOTE, FAILURE, APART] =
-  Array(10).keys();
-const REST = "other genres";
-const PRINTED = 500;
+const [TRACK, ACTION, GENRE, SCORE, EXISTING, SCORES, LENGTH, NOTE, FAILURE,
+  DISAGREEMENT] = Array(10).keys();
+const OTHER_GENRES = "other genres";
+const PRINTED_ROWS = 500;
 
-// Dark and light: DataTables goes by a class, everything else by the variables that hang on it.
+// Dark or light: DataTables reads a class; all other styles use variables that the class sets.
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-const dress = () => document.documentElement.classList.toggle("dark", prefersDark.matches);
-prefersDark.addEventListener("change", dress);
-dress();
+const applyScheme = () => document.documentElement.classList.toggle("dark", prefersDark.matches);
+prefersDark.addEventListener("change", applyScheme);
+applyScheme();
 
-const put = (id, chart) => document.getElementById(id)?.append(chart);
+const append = (id, chart) => document.getElementById(id)?.append(chart);
 
 function drawGenres() {
   const shown = numbers.genres.slice(0, numbers.most_bars);
   const rest = numbers.genres.slice(numbers.most_bars);
   const total = (key) => rest.reduce((sum, each) => sum + each[key], 0);
-  if (rest.length) shown.push({ genre: REST, ours: total("ours"), kept: total("kept") });
+  if (rest.length) shown.push({ genre: OTHER_GENRES, ours: total("ours"), kept: total("kept") });
   const bars = shown.flatMap(({ genre, ours, kept }) => [
     { genre, whose: "from tagger", tracks: ours },
     { genre, whose: "kept", tracks: kept },
   ]);
   const longest = Math.max(...shown.map((each) => each.genre.length));
-  put("genre-chart", Plot.plot({
+  append("genre-chart", Plot.plot({
     marginLeft: Math.min(40 + 6 * longest, 160), height: 60 + 22 * shown.length, width: 560,
     x: { label: "tracks", grid: true, nice: true },
     y: { label: null, domain: shown.map((each) => each.genre),
@@ -41,7 +41,7 @@ function drawScores() {
       from: i * step, to: (i + 1) * step, tracks,
       which: key === "low_scores" ? "too low to write" : "high enough",
     })));
-  put("score-chart", Plot.plot({
+  append("score-chart", Plot.plot({
     width: 560, height: 320,
     x: { label: "score of the best genre", domain: [0, 1] },
     y: { label: "tracks", grid: true, nice: true },
@@ -55,7 +55,7 @@ function drawScores() {
 if (numbers.genres.length) drawGenres();
 drawScores();
 
-// Names come from files that anybody may have made: all of them are shown as text.
+// Anybody may have made the files, so every name from them is shown as text, never as HTML.
 const text = DataTable.render.text();
 const short = (path) => (path.startsWith(base) ? path.slice(base.length) : path);
 const minutes = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
@@ -87,40 +87,41 @@ const table = new DataTable("#rows", {
   language: { emptyTable: "No track was found.", search: "Search:", lengthMenu: "_MENU_ a page" },
 });
 
-// One filter comes from the numbers above the table, the others from the controls in its head.
-const told = document.getElementById("filtered");
-const line = document.createElement("tr");
-let linked = "";
-function link(words, fits) {
-  linked = words;
-  table.search.fixed("linked", fits && ((_, row) => fits(row)));
+// One filter comes from the buttons above the table, the others from the inputs in its head.
+const filterStatus = document.getElementById("filtered");
+const filterRow = document.createElement("tr");
+let buttonFilter = "";
+function setButtonFilter(label, matches) {
+  buttonFilter = label;
+  table.search.fixed("button", matches && ((_, row) => matches(row)));
 }
-function choose(index, fits) {
-  table.column(index).search.fixed("chosen", fits && ((_, row) => fits(row[index] ?? "")));
+function setColumnFilter(index, matches) {
+  table.column(index).search.fixed("input", matches && ((_, row) => matches(row[index] ?? "")));
 }
 function redraw() {
   table.draw();
-  told.textContent = linked && `${table.page.info().recordsDisplay.toLocaleString("en")}: ${linked}`;
-  document.getElementById("clear").hidden = !linked;
+  filterStatus.textContent =
+    buttonFilter && `${table.page.info().recordsDisplay.toLocaleString("en")}: ${buttonFilter}`;
+  document.getElementById("clear").hidden = !buttonFilter;
 }
-function show(words, fits) {
-  for (const control of line.querySelectorAll("input, select")) control.value = "";
-  for (const index of [TRACK, ACTION, GENRE, EXISTING, NOTE]) choose(index, null);
+function showRows(label, matches) {
+  for (const control of filterRow.querySelectorAll("input, select")) control.value = "";
+  for (const index of [TRACK, ACTION, GENRE, EXISTING, NOTE]) setColumnFilter(index, null);
   table.search("");
-  link(words, fits);
+  setButtonFilter(label, matches);
   redraw();
   document.getElementById("tracks").scrollIntoView();
 }
 
-// What is chosen from a list has to be one of the names in a cell, what is typed a part of it.
-const named = (cell, name) => cell.split(";").includes(name);
+// A name from a list has to equal a name in the cell; typed text has to be a part of the cell.
+const hasName = (cell, name) => cell.split(";").includes(name);
 function makeSelect(index) {
   const values = new Set(rows.flatMap((row) => row[index].split(";")).filter(Boolean));
   const select = document.createElement("select");
   select.append(new Option("all", ""), ...[...values].sort().map((v) => new Option(v, v)));
   select.addEventListener("change", () => {
     const { value } = select;
-    choose(index, value && ((cell) => named(cell, value)));
+    setColumnFilter(index, value && ((cell) => hasName(cell, value)));
     redraw();
   });
   return select;
@@ -128,12 +129,12 @@ function makeSelect(index) {
 function makeInput(index) {
   const input = document.createElement("input");
   input.type = "search";
-  let waiting;
+  let timer;
   input.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
       const wanted = input.value.toLowerCase();
-      choose(index, wanted && ((cell) => cell.toLowerCase().includes(wanted)));
+      setColumnFilter(index, wanted && ((cell) => cell.toLowerCase().includes(wanted)));
       redraw();
     }, 150);
   });
@@ -141,47 +142,47 @@ function makeInput(index) {
 }
 const makers = { [TRACK]: makeInput, [ACTION]: makeSelect, [GENRE]: makeSelect,
                  [EXISTING]: makeSelect, [NOTE]: makeInput };
-line.className = "filters";
+filterRow.className = "filters";
 for (const index of table.columns(":visible").indexes().toArray()) {
-  const cell = line.insertCell();
+  const cell = filterRow.insertCell();
   const control = makers[index]?.(index);
   control?.setAttribute("aria-label", `Filter by ${table.column(index).title()}`);
   if (control) cell.append(control);
 }
-table.table().header().append(line);
-const follow = () => [...line.cells].forEach((cell, i) => {
+table.table().header().append(filterRow);
+const hideFilters = () => [...filterRow.cells].forEach((cell, i) => {
   cell.style.display = table.column(i).responsiveHidden() ? "" : "none";
 });
-table.on("responsive-resize", follow);
-follow();
+table.on("responsive-resize", hideFilters);
+hideFilters();
 
 const headings = (selector) =>
   new Set([...document.querySelectorAll(selector)].map((each) => each.textContent));
-const lines = headings(".matrix tbody th"), columns = headings(".matrix thead span");
-const isAt = (name, heading, known) => (heading === REST ? !known.has(name) : name === heading);
-const ways = {
+const matrixRows = headings(".matrix tbody th"), matrixColumns = headings(".matrix thead span");
+const isAt = (name, heading, known) => (heading === OTHER_GENRES ? !known.has(name) : name === heading);
+const buttonFilters = {
   action: ({ action }) => [action, (row) => row[ACTION] === action],
   failure: ({ failure }) => [failure, (row) => row[FAILURE] === failure],
   track: ({ track }) => [short(track), (row) => row[TRACK] === track],
-  genre: ({ genre }) => [genre, (row) => named(row[GENRE], genre) || named(row[EXISTING], genre)],
+  genre: ({ genre }) => [genre, (row) => hasName(row[GENRE], genre) || hasName(row[EXISTING], genre)],
   existing: ({ existing, heard }) => [
     `had ${existing}, heard ${heard}`,
-    ({ [APART]: apart }) =>
-      apart && isAt(apart[0], existing, lines) && isAt(apart[1], heard, columns),
+    ({ [DISAGREEMENT]: pair }) =>
+      pair && isAt(pair[0], existing, matrixRows) && isAt(pair[1], heard, matrixColumns),
   ],
 };
 document.addEventListener("click", ({ target }) => {
   const data = target.closest("main button")?.dataset ?? {};
-  const way = Object.keys(ways).find((key) => key in data);
-  if (way) show(...ways[way](data));
+  const filter = Object.keys(buttonFilters).find((key) => key in data);
+  if (filter) showRows(...buttonFilters[filter](data));
 });
-document.getElementById("clear").addEventListener("click", () => show("", null));
+document.getElementById("clear").addEventListener("click", () => showRows("", null));
 
-// On paper: dark ink, and more than one page of the table.
-let length;
+// On paper: dark text, and more rows than one page of the table.
+let pageLength;
 addEventListener("beforeprint", () => {
   document.documentElement.classList.remove("dark");
-  length = table.page.len();
-  table.page.len(PRINTED).draw();
+  pageLength = table.page.len();
+  table.page.len(PRINTED_ROWS).draw();
 });
-addEventListener("afterprint", () => { dress(); table.page.len(length).draw(); });
+addEventListener("afterprint", () => { applyScheme(); table.page.len(pageLength).draw(); });

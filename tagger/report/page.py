@@ -1,11 +1,10 @@
-"""The report as a page for a browser: one file, which fetches nothing and runs nothing but its own.
+"""The report as a page for a browser: one file that loads nothing and runs only its own scripts.
 
-The numbers are in its HTML; the script draws the charts (Observable Plot) and the table of tracks
-(DataTables), whose rows it takes from JSON in the page.
+Its HTML has the numbers. The script draws the charts (Observable Plot) and the table of tracks
+(DataTables) from JSON in the page.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,28 +12,29 @@ from datetime import datetime
 from itertools import chain, takewhile
 from pathlib import Path
 
-from tagger.paths import display_path
+from tagger.errors import FAILURE_HELP
+from tagger.paths import display_path, write_file_whole
 from tagger.records import Action
 from tagger.report.csv import ReportRow, check_overwrite, make_write_error, read_report
 from tagger.report.overview import (
     Disagreement,
     ReportOverview,
     RunReview,
-    find_failure_title,
+    get_failure_kind,
     is_disagreement,
 )
 
 PAGE_FOLDER = Path(__file__).parent
 PAGE_START = b"<!doctype html><!-- a report of tagger -->"
 MAX_TABLE_ROWS = 100_000
-"""More make a page that no browser opens with pleasure; what asks for attention goes in first."""
+"""A browser opens no larger page with ease. Rows with news go in first."""
 
 MAX_GENRE_BARS = 25
 MAX_MATRIX_GENRES = 15
-"""So many genres have a line or a column of their own in the table of disagreements."""
+"""The number of genres with a row or column of their own in the table of disagreements."""
 
 OTHER_GENRES = "other genres"
-QUIET_ACTIONS = {Action.UNCHANGED, Action.KEPT}
+ACTIONS_WITHOUT_NEWS = {Action.UNCHANGED, Action.KEPT}
 
 SCRIPTS = (
     "assets/d3.min.js", "assets/plot.umd.min.js", "assets/jquery.slim.min.js",
@@ -47,37 +47,37 @@ STYLES = (
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """What a page tells of the run itself. title: what it was; report: where the CSV file lies."""
+    """The facts of a run on its page. report: the paths of the CSV files."""
 
     title: str
     run_id: str
-    began: str
+    started_at: str
     model: str
     report: str
 
 
 @dataclass(slots=True)
 class TableRows:
-    """Rows for the table, as JSON; those that nothing happened to give way where it gets long."""
+    """Rows for the table, as JSON. In a long table, rows with news go before the others."""
 
-    busy: list[str] = field(default_factory=list)
-    calm: list[str] = field(default_factory=list)
+    with_news: list[str] = field(default_factory=list)
+    without_news: list[str] = field(default_factory=list)
     folders: set[str] = field(default_factory=set)
 
     def add(self, row: ReportRow) -> None:
-        kept = self.calm if row.action in QUIET_ACTIONS else self.busy
-        if len(kept) < MAX_TABLE_ROWS:
-            kept.append(json.dumps(list(_make_cells(row)), ensure_ascii=False))
+        rows = self.without_news if row.action in ACTIONS_WITHOUT_NEWS else self.with_news
+        if len(rows) < MAX_TABLE_ROWS:
+            rows.append(json.dumps(list(_make_cells(row)), ensure_ascii=False))
         self.folders.add(row.path.rpartition("/")[0])
 
     def as_json(self) -> str:
-        rows = (self.busy + self.calm)[:MAX_TABLE_ROWS]
+        rows = (self.with_news + self.without_news)[:MAX_TABLE_ROWS]
         base = json.dumps(_find_common_folder(self.folders).rstrip("/") + "/")
         return f'{{"base": {base}, "rows": [{",".join(rows)}]}}'
 
 
 def _find_common_folder(folders: Collection[str]) -> str:
-    """Return the folder that all of these lie in; nothing where some are elsewhere."""
+    """Return the deepest folder that has all of these in it, or an empty text."""
     parts = [folder.split("/") for folder in folders] or [[]]
     same = takewhile(lambda pair: pair[0] == pair[1], zip(min(parts), max(parts), strict=False))
     return "/".join(part for part, _ in same)
@@ -92,13 +92,13 @@ def _make_cells(row: ReportRow) -> Iterator[object]:
     yield "; ".join(f"{score.genre} {score.probability:.2f}" for score in row.scores)
     yield row.duration_s
     yield row.error
-    yield find_failure_title(row.error).title if row.action is Action.FAILED else ""
+    yield FAILURE_HELP[get_failure_kind(row)].title if row.action is Action.FAILED else ""
     yield (row.existing[0], row.genres[0]) if is_disagreement(row) else None
 
 
 @dataclass(frozen=True, slots=True)
 class DisagreementMatrix:
-    """Where existing genres and ours disagree. cells: tracks by line (existing) and column."""
+    """Tracks whose genre is not the one heard. cells: their number by row (existing) and column."""
 
     existing: tuple[str, ...]
     heard: tuple[str, ...]
@@ -110,7 +110,7 @@ class DisagreementMatrix:
 
 
 def build_matrix(pairs: Iterable[Disagreement]) -> DisagreementMatrix:
-    """Lay out pairs, the commonest genres first; what is rare is told together."""
+    """Arrange pairs in a matrix, the commonest genres first, rare genres together at the end."""
     pairs = list(pairs)
     existing = _find_commonest((pair.existing, pair.tracks) for pair in pairs)
     heard = _find_commonest((pair.heard, pair.tracks) for pair in pairs)
@@ -157,26 +157,21 @@ def render_page(facts: PageFacts, overview: ReportOverview, rows: TableRows) -> 
 
 
 def _escape_json(data: str) -> str:
-    """Write JSON so that no part of it can end the element that it stands in."""
+    """Escape JSON so that it cannot end the script element around it."""
     return data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def write_page(path: Path, page: str) -> None:
-    """Put a page at a path, whole or not at all. Errors as of `check_page`, and DiskFullError."""
+    """Write a page, whole or not at all. Errors as of `check_page`, and DiskFullError."""
     check_page(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        try:
-            part.write_bytes(page.encode("utf-8", "backslashreplace"))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_file_whole(path, page.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise make_write_error("page", path, error) from error
 
 
 def check_page(path: Path) -> None:
-    """Raise SettingsError for a file that is there and no page of ours; ReportError."""
+    """Raise SettingsError for an existing file that is no page of tagger; ReportError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_overwrite(path, PAGE_START, "--html")
@@ -190,12 +185,12 @@ def write_run_page(review: RunReview, path: Path) -> None:
     for row in chain.from_iterable(map(read_report, review.reports)):
         rows.add(row)
     run = review.runs[-1]
-    what = "Dry run" if run.dry_run else "Run"
-    began = datetime.fromisoformat(run.started_at).astimezone()
+    kind = "Dry run" if run.dry_run else "Run"
+    started_at = datetime.fromisoformat(run.started_at).astimezone()
     facts = PageFacts(
-        title=f"{what} of tagger, {began:%-d %B %Y}",
+        title=f"{kind} of tagger, {started_at:%-d %B %Y}",
         run_id=review.names,
-        began=f"{began:%Y-%m-%d %H:%M %Z}",
+        started_at=f"{started_at:%Y-%m-%d %H:%M %Z}",
         model=review.models,
         report=", ".join(map(display_path, review.reports)),
     )

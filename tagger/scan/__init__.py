@@ -1,4 +1,4 @@
-"""The main job: crawl, skip what is known, listen, decide, write, remember, report."""
+"""The main job: crawl, skip what is known, predict, decide, write, save, report."""
 
 from tagger.scan.apply import run_apply
 from tagger.scan.run import ScanObserver, run_scan

@@ -1,108 +1,135 @@
-"""A scan by album: the tracks of one get one genre, once all that has to be heard of it was."""
+"""A scan by album: all tracks of an album get one genre, once the scores of each are known."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from tagger import decide
 from tagger.crawl import Listing
-from tagger.decide import MIN_ALBUM_TRACKS, is_compilation, is_outlier, is_single_album, pool_scores
+from tagger.decide import (
+    MIN_ALBUM_TRACKS,
+    Proposal,
+    is_compilation,
+    is_outlier,
+    is_single_album,
+    pool_scores,
+)
 from tagger.paths import parse_path
-from tagger.records import Failure, Prediction, RepeatedRows, Tags, Track
+from tagger.records import Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.scan.session import TrackStep
-from tagger.scan.tracks import TrackSettler
+from tagger.scan.tracks import RowRepeater, TrackDecider
 from tagger.state import KnownTrack
 
 ScoredTrack = tuple[Track, KnownTrack]
 
 
-class AlbumSettler(TrackSettler):
-    """Settles folder by folder: an album is what has one title in one folder."""
+@dataclass(frozen=True, slots=True)
+class AlbumSettler:
+    """Settles folder by folder. An album is the tracks with one album title in one folder."""
 
-    def known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
-        """Settle the folders that need no listening; queue the others whole."""
+    decider: TrackDecider
+    rows: RowRepeater
+
+    def settle_known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
+        """Settle the folders that need no prediction; queue all tracks of the others.
+
+        Yield None for each queued track.
+        """
+        state = self.decider.state
         for folder, group in groupby(found, _get_folder):
-            parts = list(group)
-            if repeats := self._repeated(parts):
-                yield from repeats
+            items = list(group)
+            if repeated := self._repeat_folder(items):
+                yield from repeated
             else:
-                yield from chain.from_iterable(map(self._afresh, parts))
-                yield from self._settle_folder(parse_path(folder)) if folder else ()
-            self.state.commit_if_due()
-        self.state.commit()
+                for item in items:
+                    yield from self._examine(item)
+                if folder:
+                    yield from self._settle_folder(parse_path(folder))
+            state.commit_if_due()
+        state.commit()
 
-    def heard(self, results: Iterable[Prediction | Failure]) -> Iterator[TrackStep | None]:
-        """Remember what the network made of each track; settle a folder with its last one."""
+    def _repeat_folder(self, items: Sequence[Listing | Failure]) -> Sequence[RepeatedRows]:
+        """Return the rows of a folder if all of them still hold.
+
+        One track that changed may change the genre of its whole album.
+        """
+        listings = [item for item in items if isinstance(item, Listing)]
+        parts = [part for listing in listings for part in self.rows.split_listing(listing)]
+        repeated = [part for part in parts if isinstance(part, RepeatedRows)]
+        is_whole = len(listings) == len(items) and len(repeated) == len(parts)
+        return repeated if is_whole else []
+
+    def _examine(self, item: Listing | Failure) -> Iterator[TrackStep | None]:
+        if isinstance(item, Failure):
+            yield self.decider.report_failure(item)
+            return
+        for track in map(item.track, item.files):
+            found = self.decider.examine(track)
+            if isinstance(found, Outcome):
+                yield self.rows.save(found)
+            else:
+                self.decider.state.queue.add(track, is_scored=found.scores is not None)
+                yield None
+
+    def settle_predictions(
+        self, results: Iterable[Prediction | Failure]
+    ) -> Iterator[TrackStep | None]:
+        """Save the prediction of each queued track; settle a folder after its last one."""
+        state = self.decider.state
         for result in results:
             if isinstance(result, Failure):
-                self.state.dequeue(result.track)
-                yield self._unheard(result)
+                state.queue.remove(result.track)
+                yield self.decider.report_model_failure(result)
             else:
-                self.state.dequeue(result.track, heard=True)
-                self.state.remember_prediction(result, windows=self._windows)
+                state.queue.mark_scored(result.track)
+                state.save_prediction(result, windows=self.decider.windows)
             yield from self._settle_folder(result.track.path.parent)
-            self.state.commit_if_due()
-
-    def _repeated(self, parts: Sequence[Listing | Failure]) -> list[RepeatedRows]:
-        """Return the rows of a folder if all of them still hold: else others may change as well."""
-        listings = [each for each in parts if isinstance(each, Listing)]
-        if not self.repeats_rows or len(listings) < len(parts):
-            return []
-        runs = [run for listing in listings for run in self._runs(listing)]
-        repeats = [run for run in runs if isinstance(run, RepeatedRows)]
-        return repeats if len(repeats) == len(runs) else []
-
-    def _scored(self, track: Track, known: KnownTrack) -> None:
-        """Let a track wait for the others of its folder."""
-        del known
-        self.state.enqueue(track, heard=True)
-
-    def _is_unread(self, tags: Tags | None) -> bool:
-        return tags is None or tags.album is None
+            state.commit_if_due()
 
     def _settle_folder(self, folder: Path) -> Iterator[TrackStep]:
-        heard = [(track, self._recall(track)) for track in self.state.take_folder(folder)]
-        wishes: dict[Path, decide.Proposal] = {}
-        free = [each for each in heard if not self._is_kept(each[1])]
-        for group in _group_albums(free):
-            wishes |= self._wishes(group)
-        for track, known in heard:
-            wish = wishes.get(track.path) or self._wish(known)
-            yield self._keeping(self._settle(track, known, wish))
+        """Settle the tracks of a folder, if none of them waits for a prediction."""
+        queued = self.decider.state.queue.remove_scored_folder(folder)
+        tracks = [(track, self.decider.load(track)) for track in queued]
+        proposals: dict[Path, Proposal] = {}
+        for album in _group_albums(each for each in tracks if not self._keeps_genre(each[1])):
+            proposals |= self._propose_for_album(album)
+        for track, known in tracks:
+            proposal = proposals.get(track.path) or self.decider.propose(known)
+            yield self.rows.save(self.decider.decide_track(track, known, proposal))
 
-    def _is_kept(self, known: KnownTrack) -> bool:
-        """Tell whether a track keeps its genre: one that was heard for an audit has no say."""
-        return decide.decide_by_tags(known.tags or Tags(), self.settings.existing) is not None
+    def _keeps_genre(self, known: KnownTrack) -> bool:
+        """Tell whether a track keeps its genre. Scores for --audit do not count for the album."""
+        existing = self.decider.settings.existing
+        return decide.decide_by_tags(known.tags or Tags(), existing) is not None
 
-    def _wishes(self, group: Sequence[ScoredTrack]) -> dict[Path, decide.Proposal]:
-        """Return what the tracks of one album should say: its genre, and the scores of each."""
-        names = decide.get_label_names(self.settings)
-        pooled = self._wish(
-            KnownTrack(scores=pool_scores(known.scores or () for _, known in group))
-        )
-        wishes = {}
-        for track, known in group:
-            own, scores = self._wish(known), decide.relabel(known.scores or (), names)
-            genre = (
-                pooled.scores[0].genre if pooled.scores and len(group) >= MIN_ALBUM_TRACKS else None
-            )
-            odd = genre is not None and is_outlier(scores, genre)
-            remark = f"sounds more like {scores[0].genre} than its album does" if odd else ""
-            wishes[track.path] = decide.Proposal(
+    def _propose_for_album(self, album: Sequence[ScoredTrack]) -> dict[Path, Proposal]:
+        """Return the proposal for each track: the genre of the album, the scores of the track."""
+        names = decide.get_label_names(self.decider.settings)
+        pooled_scores = pool_scores(known.scores or () for _, known in album)
+        pooled = self.decider.propose(KnownTrack(scores=pooled_scores))
+        has_outliers = len(album) >= MIN_ALBUM_TRACKS and bool(pooled.scores)
+        proposals = {}
+        for track, known in album:
+            own, remark = self.decider.propose(known), ""
+            scores = decide.relabel(known.scores or (), names)
+            if has_outliers and is_outlier(scores, pooled.scores[0].genre):
+                remark = f"sounds more like {scores[0].genre} than its album does"
+            proposals[track.path] = Proposal(
                 pooled.genres, own.scores, own.model, pooled.score, remark
             )
-        return wishes
+        return proposals
 
 
-def _get_folder(found: Listing | Failure) -> str | None:
-    return found.folder if isinstance(found, Listing) else None
+def _get_folder(item: Listing | Failure) -> str | None:
+    return item.folder if isinstance(item, Listing) else None
 
 
-def _group_albums(heard: Iterable[ScoredTrack]) -> Iterator[Sequence[ScoredTrack]]:
-    """Yield the tracks of each album; not those that are loose or from a compilation."""
+def _group_albums(tracks: Iterable[ScoredTrack]) -> Iterator[Sequence[ScoredTrack]]:
+    """Yield the tracks of each album. Skip loose tracks and compilations."""
     groups: dict[str, list[ScoredTrack]] = defaultdict(list)
-    for track, known in heard:
+    for track, known in tracks:
         album = known.tags.album if known.tags else None
         if album and is_single_album(album):
             groups[album.title].append((track, known))

@@ -1,20 +1,20 @@
-"""A whole scan: the order of its passes."""
+"""A whole scan, in three passes: known tracks, predictions, tracks that wait for the next run."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from tagger.crawl import Listing, Scope, crawl_folders
+from tagger.crawl import Scope, crawl_folders
 from tagger.decide import find_split_names, find_unknown_labels, get_label_names
 from tagger.errors import ClusterError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
-from tagger.records import Failure, ScanResult
+from tagger.records import Failure, Prediction, ScanResult
 from tagger.scan.albums import AlbumSettler
 from tagger.scan.session import RunObserver, TrackStep, open_session
-from tagger.scan.tracks import TrackSettler
+from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
 from tagger.settings import Settings
 from tagger.state import RunKind
 from tagger.tags import EXTENSIONS
@@ -23,22 +23,22 @@ T = TypeVar("T")
 
 
 class ScanObserver(RunObserver, Protocol):
-    """Told of a scan's progress as it happens."""
+    """Is told of the progress of a scan."""
 
     def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
-        """Take note that the genre map names labels that the model, with these labels, lacks."""
+        """Handle labels of the genre map that the model, which has `labels`, lacks."""
 
     def on_split_names(self, names: Sequence[str], profile: str) -> None:
-        """Take note that those for whom the tags are take these names for several genres."""
+        """Handle genres that the program of the profile would split into several."""
 
     def on_download(self, done: int, total: int) -> None:
-        """Take note that so many bytes of a model were downloaded."""
+        """Handle the progress of a model's download, in bytes."""
 
     def on_inference_start(self, tracks: int) -> None:
-        """Take note that all tracks are settled but so many, which are listened to now."""
+        """Handle the start of the predictions, with the number of tracks that need one."""
 
     def on_rest(self, wanted: Sequence[str]) -> None:
-        """Take note of a second of rest, because others wait for these resources."""
+        """Handle a second of rest, because other programs wait for these resources."""
 
 
 SYSTEM_CLOCK = SystemClock()
@@ -50,18 +50,13 @@ def run_scan(
     observer: ScanObserver,
     host: SystemClock = SYSTEM_CLOCK,
 ) -> ScanResult:
-    """Scan `paths` and return the counts; every outcome goes to the report and to `observer`.
+    """Scan `paths` and return the counts. The report and the observer get every outcome.
 
-    What is finished stays finished whatever ends the run: rows, tags and state agree.
-    Raises the errors of a run that could not go on; a bad file is only a row.
+    Whatever ends the run, finished tracks stay finished: rows, tags and state agree.
+    Raises the errors of a run that cannot go on. A bad file is only a row.
     """
     source = find_model(settings)
-    if unknown := find_unknown_labels(settings, source.labels):
-        observer.on_unknown_labels(unknown, source.labels)
-    names = get_label_names(settings)
-    written = (names.get(label.casefold(), label) for label in source.labels)
-    if split := find_split_names(written, settings.profile):
-        observer.on_split_names(split, settings.profile)
+    _warn_of_genre_names(source, settings, observer)
     scope = Scope(
         EXTENSIONS,
         settings.exclude,
@@ -71,31 +66,80 @@ def run_scan(
     )
     found = crawl_folders(paths, scope)
     pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
+    interrupts = RunInterrupts(observer, pacer)
     with (
-        open_engine(settings) as listen,
+        open_engine(settings) as predict,
         open_session(RunKind.SCAN, source.identity, settings, observer) as session,
     ):
-        state, writer = session.state, session.writer
-        kind = AlbumSettler if settings.by_album else TrackSettler
-        pauses = RunInterrupts(observer, pacer)
-        todo = kind(
-            settings, state, source.identity, writer.isolated, writer.unrecovered, pacer.is_over
+        decider = TrackDecider(
+            settings,
+            session.state,
+            source.identity,
+            session.writer.isolated,
+            session.writer.unrecovered,
+            pacer.is_over,
         )
-        for steps in _run_passes(found, source, todo, pauses, listen):
-            session.process(steps)
+        settler = _make_settler(decider)
+        known = settler.settle_known(found)
+        session.process(_skip_queued(interrupts.check_between(known)))
+        results = _predict_queued(source, decider, interrupts, predict)
+        session.process(_skip_queued(settler.settle_predictions(results)))
+        session.process(decider.report_unprocessed())
         if pacer.is_over():
-            session.tally.waiting = state.queue_length(heard=True)
-    return session.tally.result()
+            session.counts.waiting = session.state.queue.count(with_scored=True)
+    return session.counts.make_result()
+
+
+def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:
+    if unknown := find_unknown_labels(settings, source.labels):
+        observer.on_unknown_labels(unknown, source.labels)
+    names = get_label_names(settings)
+    written = (names.get(label.casefold(), label) for label in source.labels)
+    if split := find_split_names(written, settings.profile):
+        observer.on_split_names(split, settings.profile)
+
+
+def _make_settler(decider: TrackDecider) -> TrackSettler | AlbumSettler:
+    settings = decider.settings
+    rows = RowRepeater(
+        decider.state,
+        compute_row_digest(settings, decider.model),
+        is_dry_run=settings.dry_run,
+        is_enabled=not (settings.force or settings.verbose or decider.unrecovered),
+    )
+    return AlbumSettler(decider, rows) if settings.by_album else TrackSettler(decider, rows)
+
+
+def _skip_queued(steps: Iterable[TrackStep | None]) -> Iterator[TrackStep]:
+    return (step for step in steps if step is not None)
+
+
+def _predict_queued(
+    source: ModelSource,
+    decider: TrackDecider,
+    interrupts: "RunInterrupts",
+    predict: PredictTracks,
+) -> Iterator[Prediction | Failure]:
+    """Yield the prediction of each queued track, until the time of --until comes."""
+    settings, observer, queue = decider.settings, interrupts.observer, decider.state.queue
+    count = queue.count()
+    if not count or decider.is_time_up():
+        return
+    observer.on_inference_start(count)
+    download_missing(source, settings, observer.on_download)
+    request = InferenceRequest(source, settings, check=observer.check_stop)
+    yield from interrupts.end_in_time(predict(queue.list_tracks(), request))
 
 
 @dataclass(frozen=True, slots=True)
 class RunInterrupts:
-    """What may happen between two tracks: an order to end the run, a rest, the end of the time."""
+    """What may interrupt a run between two tracks: an order to stop, a rest, or --until."""
 
     observer: ScanObserver
     pacer: Pacer
 
-    def between(self, items: Iterable[T]) -> Iterator[T]:
+    def check_between(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items. Check before each for an order to stop; rest after each if need be."""
         self.observer.check_stop()
         try:
             for item in items:
@@ -103,39 +147,17 @@ class RunInterrupts:
                 self._rest()
                 self.observer.check_stop()
         except (WorkerError, ClusterError):
-            self.observer.check_stop()  # a TERM to all processes is an order to stop
+            self.observer.check_stop()  # a TERM that hit all processes is an order to stop
             raise
 
-    def in_time(self, items: Iterable[T]) -> Iterator[T]:
-        """Do the same, but end when the time is up."""
-        for item in self.between(items):
+    def end_in_time(self, items: Iterable[T]) -> Iterator[T]:
+        """Do the same, and end when the time of --until has come."""
+        for item in self.check_between(items):
             yield item
             if self.pacer.is_over():
                 return
 
     def _rest(self) -> None:
-        for wanted in self.pacer.rests():
+        for wanted in self.pacer.rest():
             self.observer.on_rest(wanted)
             self.observer.check_stop()
-
-
-def _run_passes(
-    found: Iterable[Listing | Failure],
-    source: ModelSource,
-    steps: TrackSettler,
-    pauses: RunInterrupts,
-    listen: PredictTracks,
-) -> Iterator[Iterator[TrackStep]]:
-    """Yield the passes of a scan: what needs no listening; the rest; what there is no time for."""
-    settings, observer = steps.settings, pauses.observer
-    yield (step for step in pauses.between(steps.known(found)) if step is not None)
-    waiting = steps.state.queue_length()
-    if waiting and not steps.is_over():
-        observer.on_inference_start(waiting)
-        download_missing(source, settings, observer.on_download)
-        results = listen(
-            steps.state.queued(), InferenceRequest(source, settings, check=observer.check_stop)
-        )
-        heard = steps.heard(pauses.in_time(results))
-        yield (step for step in heard if step is not None)
-    yield steps.left()

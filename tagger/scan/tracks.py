@@ -1,249 +1,290 @@
-"""One track at a time: from what is known or was heard to an Outcome, or a Rewrite to be done."""
+"""From a track to a step of the scan: decide on each track, and repeat the rows that still hold."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
 from tagger import __version__, decide
 from tagger.crawl import Listing
-from tagger.decide import format_genre_values
-from tagger.errors import TrackError
+from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
+from tagger.errors import KeepReason, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
-from tagger.settings import Hardlinks, Settings
+from tagger.settings import Settings
 from tagger.state import CachedRow, KnownTrack, State
 from tagger.tags import read_tags
-from tagger.writing import HAS_HARD_LINKS, PlannedWrite
-
-ROW_SETTINGS = (
-    "existing", "min_score", "top_k", "genres", "profile", "windows", "hardlinks", "audit",
-    "by_album",
-)  # fmt: skip
-"""The settings that a row of the report depends on, but --dry-run, which has an action of its own.
-"""
+from tagger.writing import PlannedWrite
 
 AUTO_WINDOWS = 0
-"""The number of windows, in the state file, of scores that came of as many as suit the model."""
-
-TIME_IS_UP = (
-    "it was not its turn yet when the time was up (--until); the next run goes on from here"
-)
-
-UNDONE_BEFORE = "tagger's genre was undone or taken out of a report (--force writes it again)"
-
+"""The number of windows in the state file that stands for `--windows auto`."""
 
 ACTIONS_BY_VALUE = {action.value: action for action in Action}
 
 
-@dataclass(frozen=True)
-class TrackSettler:
-    """What a run does with each track; nothing here touches a file but to read its tags.
+@dataclass(frozen=True, slots=True)
+class TrackDecider:
+    """Decides what a scan does with one track. It touches a file only to read its tags.
 
-    is_over: the user's time is up, so that what is not known is left to the next run.
+    unrecovered: the files that a killed run left in a state that only a person can settle, with the
+    error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
+    run.
     """
 
     settings: Settings
     state: State
     model: str
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, str] = field(default_factory=dict)
-    is_over: Callable[[], bool] = lambda: False
-
-    def known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
-        """Settle what needs no listening; queue the rest, for which None stands."""
-        for each in found:
-            if isinstance(each, Listing) and self.repeats_rows:
-                yield from self._in_folder(each)
-            else:
-                yield from self._afresh(each)
-            self.state.commit_if_due()
-        self.state.commit()
-
-    def _afresh(self, found: Listing | Failure) -> Iterator[TrackStep | None]:
-        """Think about each file, whatever is known of its row."""
-        if isinstance(found, Failure):
-            yield self._failed(found)
-        else:
-            yield from map(self._settled, map(found.track, found.files))
+    unrecovered: Mapping[Path, UnfinishedError] = field(default_factory=dict)
+    is_time_up: Callable[[], bool] = lambda: False
 
     @property
-    def repeats_rows(self) -> bool:
-        return not (self.settings.force or self.settings.verbose or self.unrecovered)
+    def windows(self) -> int:
+        """The number of windows under which the state file has the scores."""
+        return self.settings.windows or AUTO_WINDOWS
 
-    def _in_folder(self, listing: Listing) -> Iterator[TrackStep | None]:
-        """Repeat the rows that still hold, and think about the other files."""
-        for run in self._runs(listing):
-            if isinstance(run, RepeatedRows):
-                yield run
-            else:
-                yield from map(self._settled, run)
+    def load(self, track: Track) -> KnownTrack:
+        return self.state.load_track(track, model=self.model, windows=self.windows)
 
-    def _runs(self, listing: Listing) -> Iterator[RepeatedRows | list[Track]]:
-        """Yield the files that follow one another and whose rows hold, or do not."""
-        rows = self.state.rows.holding(listing.folder, listing.files, self.digest)
-        pairs = zip(rows, listing.files, strict=True)
-        for holds, group in groupby(pairs, lambda pair: self._holds(pair[0])):
-            if holds:
-                same = [(row, seen.size) for row, seen in group if row]
-                actions = [ACTIONS_BY_VALUE[row.action] for row, _ in same]
-                size = sum(size for row, size in same if row.action == Action.WOULD_WRITE)
-                yield RepeatedRows(actions, "".join([row.text for row, _ in same]), size)
-            else:
-                yield [listing.track(seen) for _, seen in group]
+    def examine(self, track: Track) -> Outcome | KnownTrack:
+        """Return the outcome of a track if scores cannot change it, else what is known of it.
 
-    def _holds(self, row: CachedRow | None) -> bool:
-        return row is not None and (row.action != Action.WOULD_WRITE or self.settings.dry_run)
-
-    @cached_property
-    def digest(self) -> bytes:
-        """What beside a file and what is known of it tells its row of the report."""
-        chosen = (getattr(self.settings, name) for name in ROW_SETTINGS)
-        told = (__version__, self.model, sorted(self.settings.genre_map.items()), *chosen)
-        return sha256(repr(told).encode()).digest()
-
-    def _settled(self, track: Track) -> TrackStep | None:
-        """Settle one track that needs no listening; queue it otherwise."""
-        judged = self._judged(track)
-        if isinstance(judged, Failure):
-            return self._failed(judged)
-        found = KnownTrack() if self.is_over() else self._look_up(track)
-        if isinstance(found, Outcome):
-            return self._keeping(found)
-        if found.scores is None:
-            self.state.enqueue(track)
-            return None
-        return self._scored(track, found)
-
-    def _scored(self, track: Track, known: KnownTrack) -> TrackStep | None:
-        """Settle a track whose scores are known from an earlier run."""
-        return self._keeping(self._settle(track, known, self._wish(known)))
-
-    def _keeping(self, step: TrackStep) -> TrackStep:
-        """Keep the row of an Outcome, but of a failure, which may have to be tried again."""
-        if isinstance(step, Outcome) and step.action is not Action.FAILED:
-            self.state.rows.remember(step.track, self.digest, step.action, format_row(step))
-        return step
-
-    def heard(self, results: Iterable[Prediction | Failure]) -> Iterator[TrackStep | None]:
-        """Settle what the network made of the queue."""
-        for result in results:
-            self.state.dequeue(result.track)
-            if isinstance(result, Failure):
-                yield self._unheard(result)
-            else:
-                self.state.remember_prediction(result, windows=self._windows)
-                yield self._scored(result.track, self._recall(result.track))
-            self.state.commit_if_due()
-
-    def left(self) -> Iterator[TrackStep]:
-        """Leave what is still in the queue as it is."""
-        late = decide.Decision(Action.KEPT, reason=TIME_IS_UP)
-        for track in self.state.queued(heard=True):
-            known = self._recall(track)
-            yield self._outcome(track, known, late, self._wish(known))
-
-    def _judged(self, track: Track) -> Track | Failure:
-        """Return a track that is not to be touched as a Failure."""
-        if track.path in self.unrecovered:
-            return Failure(track, self.unrecovered[track.path], permanent=False)
-        return track
-
-    def _look_up(self, track: Track) -> Outcome | KnownTrack:
-        """Return what becomes of a track by its tags alone, or what is known to decide it by.
-
-        Without scores, it has to be listened to.
+        A KnownTrack without scores needs a prediction.
         """
-        known = self._recall(track)
-        failed_before = known.permanent and not self.settings.force and known.failure
-        if (self._is_unread(known.tags) and not failed_before) or self.settings.force:
+        if track.path in self.unrecovered:
+            return self.report_failure(Failure.from_error(track, self.unrecovered[track.path]))
+        if self.is_time_up():
+            return KnownTrack()
+        known = self.load(track)
+        force = self.settings.force
+        if force or (self._lacks_tags(known) and not self._find_lasting_failure(known)):
             try:
                 tags = self.isolated.call(read_tags, track.path)
             except TrackError as error:
-                return self._failed(Failure(track, str(error), permanent=error.permanent))
-            self.state.remember_tags(track, tags)
+                return self.report_failure(Failure.from_error(track, error))
+            self.state.save_tags(track, tags)
             known = replace(known, tags=tags)
+        outcome = self._decide_without_scores(track, known)
+        return outcome or (replace(known, scores=None) if force else known)
+
+    def _decide_without_scores(self, track: Track, known: KnownTrack) -> Outcome | None:
+        audit = self.settings.audit
         kept = decide.decide_by_tags(known.tags or Tags(), self.settings.existing)
-        if kept and not self.settings.audit:
-            return self._outcome(track, known, kept, self._wish(known))
-        if failed_before:
-            return Outcome.failed(Failure(track, failed_before), known.tags, reported=True)
-        if known.scores is not None and not self.settings.force:
-            return known
-        held = self._held(track, known)
-        if held and not self.settings.audit:
-            return self._outcome(track, known, held, self._wish(known))
-        return replace(known, scores=None)
+        failure = self._find_lasting_failure(known)
+        if failure and (audit or not kept):
+            return Outcome.from_failure(failure, known.tags, reported=True)
+        if not kept and (known.scores is None or self.settings.force):
+            kept = self._decide_by_history_and_links(track, known)  # saves the prediction
+        if kept and not audit:
+            return self._make_outcome(track, known, kept, self.propose(known))
+        return None
 
-    def _is_unread(self, tags: Tags | None) -> bool:
-        return tags is None
+    def _find_lasting_failure(self, known: KnownTrack) -> Failure | None:
+        """Return the failure that forbids another try."""
+        is_lasting = known.failure and known.failure.permanent and not self.settings.force
+        return known.failure if is_lasting else None
 
-    def _settle(self, track: Track, known: KnownTrack, wish: decide.Proposal) -> TrackStep:
+    def _lacks_tags(self, known: KnownTrack) -> bool:
+        return known.tags is None or (self.settings.by_album and known.tags.album is None)
+
+    def propose(self, known: KnownTrack) -> Proposal:
+        """Return what tagger would write into a track by its own scores."""
+        settings = self.settings
+        scores = decide.relabel(known.scores or (), decide.get_label_names(settings))
+        genres = decide.choose_genres(scores, most=settings.genres, min_score=settings.min_score)
+        values = format_genre_values(genres, settings.profile)
+        return Proposal(values, scores[: settings.top_k], self.model)
+
+    def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:
         """Decide on a track whose tags and scores are known."""
         tags = known.tags or Tags()
         decision = decide.decide(
             tags,
-            wish,
+            proposal,
             existing=self.settings.existing,
             min_score=self.settings.min_score,
         )
         if decision.action is Action.WRITTEN:
-            decision = self._held(track, known) or decision
-        outcome = self._outcome(track, known, decision, wish)
+            decision = self._decide_by_history_and_links(track, known) or decision
+        outcome = self._make_outcome(track, known, decision, proposal)
+        has_failed = known.failure is not None
         if decision.action is Action.WRITTEN and decision.tags and not self.settings.dry_run:
-            return PlannedWrite(track, tags, decision.tags, outcome, known.failure is not None)
-        if known.failure is not None:
-            self.state.forget_failure(track)
+            return PlannedWrite(track, tags, decision.tags, outcome, reported=has_failed)
+        if has_failed:
+            self.state.delete_failure(track)
         return outcome
 
-    def _outcome(
-        self, track: Track, known: KnownTrack, decision: decide.Decision, wish: decide.Proposal
+    def _decide_by_history_and_links(self, track: Track, known: KnownTrack) -> Decision | None:
+        """Return the decision to keep a track for a reason that is not its genre."""
+        if known.undone and not self.settings.force:
+            return Decision.keep(KeepReason.UNDONE)
+        return decide_by_links(track, self.settings.hardlinks)
+
+    def _make_outcome(
+        self, track: Track, known: KnownTrack, decision: Decision, proposal: Proposal
     ) -> Outcome:
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
         return Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
-            genres=wish.genres,
+            genres=proposal.genres,
             existing=known.tags.genres if known.tags else (),
-            scores=wish.scores,
-            score=wish.score,
+            scores=proposal.scores,
+            score=proposal.score,
             duration_s=known.duration_s,
-            model=self.model if wish.scores else "",
-            error=decision.reason or wish.remark,
+            model=self.model if proposal.scores else "",
+            error=decision.reason or proposal.remark,
+            kind=decision.kind,
         )
 
-    def _held(self, track: Track, known: KnownTrack) -> decide.Decision | None:
-        """Return a KEPT decision if the track is not to be written whatever stands in its tags."""
-        if known.undone and not self.settings.force:
-            return decide.Decision(Action.KEPT, reason=UNDONE_BEFORE)
-        if track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP:
-            return decide.Decision(Action.KEPT, reason=HAS_HARD_LINKS)
-        return None
+    def report_failure(self, failure: Failure) -> Outcome:
+        """Save a failure that does not depend on the model, and return its row."""
+        known = self.load(failure.track)
+        self.state.save_failure(failure)
+        return Outcome.from_failure(failure, known.tags, reported=known.failure is not None)
 
-    def _wish(self, known: KnownTrack) -> decide.Proposal:
-        settings = self.settings
-        scores = decide.relabel(known.scores or (), decide.get_label_names(settings))
-        genres = decide.choose_genres(scores, most=settings.genres, min_score=settings.min_score)
-        values = format_genre_values(genres, settings.profile)
-        return decide.Proposal(values, scores[: settings.top_k], self.model)
+    def report_model_failure(self, failure: Failure) -> Outcome:
+        """Save a failure of the prediction, and return its row."""
+        known = self.load(failure.track)
+        self.state.save_model_failure(failure, model=self.model, windows=self.windows)
+        return Outcome.from_failure(failure, known.tags, reported=known.failure is not None)
 
-    def _failed(self, failure: Failure) -> Outcome:
-        known = self._recall(failure.track)
-        self.state.remember_failure(failure)
-        return Outcome.failed(failure, known.tags, reported=known.failure is not None)
+    def report_unprocessed(self) -> Iterator[TrackStep]:
+        """Yield the rows of the tracks that are still queued: they wait for the next run."""
+        decision = Decision.keep(KeepReason.TIME_IS_UP)
+        for track in self.state.queue.list_tracks(with_scored=True):
+            known = self.load(track)
+            yield self._make_outcome(track, known, decision, self.propose(known))
 
-    def _unheard(self, failure: Failure) -> Outcome:
-        known = self._recall(failure.track)
-        self.state.remember_model_failure(failure, model=self.model, windows=self._windows)
-        return Outcome.failed(failure, known.tags, reported=known.failure is not None)
 
-    @property
-    def _windows(self) -> int:
-        return self.settings.windows or AUTO_WINDOWS
+@dataclass(frozen=True, slots=True)
+class RowRepeater:
+    """Repeats the rows of earlier reports for files that did not change.
 
-    def _recall(self, track: Track) -> KnownTrack:
-        return self.state.recall(track, model=self.model, windows=self._windows)
+    digest: see `compute_row_digest`. is_enabled: else every track is decided on anew.
+    """
+
+    state: State
+    digest: bytes
+    is_dry_run: bool
+    is_enabled: bool
+
+    def split_listing(self, listing: Listing) -> Iterator[RepeatedRows | list[Track]]:
+        """Yield the files of a listing in order: the rows that still hold, and the other tracks."""
+        if not self.is_enabled:
+            yield [listing.track(file) for file in listing.files]
+            return
+        rows = self.state.rows.find_valid(listing.folder, listing.files, self.digest)
+        pairs = zip(rows, listing.files, strict=True)
+        for can_repeat, group in groupby(pairs, lambda pair: self._can_repeat(pair[0])):
+            if can_repeat:
+                repeated = [(row, file.size) for row, file in group if row]
+                actions = [ACTIONS_BY_VALUE[row.action] for row, _ in repeated]
+                size = sum(size for row, size in repeated if row.action == Action.WOULD_WRITE)
+                yield RepeatedRows(actions, "".join([row.text for row, _ in repeated]), size)
+            else:
+                yield [listing.track(file) for _, file in group]
+
+    def _can_repeat(self, row: CachedRow | None) -> bool:
+        return row is not None and (row.action != Action.WOULD_WRITE or self.is_dry_run)
+
+    def save(self, step: TrackStep) -> TrackStep:
+        """Save the row of an Outcome, but not of a failure, which may need another try."""
+        if isinstance(step, Outcome) and step.action is not Action.FAILED:
+            self.state.rows.save(step.track, self.digest, step.action, format_row(step))
+        return step
+
+
+def compute_row_digest(settings: Settings, model: str) -> bytes:
+    """Return a digest of all that a row depends on, but the file and what is known of it."""
+    facts = (__version__, hash_code(), model, *get_row_settings(settings))
+    return sha256(repr(facts).encode()).digest()
+
+
+@cache
+def hash_code() -> str:
+    """Return a hash of the source code of tagger: another code may make other rows.
+
+    It covers the whole package, so that nobody has to keep a list of the modules that count.
+    """
+    package = Path(__file__).parents[1]
+    digest = sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def get_row_settings(settings: Settings) -> tuple[object, ...]:
+    """Return the values of the options that a row depends on.
+
+    --dry-run is none of them: its rows have an action of their own.
+    """
+    return (
+        sorted(settings.genre_map.items()),
+        settings.existing,
+        settings.min_score,
+        settings.top_k,
+        settings.genres,
+        settings.profile,
+        settings.windows,
+        settings.hardlinks,
+        settings.audit,
+        settings.by_album,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSettler:
+    """Settles each track by itself."""
+
+    decider: TrackDecider
+    rows: RowRepeater
+
+    def settle_known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
+        """Settle the tracks that need no prediction; queue the others, and yield None for each."""
+        state = self.decider.state
+        for item in found:
+            if isinstance(item, Failure):
+                yield self.decider.report_failure(item)
+            else:
+                yield from self._settle_listing(item)
+            state.commit_if_due()
+        state.commit()
+
+    def _settle_listing(self, listing: Listing) -> Iterator[TrackStep | None]:
+        for part in self.rows.split_listing(listing):
+            if isinstance(part, RepeatedRows):
+                yield part
+            else:
+                yield from map(self._settle_track, part)
+
+    def _settle_track(self, track: Track) -> TrackStep | None:
+        found = self.decider.examine(track)
+        if isinstance(found, Outcome):
+            return self.rows.save(found)
+        if found.scores is None:
+            self.decider.state.queue.add(track)
+            return None
+        return self._settle_scored(track, found)
+
+    def _settle_scored(self, track: Track, known: KnownTrack) -> TrackStep:
+        proposal = self.decider.propose(known)
+        return self.rows.save(self.decider.decide_track(track, known, proposal))
+
+    def settle_predictions(
+        self, results: Iterable[Prediction | Failure]
+    ) -> Iterator[TrackStep | None]:
+        """Save the prediction of each queued track, and settle the track."""
+        state = self.decider.state
+        for result in results:
+            state.queue.remove(result.track)
+            if isinstance(result, Failure):
+                yield self.decider.report_model_failure(result)
+            else:
+                state.save_prediction(result, windows=self.decider.windows)
+                yield self._settle_scored(result.track, self.decider.load(result.track))
+            state.commit_if_due()

@@ -1,4 +1,4 @@
-"""Put back the tags that earlier runs replaced, as long as nobody has changed the files since."""
+"""Undo: put back the tags that earlier runs replaced, if nobody changed the files since."""
 
 import time
 from collections import Counter
@@ -8,32 +8,38 @@ from pathlib import Path
 from typing import Protocol
 
 from tagger.crawl import look_up_file
-from tagger.errors import AccessError, SettingsError, TagError, TrackError
+from tagger.decide import Decision, decide_by_links
+from tagger.errors import (
+    AccessError,
+    FailureKind,
+    KeepReason,
+    SettingsError,
+    TrackError,
+    UnfinishedError,
+)
 from tagger.isolation import IsolatedCaller
 from tagger.records import Action, Failure, Outcome, RepeatedRows, Tags, Track, UndoResult
-from tagger.settings import Hardlinks, Settings
+from tagger.settings import Settings
 from tagger.state import JournalEntry, RunKind, State, new_run_id, open_state
 from tagger.tags import read_tags
-from tagger.writing import HAS_HARD_LINKS, PlannedWrite, open_writer
+from tagger.writing import PlannedWrite, open_writer
 
-CHANGED_SINCE_WRITE = "changed since tagger wrote it (--force puts its genre back nevertheless)"
-FILE_MOVED_OR_MISSING = (
-    "it is not there (a scan finds files that were moved, then they can be undone)"
-)
+CHANGED_SINCE_WRITE = "changed since tagger wrote it (--force puts the old genre back all the same)"
+FILE_MOVED_OR_MISSING = "it is not there (if it was moved, a scan finds it; then undo it again)"
 GENRE_EDITED = "its genre was edited since tagger wrote it: left as it is"
 
 
 class UndoObserver(Protocol):
-    """Told of an undo's progress as it happens."""
+    """Is told of the progress of an undo."""
 
     def on_undo_start(self, tracks: int) -> None:
-        """Take note of how many files are to be looked at."""
+        """Handle the start, with the number of files to examine."""
 
     def on_outcome(self, outcome: Outcome) -> None:
-        """Take note of what became of a file: WRITTEN is put back, KEPT is refused."""
+        """Handle the outcome of a file: WRITTEN if its tags were put back, KEPT if refused."""
 
     def check_stop(self) -> None:
-        """Raise to end the run here, where nothing is half done."""
+        """Raise an error to end the run now. No file is half done at this point."""
 
 
 def run_undo(
@@ -41,32 +47,32 @@ def run_undo(
 ) -> UndoResult:
     """Undo a run, or all that tagger wrote below `paths`; without either, the newest scan.
 
-    An undo is a run with a journal of its own, and can itself be undone by its id.
-    Raises SettingsError for a run that never was, and the errors of a run that could not go on.
+    An undo is a run with journal entries of its own, so that it can be undone by its id.
+    Raises SettingsError for an unknown run, and the errors of a run that cannot go on.
     """
-    tally = UndoCounts(new_run_id(), settings.dry_run)
+    counts = UndoCounts(new_run_id(), settings.dry_run)
 
-    def settle(outcomes: Iterable[Outcome | RepeatedRows]) -> None:
+    def record(outcomes: Iterable[Outcome | RepeatedRows]) -> None:
         for outcome in outcomes:
             assert isinstance(outcome, Outcome)
-            tally.counts[outcome.action] += 1
+            counts.actions[outcome.action] += 1
             observer.on_outcome(outcome)
 
-    with open_state(settings.state) as state, open_writer(tally.run_id, settings, state) as writer:
+    with open_state(settings.state) as state, open_writer(counts.run_id, settings, state) as writer:
         if run_id is None and not paths:
             run_id = state.journal.find_last_run()
         plan = UndoPlan(settings, state, writer.isolated, run_id, writer.unrecovered)
-        found = plan.find(paths)
-        if not found:
-            return tally.result()
-        state.runs.start(tally.run_id, plan.kind, dry_run=settings.dry_run)
-        observer.on_undo_start(len(found))
+        files = plan.find_files(paths)
+        if not files:
+            return counts.make_result()
+        state.runs.start(counts.run_id, plan.run_kind, dry_run=settings.dry_run)
+        observer.on_undo_start(len(files))
         try:
-            settle(writer.process(_plan_files(found, plan, observer)))
+            record(writer.process(_plan_files(files, plan, observer)))
         finally:
-            settle(list(writer.finish()))
-            state.runs.finish(tally.run_id, tally.result().summary())
-    return tally.result()
+            record(list(writer.finish()))
+            state.runs.finish(counts.run_id, counts.make_result().summary())
+    return counts.make_result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,48 +81,48 @@ class UndoCounts:
 
     run_id: str
     dry_run: bool
-    started: float = field(default_factory=time.monotonic)
-    counts: Counter[Action] = field(default_factory=Counter)
+    started_at_s: float = field(default_factory=time.monotonic)
+    actions: Counter[Action] = field(default_factory=Counter)
 
-    def result(self) -> UndoResult:
+    def make_result(self) -> UndoResult:
         return UndoResult(
             self.run_id,
             self.dry_run,
-            restored=self.counts[Action.WRITTEN] + self.counts[Action.UNCHANGED],
-            would_restore=self.counts[Action.WOULD_WRITE],
-            refused=self.counts[Action.KEPT],
-            failed=self.counts[Action.FAILED],
-            seconds=time.monotonic() - self.started,
+            restored=self.actions[Action.WRITTEN] + self.actions[Action.UNCHANGED],
+            would_restore=self.actions[Action.WOULD_WRITE],
+            refused=self.actions[Action.KEPT],
+            failed=self.actions[Action.FAILED],
+            seconds=time.monotonic() - self.started_at_s,
         )
 
 
 def _plan_files(
-    found: Iterable[Path], plan: "UndoPlan", observer: UndoObserver
+    files: Iterable[Path], plan: "UndoPlan", observer: UndoObserver
 ) -> Iterator[Outcome | PlannedWrite]:
-    for path in found:
+    for path in files:
         observer.check_stop()
-        yield plan.step(path)
+        yield plan.plan_file(path)
 
 
 @dataclass(frozen=True, slots=True)
 class UndoPlan:
-    """What is to be put back in which file; nothing here touches a file but to read its tags."""
+    """Which tags to put back into which file. It touches a file only to read its tags."""
 
     settings: Settings
     state: State
     isolated: IsolatedCaller
     run_id: str | None
-    unrecovered: Mapping[Path, str]
+    unrecovered: Mapping[Path, UnfinishedError]
 
     @property
-    def kind(self) -> RunKind:
-        """What this run is: what takes an undo back writes tagger's tags again."""
-        undone = self.run_id and self.state.runs.kind_of(self.run_id)
+    def run_kind(self) -> RunKind:
+        """The kind of this run. To undo an undo is a redo: it writes tagger's tags again."""
+        undone = self.run_id and self.state.runs.get_kind(self.run_id)
         return RunKind.REDO if undone is RunKind.UNDO else RunKind.UNDO
 
-    def find(self, paths: Sequence[Path]) -> list[Path]:
-        """Return the files below `paths` that have something to be undone, all without `paths`."""
-        if self.run_id is not None and self.state.runs.kind_of(self.run_id) is None:
+    def find_files(self, paths: Sequence[Path]) -> list[Path]:
+        """Return the files below `paths`, or all, that have something to undo."""
+        if self.run_id is not None and self.state.runs.get_kind(self.run_id) is None:
             raise SettingsError(f"there is no run {self.run_id} (tagger runs lists them)")
         roots = [path.resolve() for path in paths]
         return [
@@ -125,61 +131,73 @@ class UndoPlan:
             if not roots or any(path.is_relative_to(root) for root in roots)
         ]
 
-    def step(self, path: Path) -> Outcome | PlannedWrite:
-        """Return what is to be done about a file: a Rewrite, or why there will be none."""
+    def plan_file(self, path: Path) -> Outcome | PlannedWrite:
+        """Return the write that undoes the changes of a file, or the outcome if there is none."""
         try:
-            track, tags = self._look_at(path)
+            track, tags = self._read_file(path)
         except TrackError as error:
-            nowhere = Track(path, size=0, mtime_ns=0, inode=0)
-            return Outcome.failed(Failure(nowhere, str(error)), None, reported=False)
-        standing = self.state.journal.list_active_entries(path, self.run_id)
-        entries = self._chosen(standing)
+            track = Track(path, size=0, mtime_ns=0, inode=0)
+            return Outcome.from_failure(Failure.from_error(track, error), None, reported=False)
+        active = self.state.journal.list_active_entries(path, self.run_id)
+        entries = self._choose_entries(active)
         before = entries[-1].before
         outcome = Outcome(track, Action.WRITTEN, genres=before.genres, existing=tags.genres)
-        reason = self._objection(track, tags, entries[0], standing[0])
-        if reason:
-            return replace(outcome, action=Action.KEPT, genres=(), error=reason, new=True)
+        if refusal := self._find_refusal(track, tags, entries[0], active[0]):
+            return replace(
+                outcome,
+                action=refusal.action,
+                genres=(),
+                error=refusal.reason,
+                kind=refusal.kind,
+                new=True,
+            )
         if self.settings.dry_run:
             return replace(outcome, action=Action.WOULD_WRITE)
-        undoes = tuple(entry.id for entry in entries)
-        return PlannedWrite(track, tags, before, outcome, undoes=undoes)
+        return PlannedWrite(
+            track,
+            tags,
+            before,
+            outcome,
+            restores_raw=True,
+            undone_entries=tuple(entry.id for entry in entries),
+        )
 
-    def _look_at(self, path: Path) -> tuple[Track, Tags]:
+    def _read_file(self, path: Path) -> tuple[Track, Tags]:
         if path in self.unrecovered:
-            raise TagError(self.unrecovered[path])
+            raise self.unrecovered[path]
         track = look_up_file(path)
         if track is None:
-            raise AccessError(FILE_MOVED_OR_MISSING)
+            raise AccessError(FILE_MOVED_OR_MISSING, FailureKind.CHANGED)
         return track, self.isolated.call(read_tags, path)
 
-    def _chosen(self, standing: Sequence[JournalEntry]) -> list[JournalEntry]:
-        """Return those entries of a file that are to be undone, the newest first.
+    def _choose_entries(self, active: Sequence[JournalEntry]) -> list[JournalEntry]:
+        """Return the entries of a file to undo, the newest first.
 
-        Of one run, its own. Else all that follow from each other without an edit between them: what
-        somebody wrote after one run and before the next is as far back as it goes.
+        If a run was named, these are its own. Else they are all entries back to the last edit by a
+        person: an undo never goes back beyond what a person wrote between two runs.
         """
         if self.run_id is not None:
-            return [entry for entry in standing if entry.run_id == self.run_id]
-        chain = [standing[0]]
-        for entry in standing[1:]:
-            if entry.after != chain[-1].before:
+            return [entry for entry in active if entry.run_id == self.run_id]
+        chosen = [active[0]]
+        for entry in active[1:]:
+            if entry.after != chosen[-1].before:
                 break
-            chain.append(entry)
-        return chain
+            chosen.append(entry)
+        return chosen
 
-    def _objection(
+    def _find_refusal(
         self, track: Track, tags: Tags, newest: JournalEntry, latest: JournalEntry
-    ) -> str:
-        """Return why a file is to be left alone, nothing if it may be written.
+    ) -> Decision | None:
+        """Return the decision to leave a file alone, or None if it may be written.
 
-        newest: the last entry to be undone; latest: the last that there is.
+        newest: the newest entry to undo. latest: the newest active entry of the file.
         """
         if latest != newest:
-            return f"run {latest.run_id} wrote it later: undo that first"
-        if tags != newest.after:
-            return GENRE_EDITED
-        if track != newest.new and not self.settings.force:
-            return CHANGED_SINCE_WRITE
-        if track.links > 1 and self.settings.hardlinks is Hardlinks.SKIP:
-            return HAS_HARD_LINKS
-        return ""
+            reason = f"run {latest.run_id} wrote it later: undo that first"
+        elif tags != newest.after:
+            reason = GENRE_EDITED
+        elif track != newest.new and not self.settings.force:
+            reason = CHANGED_SINCE_WRITE
+        else:
+            return decide_by_links(track, self.settings.hardlinks)
+        return Decision(Action.KEPT, kind=KeepReason.CHANGED_SINCE, reason=reason)

@@ -1,18 +1,18 @@
-"""The open database of one run: what is known of each file, cached report rows, and the queue."""
+"""The open database of one run: known tracks, cached rows of the report, the queue of tracks."""
 
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
-from tagger.errors import DiskFullError, LockedError, StateError
+from tagger.errors import DiskFullError, FailureKind, LockedError, StateError
 from tagger.paths import FILENAME_CODEC, RemotePath, parse_path
 from tagger.records import Action, Album, Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal, Run, Runs
@@ -27,7 +27,7 @@ from tagger.state.schema import (
 
 
 class CachedRow(NamedTuple):
-    """What became of a file, and its whole row as it stands in the report."""
+    """The action of a file, and its whole row as the CSV report has it."""
 
     action: str
     text: str
@@ -38,17 +38,17 @@ FileStat = tuple[str, int, int, int, int]
 
 
 class RowCache:
-    """The table of rows. Triggers empty it of a file as soon as anything else is learned of it."""
+    """The table `rows`. Triggers delete the row of a file when its track or its scores change."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def holding(
+    def find_valid(
         self, folder: str, files: Sequence[FileStat], settings: bytes
     ) -> Sequence[CachedRow | None]:
-        """Return the row of each of these files of one folder, None where none holds any more.
+        """Return the row of each of these files of one folder, or None where it is not valid.
 
-        files: sorted by name as bytes. Rows of other settings do not count.
+        files: sorted by name as bytes. Rows that were made with other settings are not valid.
         """
         first, last = os.fsencode(files[0][0]), os.fsencode(files[-1][0])
         found = self._db.execute(
@@ -59,16 +59,16 @@ class RowCache:
         rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
         return [_match_row(rows.get(file[0]), file) for file in files]
 
-    def text_of(self, path: Path) -> str | None:
-        """Return the row of a file, whether or not it still holds."""
+    def find_text(self, path: Path) -> str | None:
+        """Return the row of a file, whether or not it is still valid."""
         folder, name = os.path.split(os.fsencode(path))
-        found = self._db.execute(
+        row = self._db.execute(
             "SELECT text FROM rows WHERE folder = ? AND name = ?", (folder, name)
         ).fetchone()
-        return found[0] if found else None
+        return row[0] if row else None
 
-    def remember(self, track: Track, settings: bytes, action: Action, text: str) -> None:
-        """Keep the row of a track that is known; where it is not, this does nothing."""
+    def save(self, track: Track, settings: bytes, action: Action, text: str) -> None:
+        """Save the row of a track that is known; do nothing for other tracks."""
         path = os.fsencode(track.path)
         folder, name = os.path.split(path)
         self._db.execute(
@@ -86,53 +86,118 @@ def _match_row(row: Any, file: FileStat) -> CachedRow | None:
     return CachedRow(row[5], row[6]) if row and row[1:5] == file[1:] else None
 
 
+class TrackQueue:
+    """The tracks that cannot be settled yet. It lies on disk and ends with the run.
+
+    A track waits for its prediction or, once its scores are known, for the rest of its folder.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def add(self, track: Track, *, is_scored: bool = False) -> None:
+        path = os.fsencode(track.path)
+        self._db.execute(
+            "INSERT INTO temp.queue (path, size, mtime_ns, inode, links, folder, is_scored)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                path, track.size, track.mtime_ns, track.inode, track.links,
+                os.path.dirname(path), is_scored,  # noqa: PTH120 - of bytes
+            ),
+        )  # fmt: skip
+
+    def count(self, *, with_scored: bool = False) -> int:
+        """Return the number of tracks that wait for a prediction, or of all."""
+        count: int = self._db.execute(
+            "SELECT count(*) FROM temp.queue WHERE NOT is_scored OR ?", (with_scored,)
+        ).fetchone()[0]
+        return count
+
+    def list_tracks(self, *, with_scored: bool = False) -> Iterator[Track]:
+        """Yield the tracks that wait for a prediction, or all, in the order they were added.
+
+        A page at a time is read, so that memory does not grow with the queue.
+        """
+        last = 0
+        while rows := self._db.execute(
+            "SELECT id, path, size, mtime_ns, inode, links FROM temp.queue"
+            " WHERE id > ? AND (NOT is_scored OR ?) ORDER BY id LIMIT 1000",
+            (last, with_scored),
+        ).fetchall():
+            for last, path, *stat in rows:  # noqa: B007 - the next page begins there
+                yield Track(parse_path(os.fsdecode(path)), *stat)
+
+    def mark_scored(self, track: Track) -> None:
+        """Let a track whose scores are known now wait for the rest of its folder."""
+        path = os.fsencode(track.path)
+        self._db.execute("UPDATE temp.queue SET is_scored = 1 WHERE path = ?", (path,))
+
+    def remove(self, track: Track) -> None:
+        self._db.execute("DELETE FROM temp.queue WHERE path = ?", (os.fsencode(track.path),))
+
+    def remove_scored_folder(self, folder: Path) -> Sequence[Track]:
+        """Remove and return the tracks of a folder, if no one of them waits for a prediction."""
+        name = (os.fsencode(folder),)
+        unscored = "SELECT 1 FROM temp.queue WHERE folder = ? AND is_scored = 0 LIMIT 1"
+        if self._db.execute(unscored, name).fetchone():
+            return []
+        rows = self._db.execute(
+            "SELECT path, size, mtime_ns, inode, links FROM temp.queue WHERE folder = ?"
+            " ORDER BY id",
+            name,
+        ).fetchall()
+        self._db.execute("DELETE FROM temp.queue WHERE folder = ?", name)
+        return [Track(parse_path(os.fsdecode(path)), *stat) for path, *stat in rows]
+
+
 COMMIT_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTrack:
-    """What earlier runs learned of an untouched file; None where they did not look.
+    """What earlier runs learned of a file that did not change since; None: not yet read.
 
-    undone: tagger's tags were taken out again on request. That outlives changes of the file.
+    undone: a person undid tagger's tags or does not want them, even after the file changes.
     """
 
     tags: Tags | None = None
     scores: tuple[Score, ...] | None = None
     duration_s: float | None = None
-    failure: str | None = None
-    permanent: bool = False
+    failure: Failure | None = None
     undone: bool = False
 
 
 class TrackRow(NamedTuple):
-    """A row of the table of tracks."""
+    """A row of the table `tracks`."""
 
     id: int
     path: bytes
     duration_s: float | None
     tags: str | None
     failure: str | None
-    permanent: int
+    lasting: int
+    kind: str | None
     undone: int
 
 
 class State:
-    """The open database of one run. Nothing is lost that `commit` has seen, even without power."""
+    """The open database of one run. What `commit` wrote survives even a power cut."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self.journal = Journal(connection)
         self.runs = Runs(connection)
         self.rows = RowCache(connection)
-        self._committed = time.monotonic()
+        self.queue = TrackQueue(connection)
+        self._committed_at_s = time.monotonic()
 
-    def recall(self, track: Track, *, model: str, windows: int) -> KnownTrack:
-        """Return what is known of exactly this file; a moved file is recognised by its inode.
+    def load_track(self, track: Track, *, model: str, windows: int) -> KnownTrack:
+        """Return what is known of exactly this file. A moved file is found by its inode.
 
-        The scores are those of `model` over this number of windows. What failed for another model,
-        as one that listens elsewhere finds only silence, is no lasting failure for this one.
+        The scores are those of `model` over this number of windows. A failure of another model or
+        number of windows does not count: a model that gets other windows may find sound there.
         """
-        row = self._row_of(track)
+        row = self._find_row(track)
         if row is None:
             return KnownTrack(undone=self._is_undone(track.path))
         found = self._db.execute(
@@ -141,25 +206,26 @@ class State:
         ).fetchone()
         scores = tuple(Score(*pair) for pair in parse_json(found[0])) if found else None
         tags = tags_from_json(row.tags) if row.tags else None
-        failure, lasting = row.failure, row.permanent
-        if failure is None:
-            unheard = self._db.execute(
-                "SELECT failure, lasting FROM unheard"
-                " WHERE track_id = ? AND model = ? AND windows = ?",
-                (row.id, model, windows),
-            ).fetchone()
-            failure, lasting = unheard or (None, False)
-        return KnownTrack(tags, scores, row.duration_s, failure, bool(lasting), bool(row.undone))
+        failure = None
+        if row.failure is not None:
+            failure = _make_failure(track, row.failure, row.lasting, row.kind)
+        elif found := self._db.execute(
+            "SELECT failure, lasting, kind FROM unheard"
+            " WHERE track_id = ? AND model = ? AND windows = ?",
+            (row.id, model, windows),
+        ).fetchone():
+            failure = _make_failure(track, *found)
+        return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone))
 
-    def remember_tags(self, track: Track, tags: Tags) -> None:
-        """Note what the file says; what was known of an older version of it is forgotten."""
+    def save_tags(self, track: Track, tags: Tags) -> None:
+        """Save the tags of a file; forget all about an older version of it."""
         self._db.execute(
-            "UPDATE tracks SET tags = ? WHERE id = ?", (tags_to_json(tags), self._settle(track))
+            "UPDATE tracks SET tags = ? WHERE id = ?", (tags_to_json(tags), self._add_track(track))
         )
 
-    def remember_prediction(self, prediction: Prediction, *, windows: int) -> None:
-        track_id = self._settle(prediction.track)
-        scores = json.dumps([[s.genre, s.probability] for s in prediction.scores])
+    def save_prediction(self, prediction: Prediction, *, windows: int) -> None:
+        track_id = self._add_track(prediction.track)
+        scores = json.dumps([[score.genre, score.probability] for score in prediction.scores])
         self._db.execute(
             "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
             (track_id, prediction.model, windows, scores),
@@ -171,47 +237,48 @@ class State:
             "DELETE FROM unheard WHERE track_id = ? AND model = ?", (track_id, prediction.model)
         )
 
-    def remember_failure(self, failure: Failure) -> None:
-        """Note a failure that came before any model had its turn, or after."""
+    def save_failure(self, failure: Failure) -> None:
+        """Save a failure that does not depend on the model."""
         self._db.execute(
-            "UPDATE tracks SET failure = ?, lasting = ? WHERE id = ?",
-            (failure.reason, failure.permanent, self._settle(failure.track)),
+            "UPDATE tracks SET failure = ?, lasting = ?, kind = ? WHERE id = ?",
+            (failure.reason, failure.permanent, failure.kind, self._add_track(failure.track)),
         )
 
-    def remember_model_failure(self, failure: Failure, *, model: str, windows: int) -> None:
-        """Note a failure of `model` over this number of windows, and that it is the only one."""
-        self.forget_failure(failure.track)
-        track_id = self._settle(failure.track)
+    def save_model_failure(self, failure: Failure, *, model: str, windows: int) -> None:
+        """Save a failure of `model` over this number of windows; delete any other failure."""
+        self.delete_failure(failure.track)
+        track_id = self._add_track(failure.track)
         self._db.execute(
-            "INSERT OR REPLACE INTO unheard VALUES (?, ?, ?, ?, ?)",
-            (track_id, model, windows, failure.reason, failure.permanent),
+            "INSERT OR REPLACE INTO unheard VALUES (?, ?, ?, ?, ?, ?)",
+            (track_id, model, windows, failure.reason, failure.permanent, failure.kind),
         )
 
-    def forget_failure(self, track: Track) -> None:
+    def delete_failure(self, track: Track) -> None:
+        """Delete the failure that does not depend on the model."""
         self._db.execute(
             "UPDATE tracks SET failure = NULL WHERE path = ?", (os.fsencode(track.path),)
         )
 
-    def decline(self, track: Track) -> None:
-        """Note that somebody does not want tagger's genre in this file."""
-        self._db.execute("UPDATE tracks SET undone = 1 WHERE id = ?", (self._settle(track),))
+    def mark_not_wanted(self, track: Track) -> None:
+        """Record that a person does not want tagger's genre in this file."""
+        self._db.execute("UPDATE tracks SET undone = 1 WHERE id = ?", (self._add_track(track),))
 
     def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
-        """Note that a file was replaced and what it says now, in the journal too."""
+        """Record, also in the journal, that a file was replaced and has these tags now."""
         undone = not self.journal.close_entry(entry, new)
-        self._db.execute(  # under all its names: an undo in place is one for each
+        self._db.execute(  # for all hard links: an undo in place changes each of them
             "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?",
             (undone, old.size, old.mtime_ns, old.inode),
         )
         self.update_track(old, new, tags)
         self._db.execute(
             "UPDATE tracks SET undone = ?, tags = ? WHERE id = ?",
-            (undone, tags_to_json(tags), self._settle(new)),
+            (undone, tags_to_json(tags), self._add_track(new)),
         )
-        self.commit_if_due()  # without it, recovery finds the same by the tags of the file
+        self.commit_if_due()  # if it is lost, recovery learns the same from the tags of the file
 
     def update_track(self, old: Track, new: Track, tags: Tags) -> None:
-        """Let all that was learned of `old` hold for `new`, and forget its failure."""
+        """Let `new` take over all that is known of `old`, but not its failure."""
         self._db.execute(
             "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
             " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
@@ -221,86 +288,28 @@ class State:
             ),
         )  # fmt: skip
 
-    def enqueue(self, track: Track, *, heard: bool = False) -> None:
-        """Put a track aside; the queue lies on disk and ends with the run.
-
-        It waits to be listened to or, if that was done before, for the other tracks of its album.
-        """
-        path = os.fsencode(track.path)
-        self._db.execute(
-            "INSERT INTO temp.queue (path, size, mtime_ns, inode, links, folder, heard)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                path, track.size, track.mtime_ns, track.inode, track.links,
-                os.path.dirname(path), heard,  # noqa: PTH120 - of bytes
-            ),
-        )  # fmt: skip
-
-    def queue_length(self, *, heard: bool = False) -> int:
-        """Return how many tracks wait to be listened to, or with `heard` for anything."""
-        length: int = self._db.execute(
-            "SELECT count(*) FROM temp.queue WHERE NOT heard OR ?", (heard,)
-        ).fetchone()[0]
-        return length
-
-    def dequeue(self, track: Track, *, heard: bool = False) -> None:
-        """Take a track off the queue or, if it was `heard`, let it wait for its album."""
-        path = (os.fsencode(track.path),)
-        if heard:
-            self._db.execute("UPDATE temp.queue SET heard = 1 WHERE path = ?", path)
-        else:
-            self._db.execute("DELETE FROM temp.queue WHERE path = ?", path)
-
-    def take_folder(self, folder: Path) -> list[Track]:
-        """Take the tracks of a folder off the queue once all were heard; else none of them."""
-        name = (os.fsencode(folder),)
-        waits = "SELECT 1 FROM temp.queue WHERE folder = ? AND heard = 0 LIMIT 1"
-        if self._db.execute(waits, name).fetchone():
-            return []
-        rows = self._db.execute(
-            "SELECT path, size, mtime_ns, inode, links FROM temp.queue WHERE folder = ?"
-            " ORDER BY id",
-            name,
-        ).fetchall()
-        self._db.execute("DELETE FROM temp.queue WHERE folder = ?", name)
-        return [Track(parse_path(os.fsdecode(path)), *stat) for path, *stat in rows]
-
-    def queued(self, *, heard: bool = False) -> Iterator[Track]:
-        """Yield the tracks of the queue in the order they came, a page at a time.
-
-        Only those that wait to be listened to, unless `heard` asks for all.
-        """
-        last = 0
-        while rows := self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, links FROM temp.queue"
-            " WHERE id > ? AND (NOT heard OR ?) ORDER BY id LIMIT 1000",
-            (last, heard),
-        ).fetchall():
-            for last, path, *stat in rows:  # noqa: B007 - read by the next page
-                yield Track(parse_path(os.fsdecode(path)), *stat)
-
     def commit(self) -> None:
         self._db.commit()
-        self._committed = time.monotonic()
+        self._committed_at_s = time.monotonic()
 
     def commit_if_due(self) -> None:
-        """Commit if that has not been done for a second: what can be learned again may wait."""
-        if time.monotonic() - self._committed >= COMMIT_INTERVAL_S:
+        """Commit if the last commit was a second ago: for facts that a run can learn again."""
+        if time.monotonic() - self._committed_at_s >= COMMIT_INTERVAL_S:
             self.commit()
 
-    def _row_of(self, track: Track) -> TrackRow | None:
-        """Find the row of exactly this file; one whose path leads elsewhere by now moves here."""
+    def _find_row(self, track: Track) -> TrackRow | None:
+        """Find the row of exactly this file. If the file was moved here, move its row too."""
         path = os.fsencode(track.path)
-        rows = self._db.execute(
-            "SELECT id, path, duration_s, tags, failure, lasting, undone FROM tracks"
+        found = self._db.execute(
+            "SELECT id, path, duration_s, tags, failure, lasting, kind, undone FROM tracks"
             " WHERE inode = ? AND size = ? AND mtime_ns = ?",
             (track.inode, track.size, track.mtime_ns),
         )
-        found = [TrackRow(*row) for row in rows]
-        for row in found:
+        rows = [TrackRow(*row) for row in found]
+        for row in rows:
             if row.path == path:
                 return row
-        for row in found:
+        for row in rows:
             if track.inode and _is_gone_from(row.path, track.inode):
                 self._rename(path, b"moved away %d" % row.id)
                 self._rename(row.path, path)
@@ -311,9 +320,9 @@ class State:
         self._db.execute("UPDATE tracks SET path = ? WHERE path = ?", (new, old))
         self._db.execute("UPDATE journal SET path = ? WHERE path = ?", (new, old))
 
-    def _settle(self, track: Track) -> int:
-        """Return the id of this version of the file, dropping what belongs to an older one."""
-        row = self._row_of(track)
+    def _add_track(self, track: Track) -> int:
+        """Return the id of this version of the file; delete the row of an older version."""
+        row = self._find_row(track)
         if row is not None:
             return row.id
         path, undone = os.fsencode(track.path), self._is_undone(track.path)
@@ -326,30 +335,30 @@ class State:
         return cursor.lastrowid
 
     def _is_undone(self, path: Path) -> bool:
-        found = self._db.execute(
+        row = self._db.execute(
             "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
-        return bool(found and found[0])
+        return bool(row and row[0])
 
 
-def select_albums(connection: sqlite3.Connection) -> Mapping[Path, Album]:
-    """Return which album each file says that it is from, of those that were asked."""
-    found = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
-    known = ((path, tags_from_json(tags).album) for path, tags in found)
-    return {parse_path(os.fsdecode(path)): album for path, album in known if album is not None}
+def _make_failure(track: Track, reason: str, lasting: int, kind: str | None) -> Failure:
+    failure_kind = FailureKind.OTHER
+    with suppress(ValueError):  # a kind of a newer version
+        failure_kind = FailureKind(kind or "")
+    return Failure(track, reason, permanent=bool(lasting), kind=failure_kind)
 
 
 def _is_gone_from(path: bytes, inode: int) -> bool:
-    """Tell whether a file is no longer at a path: nothing is there, or another file."""
-    where = parse_path(os.fsdecode(path))
-    if isinstance(where, RemotePath):
+    """Tell whether a file is no longer at a path: the path is free, or has another inode."""
+    place = parse_path(os.fsdecode(path))
+    if isinstance(place, RemotePath):
         return False  # objects are not moved: another key is another object
     try:
-        return Track.from_stat(where, os.lstat(path)).inode != inode
+        return Track.from_stat(place, os.lstat(path)).inode != inode
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return False  # it may well be there, where we may not look
+        return False  # tagger may not look there, so the file may still be there
 
 
 T = TypeVar("T")
@@ -357,16 +366,19 @@ T = TypeVar("T")
 
 @contextmanager
 def open_state(path: Path) -> Iterator[State]:
-    """Open or make the database, for this process alone.
+    """Open or create the database, for this process alone.
 
-    Raises LockedError while another run has it, StateError where it is unusable, DiskFullError.
+    Raises LockedError while another run uses it, StateError if it is unusable, DiskFullError.
     """
-    path = path.resolve()  # one lock, by whatever name
-    lock = FileLock(f"{path}.lock")  # flock: the lock of a process that died is no lock
+    path = path.resolve()  # all names of the file share one lock
+    lock = FileLock(f"{path}.lock")  # flock: the system frees the lock of a process that died
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_nlink > 1:
-            raise StateError(f"the state file {path} has several hard links: a lock for each")
+            raise StateError(
+                f"the state file {path} has several hard links, and so several locks: remove all"
+                " but one"
+            )
         lock.acquire(blocking=False)
     except Timeout as error:
         raise LockedError(f"another run is using {path}") from error
@@ -379,35 +391,43 @@ def open_state(path: Path) -> Iterator[State]:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise DiskFullError(f"no space left for the state file {path}") from error
         raise StateError(
-            f"the state file {path} cannot be used: {error} (moved away, a new one is made, without"
-            " what earlier runs learned and replaced)"
+            f"the state file {path} cannot be used: {error} (if you move it away, tagger makes a"
+            " new one, without what earlier runs learned and without their undo)"
         ) from error
     finally:
         lock.release()
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Return every run, the oldest first; works while another run holds the file.
+    """Return every run, the oldest first; works while another run uses the file.
 
-    Raises StateError where it is unusable.
+    Raises StateError if it is unusable.
     """
-    return _read_database(path, lambda connection: Runs(connection).all()) if path.exists() else []
+    if not path.exists():
+        return []
+    return _read_database(path, lambda connection: Runs(connection).list_all())
 
 
 def read_albums(path: Path) -> Mapping[Path, Album]:
-    """Return which album each known file says that it is from; else as `read_runs`."""
-    return _read_database(path, select_albums) if path.exists() else {}
+    """Return the album of each file whose tags were read for it. Errors as of `read_runs`."""
+    return _read_database(path, _select_albums) if path.exists() else {}
 
 
-def _read_database(path: Path, ask: Callable[[sqlite3.Connection], T]) -> T:
+def _select_albums(connection: sqlite3.Connection) -> Mapping[Path, Album]:
+    rows = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
+    albums = ((path, tags_from_json(tags).album) for path, tags in rows)
+    return {parse_path(os.fsdecode(path)): album for path, album in albums if album is not None}
+
+
+def _read_database(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             if is_current(connection):
-                return ask(connection)
+                return read(connection)
     except sqlite3.Error as error:
         raise StateError(f"the state file {path} cannot be read: {error}") from error
-    with open_state(path):  # brings it up to date
-        return _read_database(path, ask)
+    with open_state(path):  # migrates it to the newest layout
+        return _read_database(path, read)
 
 
 @contextmanager
@@ -416,7 +436,7 @@ def _connect(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         check_is_ours(connection)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # the journal must outlive a power cut
+        connection.execute("PRAGMA synchronous = FULL")  # the journal must survive a power cut
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection)
         yield connection

@@ -19,7 +19,7 @@ from tagger.state.schema import parse_json, tags_from_json, tags_to_json
 class RunKind(StrEnum):
     """The kinds of runs that write into files.
 
-    A redo takes an undo back; an apply writes what an edited report says.
+    A redo undoes an undo. An apply writes the genres of an edited report.
     """
 
     SCAN = "scan"
@@ -30,9 +30,9 @@ class RunKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. Times are ISO 8601 in UTC; `finished_at` is empty where it was killed.
+    """One run. Times are ISO 8601 in UTC; `finished_at` is empty if the run was killed.
 
-    replaced: how many files it wrote into; undone: how many of those a later undo put back.
+    replaced: the number of files that it wrote into. undone: how many of these were undone since.
     """
 
     id: str
@@ -76,12 +76,12 @@ class Runs:
         )
         self._db.commit()
 
-    def kind_of(self, run_id: str) -> RunKind | None:
-        """Return what kind of run that was, None if there was none of that name."""
-        found = self._db.execute("SELECT kind FROM runs WHERE id = ?", (run_id,)).fetchone()
-        return RunKind(found[0]) if found else None
+    def get_kind(self, run_id: str) -> RunKind | None:
+        """Return the kind of a run, or None if there is no such run."""
+        row = self._db.execute("SELECT kind FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return RunKind(row[0]) if row else None
 
-    def all(self) -> list[Run]:
+    def list_all(self) -> list[Run]:
         """Return every run, the oldest first."""
         rows = self._db.execute(
             "SELECT runs.id, kind, started_at, finished_at, model, dry_run, report, result,"
@@ -92,7 +92,7 @@ class Runs:
 
 
 def new_run_id() -> str:
-    """Return a name for a run that starts now; names sort as the runs began."""
+    """Return an id for a run that starts now. The ids sort in the order of the starts."""
     return f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
@@ -122,16 +122,16 @@ FROM journal
 """
 
 
-SELECT_ACTIVE_ENTRIES = SELECT_ENTRIES.replace("journal", "standing")
+SELECT_ACTIVE_ENTRIES = SELECT_ENTRIES.replace("journal", "active_entries")
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One replacement.
+    """One replacement of the tags of a file.
 
-    copy: the name of the file that was worked on, beside the original. old: the file as it was
-    before. new: as it was left; None where the run was killed before it could tell. The first
-    version of the state file knew no copy, which is empty then, and no old.
+    copy: the name of the copy, beside the original, that was edited. old: the file before the
+    change. new: the file after it; None if the run was killed before it recorded that. Entries of
+    layout version 1 have an empty copy and no old.
     """
 
     id: int
@@ -145,13 +145,13 @@ class JournalEntry:
 
 
 class Journal:
-    """The entries of all runs. Nothing here is deleted but what never touched a file."""
+    """The entries of all runs. Only entries whose file was never changed are deleted."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def open_entry(self, run_id: str, change: TagChange) -> int:
-        """Note what is about to be replaced, safe from a power cut; return the entry's number."""
+        """Record a change before it happens, safe from a power cut. Return the id of the entry."""
         track = change.track
         cursor = self._db.execute(
             "INSERT INTO journal"
@@ -163,40 +163,40 @@ class Journal:
                 track.size, track.mtime_ns, track.inode,
             ),
         )  # fmt: skip
-        self.mark_undone(change.undoes, run_id)
+        self.mark_undone(change.undone_entries, run_id)
         self._db.commit()
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
     def mark_undone(self, entries: Sequence[int], run_id: str) -> None:
-        """Note which run took these entries back."""
+        """Record that a run undid these entries."""
         self._db.executemany(
-            "UPDATE journal SET undone_by = ? WHERE id = ?", [(run_id, each) for each in entries]
+            "UPDATE journal SET undone_by = ? WHERE id = ?", [(run_id, entry) for entry in entries]
         )
 
     def close_entry(self, entry: int, new: Track) -> bool:
-        """Note that the file was replaced, and what it is since.
+        """Record that the file was replaced by `new`.
 
-        Return whether tagger's tags stand in it now: they do unless this was an undo.
+        Return whether the file has tagger's tags now. It does unless the run is an undo.
         """
         (kind,) = self._db.execute(
             "SELECT kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?", (entry,)
         ).fetchone()
-        self._note(entry, new)
+        self._set_new_track(entry, new)
         if kind != RunKind.UNDO:
             return True
-        for standing in self.list_active_entries(new.path)[:1]:
-            self._note(standing.id, new)  # the file says again what that one wrote
+        for active in self.list_active_entries(new.path)[:1]:
+            self._set_new_track(active.id, new)  # the file has the tags of that entry again
         return False
 
-    def _note(self, entry: int, new: Track) -> None:
+    def _set_new_track(self, entry: int, new: Track) -> None:
         self._db.execute(
             "UPDATE journal SET size = ?, mtime_ns = ?, inode = ? WHERE id = ?",
             (new.size, new.mtime_ns, new.inode, entry),
         )
 
     def cancel_entry(self, entry: int) -> None:
-        """Note that the file was left as it was."""
+        """Delete the entry of a file that was not changed after all."""
         self._db.execute(
             "UPDATE journal SET undone_by = NULL WHERE (undone_by, path) ="
             " (SELECT run_id, path FROM journal WHERE id = ?)",
@@ -206,39 +206,36 @@ class Journal:
 
     def list_unfinished(self) -> list[JournalEntry]:
         """Return the entries that a killed run left open, the oldest first."""
-        return self._entries(f"{SELECT_ENTRIES} WHERE size IS NULL ORDER BY id")
+        return self._select(f"{SELECT_ENTRIES} WHERE size IS NULL ORDER BY id")
 
     def list_active_paths(self, run_id: str | None = None) -> list[Path]:
-        """Return, in order, the files with an entry that was not undone.
-
-        Of one run, or of all that were no undo.
-        """
-        found = self._db.execute(
-            "SELECT DISTINCT path FROM standing"
+        """Return, sorted, the files with an active entry: of one run, or of all but the undos."""
+        rows = self._db.execute(
+            "SELECT DISTINCT path FROM active_entries"
             " WHERE run_id = :run OR :run IS NULL AND kind != 'undo' ORDER BY path",
             {"run": run_id},
         )
-        return [parse_path(os.fsdecode(path)) for (path,) in found]
+        return [parse_path(os.fsdecode(path)) for (path,) in rows]
 
     def list_active_entries(self, path: Path, run_id: str | None = None) -> list[JournalEntry]:
-        """Return the entries of a file that were not undone, the newest first.
+        """Return the active entries of a file, the newest first.
 
-        Of undos where the run given is one, else of all that were none.
+        If `run_id` is an undo, return the entries of undos, else the entries of all other runs.
         """
-        return self._entries(
-            f"{SELECT_ACTIVE_ENTRIES} WHERE path = ? AND (kind = 'undo') = (coalesce(?, '') IN undos)"
-            " ORDER BY id DESC",
+        return self._select(
+            f"{SELECT_ACTIVE_ENTRIES} WHERE path = ?"
+            " AND (kind = 'undo') = (coalesce(?, '') IN undo_runs) ORDER BY id DESC",
             os.fsencode(path), run_id,
         )  # fmt: skip
 
     def find_last_run(self) -> str | None:
-        """Return the newest run that was no undo and has an entry that was not undone."""
-        found = self._db.execute(
-            "SELECT run_id FROM standing WHERE kind != 'undo' ORDER BY id DESC LIMIT 1"
+        """Return the newest run, but an undo, that has an active entry."""
+        row = self._db.execute(
+            "SELECT run_id FROM active_entries WHERE kind != 'undo' ORDER BY id DESC LIMIT 1"
         ).fetchone()
-        return found[0] if found else None
+        return row[0] if row else None
 
-    def _entries(self, query: str, *values: object) -> list[JournalEntry]:
+    def _select(self, query: str, *values: object) -> list[JournalEntry]:
         return [_make_entry(row) for row in self._db.execute(query, values)]
 
 

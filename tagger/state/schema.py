@@ -1,4 +1,7 @@
-"""The layout of the database, and the way from an older one to it."""
+"""The layout of the database, and the migrations from each older layout.
+
+The statements of a released migration never change.
+"""
 
 import json
 import sqlite3
@@ -11,21 +14,21 @@ from tagger.records import Album, RawField, Tags
 SCHEMA = """
 CREATE TABLE tracks (
     id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL UNIQUE,      -- as the system has it; not every name is UTF-8
+    path BLOB NOT NULL UNIQUE,      -- raw bytes: not every name is UTF-8
     size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL,
     duration_s REAL,
     tags TEXT,                      -- records.Tags as JSON
-    failure TEXT,                   -- why an earlier run could do nothing with it
-    lasting INTEGER NOT NULL DEFAULT 0
+    failure TEXT,                   -- the reason of the last failure, for people
+    lasting INTEGER NOT NULL DEFAULT 0 -- 1: no other try until the file changes
 );
 CREATE INDEX tracks_by_inode ON tracks (inode);
 CREATE TABLE scores (
     track_id INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
     model TEXT NOT NULL,
     windows INTEGER NOT NULL,
-    scores TEXT NOT NULL,           -- [[label, probability], ...], all of them, best first
+    scores TEXT NOT NULL,           -- [[label, probability], ...] of all labels, best first
     PRIMARY KEY (track_id, model)
 ) WITHOUT ROWID;
 CREATE TABLE runs (
@@ -35,28 +38,28 @@ CREATE TABLE runs (
     model TEXT NOT NULL,
     dry_run INTEGER NOT NULL,
     report BLOB NOT NULL,
-    result TEXT                     -- the summary as JSON, once the run is over
+    result TEXT                     -- the summary as JSON; NULL while it runs or if it was killed
 );
 CREATE TABLE journal (
     id INTEGER PRIMARY KEY,
     run_id TEXT NOT NULL REFERENCES runs (id),
     path BLOB NOT NULL,
-    before TEXT NOT NULL,           -- records.Tags as JSON: what stood there
-    after TEXT NOT NULL,
-    size INTEGER,                   -- the file as it was left, once it was replaced
+    before TEXT NOT NULL,           -- records.Tags as JSON: the replaced tags
+    after TEXT NOT NULL,            -- the new tags
+    size INTEGER,                   -- of the new file; NULL until the file is replaced
     mtime_ns INTEGER,
     inode INTEGER
 );
 """
 
 APPLICATION_ID = 0x54414747
-"""`TAGG`: what tells our database from any other, from the second version on."""
+"""`TAGG`. It tells our database from that of another program, from layout version 2 on."""
 
 UNDO_MIGRATION = f"""
-ALTER TABLE tracks ADD COLUMN undone INTEGER NOT NULL DEFAULT 0; -- and so not to be written again
-ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'scan';   -- or undo
-ALTER TABLE journal ADD COLUMN copy BLOB;        -- the name of the copy that is worked on
-ALTER TABLE journal ADD COLUMN old_size INTEGER; -- the file as it was before
+ALTER TABLE tracks ADD COLUMN undone INTEGER NOT NULL DEFAULT 0; -- 1: do not write it again
+ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'scan';   -- a RunKind
+ALTER TABLE journal ADD COLUMN copy BLOB;        -- the name of the copy that was edited
+ALTER TABLE journal ADD COLUMN old_size INTEGER; -- the file before the change
 ALTER TABLE journal ADD COLUMN old_mtime_ns INTEGER;
 ALTER TABLE journal ADD COLUMN old_inode INTEGER;
 ALTER TABLE journal ADD COLUMN undone_by TEXT REFERENCES runs (id);
@@ -67,7 +70,7 @@ PRAGMA application_id = {APPLICATION_ID};
 """
 
 MODEL_FAILURES_MIGRATION = """
-CREATE TABLE unheard (              -- why a model heard nothing; others may, where they listen
+CREATE TABLE unheard (              -- failures of one model; another one may succeed
     track_id INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
     model TEXT NOT NULL,
     windows INTEGER NOT NULL,
@@ -76,11 +79,11 @@ CREATE TABLE unheard (              -- why a model heard nothing; others may, wh
     PRIMARY KEY (track_id, model)
 ) WITHOUT ROWID;
 UPDATE scores SET windows = 0 WHERE windows = 8 AND model LIKE 'musicnn@%';
--- 0: as many as suit the model. Before, eight was the default, which suits the bundled one.
+-- 0 stands for --windows auto. Until then 8 was the default, which is auto for the bundled model.
 """
 
 REPORT_ROWS_MIGRATION = """
-CREATE TABLE rows (                 -- of the report; what they say holds as long as the file does
+CREATE TABLE rows (                 -- rows of the report, until the file or its track changes
     folder BLOB NOT NULL,
     name BLOB NOT NULL,
     track_id INTEGER NOT NULL UNIQUE REFERENCES tracks (id) ON DELETE CASCADE,
@@ -88,7 +91,7 @@ CREATE TABLE rows (                 -- of the report; what they say holds as lon
     mtime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL,
     links INTEGER NOT NULL,
-    settings BLOB NOT NULL,         -- what they depend on beside, as a digest
+    settings BLOB NOT NULL,         -- a digest of all else that the row depends on
     action TEXT NOT NULL,
     text TEXT NOT NULL,
     PRIMARY KEY (folder, name)
@@ -105,26 +108,67 @@ CREATE TRIGGER unheard_delete AFTER DELETE ON unheard
 BEGIN DELETE FROM rows WHERE track_id = old.track_id; END;
 """
 
-MIGRATIONS = (SCHEMA, UNDO_MIGRATION, MODEL_FAILURES_MIGRATION, REPORT_ROWS_MIGRATION)
-"""What turns each version of the layout into the next; version 0 is an empty file."""
+OLD_FAILURE_KIND = """CASE
+    WHEN failure LIKE '%too short%' THEN 'too-short'
+    WHEN failure LIKE '%silent%' THEN 'silent'
+    WHEN failure LIKE '%half-written%' OR failure LIKE '%an earlier run%'
+        OR failure LIKE '%could not be removed%' THEN 'unfinished'
+    WHEN failure LIKE '%truncated%' OR failure LIKE '%cut off%' OR failure LIKE '%never finished%'
+        OR failure LIKE '%is empty%' THEN 'truncated'
+    WHEN failure LIKE '%crashes the decoder%' OR failure LIKE '%the process that%' THEN 'crashed'
+    WHEN failure LIKE '%damaged%' OR failure LIKE '%is broken%' OR failure LIKE '%are broken%'
+        OR failure LIKE '%do not fit into one another%' OR failure LIKE '%cannot be taken apart%'
+        THEN 'damaged'
+    WHEN failure LIKE '%what its name says%' OR failure LIKE '%whatever its name says%'
+        OR failure LIKE '%no such sound%' THEN 'wrong-content'
+    WHEN failure LIKE '%cannot be decoded%' OR failure LIKE '%no decoder%' THEN 'cannot-decode'
+    WHEN failure LIKE '%changed%' OR failure LIKE '%was edited%' THEN 'changed'
+    WHEN failure LIKE '%cannot be read%' OR failure LIKE '%the store %'
+        OR failure LIKE '%its server %' OR failure LIKE '%nobody can tell whether%' THEN 'server'
+    WHEN failure LIKE '%cannot open%' OR failure LIKE '%cannot read%'
+        OR failure LIKE '%cannot list%' OR failure LIKE '%cannot be looked at%'
+        OR failure LIKE '%owner and group%' OR failure LIKE '%permission%' THEN 'no-access'
+    WHEN failure LIKE '%--max-%' THEN 'over-limit'
+    WHEN failure LIKE '%cannot be tagged%' OR failure LIKE '%can be tagged%'
+        OR failure LIKE '%cannot be kept%' OR failure LIKE '%would be larger%'
+        OR failure LIKE '%no tag can%' OR failure LIKE '%not written%' THEN 'cannot-tag'
+    ELSE 'other'
+END"""
+"""The kind of a failure by its sentence, for failures of layouts 1 to 4, which had no kind."""
+
+FAILURE_KINDS_MIGRATION = f"""
+ALTER TABLE tracks ADD COLUMN kind TEXT;  -- an errors.FailureKind, where there is a failure
+ALTER TABLE unheard ADD COLUMN kind TEXT;
+UPDATE tracks SET kind = {OLD_FAILURE_KIND} WHERE failure IS NOT NULL;
+UPDATE unheard SET kind = {OLD_FAILURE_KIND};
+"""  # noqa: S608 - both parts are constants
+
+MIGRATIONS = (
+    SCHEMA,
+    UNDO_MIGRATION,
+    MODEL_FAILURES_MIGRATION,
+    REPORT_ROWS_MIGRATION,
+    FAILURE_KINDS_MIGRATION,
+)
+"""Each script turns one version of the layout into the next. Version 0 is an empty file."""
 
 TEMPORARY_TABLES = """
 CREATE TEMP TABLE queue (
     id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER,
     folder BLOB,
-    heard INTEGER                   -- its scores are known, but not yet those of all its album
+    is_scored INTEGER               -- its scores are known; it waits for the rest of its folder
 );
-CREATE INDEX temp.queue_by_folder ON queue (folder, heard);
+CREATE INDEX temp.queue_by_folder ON queue (folder, is_scored);
 CREATE INDEX temp.queue_by_path ON queue (path);
-CREATE TEMP VIEW standing AS -- the entries of the journal that were not undone
+CREATE TEMP VIEW active_entries AS -- the entries of the journal that were not undone
     SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
     WHERE size IS NOT NULL AND undone_by IS NULL;
-CREATE TEMP VIEW undos AS SELECT id FROM runs WHERE kind = 'undo';
+CREATE TEMP VIEW undo_runs AS SELECT id FROM runs WHERE kind = 'undo';
 """
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database to the newest layout, as the checks of `check_ours` allow."""
+    """Bring the database to the newest layout. Call `check_is_ours` before."""
     version = _read_version(connection)
     for number, script in enumerate(MIGRATIONS[version:], version + 1):
         connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
@@ -132,7 +176,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def check_is_ours(connection: sqlite3.Connection) -> None:
-    """Raise StateError for a database of another program or a newer tagger; it changes nothing."""
+    """Raise StateError for a database of another program or of a newer tagger. Change nothing."""
     version = _read_version(connection)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -157,7 +201,7 @@ def tags_to_json(tags: Tags) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Return what a column holds as JSON. Raises StateError where that is damaged."""
+    """Parse a column that holds JSON. Raises StateError if it is damaged."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -165,7 +209,7 @@ def parse_json(text: str) -> Any:
 
 
 def tags_from_json(text: str) -> Tags:
-    """Return what `tags_to_json` made. Raises StateError for what it did not."""
+    """Parse the output of `tags_to_json`. Raises StateError for anything else."""
     stored = parse_json(text)
     try:
         return Tags(

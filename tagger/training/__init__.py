@@ -1,1 +1,1 @@
-"""Labelled music: read, measured on."""
+"""Labelled music: read data sets, fine-tune a model on them, measure a model on them."""

@@ -1,27 +1,30 @@
-"""Labelled clips, and what can be said of them without listening."""
+"""Labelled clips and data sets of them, without reading any sound."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.paths import display_path
+from tagger.paths import to_one_line
 from tagger.records import Failure, Track, normalize_label
 
-PART_NAMES = {
+PARTS = ("train", "validation", "test")
+"""The parts of a split."""
+
+PART_ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-"""The names under which the halves of data sets are published."""
+"""The names that published data sets give to the parts, and our names of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A file and what it is: several labels where people gave several, the main one first.
+    """A file and its labels. If people gave several labels, the main one is the first.
 
-    artist, album: what clips have in common that are no independent evidence; empty where nobody
-    says. part: the part of the data set that it was published in (`train`, `validation`, `test`).
+    artist, album: clips that share one of these are no independent evidence. Empty where unknown.
+    part: the part of the published data set that has the clip, a key of PART_ALIASES in any case.
     """
 
     track: Track
@@ -33,9 +36,9 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Clips, and what was left out of them, each with its reason.
+    """Clips, and the files that were left out, each with the reason.
 
-    name: as the user knows it. title: the same without where it lies on this machine.
+    name: the data set as the user named it. title: the same without the folder on this machine.
     """
 
     name: str
@@ -48,26 +51,29 @@ class Dataset:
         return tuple(sorted({label for clip in self.clips for label in clip.labels}))
 
 
-def make_dataset(name: str, found: Iterable[Clip | Failure], names: Mapping[str, str]) -> Dataset:
-    """Part clips from failures, and give the labels one spelling each.
+def make_dataset(
+    name: str, results: Iterable[Clip | Failure], label_names: Mapping[str, str]
+) -> Dataset:
+    """Separate clips from failures, and give each label one spelling.
 
-    `names` renames labels, keyed by the case-folded label; an empty name drops one. Of spellings
-    that differ in no letter (Hip-Hop, hip hop) the most frequent one stands for all. A file that
-    comes twice is one clip with the labels of both.
+    `label_names` renames labels. Its keys are case-folded labels; an empty name drops the label.
+    Spellings with the same letters (Hip-Hop, hip hop) become the most frequent one of them. A file
+    that comes twice becomes one clip with the labels of both.
     """
-    clips: dict[Path, Clip] = {}
+    clips = dict[Path, Clip]()
     left_out = []
-    for each in found:
-        if isinstance(each, Failure):
-            left_out.append(each)
+    for result in results:
+        if isinstance(result, Failure):
+            left_out.append(result)
             continue
-        renamed = (names.get(label.casefold(), label) for label in map(clean_label, each.labels))
+        cleaned = map(to_one_line, result.labels)
+        renamed = (label_names.get(label.casefold(), label) for label in cleaned)
         if labels := tuple(filter(None, renamed)):
-            path = each.track.path
-            known = clips[path].labels if path in clips else ()
-            clips[path] = replace(clips.get(path, each), labels=(*known, *labels))
+            path = result.track.path
+            earlier = clips[path].labels if path in clips else ()
+            clips[path] = replace(clips.get(path, result), labels=(*earlier, *labels))
         else:
-            left_out.append(Failure(each.track, "the genre map drops its label"))
+            left_out.append(Failure(result.track, "the genre map drops its label"))
     return Dataset(name, tuple(_unify_spelling(list(clips.values()))), tuple(left_out))
 
 
@@ -75,7 +81,7 @@ def _unify_spelling(clips: Sequence[Clip]) -> list[Clip]:
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for label in (label for clip in clips for label in clip.labels):
         spellings[normalize_label(label)][label] += 1
-    usual = {each: counts.most_common(1)[0][0] for each, counts in spellings.items()}
+    usual = {key: counts.most_common(1)[0][0] for key, counts in spellings.items()}
     return [
         replace(
             clip,
@@ -85,21 +91,15 @@ def _unify_spelling(clips: Sequence[Clip]) -> list[Clip]:
     ]
 
 
-def clean_label(label: str) -> str:
-    """Return a label as text that every file format and terminal takes for that."""
-    text = display_path(Path(label))
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def drop_rare_labels(dataset: Dataset, count: int) -> Dataset:
-    """Leave out the labels that have fewer clips than `count`."""
+def drop_rare_labels(dataset: Dataset, min_clips: int) -> Dataset:
+    """Leave out the labels that have fewer than `min_clips` clips."""
     counts = Counter(label for clip in dataset.clips for label in clip.labels)
     kept, left_out = [], list(dataset.left_out)
     for clip in dataset.clips:
-        labels = tuple(label for label in clip.labels if counts[label] >= count)
+        labels = tuple(label for label in clip.labels if counts[label] >= min_clips)
         if labels:
             kept.append(replace(clip, labels=labels))
         else:
-            reason = f"fewer than {count} tracks are {clip.labels[0]}"
+            reason = f"fewer than {min_clips} tracks are {clip.labels[0]}"
             left_out.append(Failure(clip.track, reason))
     return replace(dataset, clips=tuple(kept), left_out=tuple(left_out))

@@ -1,4 +1,4 @@
-"""Labelled music: folders, a CSV file, a data set of the Hub, or a library that people tagged."""
+"""Read labelled music: label folders, a CSV file, a data set of the Hub, or a tagged library."""
 
 import csv
 import os
@@ -19,77 +19,77 @@ from tagger.training import hub_datasets
 from tagger.training.clips import Clip, Dataset, make_dataset
 
 DATASET_SUFFIXES = EXTENSIONS | {".au"}
-"""GTZAN was published as Sun audio."""
+"""The files that a data set may have. GTZAN was published as Sun audio (.au)."""
 
 CSV_COLUMNS = {"path", "label"}
+OPTIONAL_CSV_COLUMNS = ("artist", "album", "part")
 
 
-def read_dataset(place: Path, settings: Settings, names: Mapping[str, str]) -> Dataset:
-    """Read a folder with a folder for each label, or a CSV file with the columns path and label.
+def read_dataset(location: Path, settings: Settings, label_names: Mapping[str, str]) -> Dataset:
+    """Read a data set from a folder, a CSV file or the Hub.
 
-    A CSV file may have the columns artist, album and part too. A folder may also be one that
-    `save_to_disk` of the library datasets made, and what is no path the id of a data set on the
-    Hub; sound from there is kept in tagger's own cache. `names` is as for `make_dataset`.
-    Raises LibraryError where nothing can be read there, DiskFullError where the cache is full.
+    A folder has a folder for each label, or `save_to_disk` of the library datasets made it. A CSV
+    file has the columns path and label, and may have artist, album and part. A location that does
+    not exist and looks like owner/name is a data set of the Hub. Sound of the Hub is kept in
+    tagger's own cache. `label_names` is as for `make_dataset`.
+    Raises LibraryError if nothing can be read there, DiskFullError if the cache is full.
     """
-    if hub_datasets.DATASET_ID.fullmatch(str(place)) and not os.path.lexists(place):
-        return replace(
-            hub_datasets.read_hub_dataset(str(place), names, find_dataset_cache()), title=str(place)
-        )
-    if hub_datasets.is_saved_dataset(place):
-        dataset = hub_datasets.read_saved_dataset(place, names, find_dataset_cache())
+    if hub_datasets.DATASET_ID.fullmatch(str(location)) and not os.path.lexists(location):
+        dataset = hub_datasets.read_hub_dataset(str(location), label_names, find_dataset_cache())
+        return replace(dataset, title=str(location))
+    if hub_datasets.is_saved_dataset(location):
+        dataset = hub_datasets.read_saved_dataset(location, label_names, find_dataset_cache())
+    elif location.suffix.lower() == ".csv":
+        dataset = make_dataset(display_path(location), _read_csv(location), label_names)
     else:
-        found = (
-            _read_csv(place)
-            if place.suffix.lower() == ".csv"
-            else _read_label_folders(place, settings)
-        )
-        dataset = make_dataset(display_path(place), found, names)
-    return replace(dataset, title=_get_title(place))
+        clips = _read_label_folders(location, settings)
+        dataset = make_dataset(display_path(location), clips, label_names)
+    return replace(dataset, title=_get_title(location))
 
 
-def _get_title(place: Path) -> str:
-    return display_path(Path(place.resolve().name))
+def _get_title(path: Path) -> str:
+    return display_path(Path(path.resolve().name))
 
 
-def read_library(place: Path, settings: Settings, names: Mapping[str, str]) -> Dataset:
-    """Read a library in which people gave genres; what tagger wrote there counts for nothing."""
+def read_library(folder: Path, settings: Settings, label_names: Mapping[str, str]) -> Dataset:
+    """Read a library with the genres that people gave. Genres that tagger wrote do not count."""
     scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
-        found = (_read_tagged_clip(each, isolated) for each in crawl([place], scope))
-        return replace(make_dataset(display_path(place), found, names), title=_get_title(place))
+        clips = (_read_tagged_clip(result, isolated) for result in crawl([folder], scope))
+        dataset = make_dataset(display_path(folder), clips, label_names)
+    return replace(dataset, title=_get_title(folder))
 
 
-def _read_label_folders(place: Path, settings: Settings) -> Iterator[Clip | Failure]:
-    root = place.resolve()
+def _read_label_folders(folder: Path, settings: Settings) -> Iterator[Clip | Failure]:
+    root = folder.resolve()
     scope = Scope(DATASET_SUFFIXES, settings.exclude, settings.follow_symlinks)
-    for found in crawl([root], scope):
-        if isinstance(found, Failure):
-            yield found
+    for result in crawl([root], scope):
+        if isinstance(result, Failure):
+            yield result
             continue
-        label, *rest = found.path.relative_to(root).parts
+        label, *rest = result.path.relative_to(root).parts
         if rest:
-            yield Clip(found, (label,))
+            yield Clip(result, (label,))
         else:
-            yield Failure(found, "it lies in no folder that is named after a label")
+            yield Failure(result, "it is in no folder that is named after a label")
 
 
-def _read_csv(place: Path) -> Iterator[Clip | Failure]:
+def _read_csv(path: Path) -> Iterator[Clip | Failure]:
     try:
-        with place.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             if not set(rows.fieldnames or ()) >= CSV_COLUMNS:
-                raise LibraryError(f"{display_path(place)} has not the columns path and label")
+                raise LibraryError(f"{display_path(path)} does not have the columns path and label")
             for row in rows:
-                yield _read_csv_row(place.parent, row)
+                yield _read_csv_row(path.parent, row)
     except OSError as error:
-        raise LibraryError(f"cannot read {display_path(place)}: {error.strerror}") from error
+        raise LibraryError(f"cannot read {display_path(path)}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise LibraryError(f"{display_path(place)} is no CSV file in UTF-8: {error}") from error
+        raise LibraryError(f"{display_path(path)} is not a CSV file in UTF-8: {error}") from error
 
 
 def _read_csv_row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
-    """Return the clip of a row; its path is one from the folder of the CSV file on."""
+    """Return the clip of a row. A relative path in it begins at `folder`, that of the CSV file."""
     path = folder / (row["path"] or "")
     label = (row["label"] or "").strip()
     if not label:
@@ -102,21 +102,21 @@ def _read_csv_row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
         return Failure.without_stat(folder, "its path has a NUL byte")
     if not track:
         return Failure.without_stat(path, "there is no such file")
-    more = {name: (row.get(name) or "").strip() for name in ("artist", "album", "part")}
-    return Clip(track, (label,), **more)
+    optional = {name: (row.get(name) or "").strip() for name in OPTIONAL_CSV_COLUMNS}
+    return Clip(track, (label,), **optional)
 
 
-def _read_tagged_clip(found: Track | Failure, isolated: IsolatedCaller) -> Clip | Failure:
-    if isinstance(found, Failure):
-        return found
+def _read_tagged_clip(result: Track | Failure, isolated: IsolatedCaller) -> Clip | Failure:
+    if isinstance(result, Failure):
+        return result
     try:
-        tags = isolated.call(read_tags, found.path)
+        tags = isolated.call(read_tags, result.path)
     except TrackError as error:
-        return Failure(found, str(error))
+        return Failure.from_error(result, error)
     genres = decide.find_user_genres(tags)
     if not genres:
-        return Failure(found, "nobody gave it a genre")
-    # Two albums may have one title, but not in one folder.
-    said = tags.album or Album()
-    album = f"{display_path(found.path.parent)}/{said.title}" if said.title else ""
-    return Clip(found, genres, said.artist, album)
+        return Failure(result, "no person gave it a genre")
+    # Two albums may have the same title, but not in the same folder.
+    album = tags.album or Album()
+    album_key = f"{display_path(result.path.parent)}/{album.title}" if album.title else ""
+    return Clip(result, genres, album.artist, album_key)

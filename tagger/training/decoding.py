@@ -1,4 +1,4 @@
-"""Clips as decoded windows on the disk, so that memory does not grow with the data set."""
+"""Clips as decoded windows on disk, so that memory does not grow with the data set."""
 
 import hashlib
 import os
@@ -24,33 +24,38 @@ from tagger.settings import Settings
 from tagger.training.fingerprints import compute_fingerprint
 
 FINGERPRINT_DURATION_S = 30.0
-"""How much of a clip's middle the search for the same recording goes by."""
-
-CROP_SOURCE_S = 120.0
-"""Random crops come out of so much in the middle of a track."""
-
-CACHE_FORMAT = 1
-"""To be raised whenever another decoder, resampler or fingerprint would fill the cache."""
+"""The fingerprint covers this much of the middle of a clip."""
 
 FINGERPRINT_RATE_HZ = 16_000
+
+CROP_SOURCE_S = 120.0
+"""Random crops are cut from this much of the middle of a track."""
+
+CACHE_FORMAT = 1
+"""Raise this number when another decoder, resampler or fingerprint changes what the cache holds."""
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
-    """Which windows of a clip are decoded: at most `count` of `window_s` each."""
+    """Which windows of a clip are decoded: at most `count`, each `window_s` long."""
 
     rate_hz: int
     window_s: float
     count: int
 
+    def __str__(self) -> str:
+        # A part of the file names in the cache. Version 0.1.0 wrote these very words.
+        return f"Plan(rate_hz={self.rate_hz}, window_s={self.window_s}, count={self.count})"
+
 
 @dataclass(frozen=True, slots=True)
 class DecodedClip:
-    """A clip's windows: a file with a float32 array (windows, samples) at the plan's rate.
+    """The windows of a clip.
 
-    fingerprint: of the clip's middle, as `recordings.fingerprint` makes it.
+    file: an .npy file with a float32 array (windows, samples) at the rate of the plan.
+    fingerprint: that of the middle of the clip, as `compute_fingerprint` makes it.
     """
 
     track: Track
@@ -60,7 +65,7 @@ class DecodedClip:
 
 
 class DecodingDataset(IsolatedDataset[DecodedClip]):
-    """Tracks to decoded windows, in files that stay in `cache`."""
+    """Turns tracks into decoded windows, in files that stay in the folder `cache`."""
 
     def __init__(self, plan: DecodePlan, cache: Path, settings: Settings) -> None:
         super().__init__(get_call_limits(settings))
@@ -70,14 +75,15 @@ class DecodingDataset(IsolatedDataset[DecodedClip]):
     def load(self, track: Track) -> DecodedClip:
         plan = self.plan
         file = (os.fsencode(track.path), track.size, track.mtime_ns, track.inode)
-        name = hashlib.sha256(f"{CACHE_FORMAT} {file} {plan}".encode()).hexdigest()
-        windows, prints = self.cache / f"{name}.npy", self.cache / f"{name}.print.npy"
-        count = len(_load_or_make(windows, lambda: np.stack(self._read(track, plan))))
+        key = hashlib.sha256(f"{CACHE_FORMAT} {file} {plan}".encode()).hexdigest()
+        path = self.cache / f"{key}.npy"
+        windows = _load_or_create(path, lambda: np.stack(self._read(track, plan)))
         middle = DecodePlan(FINGERPRINT_RATE_HZ, FINGERPRINT_DURATION_S, 1)
-        found = _load_or_make(
-            prints, lambda: compute_fingerprint(self._read(track, middle)[0], FINGERPRINT_RATE_HZ)
+        fingerprint = _load_or_create(
+            self.cache / f"{key}.print.npy",
+            lambda: compute_fingerprint(self._read(track, middle)[0], FINGERPRINT_RATE_HZ),
         )
-        return DecodedClip(track, windows, count, np.array(found))
+        return DecodedClip(track, path, len(windows), np.array(fingerprint))
 
     def _read(self, track: Track, plan: DecodePlan) -> Sequence[Samples]:
         return self.isolated.call(
@@ -89,20 +95,23 @@ class DecodingDataset(IsolatedDataset[DecodedClip]):
         ).windows
 
 
-def _load_or_make(path: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """Return the array in a file, making it where there is none, or what a power cut left of it."""
+def _load_or_create(path: Path, create: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Load an array. Create and save it if there is no file, or a power cut left a damaged one."""
     with suppress(OSError, ValueError, EOFError):
         return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
-    _save_array(path, make())
+    _save_array(path, create())
     return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
 
 
-def _save_array(path: Path, values: NDArray[Any]) -> None:
-    """Write an array, whole or not at all. Raises DiskFullError."""
+def _save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a file as `paths.write_file_whole` does, without a second copy of the array in memory.
+
+    Raises DiskFullError.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            np.save(file, values)
+            np.save(file, array)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -114,9 +123,9 @@ def _save_array(path: Path, values: NDArray[Any]) -> None:
 def decode_clips(
     tracks: Iterable[Track], plan: DecodePlan, cache: Path, settings: Settings
 ) -> Iterator[DecodedClip | Failure]:
-    """Decode tracks in other processes, in the order given; what `cache` has is not done again.
+    """Decode tracks in other processes, in the order given. Reuse the files in `cache`.
 
-    Raises ReportError where `cache` cannot be made, DiskFullError where it gets too full.
+    Raises ReportError if the folder cannot be made, DiskFullError if the disk is full.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -137,10 +146,10 @@ class Segment:
 
 
 class SegmentDataset(Dataset[dict[str, Any]]):
-    """Segments as a network's inputs, without the axis of the batch, and `labels`.
+    """Segments as inputs of a network, without the batch axis, and `labels`.
 
-    `crop_s`: take as much from anywhere in the window, elsewhere in each epoch. What is drawn
-    depends on seed, epoch and segment alone, so that a training can be resumed.
+    crop_s: cut this much from a random place of the window, from another place in each epoch. The
+    place depends on seed, epoch and segment only, so that a training can be resumed.
     """
 
     def __init__(
@@ -153,12 +162,12 @@ class SegmentDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.segments = segments
         self.extractor = extractor
-        self.crop = None if crop_s is None else round(crop_s * extractor.rate_hz)
+        self.crop_size = None if crop_s is None else round(crop_s * extractor.rate_hz)
         self.seed = seed
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Note the epoch; accelerate calls this before each."""
+        """Set the epoch. accelerate calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -167,16 +176,16 @@ class SegmentDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         segment = self.segments[index]
         samples = np.load(segment.file, mmap_mode="r")[segment.window]
-        if self.crop is not None and samples.size > self.crop:
-            chance = np.random.default_rng((self.seed, self.epoch, index))
-            start = int(chance.integers(samples.size - self.crop + 1))
-            samples = samples[start : start + self.crop]
+        if self.crop_size is not None and samples.size > self.crop_size:
+            random = np.random.default_rng((self.seed, self.epoch, index))
+            start = int(random.integers(samples.size - self.crop_size + 1))
+            samples = samples[start : start + self.crop_size]
         inputs = self.extractor([np.array(samples)])
         return {name: tensor[0] for name, tensor in inputs.items()} | {"labels": segment.label}
 
 
 class SegmentCollator:
-    """Examples to a batch; where inputs differ in length the feature extractor pads them."""
+    """Makes a batch of examples. The feature extractor pads inputs of different lengths."""
 
     def __init__(self, extractor: WindowExtractor) -> None:
         self.pad = extractor.feature_extractor.pad  # type: ignore[attr-defined]
@@ -184,9 +193,9 @@ class SegmentCollator:
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         labels = torch.tensor([example["labels"] for example in examples])
         inputs = [{k: v for k, v in example.items() if k != "labels"} for example in examples]
-        shapes = {tuple(tensor.shape for tensor in each.values()) for each in inputs}
+        shapes = {tuple(tensor.shape for tensor in values.values()) for values in inputs}
         if len(shapes) == 1:
-            batch = {name: torch.stack([each[name] for each in inputs]) for name in inputs[0]}
+            batch = {name: torch.stack([values[name] for values in inputs]) for name in inputs[0]}
         else:
             batch = dict(self.pad(inputs, padding=True, return_tensors="pt"))
         return batch | {"labels": labels}

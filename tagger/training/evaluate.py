@@ -1,4 +1,4 @@
-"""Measure a model on labelled clips: accuracy, F1, confusion, calibration."""
+"""Measure a model on labelled clips: accuracy, F1, confusion matrix, calibration."""
 
 import time
 import warnings
@@ -21,43 +21,43 @@ from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset
 
 CALIBRATION_BINS = 10
-"""Into how many ranges of scores the calibration looks, each a tenth wide."""
+"""The number of ranges of scores that the calibration looks at; each is a tenth wide."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipScores:
-    """What a clip is, and what a model heard in it, best first."""
+    """The labels of a clip, and the scores that a model gave it, best first."""
 
     labels: tuple[str, ...]
     scores: tuple[Score, ...]
 
     @property
-    def guess(self) -> str:
+    def predicted_label(self) -> str:
         return self.scores[0].genre
 
     @property
-    def is_right(self) -> bool:
-        return self.guess in self.labels
+    def is_correct(self) -> bool:
+        return self.predicted_label in self.labels
 
     @property
-    def truth(self) -> str:
-        """Return the label that the answer is held against: the one it met, else the main one."""
-        return self.guess if self.is_right else self.labels[0]
+    def true_label(self) -> str:
+        """Return the predicted label if it is one of the clip's labels, else the main label."""
+        return self.predicted_label if self.is_correct else self.labels[0]
 
-    def among(self, labels: Collection[str]) -> "ClipScores":
-        """Return the answer of a model that had only these labels to choose from."""
+    def restrict_to(self, labels: Collection[str]) -> "ClipScores":
+        """Return the scores of a model that has only these labels; they sum to 1."""
         scores = [score for score in self.scores if score.genre in labels]
-        whole = sum(score.probability for score in scores) or 1.0
+        total = sum(score.probability for score in scores) or 1.0
         return ClipScores(
-            self.labels, tuple(Score(each.genre, each.probability / whole) for each in scores)
+            self.labels, tuple(Score(score.genre, score.probability / total) for score in scores)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A share of clips with the 95 % confidence interval of Wilson (1927), and how many clips.
+    """A share of `clips` clips with its 95 % confidence interval (Wilson, 1927).
 
-    The interval takes clips for independent; those of one artist or album are not quite.
+    The interval assumes that clips are independent. Clips of one artist or album are not quite.
     """
 
     value: float
@@ -68,7 +68,7 @@ class Proportion:
 
 @dataclass(frozen=True, slots=True)
 class GenreMeasures:
-    """How one genre fared."""
+    """The measures of one genre; `clips` have it as their true label."""
 
     genre: str
     clips: int
@@ -79,7 +79,7 @@ class GenreMeasures:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """The answers with scores in one range: their mean score, and how many of them are right."""
+    """The clips whose best score is in one range: their mean score and their accuracy."""
 
     clips: int
     score: float
@@ -88,11 +88,11 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What answers are worth.
+    """How good predictions are.
 
-    ece: expected calibration error (Naeini et al., 2015) of the best genre's score.
-    confusion: counts (truth, guess), over `labels` both ways: those of `genres`, then those that
-    were only heard. macro_f1: over the genres that occur.
+    macro_f1: over the genres that occur. ece: expected calibration error (Naeini et al., 2015) of
+    the best score. confusion: counts (true label, predicted label). `labels` names its rows and its
+    columns: first the labels of `genres`, then those that were only predicted.
     """
 
     accuracy: Proportion
@@ -106,7 +106,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class EpochMeasures:
-    """How far the training was after an epoch: mean losses, accuracy on the validation half."""
+    """The mean losses after an epoch of a training, and the accuracy on the validation part."""
 
     number: int
     train_loss: float
@@ -114,72 +114,78 @@ class EpochMeasures:
     accuracy: float
 
 
-def compute_proportion(right: int, clips: int) -> Proportion:
-    interval = binomtest(right, clips).proportion_ci(method="wilson")
-    return Proportion(right / clips, float(interval.low), float(interval.high), clips)
+def compute_proportion(correct: int, clips: int) -> Proportion:
+    interval = binomtest(correct, clips).proportion_ci(method="wilson")
+    return Proportion(correct / clips, float(interval.low), float(interval.high), clips)
 
 
-def compute_measures(answers: Sequence[ClipScores]) -> Measures:
-    """Measure one answer or more."""
-    truths = [answer.truth for answer in answers]
-    guesses = [answer.guess for answer in answers]
-    occurring = sorted(set(truths))
-    labels = [*occurring, *sorted(set(guesses) - set(truths))]
+def compute_measures(predictions: Sequence[ClipScores]) -> Measures:
+    """Measure one prediction or more."""
+    true = [prediction.true_label for prediction in predictions]
+    predicted = [prediction.predicted_label for prediction in predictions]
+    occurring = sorted(set(true))
+    labels = [*occurring, *sorted(set(predicted) - set(true))]
     precision, recall, f1, clips = precision_recall_fscore_support(
-        truths, guesses, labels=occurring, zero_division=0.0
+        true, predicted, labels=occurring, zero_division=0.0
     )
     rows = zip(occurring, clips.tolist(), precision, recall, f1, strict=True)
-    bins = _compute_bins(answers)
+    bins = _compute_bins(predictions)
+    errors = (each.clips * abs(each.accuracy - each.score) for each in bins)
     return Measures(
-        accuracy=compute_proportion(sum(answer.is_right for answer in answers), len(answers)),
+        accuracy=_compute_accuracy(predictions),
         macro_f1=float(f1.mean()),
-        ece=sum(each.clips * abs(each.accuracy - each.score) for each in bins) / len(answers),
+        ece=sum(errors) / len(predictions),
         genres=tuple(
             GenreMeasures(name, n, float(p), float(r), float(f)) for name, n, p, r, f in rows
         ),
         labels=tuple(labels),
-        confusion=_compute_confusion(truths, guesses, labels),
+        confusion=_compute_confusion(true, predicted, labels),
         bins=bins,
     )
 
 
+def _compute_accuracy(predictions: Sequence[ClipScores]) -> Proportion:
+    return compute_proportion(sum(each.is_correct for each in predictions), len(predictions))
+
+
 def _compute_confusion(
-    truths: Sequence[str], guesses: Sequence[str], labels: Sequence[str]
+    true: Sequence[str], predicted: Sequence[str], labels: Sequence[str]
 ) -> NDArray[np.int64]:
-    with warnings.catch_warnings(action="ignore"):  # of a matrix of one label, which is as asked
-        counts: NDArray[np.int64] = confusion_matrix(truths, guesses, labels=labels)
+    with warnings.catch_warnings(action="ignore"):  # scikit-learn warns if there is only one label
+        counts: NDArray[np.int64] = confusion_matrix(true, predicted, labels=labels)
     return counts
 
 
-def _compute_bins(answers: Sequence[ClipScores]) -> tuple[CalibrationBin, ...]:
-    scores = np.array([answer.scores[0].probability for answer in answers])
-    right = np.array([answer.is_right for answer in answers])
+def _compute_bins(predictions: Sequence[ClipScores]) -> tuple[CalibrationBin, ...]:
+    scores = np.array([prediction.scores[0].probability for prediction in predictions])
+    correct = np.array([prediction.is_correct for prediction in predictions])
     index = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     groups = [
-        (scores[index == number], right[index == number]) for number in range(CALIBRATION_BINS)
+        (scores[index == number], correct[index == number]) for number in range(CALIBRATION_BINS)
     ]
     return tuple(
-        CalibrationBin(len(s), float(s.mean()), float(r.mean())) for s, r in groups if len(s)
+        CalibrationBin(len(s), float(s.mean()), float(c.mean())) for s, c in groups if len(s)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came of it.
+    """The result of an evaluation.
 
-    among: the measures of a model that chooses only among the labels of the dataset. sure: the
-    share of right answers where the best score is `--min-score` or more, None where none is.
-    unknown: labels that the model does not have, and on how many clips; those count nowhere.
-    clips_per_s: from the first answer to the last, so that loading the model does not count.
+    restricted_measures: those of a model that chooses only among the labels of the data set.
+    confident_accuracy: that of the clips whose best score is `--min-score` or more; None if there
+    are none. unknown_labels: labels that the model does not have, with the number of their clips,
+    which are not measured. clips_per_s: from the first prediction to the last, without the time for
+    loading the model.
     """
 
     model: str
     dataset: Dataset
     measures: Measures
-    among: Measures
-    sure: Proportion | None
-    unknown: Mapping[str, int]
-    failed: tuple[Failure, ...]
+    restricted_measures: Measures
+    confident_accuracy: Proportion | None
+    unknown_labels: Mapping[str, int]
+    failures: tuple[Failure, ...]
     clips_per_s: float
 
 
@@ -188,42 +194,41 @@ def evaluate(
     source: ModelSource,
     settings: Settings,
     on_download: Callable[[int, int], None],
-    done: Callable[[int], None],
+    on_evaluated: Callable[[int, int], None],
 ) -> Evaluation:
-    """Listen to the clips and compare; `done` is told how many are behind it.
+    """Predict the genres of the clips, and compare them with the labels.
 
-    `on_download` is told how many bytes of a model were downloaded. Raises LibraryError where
-    nothing can be compared, and the errors of a model.
+    `on_download` is called with the downloaded bytes of a model and their total, `on_evaluated`
+    with the evaluated clips and their total. Raises LibraryError if there is nothing to compare,
+    and the errors of a model.
     """
-    clips, unknown = _find_comparable(dataset.clips, source, settings)
+    clips, unknown_labels = _select_known_clips(dataset.clips, source, settings)
     if not clips:
         raise LibraryError(f"{dataset.name} has no clip with a label of {source.identity}")
     download_missing(source, settings, on_download)
-    answers: list[ClipScores] = []
-    failed: list[Failure] = []
+    predictions: list[ClipScores] = []
+    failures: list[Failure] = []
     times_s: list[float] = []
     for result in _predict_clips(clips, source, settings):
         times_s.append(time.monotonic())
         if isinstance(result, Failure):
-            failed.append(result)
+            failures.append(result)
         else:
-            answers.append(result)
-        done(len(times_s))
-    if not answers:
-        raise LibraryError(f"{dataset.name} has no clip that can be listened to")
-    occurring = {label for clip in clips for label in clip.labels}
-    sure = [each for each in answers if each.scores[0].probability >= settings.min_score]
+            predictions.append(result)
+        on_evaluated(len(times_s), len(clips))
+    if not predictions:
+        raise LibraryError(f"{dataset.name} has no clip that can be decoded")
+    labels = {label for clip in clips for label in clip.labels}
+    confident = [each for each in predictions if each.scores[0].probability >= settings.min_score]
     seconds = times_s[-1] - times_s[0]
     return Evaluation(
         model=source.identity,
         dataset=dataset,
-        measures=compute_measures(answers),
-        among=compute_measures([answer.among(occurring) for answer in answers]),
-        sure=compute_proportion(sum(answer.is_right for answer in sure), len(sure))
-        if sure
-        else None,
-        unknown=unknown,
-        failed=tuple(failed),
+        measures=compute_measures(predictions),
+        restricted_measures=compute_measures([each.restrict_to(labels) for each in predictions]),
+        confident_accuracy=_compute_accuracy(confident) if confident else None,
+        unknown_labels=unknown_labels,
+        failures=tuple(failures),
         clips_per_s=(len(times_s) - 1) / seconds if seconds else 0.0,
     )
 
@@ -231,54 +236,54 @@ def evaluate(
 def _predict_clips(
     clips: Sequence[Clip], source: ModelSource, settings: Settings
 ) -> Iterator[ClipScores | Failure]:
-    names = decide.get_label_names(settings)
-    with open_engine(settings) as listen:
-        heard = listen((clip.track for clip in clips), InferenceRequest(source, settings))
-        for clip, result in zip(clips, heard, strict=True):
+    label_names = decide.get_label_names(settings)
+    with open_engine(settings) as predict:
+        results = predict((clip.track for clip in clips), InferenceRequest(source, settings))
+        for clip, result in zip(clips, results, strict=True):
             if isinstance(result, Failure):
                 yield result
             else:
-                yield ClipScores(clip.labels, decide.relabel(result.scores, names))
+                yield ClipScores(clip.labels, decide.relabel(result.scores, label_names))
 
 
-def _find_comparable(
+def _select_known_clips(
     clips: Sequence[Clip], source: ModelSource, settings: Settings
 ) -> tuple[list[Clip], Counter[str]]:
-    """Give the clips' labels the model's spelling; count those that it does not have."""
-    names = decide.get_label_names(settings)
-    renamed = [names.get(label.casefold(), label) for label in source.labels]
-    own = {normalize_label(name): name for name in renamed if name}
-    found, unknown = [], Counter[str]()
+    """Return the clips with a label of the model, in its spelling, and count the other labels."""
+    label_names = decide.get_label_names(settings)
+    renamed = [label_names.get(label.casefold(), label) for label in source.labels]
+    spellings = {normalize_label(name): name for name in renamed if name}
+    known_clips, unknown_labels = [], Counter[str]()
     for clip in clips:
-        known = [
-            own[normalize_label(label)] for label in clip.labels if normalize_label(label) in own
-        ]
-        if known:
-            found.append(Clip(clip.track, tuple(known)))
+        keys = map(normalize_label, clip.labels)
+        if labels := tuple(spellings[key] for key in keys if key in spellings):
+            known_clips.append(Clip(clip.track, labels))
         else:
-            unknown[clip.labels[0]] += 1
-    return found, unknown
+            unknown_labels[clip.labels[0]] += 1
+    return known_clips, unknown_labels
 
 
-def evaluation_as_json(found: Evaluation) -> dict[str, object]:
-    """Return all of it as JSON takes it."""
-    left_out = [*found.dataset.left_out, *found.failed]
+def make_evaluation_json(evaluation: Evaluation) -> dict[str, object]:
+    """Return all of an evaluation as values for JSON. Programs read these keys: they stay."""
+    confident = evaluation.confident_accuracy
+    left_out = [*evaluation.dataset.left_out, *evaluation.failures]
     return {
-        "model": found.model,
-        "dataset": found.dataset.name,
-        **_measures_as_json(found.measures),
-        "among_its_labels": _measures_as_json(found.among),
-        "sure": asdict(found.sure) if found.sure else None,
-        "unknown_labels": dict(found.unknown),
-        "failed": len(found.failed),
+        "model": evaluation.model,
+        "dataset": evaluation.dataset.name,
+        **_make_measures_json(evaluation.measures),
+        "among_its_labels": _make_measures_json(evaluation.restricted_measures),
+        "sure": asdict(confident) if confident else None,
+        "unknown_labels": dict(evaluation.unknown_labels),
+        "failed": len(evaluation.failures),
         "left_out": [
-            {"path": display_path(each.track.path), "reason": each.reason} for each in left_out
+            {"path": display_path(failure.track.path), "reason": failure.reason}
+            for failure in left_out
         ],
-        "clips_per_second": found.clips_per_s,
+        "clips_per_second": evaluation.clips_per_s,
     }
 
 
-def _measures_as_json(measures: Measures) -> dict[str, object]:
+def _make_measures_json(measures: Measures) -> dict[str, object]:
     return {
         "accuracy": asdict(measures.accuracy),
         "macro_f1": measures.macro_f1,

@@ -1,4 +1,4 @@
-"""Fine-tune with transformers' Trainer, over decoded windows or over embeddings."""
+"""Fine-tune a model with transformers' Trainer, on decoded windows or on embeddings of them."""
 
 import json
 import math
@@ -34,7 +34,7 @@ from tagger.models.extractor import WindowExtractor
 from tagger.settings import Precision, Settings
 from tagger.training.decoding import Segment, SegmentCollator, SegmentDataset
 from tagger.training.evaluate import EpochMeasures
-from tagger.training.network import HeadOnly, compute_embeddings, find_backbone_name
+from tagger.training.network import ClassifierHead, compute_embeddings, find_backbone_name
 from tagger.training.recipe import Freeze, Recipe
 from tagger.training.workspace import CHECKPOINT_FOLDER, translate_workspace_errors
 
@@ -42,43 +42,46 @@ Example = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class SplitSegments:
-    """The segments of a half of the data; of each clip, how many there are and what is right."""
+class PartSegments:
+    """The segments of one part of a split, clip by clip.
+
+    counts: the number of segments of each clip. label_numbers: the labels of each clip.
+    """
 
     segments: tuple[Segment, ...]
     counts: tuple[int, ...]
-    truths: tuple[frozenset[int], ...]
+    label_numbers: tuple[frozenset[int], ...]
 
 
 class FinetuneObserver(Protocol):
-    """Told how the training goes; an error of it ends the training."""
+    """Is told of the progress of a training. An error that it raises ends the training."""
 
-    def on_embedded(self, done: int, of: int) -> None: ...
-    def on_step(self, done: int, of: int) -> None: ...
+    def on_embedded(self, done: int, total: int) -> None: ...
+    def on_step(self, done: int, total: int) -> None: ...
     def on_epoch(self, epoch: EpochMeasures) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneTask:
-    """What is to be trained, on what, and where its checkpoints are kept."""
+    """A model, the data to train it on, and the folder for checkpoints."""
 
     model: PreTrainedModel
     extractor: WindowExtractor
-    train: SplitSegments
-    validation: SplitSegments
+    train: PartSegments
+    validation: PartSegments
     recipe: Recipe
     folder: Path
     settings: Settings
     tensorboard: bool = False
 
     @property
-    def is_head_alone(self) -> bool:
+    def is_head_only(self) -> bool:
         return self.recipe.freeze is Freeze.BACKBONE
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExamples:
-    """What Trainer is given: a network, and both halves in the form that the network takes."""
+    """What Trainer needs: a network, and the data of two parts as inputs of this network."""
 
     network: nn.Module
     train: Dataset[Any]
@@ -93,38 +96,40 @@ def make_segment_examples(task: FinetuneTask) -> TrainingExamples:
     return TrainingExamples(task.model, train, validation, SegmentCollator(task.extractor))
 
 
-def make_embedded_examples(task: FinetuneTask, observer: FinetuneObserver) -> TrainingExamples:
-    """Listen to every segment once; what is trained is the head alone, on what it gets of them."""
+def make_embedding_examples(task: FinetuneTask, observer: FinetuneObserver) -> TrainingExamples:
+    """Run the backbone on every segment once. The head is then trained on these embeddings."""
     device = choose_devices(task.settings.device)[0]
     nn.Module.to(task.model, device)
-    head = HeadOnly(task.model, find_backbone_name(task.model))
-    sounds = make_segment_examples(task)
-    of = len(task.train.segments) + len(task.validation.segments)
-    done, found = 0, list[ExampleList]()
-    for half, dataset in ((task.train, sounds.train), (task.validation, sounds.validation)):
+    head = ClassifierHead(task.model, find_backbone_name(task.model))
+    segments = make_segment_examples(task)
+    jobs = choose_jobs(task.settings.jobs, slow=True)
+    total = len(task.train.segments) + len(task.validation.segments)
+    done = 0
+
+    def embed(dataset: Dataset[Any], part: PartSegments) -> ExampleList:
+        nonlocal done
         examples: list[Example] = []
-        jobs = choose_jobs(task.settings.jobs, slow=True)
-        for batch in make_clip_loader(dataset, half, sounds.collate, jobs=jobs):
+        for batch in make_clip_loader(dataset, part, segments.collate, jobs=jobs):
             labels = batch.pop("labels").tolist()
-            made = compute_embeddings(
-                task.model, head, {name: each.to(device) for name, each in batch.items()}
-            )
-            examples += _make_examples(made, labels)
-            observer.on_embedded(done + len(examples), of)
-        done += len(examples)
-        found.append(ExampleList(examples))
-    train, validation = found
+            inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+            examples += _make_examples(compute_embeddings(task.model, head, inputs), labels)
+            done += len(labels)
+            observer.on_embedded(done, total)
+        return ExampleList(examples)
+
+    train = embed(segments.train, task.train)
+    validation = embed(segments.validation, task.validation)
     return TrainingExamples(head, train, validation, collate_embeddings)
 
 
-def _make_examples(made: Sequence[torch.Tensor], labels: Sequence[int]) -> Iterator[Example]:
+def _make_examples(embeddings: Sequence[torch.Tensor], labels: Sequence[int]) -> Iterator[Example]:
     for number, label in enumerate(labels):
-        values = tuple(each[number].cpu().clone() for each in made)
+        values = tuple(tensor[number].cpu().clone() for tensor in embeddings)
         yield {"embeddings": values, "labels": label}
 
 
 class ExampleList(Dataset[Example]):
-    """Examples that are in memory."""
+    """Examples in memory."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
@@ -144,17 +149,17 @@ def collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
 
 def make_clip_loader(
     dataset: Dataset[Any],
-    half: SplitSegments,
+    part: PartSegments,
     collate: Callable[[Any], dict[str, Any]],
     *,
     jobs: int,
 ) -> DataLoader[Any]:
-    """Return a loader whose batches are the segments of one clip each, which are of one length."""
-    ends = np.cumsum(half.counts).tolist()
+    """Return a loader. Each batch has the segments of one clip, which have the same length."""
+    ends = np.cumsum(part.counts).tolist()
     starts = [0, *ends][:-1]
     return DataLoader(
         dataset,
-        batch_sampler=[list(range(*each)) for each in zip(starts, ends, strict=True)],
+        batch_sampler=[list(range(*bounds)) for bounds in zip(starts, ends, strict=True)],
         collate_fn=collate,
         num_workers=jobs,
         worker_init_fn=start_worker,
@@ -163,16 +168,16 @@ def make_clip_loader(
 
 TRAINER_STATE_FILE = "trainer_state.json"
 MAX_WARMUP_SHARE = 0.999
-"""A whole number would be one of steps to Trainer."""
+"""Trainer takes a share of 1 or more for a number of steps."""
 
 
 class ClipwiseTrainer(Trainer):
-    """Asks about the windows of one clip at a time, which are of one length.
+    """Evaluates the segments of one clip at a time, which have the same length.
 
-    Beside a longer neighbour a window would be padded, and networks without a mask hear that.
+    Beside a longer segment a segment is padded, and networks without a mask give it other scores.
     """
 
-    asked: SplitSegments
+    validation_part: PartSegments
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader: Any = super().get_train_dataloader()
@@ -182,22 +187,22 @@ class ClipwiseTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         dataset = cast("Dataset[Any]", eval_dataset or self.eval_dataset)
         jobs = self.args.dataloader_num_workers
-        loader = make_clip_loader(dataset, self.asked, self.data_collator, jobs=jobs)
+        loader = make_clip_loader(dataset, self.validation_part, self.data_collator, jobs=jobs)
         return cast("DataLoader[Any]", self.accelerator.prepare(loader))
 
 
 def finetune(
     task: FinetuneTask, observer: FinetuneObserver, *, resume: bool
 ) -> tuple[EpochMeasures, ...]:
-    """Train; afterwards `task.model` has the weights of the epoch with the best accuracy.
+    """Train. Afterwards `task.model` has the weights of the epoch with the best accuracy.
 
-    `resume`: go on from the last whole checkpoint, if there is one. Raises ModelError where the
-    memory is too small or the loss is no number any more, DiskFullError.
+    `resume`: continue from the last whole checkpoint, if there is one. Raises ModelError if the
+    memory is too small or the loss is not a finite number, DiskFullError if the disk is full.
     """
     with warnings.catch_warnings(action="ignore"), _translate_training_errors(task):
         examples = (
-            make_embedded_examples(task, observer)
-            if task.is_head_alone
+            make_embedding_examples(task, observer)
+            if task.is_head_only
             else make_segment_examples(task)
         )
         epochs = run_trainer(task, examples, observer, resume=resume)
@@ -208,18 +213,20 @@ def finetune(
 def run_trainer(
     task: FinetuneTask, examples: TrainingExamples, observer: FinetuneObserver, *, resume: bool
 ) -> tuple[EpochMeasures, ...]:
-    """Run Trainer on the examples of a task; afterwards their network is the best one."""
+    """Run Trainer. Afterwards `examples.network` has the weights of the best epoch."""
     trainer = ClipwiseTrainer(
         model=examples.network,
         args=_make_arguments(task),
         data_collator=examples.collate,
         train_dataset=examples.train,
         eval_dataset=examples.validation,
-        compute_metrics=lambda made: {"accuracy": compute_pooled_accuracy(made, task.validation)},
+        compute_metrics=lambda output: {
+            "accuracy": compute_pooled_accuracy(output, task.validation)
+        },
         callbacks=list(_make_callbacks(task, observer)),
     )
-    trainer.asked = task.validation
-    trainer.model_accepts_loss_kwargs = False  # the networks take a mean, whatever they accept
+    trainer.validation_part = task.validation
+    trainer.model_accepts_loss_kwargs = False  # they accept them, but compute a mean loss
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=find_last_checkpoint(task.folder) if resume else None)
     return read_epochs(trainer.state.log_history)
@@ -227,7 +234,7 @@ def run_trainer(
 
 def _make_arguments(task: FinetuneTask) -> TrainingArguments:
     recipe, device = task.recipe, choose_devices(task.settings.device)[0]
-    jobs = 0 if task.is_head_alone else choose_jobs(task.settings.jobs, slow=True)
+    jobs = 0 if task.is_head_only else choose_jobs(task.settings.jobs, slow=True)
     options: dict[str, Any] = {
         "output_dir": str(task.folder / CHECKPOINT_FOLDER),
         "num_train_epochs": recipe.epochs,
@@ -238,7 +245,7 @@ def _make_arguments(task: FinetuneTask) -> TrainingArguments:
         "gradient_accumulation_steps": recipe.gradient_accumulation,
         "warmup_steps": min(recipe.warmup, MAX_WARMUP_SHARE),
         "label_smoothing_factor": recipe.label_smoothing,
-        "gradient_checkpointing": recipe.gradient_checkpointing and not task.is_head_alone,
+        "gradient_checkpointing": recipe.gradient_checkpointing and not task.is_head_only,
         **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "epoch"),
         "save_total_limit": 1,
         "load_best_model_at_end": True,
@@ -253,36 +260,37 @@ def _make_arguments(task: FinetuneTask) -> TrainingArguments:
         "disable_tqdm": True,
         "report_to": "none",
     }
-    # accelerate's own switch; Trainer would spread each batch over all GPUs that it sees
+    # A switch of accelerate. Without it Trainer spreads each batch over all GPUs that it sees.
     os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     arguments = TrainingArguments(**options, **choose_training_precision(task.settings))
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # noqa: SLF001 - there is no other way
+        arguments._n_gpu = 1  # noqa: SLF001 - there is no public way
     return arguments
 
 
 def choose_training_precision(settings: Settings) -> dict[str, Any]:
-    """Return the number format; `auto` is mixed precision on a GPU, as in the tutorial.
+    """Return Trainer's arguments for the number format.
 
-    Raises SettingsError where there is no GPU for fp16.
+    `auto` is mixed precision on a GPU, as in the tutorial. Raises SettingsError for fp16 without
+    a GPU.
     """
     device = choose_devices(settings.device)[0]
-    asked = settings.precision
-    if asked is Precision.AUTO and device.type == "cuda":
-        asked = Precision.BF16 if has_bf16(device) else Precision.FP16
-    if asked is Precision.FP16 and device.type != "cuda":
+    precision = settings.precision
+    if precision is Precision.AUTO and device.type == "cuda":
+        precision = Precision.BF16 if has_bf16(device) else Precision.FP16
+    if precision is Precision.FP16 and device.type != "cuda":
         raise SettingsError("--precision fp16 needs a CUDA GPU in a training")
-    return {"bf16": asked is Precision.BF16, "fp16": asked is Precision.FP16}
+    return {"bf16": precision is Precision.BF16, "fp16": precision is Precision.FP16}
 
 
-def compute_pooled_accuracy(made: EvalPrediction, half: SplitSegments) -> float:
+def compute_pooled_accuracy(output: EvalPrediction, part: PartSegments) -> float:
     """Return the share of clips whose mean logits are highest for one of the clip's labels."""
-    logits = np.asarray(made.predictions)
-    ends = np.cumsum(half.counts)
-    pooled = np.stack([part.mean(0) for part in np.split(logits, ends[:-1])])
-    guesses = pooled.argmax(1).tolist()
-    right = sum(guess in truth for guess, truth in zip(guesses, half.truths, strict=True))
-    return right / len(guesses)
+    logits = np.asarray(output.predictions)
+    ends = np.cumsum(part.counts)
+    pooled = np.stack([rows.mean(0) for rows in np.split(logits, ends[:-1])])
+    predicted = pooled.argmax(1).tolist()
+    pairs = zip(predicted, part.label_numbers, strict=True)
+    return sum(number in numbers for number, numbers in pairs) / len(predicted)
 
 
 def _make_callbacks(task: FinetuneTask, observer: FinetuneObserver) -> Iterator[TrainerCallback]:
@@ -298,14 +306,14 @@ def _make_callbacks(task: FinetuneTask, observer: FinetuneObserver) -> Iterator[
 
 
 class ObserverCallback(TrainerCallback):
-    """Passes on how the training goes."""
+    """Tells an observer of the progress of a training."""
 
     def __init__(self, observer: FinetuneObserver) -> None:
         self.observer = observer
 
     def on_step_end(
         self,
-        args: TrainingArguments,  # noqa: ARG002 - as the base class has it, here and below
+        args: TrainingArguments,  # noqa: ARG002 - the base class has these, here and below
         state: TrainerState,
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
@@ -330,12 +338,12 @@ class ObserverCallback(TrainerCallback):
     ) -> None:
         epoch = read_epochs(state.log_history)[-1]
         if not math.isfinite(epoch.validation_loss):
-            raise ModelError("the loss is no number any more: try a smaller --learning-rate")
+            raise ModelError("the loss is not a finite number: try a smaller --learning-rate")
         self.observer.on_epoch(epoch)
 
 
 def read_epochs(history: Sequence[Mapping[str, float]]) -> tuple[EpochMeasures, ...]:
-    """Read the epochs out of what Trainer logged."""
+    """Return the epochs in the log history of Trainer."""
     epochs, train_loss = [], math.nan
     for entry in history:
         train_loss = entry.get("loss", train_loss)
@@ -346,12 +354,12 @@ def read_epochs(history: Sequence[Mapping[str, float]]) -> tuple[EpochMeasures, 
 
 
 def find_last_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that was written to its end: its state comes last."""
-    found = {}
+    """Return the newest checkpoint that is complete. Trainer writes its state file last."""
+    checkpoints = {}
     for state in (folder / CHECKPOINT_FOLDER).glob(f"checkpoint-*/{TRAINER_STATE_FILE}"):
         with suppress(OSError, ValueError, KeyError):
-            found[json.loads(state.read_text("utf-8"))["global_step"]] = state.parent
-    return str(found[max(found)]) if found else None
+            checkpoints[json.loads(state.read_text("utf-8"))["global_step"]] = state.parent
+    return str(checkpoints[max(checkpoints)]) if checkpoints else None
 
 
 @contextmanager
@@ -361,11 +369,11 @@ def _translate_training_errors(task: FinetuneTask) -> Iterator[None]:
             yield
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
-            raise WorkerError(f"a process that reads decoded sound died: {error}") from error
+            raise WorkerError(f"a process that reads training data died: {error}") from error
         if not is_out_of_memory(error):
             raise
         raise ModelError(
-            "the memory is too small: try --batch-size"
+            "the memory is too small for a training step: try --batch-size"
             f" {max(1, task.recipe.batch_size // 2)} with --gradient-accumulation"
             f" {2 * task.recipe.gradient_accumulation}, or --gradient-checkpointing"
         ) from error

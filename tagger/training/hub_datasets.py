@@ -1,8 +1,13 @@
-"""Data sets of the Hugging Face Hub, and folders of `save_to_disk`, as clips; owns datasets."""
+"""Data sets of the Hugging Face Hub, and folders of `save_to_disk`, as clips; owns datasets.
+
+A data set of the Hub is downloaded into Hugging Face's own cache (HF_HOME, HF_DATASETS_CACHE), and
+is then found there without the Hub. HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN have their usual
+meaning. No code of a data set is run. No sound is decoded here: sound in the rows of a data set is
+written once, as the files that it was.
+"""
 
 import errno
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,45 +17,45 @@ from typing import Any
 
 from tagger.errors import DiskFullError, LibraryError, ModelError, TaggerError
 from tagger.models import hub
-from tagger.paths import display_path
+from tagger.paths import display_path, write_file_whole
 from tagger.records import Failure, Track
 from tagger.tags import EXTENSIONS
-from tagger.training.clips import PART_NAMES, Clip, Dataset, make_dataset
+from tagger.training.clips import PART_ALIASES, Clip, Dataset, make_dataset
 
 LABEL_COLUMNS = ("genre", "label", "genres", "labels")
-"""The columns that say what a clip is, the most telling first."""
+"""The names of a column with the genre, the best first."""
 
 SUFFIX_BY_MAGIC = {
     b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3",
     b".snd": ".au", b"FORM": ".aiff",
 }  # fmt: skip
-"""What files begin with, and how their names should end."""
+"""The first bytes of a file, and the suffix of such files."""
 
 
 @dataclass(frozen=True, slots=True)
 class _DatasetColumns:
-    """Where a table keeps what; kind: how its labels are coded."""
+    """The names of the columns of a table. label_type: the datasets feature of the label column."""
 
     sound: str
     label: str
-    kind: Any
-    more: tuple[str, ...]
+    label_type: Any
+    optional: tuple[str, ...]
 
 
 def make_clips(name: str, loaded: Any, folder: Path) -> Iterator[Clip | Failure]:
-    """Yield the clips of a Dataset or a DatasetDict, writing their sound into a folder.
+    """Yield the clips of a Dataset or a DatasetDict, and write their sound into a folder.
 
-    They come in the order of the rows, which a split by a seed counts on. Raises LibraryError where
-    no column says what a clip is or how it sounds, DiskFullError where no space is left.
+    They come in the order of the rows: a split by a seed depends on it. Raises LibraryError if no
+    column has the genre or the sound, DiskFullError if the disk is full.
     """
     from datasets import Audio, DatasetDict
 
     splits = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
     for split, table in splits.items():
         columns = _find_columns(name, table.features)
-        wanted = table.select_columns([columns.sound, columns.label, *columns.more])
-        rows = wanted.cast_column(columns.sound, Audio(decode=False))
-        part = PART_NAMES.get(split.casefold(), "") if len(splits) > 1 else ""
+        selected = table.select_columns([columns.sound, columns.label, *columns.optional])
+        rows = selected.cast_column(columns.sound, Audio(decode=False))
+        part = PART_ALIASES.get(split.casefold(), "") if len(splits) > 1 else ""
         for number, row in enumerate(rows):
             yield _make_clip(row, columns, folder / make_safe_name(split) / f"{number:06}", part)
 
@@ -58,84 +63,90 @@ def make_clips(name: str, loaded: Any, folder: Path) -> Iterator[Clip | Failure]
 def _find_columns(name: str, features: Mapping[str, Any]) -> _DatasetColumns:
     from datasets import Audio, ClassLabel, Value
 
-    # of a list, what it is a list of
-    kinds = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
-    classes = [name for name, kind in kinds.items() if isinstance(kind, ClassLabel)]
+    # for a list, the type of its elements
+    types = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
+    classes = [name for name, kind in types.items() if isinstance(kind, ClassLabel)]
     strings = (Value("string"), Value("large_string"))
-    texts = [name for name, kind in kinds.items() if kind in strings]
-    here = f"the data set {name} has the columns {', '.join(features)}"
+    texts = [name for name, kind in types.items() if kind in strings]
+    prefix = f"the data set {name} has the columns {', '.join(features)}"
     sounds = [column for column, feature in features.items() if isinstance(feature, Audio)]
-    sounds = sounds if len(sounds) == 1 else [each for each in ["audio"] if each in features]
+    sounds = sounds if len(sounds) == 1 else [column for column in ["audio"] if column in features]
     if not sounds:
-        raise LibraryError(f"{here}: which of them is the sound cannot be told (audio)")
-    fitting = [each for each in LABEL_COLUMNS if each in (*classes, *texts)]
-    if not fitting and len(classes) != 1:
-        raise LibraryError(f"{here}: which of them is the genre cannot be told (genre, label)")
-    label = (*fitting, *classes)[0]
-    more = tuple(each for each in ("artist", "album") if each != label and each in texts)
-    return _DatasetColumns(sounds[0], label, kinds[label], more)
+        raise LibraryError(f"{prefix}: which one has the sound is not clear (expected: audio)")
+    labels = [column for column in LABEL_COLUMNS if column in (*classes, *texts)]
+    if not labels and len(classes) != 1:
+        raise LibraryError(
+            f"{prefix}: which one has the genre is not clear (expected: genre or label)"
+        )
+    label = (*labels, *classes)[0]
+    optional = tuple(c for c in ("artist", "album") if c != label and c in texts)
+    return _DatasetColumns(sounds[0], label, types[label], optional)
 
 
 def _make_clip(
-    row: Mapping[str, Any], columns: _DatasetColumns, place: Path, part: str
+    row: Mapping[str, Any], columns: _DatasetColumns, base_path: Path, part: str
 ) -> Clip | Failure:
-    """Return the clip of a row; `place` is where its sound goes, without the rest of the name."""
+    """Return the clip of a row. The path of its sound begins with `base_path`."""
     sound = row[columns.sound] or {}
-    data, named = sound.get("bytes"), str(sound.get("path") or "")
-    called = Path(named or place.name)
-    labels = tuple(_get_row_labels(row[columns.label], columns.kind))
+    data, original_name = sound.get("bytes"), str(sound.get("path") or "")
+    shown_path = Path(original_name or base_path.name)
+    labels = tuple(_list_row_labels(row[columns.label], columns.label_type))
     if not labels:
-        return Failure.without_stat(called, "it has no label")
-    path = _write_sound(data, PurePosixPath(labels[0], named), place) if data else Path(named)
+        return Failure.without_stat(shown_path, "it has no label")
+    path = (
+        _write_sound(data, PurePosixPath(labels[0], original_name), base_path)
+        if data
+        else Path(original_name)
+    )
     try:
         if not path.is_file():
-            return Failure.without_stat(called, "its sound is neither in the row nor on this disk")
-        track = Track.from_stat(path, path.stat())  # Hugging Face's cache is made of links
+            reason = "its sound is neither in the row nor on this disk"
+            return Failure.without_stat(shown_path, reason)
+        track = Track.from_stat(path, path.stat())  # Hugging Face's cache has symbolic links
     except (OSError, ValueError) as error:
-        return Failure.without_stat(called, f"cannot be looked at: {error}")
-    more = {each: str(row[each] or "").strip() for each in columns.more}
-    return Clip(track, labels, **more, part=part)
+        return Failure.without_stat(shown_path, f"its file cannot be read: {error}")
+    optional = {column: str(row[column] or "").strip() for column in columns.optional}
+    return Clip(track, labels, **optional, part=part)
 
 
-def _get_row_labels(value: Any, kind: Any) -> Iterator[str]:
-    names = getattr(kind, "names", None)
-    for each in value if isinstance(value, list) else [value]:
+def _list_row_labels(value: Any, label_type: Any) -> Iterator[str]:
+    names = getattr(label_type, "names", None)
+    for item in value if isinstance(value, list) else [value]:
         if names is None:
-            text = str("" if each is None else each).strip()
-        else:  # test sets that keep their labels secret have -1
-            text = names[each] if each is not None and 0 <= each < len(names) else ""
+            text = str("" if item is None else item).strip()
+        else:  # test sets with secret labels have -1
+            text = names[item] if item is not None and 0 <= item < len(names) else ""
         if text:
             yield text
 
 
-def _write_sound(data: bytes, named: PurePosixPath, place: Path) -> Path:
-    """Write the sound of a row as a file, unless it stands there.
+def _write_sound(data: bytes, original: PurePosixPath, base_path: Path) -> Path:
+    """Write the sound of a row as a file, unless the file exists, and return its path.
 
-    Its name ends as that of the row in a folder of its genre, for lists that go by such names.
+    The path ends with a folder of the genre and the original name: published lists have such paths.
     """
-    suffix = named.suffix.lower()
+    suffix = original.suffix.lower()
     if suffix not in EXTENSIONS:
         suffix = next(
-            (end for start, end in SUFFIX_BY_MAGIC.items() if data.startswith(start)), ".bin"
+            (suffix for magic, suffix in SUFFIX_BY_MAGIC.items() if data.startswith(magic)), ".bin"
         )
     digest = hashlib.sha256(data).hexdigest()[:12]
-    folder = place.with_name(f"{place.name}-{digest}") / (make_safe_name(named.parts[0]) or "genre")
-    path = folder / f"{make_safe_name(named.stem) or 'sound'}{suffix}"
+    genre = make_safe_name(original.parts[0]) or "genre"
+    folder = base_path.with_name(f"{base_path.name}-{digest}") / genre
+    path = folder / f"{make_safe_name(original.stem) or 'sound'}{suffix}"
     try:
         if path.exists() and path.stat().st_size == len(data):
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_bytes(data)
-        part.replace(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file_whole(path, data)
     except OSError as error:
         kind = DiskFullError if error.errno == errno.ENOSPC else LibraryError
-        raise kind(f"cannot keep {display_path(path)}: {error.strerror}") from error
+        raise kind(f"cannot write {display_path(path)}: {error.strerror}") from error
     return path
 
 
 def make_safe_name(text: str) -> str:
-    """Return text as a part of a file name that is safe everywhere."""
+    """Return text as a part of a file name that is valid on every system."""
     return re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII).strip(".-")[:60]
 
 
@@ -143,65 +154,64 @@ DATASET_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """The id of a data set on the Hub: owner/name."""
 
 SAVED_DATASET_FILES = ("state.json", "dataset_dict.json")
-"""What `save_to_disk` leaves in the folder of a Dataset and of a DatasetDict."""
+"""Files that `save_to_disk` writes into the folder of a Dataset and of a DatasetDict."""
 
 PARQUET_REVISION = "refs/convert/parquet"
-"""Where the Hub keeps what a script had made of a data set, as Parquet files."""
+"""The Git reference of the Hub's own copy of a data set, as Parquet files."""
 
 FILE_BUILDERS = {"audiofolder", "webdataset"}
-"""The builders of datasets that make tables of files of sound."""
+"""The builders of the library datasets for audio files."""
 
 
-def is_saved_dataset(place: Path) -> bool:
-    """Tell whether a folder was made by `save_to_disk`."""
-    return any((place / name).is_file() for name in SAVED_DATASET_FILES)
+def is_saved_dataset(folder: Path) -> bool:
+    """Return whether `save_to_disk` made a folder."""
+    return any((folder / name).is_file() for name in SAVED_DATASET_FILES)
 
 
-def read_saved_dataset(place: Path, names: Mapping[str, str], cache: Path) -> Dataset:
+def read_saved_dataset(folder: Path, label_names: Mapping[str, str], cache: Path) -> Dataset:
     """Read a folder that `save_to_disk` made of a Dataset or a DatasetDict.
 
-    `names` is as for `make_dataset`; sound that the tables hold is written into `cache`. Raises
-    LibraryError where the folder cannot be used, DiskFullError where the cache has no space left.
+    `label_names` is as for `make_dataset`. Sound in the tables is written into `cache`. Raises
+    LibraryError if the folder cannot be used, DiskFullError if the disk of the cache is full.
     """
     datasets = _import_datasets()
-    with _translate_dataset_errors(display_path(place)):
-        loaded = datasets.load_from_disk(str(place))
-        found = make_clips(
-            display_path(place), loaded, cache / make_safe_name(place.resolve().name)
-        )
-        return make_dataset(display_path(place), found, names)
+    name = display_path(folder)
+    with _translate_dataset_errors(name):
+        loaded = datasets.load_from_disk(str(folder))
+        clips = make_clips(name, loaded, cache / make_safe_name(folder.resolve().name))
+        return make_dataset(name, clips, label_names)
 
 
-def read_hub_dataset(name: str, names: Mapping[str, str], cache: Path) -> Dataset:
-    """Read a data set of the Hub, downloading it where it is not in Hugging Face's cache.
+def read_hub_dataset(name: str, label_names: Mapping[str, str], cache: Path) -> Dataset:
+    """Read a data set of the Hub. Download it if it is not in Hugging Face's cache.
 
-    `names` and `cache` are as for `read_saved`. Raises LibraryError where there is no such data
-    set, or none that can be had or used, DiskFullError where no space is left.
+    `label_names` and `cache` are as for `read_saved_dataset`. Raises LibraryError if the data set
+    does not exist or cannot be used, DiskFullError if the disk is full.
     """
     with _translate_dataset_errors(name):
-        found = make_clips(name, _load_hub_dataset(name), cache / make_safe_name(name))
-        return make_dataset(name, found, names)
+        clips = make_clips(name, _load_hub_dataset(name), cache / make_safe_name(name))
+        return make_dataset(name, clips, label_names)
 
 
 def _import_datasets() -> Any:
-    """Return the library `datasets`, told to be silent."""
+    """Return the library `datasets`, without its progress bars and warnings."""
     try:
         import datasets
     except ValueError as error:
-        raise LibraryError(f"HF_ENDPOINT is no address: {error}") from error
+        raise LibraryError(f"HF_ENDPOINT is not an address: {error}") from error
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     return datasets
 
 
 def _load_hub_dataset(name: str) -> Any:
-    """Return a data set of the Hub as a DatasetDict, without running code of its own."""
+    """Return a data set of the Hub as a DatasetDict, without running its code."""
     datasets = _import_datasets()
     hub.silence_hub()
     try:
         builder = _load_builder(name)
     except ConnectionError:
-        with suppress(LibraryError):  # what was had in that way once is in the cache as well
+        with suppress(LibraryError):  # an earlier run may have downloaded the Parquet copy
             return _load_parquet_copy(name, "")
         raise
     except RuntimeError as error:
@@ -209,7 +219,7 @@ def _load_hub_dataset(name: str) -> Any:
             raise
         return _load_parquet_copy(name, "a script, which tagger does not run")
     if builder.info.builder_name in FILE_BUILDERS and not datasets.config.TORCHCODEC_AVAILABLE:
-        return _load_parquet_copy(name, "files, which datasets takes in with torchcodec alone")
+        return _load_parquet_copy(name, "audio files, which datasets reads only with torchcodec")
     builder.download_and_prepare()
     return builder.as_dataset()
 
@@ -226,26 +236,29 @@ def _load_builder(name: str) -> Any:
 
 
 def _load_parquet_copy(name: str, nature: str) -> Any:
-    """Return the Hub's own copy of a data set; its files are CONFIGURATION/SPLIT/0000.parquet."""
+    """Return the Hub's own copy of a data set, whose files are CONFIGURATION/SPLIT/0000.parquet.
+
+    nature: what the data set itself is, for the message if there is no copy.
+    """
     try:
         try:
             files = hub.list_repo_files(name, PARQUET_REVISION, hub.DATASET_REPO)
-        except ModelError:  # without the Hub, there is what was downloaded
-            cached = hub.download_dataset(name, PARQUET_REVISION, "nothing more")
+        except ModelError:  # the Hub does not answer: use the files in the cache
+            cached = hub.download_dataset(name, PARQUET_REVISION, "no file matches this")
             files = [str(path.relative_to(cached)) for path in cached.rglob("*.parquet")]
         folders = {PurePosixPath(file).parts[0] for file in files if file.endswith(".parquet")}
         chosen = _choose_configuration(name, sorted(folders))
         folder = hub.download_dataset(name, PARQUET_REVISION, f"{chosen}/*.parquet")
     except ModelError as error:
         raise LibraryError(
-            f"the data set {name} is {nature}, and the Hub's copy of it as Parquet ({PARQUET_REVISION})"
-            f" cannot be had: {error}"
+            f"the data set {name} is {nature}, and the Hub's copy of it as Parquet"
+            f" ({PARQUET_REVISION}) cannot be downloaded: {error}"
         ) from error
     splits: dict[str, list[str]] = {}
     for file in sorted((folder / chosen).glob("*/*.parquet")):
         splits.setdefault(file.parent.name, []).append(str(file))
     if partial := [split for split in splits if split.startswith("partial-")]:
-        raise LibraryError(f"the Hub's copy of the data set {name} is but a part ({partial[0]})")
+        raise LibraryError(f"the Hub's copy of the data set {name} is incomplete ({partial[0]})")
     return _import_datasets().load_dataset("parquet", data_files=splits)
 
 
@@ -257,14 +270,17 @@ def _choose_configuration(name: str, configurations: Sequence[str]) -> str:
             return usual
     raise LibraryError(
         f"the data set {name} has several configurations, and none is called all or default"
-        f" ({', '.join(configurations)}): save the one you mean with save_to_disk, and name that"
+        f" ({', '.join(configurations)}): save the right one with save_to_disk, and name that"
         " folder"
     )
 
 
 @contextmanager
 def _translate_dataset_errors(name: str) -> Iterator[None]:
-    """Say in one line what went wrong and what helps."""
+    """Turn errors of `datasets` into one line that says what failed and what helps.
+
+    `models.hub` does the same for huggingface_hub, whose errors `datasets` does not raise.
+    """
     datasets = _import_datasets()
     endpoint = datasets.config.HF_ENDPOINT
     try:
@@ -277,7 +293,7 @@ def _translate_dataset_errors(name: str) -> Iterator[None]:
             accept = f"accept its terms at {endpoint}/datasets/{name}, then {log_in}"
             raise LibraryError(f"the data set {name} is gated: {accept}") from error
         raise LibraryError(
-            f"there is no folder {name}, nor a data set of that name at {endpoint}, or it is"
+            f"there is no folder {name}, and no data set of that name at {endpoint}, or it is"
             f" private: check its id, or {log_in}"
         ) from error
     except ConnectionError as error:
@@ -287,9 +303,9 @@ def _translate_dataset_errors(name: str) -> Iterator[None]:
             f"there is no folder {name}, the data set {name} is not in the cache"
             f" ({datasets.config.HF_DATASETS_CACHE}), and {obstacle}: connect once to download it"
         ) from error
-    except Exception as error:  # of Arrow, and of files and answers that nobody foresaw
+    except Exception as error:  # errors of Arrow, of files, and unexpected answers
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise DiskFullError(f"no space left for the data set {name}") from error
-        cause = error.__cause__ or error  # the library's own words tell only that it failed
+            raise DiskFullError(f"no space is left for the data set {name}") from error
+        cause = error.__cause__ or error  # datasets' own message only says that it failed
         reason = (str(cause) or repr(cause)).splitlines()[0]
         raise LibraryError(f"cannot read the data set {name}: {reason}") from error

@@ -1,4 +1,4 @@
-"""A whole training: prepare, fine-tune, evaluate, write the results."""
+"""A whole training: prepare the data, fine-tune, evaluate, write the results."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from tagger.models.card import CardContent, CardScores, write_card
 from tagger.models.extractor import WindowExtractor
 from tagger.records import Failure
 from tagger.settings import Settings
-from tagger.training.clips import Clip, Dataset
+from tagger.training.clips import PARTS, Clip, Dataset
 from tagger.training.decoding import (
     CROP_SOURCE_S,
     DecodedClip,
@@ -25,11 +25,11 @@ from tagger.training.decoding import (
     SegmentDataset,
     decode_clips,
 )
-from tagger.training.evaluate import EpochMeasures, Evaluation, evaluate, evaluation_as_json
+from tagger.training.evaluate import EpochMeasures, Evaluation, evaluate, make_evaluation_json
 from tagger.training.finetune import (
     FinetuneObserver,
     FinetuneTask,
-    SplitSegments,
+    PartSegments,
     choose_training_precision,
     finetune,
 )
@@ -38,7 +38,7 @@ from tagger.training.network import (
     TrainingMemory,
     check_recipe_fits,
     estimate_training_memory,
-    load_trainable_description,
+    load_trainable_config,
     load_trainable_model,
     make_untrained_model,
 )
@@ -46,8 +46,9 @@ from tagger.training.pictures import draw_curves, draw_measures
 from tagger.training.recipe import Recipe, choose_defaults
 from tagger.training.splits import Split
 from tagger.training.workspace import (
-    NOTES_FILE,
-    RESULTS_FILE,
+    EVALUATION_FILE,
+    RECIPE_FILE,
+    TrainingDescription,
     open_workspace,
     remove_temporary_folders,
     translate_workspace_errors,
@@ -55,24 +56,23 @@ from tagger.training.workspace import (
 )
 
 KNOWN_BROKEN_CLIPS = {"jazz.00054": "GTZAN's jazz.00054 is known to be broken"}
-"""What everybody's copy of a data set lacks, by the name of the file without its suffix."""
+"""Clips that are broken in every copy of a data set, by the file name without suffix."""
 
 
 class TrainingObserver(FinetuneObserver, Protocol):
-    """Told how a whole training goes; an error of it ends the training."""
+    """Is told of the progress of a whole training. An error that it raises ends the training."""
 
-    def on_decoded(self, done: int, of: int) -> None: ...
+    def on_decoded(self, done: int, total: int) -> None: ...
     def on_download(self, done: int, total: int) -> None: ...
-    def on_evaluated(self, done: int, of: int) -> None: ...
+    def on_evaluated(self, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What is to be trained: a base model and a recipe; `divide` makes the halves of the data.
+    """A base model, a recipe, and where the result goes.
 
-    settings: with the base model as their model, and the recipe's segments as their windows.
-    cache: where decoded sound is kept. repo: how the model will be called on the Hub, if it goes
-    there.
+    settings: their model is the base model, their windows are the segments of the recipe. cache:
+    the folder for decoded sound. repo: the id of the result on the Hub, if it is pushed.
     """
 
     source: ModelSource
@@ -80,20 +80,21 @@ class TrainingRequest:
     settings: Settings
     folder: Path
     cache: Path
-    divide: Callable[[Dataset], Split]
+    split_dataset: Callable[[Dataset], Split]
     repo: str = ""
 
     @property
-    def base(self) -> str:
-        """Return what the base model is called: an id on the Hub, or the name of a folder."""
+    def base_name(self) -> str:
+        """Return the name of the base model: an id on the Hub, or the name of a folder."""
         return self.source.identity.rpartition("@")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What a training is going to do; nothing but decoded sound was written for it.
+    """All that a training needs. Only decoded sound was written for it.
 
-    sounds: of every clip, by its path. crops: what random crops come out of, where they are wanted.
+    decoded: the windows of every clip, by the path of the clip. crop_sources: the same for random
+    crops, empty without these. leaks: pairs of clips of one recording in two parts.
     """
 
     request: TrainingRequest
@@ -101,189 +102,197 @@ class TrainingPlan:
     config: PreTrainedConfig
     extractor: WindowExtractor
     dataset: Dataset
-    failed: tuple[Failure, ...]
+    failures: tuple[Failure, ...]
     split: Split
-    sounds: Mapping[Path, DecodedClip]
-    crops: Mapping[Path, DecodedClip]
+    decoded: Mapping[Path, DecodedClip]
+    crop_sources: Mapping[Path, DecodedClip]
     leaks: tuple[tuple[Clip, Clip], ...]
 
     @property
-    def noted_recipe(self) -> dict[str, str]:
-        """Return the options; the base model by its name, since paths are nobody's business."""
-        return {**self.recipe.as_text(), "base-model": self.request.base}
+    def published_recipe(self) -> dict[str, str]:
+        """Return the options, with the base model by its name: its path is private."""
+        return {**self.recipe.format_options(), "base-model": self.request.base_name}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Return the labels by their numbers; of several, a clip teaches its main one."""
-        halves = (self.split.train, self.split.validation, self.split.test)
-        return tuple(sorted({clip.labels[0] for half in halves for clip in half}))
+        """Return the labels in the order of their numbers. Only main labels are learned."""
+        parts = (self.split.train, self.split.validation, self.split.test)
+        return tuple(sorted({clip.labels[0] for clips in parts for clip in clips}))
 
 
 def prepare_training(
     request: TrainingRequest, dataset: Dataset, observer: TrainingObserver, *, download: bool
 ) -> TrainingPlan:
-    """Decode the clips and part them into halves; `download` what the base model lacks first.
+    """Decode and split the clips. `download`: first download the missing files of the base model.
 
-    Raises LibraryError for data that nothing can be learned from, and the errors of a model.
+    Raises LibraryError if nothing can be learned from the data, and the errors of a model.
     """
-    config, extractor = load_trainable_description(request.source, request.recipe, request.settings)
+    config, extractor = load_trainable_config(request.source, request.recipe, request.settings)
     choose_training_precision(request.settings)
     check_recipe_fits(config, request.recipe, trust=request.settings.trust_remote_code)
-    request.divide(dataset)  # what cannot be divided is told before the long work
+    request.split_dataset(dataset)  # raises its errors before the long work
     if download:
         download_missing(request.source, request.settings, observer.on_download)
-    plan = DecodePlan(extractor.rate_hz, extractor.window_s, extractor.windows)
-    kept, left_out, failed, sounds = [], list(dataset.left_out), [], {}
-    results = _decode_clips(dataset.clips, plan, request, observer)
+    decode_plan = DecodePlan(extractor.rate_hz, extractor.window_s, extractor.windows)
+    kept, left_out, failures, decoded = [], list(dataset.left_out), [], {}
+    results = _decode_clips(dataset.clips, decode_plan, request, observer)
     for clip, result in zip(dataset.clips, results, strict=True):
         if isinstance(result, DecodedClip):
             kept.append(clip)
-            sounds[clip.track.path] = result
+            decoded[clip.track.path] = result
         elif reason := KNOWN_BROKEN_CLIPS.get(clip.track.path.stem):
             left_out.append(Failure(clip.track, reason))
         else:
-            failed.append(result)
+            failures.append(result)
     if not kept:
-        raise LibraryError(f"{dataset.name} has no clip that can be listened to")
-    whole = replace(dataset, clips=tuple(kept), left_out=tuple(left_out))
-    split = request.divide(whole)
-    crops = {}
+        raise LibraryError(f"{dataset.name} has no clip that can be decoded")
+    decodable = replace(dataset, clips=tuple(kept), left_out=tuple(left_out))
+    split = request.split_dataset(decodable)
+    crop_sources = {}
     if request.recipe.random_crops:
-        plan = replace(plan, window_s=max(CROP_SOURCE_S, extractor.window_s), count=1)
-        found = _decode_clips(split.train, plan, request, observer)
-        crops = {each.track.path: each for each in found if isinstance(each, DecodedClip)}
+        crop_plan = replace(decode_plan, window_s=max(CROP_SOURCE_S, extractor.window_s), count=1)
+        results = _decode_clips(split.train, crop_plan, request, observer)
+        crop_sources = {
+            result.track.path: result for result in results if isinstance(result, DecodedClip)
+        }
+    defaults = choose_defaults(request.recipe.freeze, config.model_type)
     return TrainingPlan(
         request=request,
-        recipe=request.recipe.settled(choose_defaults(request.recipe.freeze, config.model_type)),
+        recipe=request.recipe.resolve_auto(defaults),
         config=config,
         extractor=extractor,
-        dataset=whole,
-        failed=tuple(failed),
+        dataset=decodable,
+        failures=tuple(failures),
         split=split,
-        sounds=sounds,
-        crops=crops,
-        leaks=_find_leaks(split, sounds),
+        decoded=decoded,
+        crop_sources=crop_sources,
+        leaks=_find_leaking_clips(split, decoded),
     )
 
 
 def _decode_clips(
-    clips: Sequence[Clip], plan: DecodePlan, request: TrainingRequest, observer: TrainingObserver
+    clips: Sequence[Clip],
+    decode_plan: DecodePlan,
+    request: TrainingRequest,
+    observer: TrainingObserver,
 ) -> Iterator[DecodedClip | Failure]:
     tracks = [clip.track for clip in clips]
-    results = decode_clips(tracks, plan, request.cache, request.settings)
+    results = decode_clips(tracks, decode_plan, request.cache, request.settings)
     for number, result in enumerate(results, 1):
         observer.on_decoded(number, len(tracks))
         yield result
 
 
-def _find_leaks(split: Split, sounds: Mapping[Path, DecodedClip]) -> tuple[tuple[Clip, Clip], ...]:
-    """Return the pairs of clips that are one recording, and stand in different halves."""
-    halves = (split.train, split.validation, split.test)
-    clips = [(clip, number) for number, half in enumerate(halves) for clip in half]
-    pairs = find_same_recordings([sounds[clip.track.path].fingerprint for clip, _ in clips])
-    straddling = find_leaks(pairs, [number for _, number in clips])
-    return tuple((clips[pair.first][0], clips[pair.second][0]) for pair in straddling)
+def _find_leaking_clips(
+    split: Split, decoded: Mapping[Path, DecodedClip]
+) -> tuple[tuple[Clip, Clip], ...]:
+    """Return the pairs of clips of one recording that are in different parts."""
+    clips = [(clip, part) for part in PARTS for clip in getattr(split, part)]
+    pairs = find_same_recordings([decoded[clip.track.path].fingerprint for clip, _ in clips])
+    leaks = find_leaks(pairs, [part for _, part in clips])
+    return tuple((clips[pair.first][0], clips[pair.second][0]) for pair in leaks)
 
 
-def make_split_segments(
-    clips: Sequence[Clip], plans: TrainingPlan, *, cropped: bool = False
-) -> SplitSegments:
-    """Return the segments of clips, clip by clip; `cropped` ones are to be cut out of more."""
-    numbers = {label: number for number, label in enumerate(plans.labels)}
-    counts = [plans.sounds[clip.track.path].windows for clip in clips]
-    crops = plans.crops if cropped else {}
+def make_part_segments(
+    clips: Sequence[Clip], plan: TrainingPlan, *, use_crops: bool = False
+) -> PartSegments:
+    """Return the segments of clips, clip by clip. `use_crops`: cut them from longer windows."""
+    numbers = {label: number for number, label in enumerate(plan.labels)}
+    counts = [plan.decoded[clip.track.path].windows for clip in clips]
+    crop_sources = plan.crop_sources if use_crops else {}
     segments = []
     for clip, count in zip(clips, counts, strict=True):
-        label, crop = numbers[clip.labels[0]], crops.get(clip.track.path)
-        file = (crop or plans.sounds[clip.track.path]).file
-        segments += [Segment(file, 0 if crop else n, label) for n in range(count)]
-    truths = [frozenset(numbers[x] for x in clip.labels if x in numbers) for clip in clips]
-    return SplitSegments(tuple(segments), tuple(counts), tuple(truths))
+        label, crop_source = numbers[clip.labels[0]], crop_sources.get(clip.track.path)
+        file = (crop_source or plan.decoded[clip.track.path]).file
+        segments += [Segment(file, 0 if crop_source else n, label) for n in range(count)]
+    label_numbers = [
+        frozenset(numbers[label] for label in clip.labels if label in numbers) for clip in clips
+    ]
+    return PartSegments(tuple(segments), tuple(counts), tuple(label_numbers))
 
 
-def estimate_memory(plans: TrainingPlan) -> TrainingMemory:
-    """Estimate what a step of the training takes, on a network of that shape."""
-    trust = plans.request.settings.trust_remote_code
-    model = make_untrained_model(plans.config, plans.labels, plans.recipe, trust=trust)
-    segments = make_split_segments(plans.split.train, plans).segments
-    dataset = SegmentDataset(segments, plans.extractor)
-    batch = [dataset[number % len(dataset)] for number in range(plans.recipe.batch_size)]
-    inputs = SegmentCollator(plans.extractor)(batch)
+def estimate_memory(plan: TrainingPlan) -> TrainingMemory:
+    """Estimate the memory for a training step, on an untrained network of the same shape."""
+    trust = plan.request.settings.trust_remote_code
+    model = make_untrained_model(plan.config, plan.labels, plan.recipe, trust=trust)
+    dataset = SegmentDataset(make_part_segments(plan.split.train, plan).segments, plan.extractor)
+    batch = [dataset[number % len(dataset)] for number in range(plan.recipe.batch_size)]
+    inputs = SegmentCollator(plan.extractor)(batch)
     return estimate_training_memory(
-        model, inputs, gradient_checkpointing=plans.recipe.gradient_checkpointing
+        model, inputs, gradient_checkpointing=plan.recipe.gradient_checkpointing
     )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What came of a training: its epochs, and how good the best is on the clips held out."""
+    """The epochs of a training, and the evaluation of the best one."""
 
-    plans: TrainingPlan
+    plan: TrainingPlan
     epochs: tuple[EpochMeasures, ...]
     evaluation: Evaluation
 
     @property
-    def best(self) -> EpochMeasures:
+    def best_epoch(self) -> EpochMeasures:
         return max(self.epochs, key=lambda epoch: epoch.accuracy)
 
 
-def make_notes(plans: TrainingPlan) -> Mapping[str, object]:
-    """Return what a training depends on, as it is kept beside the result."""
+def describe_training(plan: TrainingPlan) -> TrainingDescription:
+    """Return all on which the result of a training depends, for the file beside the result."""
     return {
-        "recipe": plans.noted_recipe,
-        "base": plans.request.source.identity,
-        "labels": list(plans.labels),
+        "recipe": plan.published_recipe,
+        "base": plan.request.source.identity,
+        "labels": list(plan.labels),
         "tagger": __version__,
     }
 
 
-def write_results(trained: TrainingResult) -> None:
-    """Put beside the model what it is worth; nothing of it tells where the clips lie.
+def write_results(result: TrainingResult) -> None:
+    """Write pictures, measures and the model card. None of them has the paths of the clips.
 
-    Raises ReportError and ModelError where that cannot be written.
+    Raises ReportError and ModelError if that fails.
     """
-    folder, measures = trained.plans.request.folder, trained.evaluation.measures
-    dataset = trained.plans.dataset.title
+    folder, measures = result.plan.request.folder, result.evaluation.measures
+    dataset = result.plan.dataset.title
     title = f"{folder.name} on {dataset}"
-    draw_curves(trained.epochs, title, folder / "curves.png")
+    draw_curves(result.epochs, title, folder / "curves.png")
     draw_measures(measures, title, folder / "measures.png")
-    numbers = {
-        **evaluation_as_json(trained.evaluation),
+    values = {
+        **make_evaluation_json(result.evaluation),
         "model": folder.name,
         "dataset": dataset,
-        "left_out": _count_left_out(trained),
-        "epochs": [asdict(epoch) for epoch in trained.epochs],
+        "left_out": _count_left_out(result.plan),
+        "epochs": [asdict(epoch) for epoch in result.epochs],
     }
-    write_card(folder, _make_card(trained))
-    write_text_file(folder / RESULTS_FILE, json.dumps(numbers, indent=2) + "\n")
+    write_card(folder, _make_card(result))
+    write_text_file(folder / EVALUATION_FILE, json.dumps(values, indent=2) + "\n")
 
 
-def _count_left_out(trained: TrainingResult) -> int:
-    return len(trained.plans.dataset.left_out) + len(trained.plans.failed)
+def _count_left_out(plan: TrainingPlan) -> int:
+    return len(plan.dataset.left_out) + len(plan.failures)
 
 
-def _make_card(trained: TrainingResult) -> CardContent:
-    plans, measures = trained.plans, trained.evaluation.measures
-    split, share = plans.split, measures.accuracy
-    halves = {"learned from": split.train, "validation": split.validation, "test": split.test}
+def _make_card(result: TrainingResult) -> CardContent:
+    plan, measures = result.plan, result.evaluation.measures
+    split, accuracy = plan.split, measures.accuracy
+    parts = {"training": split.train, "validation": split.validation, "test": split.test}
     return CardContent(
-        name=plans.request.repo or plans.request.folder.name,
-        base=plans.request.base,
-        dataset=plans.dataset.title,
-        model_type=plans.config.model_type,
-        labels=plans.labels,
+        name=plan.request.repo or plan.request.folder.name,
+        base=plan.request.base_name,
+        dataset=plan.dataset.title,
+        model_type=plan.config.model_type,
+        labels=plan.labels,
         scores=CardScores(
-            accuracy=share.value,
-            low=share.low,
-            high=share.high,
-            clips=share.clips,
+            accuracy=accuracy.value,
+            low=accuracy.low,
+            high=accuracy.high,
+            clips=accuracy.clips,
             macro_f1=measures.macro_f1,
             ece=measures.ece,
             chose=not split.test,
         ),
-        data={name: len(clips) for name, clips in halves.items() if clips}
-        | {"halves": split.how, "left out": _count_left_out(trained)},
-        recipe=plans.noted_recipe,
+        data={name: len(clips) for name, clips in parts.items() if clips}
+        | {"split": split.method, "left out": _count_left_out(plan)},
+        recipe=plan.published_recipe,
         epochs=[
             {
                 "epoch": epoch.number,
@@ -291,66 +300,70 @@ def _make_card(trained: TrainingResult) -> CardContent:
                 "validation loss": epoch.validation_loss,
                 "accuracy": epoch.accuracy,
             }
-            for epoch in trained.epochs
+            for epoch in result.epochs
         ],
         genres=[asdict(row) for row in measures.genres],
-        leaks=(f"Pairs of clips that are one recording in two halves: {len(plans.leaks)}.",),
+        leaks=(f"Pairs of clips of one recording in two parts: {len(plan.leaks)}.",),
     )
 
 
 def run_training(
-    plans: TrainingPlan, observer: TrainingObserver, *, resume: bool, tensorboard: bool
+    plan: TrainingPlan, observer: TrainingObserver, *, resume: bool, tensorboard: bool
 ) -> TrainingResult:
-    """Fine-tune, keep the best epoch, and measure it on the half that is held out for that.
+    """Fine-tune, keep the best epoch, and measure it on the test part, or the validation part.
 
-    Raises SettingsError where the folder holds another training, ReportError where it cannot be
-    written, and what `finetune` and `evaluate` raise.
+    Raises SettingsError if the folder holds another training, ReportError if it cannot be written,
+    and what `finetune` and `evaluate` raise.
     """
-    request, folder = plans.request, plans.request.folder
+    request, folder = plan.request, plan.request.folder
     model = load_trainable_model(
-        request.source, plans.config, plans.labels, plans.recipe, request.settings
+        request.source, plan.config, plan.labels, plan.recipe, request.settings
     )
-    open_workspace(folder, make_notes(plans), plans.split)
+    open_workspace(folder, describe_training(plan), plan.split)
     task = FinetuneTask(
         model=model,
-        extractor=plans.extractor,
-        train=make_split_segments(plans.split.train, plans, cropped=plans.recipe.random_crops),
-        validation=make_split_segments(plans.split.validation, plans),
-        recipe=plans.recipe,
+        extractor=plan.extractor,
+        train=make_part_segments(plan.split.train, plan, use_crops=plan.recipe.random_crops),
+        validation=make_part_segments(plan.split.validation, plan),
+        recipe=plan.recipe,
         folder=folder,
         settings=request.settings,
         tensorboard=tensorboard,
     )
     epochs = finetune(task, observer, resume=resume)
     with translate_workspace_errors(folder):
-        features: Any = plans.extractor.feature_extractor
-        features.save_pretrained(folder)
-        task.model.save_pretrained(folder)
-        for path in folder.glob("*.safetensors"):
-            path.chmod(
-                (folder / NOTES_FILE).stat().st_mode
-            )  # safetensors lets nobody else read them
-    trained = TrainingResult(plans, epochs, _evaluate_result(plans, observer))
+        _save_model(task)
+    result = TrainingResult(plan, epochs, _evaluate_result(plan, observer))
     with translate_workspace_errors(folder):
-        write_results(trained)
+        write_results(result)
     remove_temporary_folders(folder)
-    return trained
+    return result
 
 
-def _evaluate_result(plans: TrainingPlan, observer: TrainingObserver) -> Evaluation:
-    """Hear the clips held out as a scan hears them, with the folder that is the result."""
+def _save_model(task: FinetuneTask) -> None:
+    features: Any = task.extractor.feature_extractor
+    features.save_pretrained(task.folder)
+    task.model.save_pretrained(task.folder)
+    # safetensors lets only the owner read its files; other programs may run as another user
+    mode = (task.folder / RECIPE_FILE).stat().st_mode
+    for path in task.folder.glob("*.safetensors"):
+        path.chmod(mode)
+
+
+def _evaluate_result(plan: TrainingPlan, observer: TrainingObserver) -> Evaluation:
+    """Evaluate the model in the folder of the result, in the same way as a scan uses it."""
     settings = replace(
-        plans.request.settings,
-        model=str(plans.request.folder),
+        plan.request.settings,
+        model=str(plan.request.folder),
         revision=None,
         window_seconds=None,
         genre_map={},
     )
-    clips = plans.split.test or plans.split.validation
+    clips = plan.split.test or plan.split.validation
     return evaluate(
-        Dataset(plans.dataset.name, clips, title=plans.dataset.title),
+        Dataset(plan.dataset.name, clips, title=plan.dataset.title),
         find_model(settings),
         settings,
         observer.on_download,
-        lambda done: observer.on_evaluated(done, len(clips)),
+        observer.on_evaluated,
     )

@@ -1,4 +1,4 @@
-"""A checkpoint made ready to be trained: new head, frozen parts, dropout; and its head alone."""
+"""Prepare a checkpoint for training: a new head, frozen layers, dropout; or its head only."""
 
 import copy
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from tagger.settings import Settings
 from tagger.training.recipe import Freeze, Recipe
 
 TRAINING_ONLY_WEIGHTS = ("masked_spec_embed",)
-"""Weights that some published checkpoints lack, and that are used in training alone."""
+"""Weights that only a training uses. Some published checkpoints do not have them."""
 
 
-def load_trainable_description(
+def load_trainable_config(
     source: ModelSource, recipe: Recipe, settings: Settings
 ) -> tuple[PreTrainedConfig, WindowExtractor]:
-    """Load configuration and feature extractor of a checkpoint, as the recipe wants them.
+    """Load the configuration and the feature extractor of a checkpoint, changed by the recipe.
 
-    Raises ModelError where the checkpoint is broken or no audio model.
+    Raises ModelError if the checkpoint is broken or not an audio model.
     """
     config, extractor = load_description(source, settings)
     features: Any = extractor.feature_extractor
-    if config.model_type == "hubert":  # as the tutorial has it for DistilHuBERT
+    if config.model_type == "hubert":  # the tutorial does this for DistilHuBERT
         features.do_normalize = features.return_attention_mask = True
     if recipe.segment_seconds:
         features.chunk_length_s = recipe.segment_seconds
@@ -53,44 +53,47 @@ def load_trainable_model(
     recipe: Recipe,
     settings: Settings,
 ) -> PreTrainedModel:
-    """Load a checkpoint with a head for these labels: its own, if it has the very same ones.
+    """Load a checkpoint with a head for these labels. A head for the same labels is kept.
 
-    Raises ModelError where it lacks weights below the head or cannot be frozen as asked.
+    Raises ModelError if weights below the head are missing, or the recipe cannot freeze the model.
     """
-    wanted = _set_labels(config, labels)
-    set_seed(recipe.seed)  # of the new head's weights
+    new_config = _set_labels(config, labels)
+    set_seed(recipe.seed)  # for the weights of the new head
     with translate_load_errors(source):
         model: PreTrainedModel
-        model, loading = load_network(source, wanted, settings, ignore_mismatched_sizes=True)
+        model, loading = load_network(source, new_config, settings, ignore_mismatched_sizes=True)
     name = find_backbone_name(model)
-    lacking = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
-    missing = [key for key in map(str, lacking) if key.startswith(f"{name}.")]
+    unloaded = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
+    missing = [key for key in map(str, unloaded) if key.startswith(f"{name}.")]
     missing = [key for key in missing if not key.endswith(TRAINING_ONLY_WEIGHTS)]
     if missing:
-        raise ModelError(f"{source.name} cannot be fine-tuned: it lacks a fitting {min(missing)}")
-    if config.id2label != wanted.id2label:
+        raise ModelError(
+            f"{source.name} cannot be fine-tuned: the weights {min(missing)} are missing or have"
+            " another shape"
+        )
+    if config.id2label != new_config.id2label:
         set_seed(recipe.seed)
-        fresh = type(model)(wanted)
-        setattr(fresh, name, getattr(model, name))
-        model = fresh
+        new_model = type(model)(new_config)
+        setattr(new_model, name, getattr(model, name))
+        model = new_model
     _freeze_layers(model, recipe)
     return model
 
 
 def check_recipe_fits(config: PreTrainedConfig, recipe: Recipe, *, trust: bool) -> None:
-    """Raise ModelError where a network of this shape cannot do what the recipe wants."""
+    """Raise ModelError if a network of this shape cannot be trained by the recipe."""
     with torch.device("meta"):
-        model = make_untrained_model(config, ["one", "other"], recipe, trust=trust)
+        model = make_untrained_model(config, ["first", "second"], recipe, trust=trust)
     if recipe.gradient_checkpointing and not model.supports_gradient_checkpointing:
-        raise ModelError("this model cannot do --gradient-checkpointing")
+        raise ModelError("this model does not support --gradient-checkpointing")
 
 
 def make_untrained_model(
     config: PreTrainedConfig, labels: Sequence[str], recipe: Recipe, *, trust: bool
 ) -> PreTrainedModel:
-    """Return a network of the shape that `load_model` gives, without anything learned.
+    """Return a network as `load_trainable_model` does, with random weights.
 
-    trust: run code that the checkpoint brings along.
+    trust: run the code that the checkpoint contains.
     """
     set_seed(recipe.seed)
     model: PreTrainedModel = AutoModelForAudioClassification.from_config(
@@ -101,20 +104,20 @@ def make_untrained_model(
 
 
 def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> PreTrainedConfig:
-    wanted = copy.deepcopy(config)
-    wanted.id2label = dict(enumerate(labels))
-    wanted.label2id = {label: number for number, label in enumerate(labels)}
-    wanted.problem_type = "single_label_classification"
-    return wanted
+    new_config = copy.deepcopy(config)
+    new_config.id2label = dict(enumerate(labels))
+    new_config.label2id = {label: number for number, label in enumerate(labels)}
+    new_config.problem_type = "single_label_classification"
+    return new_config
 
 
 def find_backbone_name(model: PreTrainedModel) -> str:
-    """Return under which name a classifier keeps what is below its head."""
-    names = (model.base_model_prefix, "encoder")
-    found = next((name for name in names if name in dict(model.named_children())), None)
-    if not found:
-        raise ModelError("this model does not tell its head from what is below it")
-    return found
+    """Return the name of the attribute that has the layers below the head of a classifier."""
+    children = dict(model.named_children())
+    for name in (model.base_model_prefix, "encoder"):
+        if name in children:
+            return name
+    raise ModelError("this model has no backbone that can be separated from its head")
 
 
 def _freeze_layers(model: PreTrainedModel, recipe: Recipe) -> None:
@@ -127,12 +130,13 @@ def _freeze_layers(model: PreTrainedModel, recipe: Recipe) -> None:
         getattr(model, find_backbone_name(model)).requires_grad_(False)
 
 
-class HeadOnly(nn.Module):
-    """The layers of a classifier above its backbone, over what the backbone made of a window.
+class ClassifierHead(nn.Module):
+    """The layers of a classifier above its backbone. Its inputs are the outputs of the backbone.
 
-    Works where they are linear up to the pooling over time, as in HuBERT, wav2vec2, WavLM, Whisper
-    (mean of the projected frames) and musicnn, or come behind it, as in AST: then the mean over
-    the frames can be taken first, and once for all epochs. `embed` makes sure of that.
+    The mean over the frames is taken before the head, once for all epochs. This is correct if the
+    layers before the pooling over time are linear, as in HuBERT, wav2vec2, WavLM, Whisper (mean of
+    the projected frames) and musicnn, or if the head follows the pooling, as in AST.
+    `compute_embeddings` checks it.
     """
 
     def __init__(self, model: PreTrainedModel, backbone: str) -> None:
@@ -143,7 +147,7 @@ class HeadOnly(nn.Module):
     def forward(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Turn what the first layer takes, (n, size) each, into logits (n, labels)."""
+        """Turn the inputs of the first layer, each (n, size), into logits (n, labels)."""
         first, *others = self.layers.children()
         logits: Tensor = first(*embeddings)
         for layer in others:
@@ -154,27 +158,27 @@ class HeadOnly(nn.Module):
 
 @torch.inference_mode()
 def compute_embeddings(
-    model: PreTrainedModel, head: HeadOnly, windows: ModelInputs
+    model: PreTrainedModel, head: ClassifierHead, windows: ModelInputs
 ) -> tuple[Tensor, ...]:
-    """Return what the head gets of windows (n, …), (n, size) each, pooled over their time.
+    """Return the inputs of the head for windows (n, …), each (n, size), pooled over time.
 
-    Raises ModelError where the head makes other logits of that than the whole model of the windows.
+    Raises ModelError if the head gives other logits for them than the whole model for the windows.
     """
-    caught: list[Tensor] = []
-    hook = head.layers[0].register_forward_pre_hook(lambda _layer, args: caught.extend(args))
+    head_inputs: list[Tensor] = []
+    hook = head.layers[0].register_forward_pre_hook(lambda _layer, args: head_inputs.extend(args))
     try:
-        whole = model.eval()(**windows).logits
+        logits = model.eval()(**windows).logits
     finally:
         hook.remove()
-    pooled = tuple(each.reshape(len(whole), -1, each.shape[-1]).mean(1) for each in caught)
-    if not torch.allclose(head.eval()(pooled)["logits"], whole, rtol=1e-3, atol=1e-3):
+    pooled = tuple(x.reshape(len(logits), -1, x.shape[-1]).mean(1) for x in head_inputs)
+    if not torch.allclose(head.eval()(pooled)["logits"], logits, rtol=1e-3, atol=1e-3):
         raise ModelError("--freeze backbone cannot train the head of this model by itself")
     return pooled
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Bytes: of weights, of gradients with AdamW's two moments, and of what layers leave behind."""
+    """Bytes of the weights, of gradients with AdamW's two moments, and of the layers' outputs."""
 
     weights: int
     optimizer: int
@@ -184,21 +188,21 @@ class TrainingMemory:
 def estimate_training_memory(
     model: PreTrainedModel, batch: ModelInputs, *, gradient_checkpointing: bool
 ) -> TrainingMemory:
-    """Estimate what a training step takes; the layers' part is measured on this batch."""
-    kept: dict[int, int] = {}
+    """Estimate the memory for a training step. That of the layers is measured on this batch."""
+    saved: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     model.train()
     if gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(**batch)  # holds on to what is kept
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        output = model(**batch)  # keeps the saved tensors, so that no address is used twice
     weights = {p.untyped_storage().data_ptr(): p.nbytes for p in model.parameters()}
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    layers = sum(size for place, size in kept.items() if place not in weights)
+    layers = sum(size for address, size in saved.items() if address not in weights)
     del output
     return TrainingMemory(weights=sum(weights.values()), optimizer=3 * trained, layers=layers)

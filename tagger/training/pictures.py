@@ -1,4 +1,4 @@
-"""The confusion matrix and the calibration of a model as one picture; owns matplotlib."""
+"""Draw the confusion matrix, the calibration and the training curves; owns matplotlib."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tagger.paths import display_path
 from tagger.training.evaluate import EpochMeasures, Measures
 
 NO_MATH_TEXT = mpl.rc_context({"text.parse_math": False})
-"""A dollar in a name is no formula."""
+"""A dollar sign in a name does not begin a formula."""
 
 MAX_LABEL_LENGTH = 24
 
@@ -23,30 +23,27 @@ MAIN_COLOUR, GRID_COLOUR, SECOND_COLOUR = "#1b3a5c", "#cccccc", "#d08030"
 
 
 def check_picture(path: Path) -> None:
-    """Raise ReportError where a picture could not be written, for the time before a long job."""
+    """Raise ReportError if a picture cannot be written there. Call it before a long job."""
     if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
-        raise ReportError(
-            f"{display_path(path)} is no name of a picture: it ends in .png, .pdf, .svg"
-        )
+        raise ReportError(f"{display_path(path)} must end in .png, .pdf or .svg, as a picture")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise ReportError(f"cannot write the picture {display_path(path)}: no such folder")
 
 
 @NO_MATH_TEXT
 def draw_measures(measures: Measures, title: str, path: Path) -> None:
-    """Write a PNG, PDF or SVG by the suffix. Raises ReportError where that cannot be written."""
+    """Write a PNG, PDF or SVG, by the suffix. Raises ReportError if that fails."""
     side = max(4.5, 0.45 * len(measures.labels))
     figure = Figure(figsize=(2 * side + 1, side + 1), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_confusion(left, measures)
     draw_calibration(right, measures)
-    figure.suptitle("".join(char if char.isprintable() else "?" for char in title))
-    _save_figure(figure, path)
+    _save_figure(figure, title, path)
 
 
 @NO_MATH_TEXT
 def draw_curves(epochs: Sequence[EpochMeasures], title: str, path: Path) -> None:
-    """Draw loss and accuracy over the epochs; the best one is marked. Raises ReportError."""
+    """Draw loss and accuracy over the epochs, and mark the best epoch. Raises ReportError."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     numbers = [epoch.number for epoch in epochs]
@@ -65,13 +62,13 @@ def draw_curves(epochs: Sequence[EpochMeasures], title: str, path: Path) -> None
     right.set_title(f"best: {best.accuracy:.1%} in epoch {best.number}")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
+    _save_figure(figure, title, path)
+
+
+def _save_figure(figure: Figure, title: str, path: Path) -> None:
     figure.suptitle("".join(char if char.isprintable() else "?" for char in title))
-    _save_figure(figure, path)
-
-
-def _save_figure(figure: Figure, path: Path) -> None:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
+        with warnings.catch_warnings(action="ignore"):  # the font may not have all letters
             figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -79,22 +76,22 @@ def _save_figure(figure: Figure, path: Path) -> None:
 
 
 def draw_confusion(axes: Axes, measures: Measures) -> None:
-    """Draw counts, coloured by the share of each true genre's clips."""
-    genres = [row.genre for row in measures.genres]  # they come first among the labels
+    """Draw the counts. The colour is the share of the clips of each true genre."""
+    genres = [row.genre for row in measures.genres]  # the first ones of measures.labels
     counts = measures.confusion[: len(genres)]
     shares = counts / counts.sum(1, keepdims=True)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [_shorten_label(label) for label in measures.labels]
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axes.set_yticks(range(len(genres)), names[: len(genres)])
-    axes.set_xlabel("heard as")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("labelled")
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            colour = "white" if shares[row, column] > 0.5 else "black"  # noqa: PLR2004
+            colour = "white" if shares[row, column] > 0.5 else "black"  # noqa: PLR2004 - half of the genre's clips
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    shown = measures.accuracy
-    axes.set_title(f"accuracy {shown.value:.1%} ({shown.low:.0%} to {shown.high:.0%})")
+    accuracy = measures.accuracy
+    axes.set_title(f"accuracy {accuracy.value:.1%} ({accuracy.low:.0%} to {accuracy.high:.0%})")
 
 
 def _shorten_label(label: str) -> str:
@@ -102,7 +99,7 @@ def _shorten_label(label: str) -> str:
 
 
 def draw_calibration(axes: Axes, measures: Measures) -> None:
-    """Draw how often answers are right over their scores; the area of a dot is its clips."""
+    """Draw accuracy over score. The area of a dot is the number of clips."""
     axes.plot([0, 1], [0, 1], color=GRID_COLOUR, linestyle="--")
     scores = [each.score for each in measures.bins]
     accuracies = [each.accuracy for each in measures.bins]
@@ -110,5 +107,5 @@ def draw_calibration(axes: Axes, measures: Measures) -> None:
     sizes = [20 + 180 * each.clips / most for each in measures.bins]
     axes.plot(scores, accuracies, color=MAIN_COLOUR)
     axes.scatter(scores, accuracies, s=sizes, color=MAIN_COLOUR, clip_on=False)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="share that is right", aspect="equal")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="score", ylabel="accuracy", aspect="equal")
     axes.set_title(f"calibration (ECE {measures.ece:.1%})")

@@ -1,8 +1,8 @@
-"""How a model is fine-tuned: the options of a training, by default those of the tutorial.
+"""The options of a training. The defaults are those of the tutorial.
 
 The tutorial is chapter 4 of Hugging Face's audio course, "Fine-tuning a model for music
-classification". The fields of Recipe are the one list of these options: the command line makes its
-flags of them, and they are noted beside the result.
+classification". The fields of Recipe are the only list of these options. The flags of the command
+line are made from them, and recipe.json beside a trained model has their values.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ DISTILHUBERT = "ntu-spml/distilhubert"
 
 
 class Freeze(StrEnum):
-    """What keeps its weights: nothing, the convolutions below the transformer, all but the head."""
+    """The layers that are not trained: none, the convolutions, or all layers below the head."""
 
     NONE = "none"
     FEATURE_ENCODER = "feature-encoder"
@@ -39,7 +39,7 @@ class Freeze(StrEnum):
 
 
 class SplitKind(StrEnum):
-    """How the clips are parted into a half to learn from and one that is held out."""
+    """How the clips are split into a train part and a validation part."""
 
     RANDOM = "random"
     STRATIFIED = "stratified"
@@ -56,12 +56,12 @@ def to_positive(value: object) -> float:
     raise ValueError("must be a number above 0")
 
 
-def to_open_share(value: object) -> float:
+def to_test_size(value: object) -> float:
     with suppress(ValueError):
         number = to_probability(value)
         if 0 < number < 1:
             return number
-    raise ValueError("must be a number between 0 and 1, and neither of the two")
+    raise ValueError("must be a number between 0 and 1, but not 0 or 1")
 
 
 def to_seed(value: object) -> int:
@@ -71,81 +71,93 @@ def to_seed(value: object) -> int:
     raise ValueError("must be a whole number from 0 to 4294967295")
 
 
-def allow_auto(read: Callable[[object], T]) -> Callable[[object], T | None]:
-    return lambda value: None if value == "auto" else read(value)
+def allow_auto(convert: Callable[[object], T]) -> Callable[[object], T | None]:
+    return lambda value: None if value == "auto" else convert(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that a training depends on, beside the data. None stands for `auto`."""
+    """The options on which the result of a training depends. None stands for `auto`."""
 
     base_model: Annotated[
-        str, Option(to_text, "What is fine-tuned: a folder, or an id on the Hub.", "ID_OR_DIR")
+        str, Option(to_text, "The model to fine-tune: a folder, or an id on the Hub.", "ID_OR_DIR")
     ] = DISTILHUBERT
     epochs: Annotated[
-        int | None, Option(to_count_or_auto, "How often each clip is learned from.", "N|auto")
+        int | None, Option(to_count_or_auto, "The number of passes over all clips.", "N|auto")
     ] = None
     learning_rate: Annotated[
         float | None,
-        Option(allow_auto(to_positive), "The highest one; it falls linearly to 0.", "X|auto"),
+        Option(
+            allow_auto(to_positive), "The highest learning rate; it falls linearly to 0.", "X|auto"
+        ),
     ] = None
     weight_decay: Annotated[
-        float | None, Option(allow_auto(to_probability), "AdamW's weight decay.", "X|auto")
+        float | None, Option(allow_auto(to_probability), "The weight decay of AdamW.", "X|auto")
     ] = None
-    batch_size: Annotated[int, Option(to_count, "Segments in a batch.", "N")] = 8
+    batch_size: Annotated[int, Option(to_count, "The number of segments in a batch.", "N")] = 8
     gradient_accumulation: Annotated[
-        int, Option(to_count, "Batches to a step: a larger batch without its memory.", "N")
+        int,
+        Option(to_count, "Batches per step; more act like a larger batch without its memory.", "N"),
     ] = 1
     warmup: Annotated[
-        float, Option(to_probability, "The share of steps in which the rate rises.", "X")
+        float, Option(to_probability, "The share of steps in which the learning rate rises.", "X")
     ] = 0.1
-    freeze: Annotated[Freeze, make_choice(Freeze, "What keeps its weights.")] = Freeze.NONE
+    freeze: Annotated[Freeze, make_choice(Freeze, "The layers that keep their weights.")] = (
+        Freeze.NONE
+    )
     dropout: Annotated[
         float | None,
-        Option(allow_auto(to_probability), "Of all layers; auto: as the model says.", "X|auto"),
+        Option(
+            allow_auto(to_probability),
+            "The dropout of all layers; auto: that of the model.",
+            "X|auto",
+        ),
     ] = None
     label_smoothing: Annotated[
-        float, Option(to_probability, "How much of a label goes to all the others.", "X")
+        float,
+        Option(to_probability, "The share of each label that is spread over all labels.", "X"),
     ] = 0.0
     segment_seconds: Annotated[
         float | None,
         Option(
             to_seconds_or_auto,
-            "How long segments are; a clip's scores are pooled over its segments.",
+            "The length of a segment; the scores of a clip are the mean over its segments.",
             "S|auto",
         ),
     ] = None
     random_crops: Annotated[
-        bool, Option(to_flag, "Learn from segments that lie elsewhere in each epoch.")
+        bool, Option(to_flag, "Cut the segments from other places of the clips in each epoch.")
     ] = False
     early_stopping: Annotated[
         int | None,
-        Option(to_count_or_auto, "Stop after so many epochs without a better accuracy.", "N"),
+        Option(to_count_or_auto, "Stop after N epochs without a better accuracy.", "N"),
     ] = None
     gradient_checkpointing: Annotated[
-        bool, Option(to_flag, "Calculate layers twice instead of remembering them.")
+        bool, Option(to_flag, "Save memory: compute the outputs of the layers twice.")
     ] = False
-    seed: Annotated[int, Option(to_seed, "Of the split, the new weights and the order.", "N")] = 42
+    seed: Annotated[
+        int, Option(to_seed, "Seed of the split, of the new weights and of the order.", "N")
+    ] = 42
     split: Annotated[
         SplitKind | None,
         Option(
             allow_auto(SplitKind),
-            "How clips are held out; auto: as published, by album with --from-tags, else random.",
+            "How to split the clips; auto: published parts, albums with --from-tags, else random.",
             "auto|" + "|".join(SplitKind),
         ),
     ] = None
     test_size: Annotated[
-        float, Option(to_open_share, "The share of the clips that is held out.", "X")
+        float, Option(to_test_size, "The share of the clips for validation.", "X")
     ] = 0.1
 
     def __post_init__(self) -> None:
         if self.random_crops and self.freeze is Freeze.BACKBONE:
             raise SettingsError(
-                "--random-crops does not go with --freeze backbone, which hears each clip once"
+                "--random-crops does not work with --freeze backbone, which embeds each clip once"
             )
 
-    def settled(self, defaults: "RecipeDefaults") -> "Recipe":
-        """Return the recipe with numbers where it said `auto`."""
+    def resolve_auto(self, defaults: "RecipeDefaults") -> "Recipe":
+        """Return the recipe with the defaults in place of `auto`."""
         return replace(
             self,
             epochs=self.epochs or defaults.epochs,
@@ -153,8 +165,8 @@ class Recipe:
             weight_decay=defaults.weight_decay if self.weight_decay is None else self.weight_decay,
         )
 
-    def as_text(self) -> Mapping[str, str]:
-        """Return each option as the command line takes it."""
+    def format_options(self) -> Mapping[str, str]:
+        """Return each option as it is given on the command line."""
         return {
             name.replace("_", "-"): "auto" if value is None else str(value)
             for name, value in asdict(self).items()
@@ -163,7 +175,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class RecipeDefaults:
-    """What `auto` stands for."""
+    """The values that `auto` stands for."""
 
     epochs: int
     learning_rate: float
@@ -172,22 +184,25 @@ class RecipeDefaults:
 
 TUTORIAL_DEFAULTS = RecipeDefaults(epochs=10, learning_rate=5e-5, weight_decay=0.0)
 HEAD_ONLY_DEFAULTS = RecipeDefaults(epochs=20, learning_rate=3e-3, weight_decay=0.01)
-"""A single layer, new and small: what was known before it stays as it is."""
-MUSICNN_DEFAULTS = RecipeDefaults(epochs=10, learning_rate=1e-4, weight_decay=0.01)
-"""All layers; with 1e-3 a hundred clips are learned by heart in three epochs."""
+"""One small new layer learns; the layers below it do not change."""
+DEFAULTS_BY_MODEL_TYPE = {
+    # for all layers; with 1e-3 the model learns a hundred clips by heart in three epochs
+    "musicnn": RecipeDefaults(epochs=10, learning_rate=1e-4, weight_decay=0.01)
+}
+"""The defaults of models that train better with other values than those of the tutorial."""
 
 
 def choose_defaults(freeze: Freeze, model_type: str) -> RecipeDefaults:
     if freeze is Freeze.BACKBONE:
         return HEAD_ONLY_DEFAULTS
-    return MUSICNN_DEFAULTS if model_type == "musicnn" else TUTORIAL_DEFAULTS
+    return DEFAULTS_BY_MODEL_TYPE.get(model_type, TUTORIAL_DEFAULTS)
 
 
 RECIPE_OPTIONS = list_options(Recipe)
 
 
 def make_recipe(flags: Mapping[str, object]) -> Recipe:
-    """Read the flags that were given. Raises SettingsError."""
+    """Return the recipe of the flags that the user gave. Raises SettingsError."""
     return Recipe(
         **convert_values(
             RECIPE_OPTIONS, {name: (value, f"--{name}") for name, value in flags.items()}

@@ -1,5 +1,5 @@
-"""Files and state at work together: replaced tags are journaled, and what a kill left is mended."""
+"""One file replaced whole or not at all: copy, edit, verify, rename, journal, recovery."""
 
-from tagger.writing.writer import HAS_HARD_LINKS, PlannedWrite, Writer, open_writer
+from tagger.writing.writer import PlannedWrite, Writer, open_writer
 
-__all__ = ["HAS_HARD_LINKS", "PlannedWrite", "Writer", "open_writer"]
+__all__ = ["PlannedWrite", "Writer", "open_writer"]

@@ -23,94 +23,28 @@ from tagger.writing.replace import (
 )
 
 MIN_WRITE_BYTES_PER_S = 1 << 20
-"""Bytes a second that a disk surely writes: so long at most may a file have been written over."""
 MIN_WRITE_ALLOWANCE_S = 60.0
-
-
-def remove_leftover_copy(path: Path, copy: str, old: Track | None) -> bool:
-    """Remove the copy that was made of the file at `path`; `old` is the file as it was then.
-
-    Return whether there was one that had not been checked yet, which an object's cannot tell. A
-    file that was being written over is finished first from its whole copy. UnfinishedError where
-    somebody else may have changed it since: then both stay. AccessError where the system refuses.
-    """
-    if old is None or not is_copy_name(copy, old):
-        return False
-    if isinstance(path, RemotePath):
-        rmtree(find_work_folder(copy), ignore_errors=True)
-        return False  # the copy stays until after the store has the new object
-    part, whole = path.with_name(copy), path.with_name(make_full_copy_name(copy))
-    try:
-        if _is_regular(whole):
-            if not _is_old_or_new(path, whole, old):
-                _finish_overwrite(path, whole, old)
-            whole.unlink()
-        part.unlink()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise AccessError(
-            f"what an earlier run left cannot be cleared away: {error.strerror}"
-        ) from error
-    return True
-
-
-def _is_regular(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def _is_old_or_new(path: Path, whole: Path, old: Track) -> bool:
-    """Tell whether the file is still what it was, or already what it should be."""
-    if not _is_regular(path):
-        return False
-    return Track.from_stat(path, path.lstat()) == old or cmp(path, whole, shallow=False)
-
-
-def _finish_overwrite(path: Path, whole: Path, old: Track) -> None:
-    """Write the whole copy over its original, if nobody else can have touched that meanwhile.
-
-    The change time tells, for nobody can set it: the copy's is when the writing began.
-    """
-    begun = whole.lstat()
-    longest_s = max(MIN_WRITE_ALLOWANCE_S, begun.st_size / MIN_WRITE_BYTES_PER_S)
-    if _is_regular(path):
-        now = path.lstat()
-        if now.st_ino == old.inode and -1 <= now.st_ctime - begun.st_ctime <= longest_s:
-            with (
-                open_descriptor(whole, os.O_RDONLY) as source,
-                open_descriptor(path, os.O_RDWR) as target,
-            ):
-                os.fchmod(source, begun.st_mode & 0o777)  # it begins now, if this is killed too
-                os.fsync(source)
-                overwrite_file(source, target)
-            return
-    raise UnfinishedError(
-        "an earlier run was killed while it wrote this file, and somebody changed it since; what it"
-        f" was to become is in {display_path(Path(whole.name))}"
-    )
-
+"""An interrupted write in place took at most as long as a disk of this speed needs, but a minute is
+always allowed. A later change of the file comes from another program."""
 
 NO_FILE_STAT = (0, 0, 0)
-"""Size, time and inode of a file that no undo will ever find unchanged."""
+"""Size, time and inode that no file has: an undo refuses a file with such an entry as changed."""
 
 
-def recover_entries(state: State, isolated: IsolatedCaller) -> dict[Path, str]:
-    """Bring files and journal together again, whatever moment the last run was killed at.
+def recover_entries(state: State, isolated: IsolatedCaller) -> dict[Path, UnfinishedError]:
+    """Make files and journal agree again, whatever the last run was doing when it was killed.
 
-    Return the files that cannot be mended, each with the reason: their entries stay open. So do
-    those in a folder that is not there (an unmounted disk, a server that does not answer).
+    Return the files that cannot be recovered, each with the error. Their entries stay open. So do
+    the entries of files in a folder that is not there: an unmounted disk, a server without answer.
     """
-    unrecovered: dict[Path, str] = {}
+    unrecovered: dict[Path, UnfinishedError] = {}
     for entry in state.journal.list_unfinished():
         if not _is_reachable(entry.path):
             continue
         try:
             recover_entry(entry, state, isolated)
         except TrackError as error:
-            unrecovered[entry.path] = str(error)
+            unrecovered[entry.path] = UnfinishedError(str(error), error.kind)
         state.commit()
     return unrecovered
 
@@ -118,26 +52,94 @@ def recover_entries(state: State, isolated: IsolatedCaller) -> dict[Path, str]:
 def _is_reachable(path: Path) -> bool:
     if isinstance(path, RemotePath):
         return is_reachable(path)
-    return os.path.isdir(path.parent)  # noqa: PTH112 - Path's raises where it may not look
+    return os.path.isdir(path.parent)  # noqa: PTH112 - Path.is_dir raises without permission
 
 
 def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -> None:
-    """Clear away what is left of a replacement, and settle its entry by what the file is now.
+    """Remove the copy of a killed replacement, and settle its entry by the tags of the file.
 
-    The entry is closed if that is the new one, cancelled if it is the old one. The tags decide, for
-    size and time may be what they were. An entry whose file is gone waits.
-    Raises TrackError where only a person can judge, or the system refuses.
+    Close the entry if the file has the new tags. Cancel it if the file has the old tags. Leave it
+    open if there is no file. Size and time do not decide: they may be the same for both.
+    Raises TrackError if only a person can decide, or the system refuses.
     """
     if remove_leftover_copy(entry.path, entry.copy, entry.old):
-        state.journal.cancel_entry(entry.id)  # the copy was there: it never took a place
+        state.journal.cancel_entry(entry.id)  # the copy was still there: it replaced nothing
         return
-    now = look_up_file(entry.path)
-    if now is None:
+    track = look_up_file(entry.path)
+    if track is None:
         return
     tags = isolated.call(read_tags, entry.path)
     if tags == entry.after:
-        state.finish_replacement(entry.id, entry.old or now, now, tags)
+        state.finish_replacement(entry.id, entry.old or track, track, tags)
     elif tags == entry.before:
         state.journal.cancel_entry(entry.id)
-    else:  # somebody edited it: on record, but not for us to undo
+    else:  # somebody edited the file: the journal keeps the entry, but no undo touches the file
         state.journal.close_entry(entry.id, Track(entry.path, *NO_FILE_STAT))
+
+
+def remove_leftover_copy(path: Path, copy_name: str, old: Track | None) -> bool:
+    """Remove the copy that a killed run made of a file. old: the file as it was then.
+
+    Return whether there was a copy that was not verified yet; always False for an object. If the
+    run was writing a verified copy over the file, finish that first.
+    Raises UnfinishedError if another program may have changed the file since: then file and copy
+    stay as they are. Raises AccessError if the system refuses.
+    """
+    if old is None or not is_copy_name(copy_name, old):
+        return False
+    if isinstance(path, RemotePath):
+        rmtree(find_work_folder(copy_name), ignore_errors=True)
+        return False  # the copy stays until after the server has the new object
+    copy, full_copy = path.with_name(copy_name), path.with_name(make_full_copy_name(copy_name))
+    try:
+        if _is_regular_file(full_copy):
+            if not _is_old_or_new(path, full_copy, old):
+                _finish_overwrite(path, full_copy, old)
+            full_copy.unlink()
+        copy.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        reason = f"what an earlier run left cannot be cleared away: {error.strerror}"
+        raise AccessError(reason) from error
+    return True
+
+
+def _is_regular_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_old_or_new(path: Path, full_copy: Path, old: Track) -> bool:
+    """Tell whether the file is not yet changed, or already completely written."""
+    if not _is_regular_file(path):
+        return False
+    return Track.from_stat(path, path.lstat()) == old or cmp(path, full_copy, shallow=False)
+
+
+def _finish_overwrite(path: Path, full_copy: Path, old: Track) -> None:
+    """Write the verified copy over its original, if no other program can have changed that since.
+
+    The change times tell it, because no program can set them: the copy has the start of the write.
+    """
+    copy_status = full_copy.lstat()
+    longest_s = max(MIN_WRITE_ALLOWANCE_S, copy_status.st_size / MIN_WRITE_BYTES_PER_S)
+    if _is_regular_file(path):
+        status = path.lstat()
+        passed_s = status.st_ctime - copy_status.st_ctime
+        if status.st_ino == old.inode and -1 <= passed_s <= longest_s:
+            with (
+                open_descriptor(full_copy, os.O_RDONLY) as source,
+                open_descriptor(path, os.O_RDWR) as target,
+            ):
+                # This sets a new change time: the write starts now, if this run is killed too.
+                os.fchmod(source, copy_status.st_mode & 0o777)
+                os.fsync(source)
+                overwrite_file(source, target)
+            return
+    raise UnfinishedError(
+        "an earlier run was killed while it wrote this file, and somebody changed it since:"
+        f" its whole new content is in {display_path(Path(full_copy.name))}"
+    )

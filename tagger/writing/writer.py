@@ -1,4 +1,4 @@
-"""Replace tags beside the run while the next tracks are decoded; the database is the run's."""
+"""Write tags in threads while the run goes on; only the run's thread uses the database."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,14 @@ from pathlib import Path
 
 from tagger.audio import hash_streams
 from tagger.crawl import look_up_file
-from tagger.errors import AccessError, TagError, TaggerError, TrackError, UnfinishedError
+from tagger.errors import (
+    AccessError,
+    FailureKind,
+    TagError,
+    TaggerError,
+    TrackError,
+    UnfinishedError,
+)
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.pacing import count_usable_cores
 from tagger.records import Action, Failure, Outcome, RepeatedRows, TagChange, Tags, Track
@@ -19,21 +26,21 @@ from tagger.tags import read_other_fields, read_tags
 from tagger.writing.recovery import recover_entries
 from tagger.writing.replace import make_copy_name, replace_tags
 
-HAS_HARD_LINKS = "it has several hard links (--hardlinks break|in-place writes it)"
-"""Why a file is left alone, where that is the setting."""
-
 MIN_WRITING_THREADS = 2
 CORES_PER_WRITING_THREAD = 4
-"""Writing takes a seventh of the time of listening; a thread mostly waits for its process."""
+"""Writing a track takes a seventh of the time of predicting it, and a thread mostly waits for its
+isolated process."""
+MAX_UNFINISHED_PER_THREAD = 2
+"""This many files for each thread may be between journal entry and rename at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedWrite:
-    """A track whose tags are to be replaced, and the Outcome if that goes well.
+    """A track whose tags are to be replaced, and the Outcome for the case of success.
 
-    reported: an earlier run had reported a failure of this track. by_hand: a person asked for these
-    very tags, so that a failure says nothing of the file. undoes: the journal entries that
-    this takes back, `after.raw` being what stood there.
+    reported: an earlier run reported a failure of this track. is_requested: a person asked for
+    exactly these tags, so a failure says nothing about the file. restores_raw, undone_entries: see
+    TagChange.
     """
 
     track: Track
@@ -41,22 +48,23 @@ class PlannedWrite:
     after: Tags
     outcome: Outcome
     reported: bool = False
-    by_hand: bool = False
-    undoes: tuple[int, ...] = ()
+    is_requested: bool = False
+    restores_raw: bool = False
+    undone_entries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PendingWrite:
-    """A replacement under way and its entry in the journal."""
+    """A PlannedWrite that a thread carries out, and the id of its journal entry."""
 
-    rewrite: PlannedWrite
+    planned: PlannedWrite
     entry: int
     future: Future[Track]
 
 
 @dataclass(frozen=True, slots=True)
 class FileInspector:
-    """Tells all that a file holds beside our fields: other tags, pictures, sound."""
+    """Returns all content of a file except tagger's fields: other tags, pictures, sound."""
 
     isolated: IsolatedCaller
 
@@ -67,35 +75,39 @@ class FileInspector:
 
 @contextmanager
 def open_writer(run_id: str, settings: Settings, state: State) -> Iterator["Writer"]:
-    """Give a Writer with its guarded processes and its threads.
+    """Give a Writer with its isolated processes and its threads.
 
-    Unless this is a dry run, what a killed run left is mended first.
+    First settle what a killed run left, unless this is a dry run.
     """
-    count = (
-        1
-        if settings.gentle
-        else max(MIN_WRITING_THREADS, count_usable_cores() // CORES_PER_WRITING_THREAD)
-    )
+    count = max(MIN_WRITING_THREADS, count_usable_cores() // CORES_PER_WRITING_THREAD)
+    if settings.gentle:
+        count = 1
     with (
         closing(IsolatedCaller(get_call_limits(settings))) as isolated,
         ThreadPoolExecutor(count) as threads,
     ):
-        writer = Writer(run_id, settings, state, isolated, threads, most=2 * count)
+        writer = Writer(
+            run_id,
+            settings,
+            state,
+            isolated,
+            threads,
+            max_unfinished=MAX_UNFINISHED_PER_THREAD * count,
+        )
         if not settings.dry_run:
             writer.unrecovered = recover_entries(state, isolated)
         yield writer
 
 
 class Writer:
-    """Carries out Rewrites; outcomes keep the order of the steps.
+    """Carries out PlannedWrites. The outcomes come in the order of the steps.
 
-    What was started is always finished, and told, before an error ends the run: rows, tags and
-    state agree about every file. unrecovered: files that a killed run left in a state that only a
-    person can judge, with the reason. most: how many files at once may be between journal and
-    rename.
+    A write that was started is always finished and reported before an error ends the run: report,
+    tags and state agree about every file. unrecovered: the files that a killed run left in a state
+    that only a person can settle, with the error.
     """
 
-    def __init__(  # noqa: PLR0913 - what a run works with
+    def __init__(  # noqa: PLR0913 - all that a run works with
         self,
         run_id: str,
         settings: Settings,
@@ -103,65 +115,78 @@ class Writer:
         isolated: IsolatedCaller,
         threads: ThreadPoolExecutor,
         *,
-        most: int,
+        max_unfinished: int,
     ) -> None:
         self.run_id = run_id
         self.settings = settings
         self.state = state
         self.isolated = isolated
         self.threads = threads
-        self.most = most
-        self.waiting: deque[Outcome | RepeatedRows | PendingWrite] = deque()
-        self.broken: TaggerError | None = None
-        self.unrecovered: Mapping[Path, str] = {}
+        self.max_unfinished = max_unfinished
+        self.unrecovered: Mapping[Path, UnfinishedError] = {}
+        self.steps: deque[Outcome | RepeatedRows | PendingWrite] = deque()
+        self.fatal_error: TaggerError | None = None
 
     def process(
         self, steps: Iterable[Outcome | RepeatedRows | PlannedWrite]
     ) -> Iterator[Outcome | RepeatedRows]:
-        """Yield what came of each step, in their order.
+        """Yield the outcome of each step, in their order.
 
-        Raises DiskFullError once all that was begun is done.
+        Raises DiskFullError after all started writes have finished.
         """
         for step in steps:
-            if isinstance(step, PlannedWrite) and self._is_at_work_on(step.track):
-                yield from self.finish()  # two names of one file, with --hardlinks in-place
-            self.waiting.append(self._start(step) if isinstance(step, PlannedWrite) else step)
-            while self.waiting and (self._head_is_done() or len(self.waiting) > self.most):
-                yield self._finish_head()
-            if self.broken:
+            if isinstance(step, PlannedWrite):
+                if self._has_pending_write(step.track):
+                    yield from self.finish()  # another name of the file, with --hardlinks in-place
+                self.steps.append(self._start_write(step))
+            else:
+                self.steps.append(step)
+            while self.steps and (
+                self._is_first_step_done() or len(self.steps) > self.max_unfinished
+            ):
+                yield self._finish_first_step()
+            if self.fatal_error:
                 break
         yield from self.finish()
-        if self.broken:
-            raise self.broken
+        if self.fatal_error:
+            raise self.fatal_error
 
     def finish(self) -> Iterator[Outcome | RepeatedRows]:
-        """Wait for what was started; after an interruption too, so that each row is told."""
-        while self.waiting:
-            yield self._finish_head()
+        """Wait for all started writes, and yield their outcomes. Works after an interrupt too."""
+        while self.steps:
+            yield self._finish_first_step()
 
-    def _is_at_work_on(self, track: Track) -> bool:
-        tracks = (step.rewrite.track for step in self.waiting if isinstance(step, PendingWrite))
+    def _has_pending_write(self, track: Track) -> bool:
+        tracks = (step.planned.track for step in self.steps if isinstance(step, PendingWrite))
         return any(other.inode == track.inode for other in tracks)
 
-    def _head_is_done(self) -> bool:
-        head = self.waiting[0]
-        return not isinstance(head, PendingWrite) or head.future.done()
+    def _is_first_step_done(self) -> bool:
+        step = self.steps[0]
+        return not isinstance(step, PendingWrite) or step.future.done()
 
-    def _start(self, rewrite: PlannedWrite) -> Outcome | PendingWrite:
-        track = rewrite.track
+    def _start_write(self, planned: PlannedWrite) -> Outcome | PendingWrite:
+        track = planned.track
         try:
             before = self.isolated.call(read_tags, track.path)
-            if before == rewrite.after:  # done meanwhile through another name of the file
+            if before == planned.after:  # written meanwhile through another name of the file
                 self.state.update_track(track, look_up_file(track.path) or track, before)
-                self.state.journal.mark_undone(rewrite.undoes, self.run_id)
+                self.state.journal.mark_undone(planned.undone_entries, self.run_id)
                 self.state.commit_if_due()
-                return replace(rewrite.outcome, action=Action.UNCHANGED)
+                return replace(planned.outcome, action=Action.UNCHANGED)
         except TrackError as error:
-            return self._failed(rewrite, error)
-        if before != rewrite.before:  # an editor that puts size and mtime back
-            self.state.remember_tags(track, before)
-            return self._failed(rewrite, AccessError("its tags were changed since they were read"))
-        change = TagChange(track, before, rewrite.after, make_copy_name(track), rewrite.undoes)
+            return self._record_failure(planned, error)
+        if before != planned.before:  # by an editor that restores size and mtime
+            self.state.save_tags(track, before)
+            reason = "its tags were changed since they were read"
+            return self._record_failure(planned, AccessError(reason, FailureKind.CHANGED))
+        change = TagChange(
+            track,
+            before,
+            planned.after,
+            make_copy_name(track),
+            planned.restores_raw,
+            planned.undone_entries,
+        )
         entry = self.state.journal.open_entry(self.run_id, change)
         future = self.threads.submit(
             replace_tags,
@@ -170,35 +195,40 @@ class Writer:
             preserve_mtime=self.settings.preserve_mtime,
             in_place=track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE,
         )
-        return PendingWrite(rewrite, entry, future)
+        return PendingWrite(planned, entry, future)
 
-    def _finish_head(self) -> Outcome | RepeatedRows:
-        """Take the first one off once it is settled."""
-        if isinstance(head := self.waiting[0], PendingWrite):
-            head = self._finish(head)
-        self.waiting.popleft()
-        return head
+    def _finish_first_step(self) -> Outcome | RepeatedRows:
+        """Remove the first step, but only after its write is settled, and return its outcome."""
+        step = self.steps[0]
+        outcome = self._finish_write(step) if isinstance(step, PendingWrite) else step
+        self.steps.popleft()
+        return outcome
 
-    def _finish(self, started: PendingWrite) -> Outcome:
-        rewrite = started.rewrite
-        wait([started.future])  # a signal may raise here; what the thread does is another matter
-        cause = started.future.exception()
+    def _finish_write(self, pending: PendingWrite) -> Outcome:
+        planned = pending.planned
+        wait([pending.future])  # a signal may raise an error here; the write itself goes on
+        cause = pending.future.exception()
         if cause is None:
-            new = started.future.result()
-            self.state.finish_replacement(started.entry, rewrite.track, new, rewrite.after)
-            return rewrite.outcome
-        unforeseen = TagError(f"unexpected error while it was written: {cause!r}")
-        error = cause if isinstance(cause, TaggerError) else unforeseen
-        if not isinstance(error, UnfinishedError):  # that is for the next run to settle
-            self.state.journal.cancel_entry(started.entry)
+            new = pending.future.result()
+            self.state.finish_replacement(pending.entry, planned.track, new, planned.after)
+            return planned.outcome
+        if isinstance(cause, TaggerError):
+            error = cause
+        else:
+            reason = f"unexpected error while it was written: {cause!r}"
+            error = TagError(reason, FailureKind.OTHER)
+        if not isinstance(error, UnfinishedError):  # the next run settles an unfinished entry
+            self.state.journal.cancel_entry(pending.entry)
         if not isinstance(error, TrackError):
-            self.broken = error
-        return self._failed(rewrite, error)
+            self.fatal_error = error
+        return self._record_failure(planned, error)
 
-    def _failed(self, rewrite: PlannedWrite, error: TaggerError) -> Outcome:
-        lasting = isinstance(error, TrackError) and error.permanent
-        failure = Failure(rewrite.track, str(error), permanent=lasting)
-        if not rewrite.by_hand:
-            self.state.remember_failure(failure)
+    def _record_failure(self, planned: PlannedWrite, error: TaggerError) -> Outcome:
+        if isinstance(error, TrackError):
+            failure = Failure.from_error(planned.track, error)
+        else:
+            failure = Failure(planned.track, str(error), permanent=False)
+        if not planned.is_requested:
+            self.state.save_failure(failure)
             self.state.commit_if_due()
-        return Outcome.failed(failure, rewrite.before, reported=rewrite.reported)
+        return Outcome.from_failure(failure, planned.before, reported=planned.reported)

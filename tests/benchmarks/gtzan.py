@@ -1,9 +1,9 @@
 """The `musicnn-gtzan` recipe, cross-validated: python tests/benchmarks/gtzan.py FOLDER.
 
-FOLDER has a folder for each genre. musicnn listens to every clip once; then its head is trained ten
-times on nine tenths of the clips and asked about the rest, with the options that `tagger train
---base-model musicnn --freeze backbone` has by default. What counts is the accuracy after the last
-epoch, so that the clips asked about choose nothing.
+FOLDER has a folder for each genre. musicnn embeds every clip once. Then its head is trained ten
+times on nine tenths of the clips and measured on the rest, with the default options of `tagger
+train --base-model musicnn --freeze backbone`. The accuracy is that after the last epoch, so that
+the measured clips do not choose the epoch.
 """
 
 import argparse
@@ -25,22 +25,22 @@ from tagger.training.finetune import (
     Example,
     ExampleList,
     FinetuneTask,
-    SplitSegments,
+    PartSegments,
     TrainingExamples,
-    make_embedded_examples,
+    make_embedding_examples,
     run_trainer,
 )
-from tagger.training.job import TrainingPlan, TrainingRequest, make_split_segments, prepare_training
+from tagger.training.job import TrainingPlan, TrainingRequest, make_part_segments, prepare_training
 from tagger.training.network import load_trainable_model
 from tagger.training.recipe import Freeze, Recipe
 from tagger.training.splits import Split
 
 FOLDS = 10
-NOBODY = SplitSegments((), (), ())
+NO_SEGMENTS = PartSegments((), (), ())
 
 
-class Silence:
-    """Says nothing about how it goes."""
+class SilentObserver:
+    """Shows no progress."""
 
     def _ignore(self, *_: object) -> None: ...
 
@@ -49,56 +49,56 @@ class Silence:
     def on_epoch(self, epoch: EpochMeasures) -> None: ...
 
 
-def part(
-    half: SplitSegments, examples: Sequence[Example], clips: Sequence[int]
-) -> tuple[SplitSegments, ExampleList]:
-    """Return some of the clips of a half, and their examples."""
-    starts = np.cumsum([0, *half.counts])
+def select_clips(
+    part: PartSegments, examples: Sequence[Example], clips: Sequence[int]
+) -> tuple[PartSegments, ExampleList]:
+    """Return some of the clips of a part, and their examples."""
+    starts = np.cumsum([0, *part.counts])
     chosen = [n for clip in clips for n in range(starts[clip], starts[clip + 1])]
-    counts = tuple(half.counts[clip] for clip in clips)
-    truths = tuple(half.truths[clip] for clip in clips)
-    return SplitSegments((), counts, truths), ExampleList([examples[n] for n in chosen])
+    counts = tuple(part.counts[clip] for clip in clips)
+    label_numbers = tuple(part.label_numbers[clip] for clip in clips)
+    return PartSegments((), counts, label_numbers), ExampleList([examples[n] for n in chosen])
 
 
-def accuracies(plans: TrainingPlan, folder: Path, seeds: int) -> list[float]:
-    """Return the share of right answers of each seed's tenfold cross-validation."""
-    request = plans.request
+def measure_accuracies(plan: TrainingPlan, folder: Path, seeds: int) -> list[float]:
+    """Return the accuracy of a tenfold cross-validation for each seed."""
+    request = plan.request
     model = load_trainable_model(
-        request.source, plans.config, plans.labels, plans.recipe, request.settings
+        request.source, plan.config, plan.labels, plan.recipe, request.settings
     )
-    whole = make_split_segments(plans.dataset.clips, plans)
+    whole = make_part_segments(plan.dataset.clips, plan)
     task = FinetuneTask(
         model=model,
-        extractor=plans.extractor,
+        extractor=plan.extractor,
         train=whole,
-        validation=NOBODY,
-        recipe=plans.recipe,
+        validation=NO_SEGMENTS,
+        recipe=plan.recipe,
         folder=folder,
         settings=request.settings,
     )
-    heard = make_embedded_examples(task, Silence())
-    examples = [heard.train[number] for number in range(len(whole.segments))]
-    labels = [min(truth) for truth in whole.truths]
-    found = []
+    embedded = make_embedding_examples(task, SilentObserver())
+    examples = [embedded.train[number] for number in range(len(whole.segments))]
+    labels = [min(numbers) for numbers in whole.label_numbers]
+    accuracies = []
     for seed in range(seeds):
-        right = 0.0
-        for train, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(
+        correct = 0.0
+        for train, validation in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(
             labels, labels
         ):
-            half, asked = part(whole, examples, held.tolist())
-            _, learned = part(whole, examples, train.tolist())
-            fold = replace(task, validation=half, recipe=replace(task.recipe, seed=seed + 1))
-            network = copy.deepcopy(heard.network)
+            part, measured = select_clips(whole, examples, validation.tolist())
+            _, learned = select_clips(whole, examples, train.tolist())
+            fold = replace(task, validation=part, recipe=replace(task.recipe, seed=seed + 1))
+            network = copy.deepcopy(embedded.network)
             epochs = run_trainer(
                 fold,
-                TrainingExamples(network, learned, asked, heard.collate),
-                Silence(),
+                TrainingExamples(network, learned, measured, embedded.collate),
+                SilentObserver(),
                 resume=False,
             )
-            right += epochs[-1].accuracy * len(held)
-        found.append(right / len(labels))
-        print(f"seed {seed}: {found[-1]:.1%}", flush=True)
-    return found
+            correct += epochs[-1].accuracy * len(validation)
+        accuracies.append(correct / len(labels))
+        print(f"seed {seed}: {accuracies[-1]:.1%}", flush=True)
+    return accuracies
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # of Trainer's and its loader's
+    warnings.simplefilter("ignore")  # Trainer and its loader warn
     settings = Settings(model="musicnn")
     recipe = Recipe(base_model="musicnn", freeze=Freeze.BACKBONE)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,13 +116,13 @@ def main() -> None:
             settings=settings,
             folder=Path(folder),
             cache=Path(folder) / "decoded",
-            divide=lambda dataset: Split(dataset.clips, (), (), "none"),
+            split_dataset=lambda dataset: Split(dataset.clips, (), (), "none"),
         )
-        plans = prepare_training(
-            request, read_dataset(arguments.folder, settings, {}), Silence(), download=False
+        plan = prepare_training(
+            request, read_dataset(arguments.folder, settings, {}), SilentObserver(), download=False
         )
-        found = accuracies(plans, Path(folder), arguments.seeds)
-    print(f"{np.mean(found):.1%}, standard deviation over seeds {np.std(found):.1%}")
+        accuracies = measure_accuracies(plan, Path(folder), arguments.seeds)
+    print(f"{np.mean(accuracies):.1%}, standard deviation over seeds {np.std(accuracies):.1%}")
 
 
 if __name__ == "__main__":

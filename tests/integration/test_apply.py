@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tagger.decide import KEEP_SENTENCES
+from tagger.errors import KeepReason
 from tagger.records import Tags
-from tagger.scan.apply import GENRE_REMOVED_FROM_REPORT
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Command, Scan, read_report, set_album, set_genre
@@ -179,7 +180,8 @@ def test_a_low_score_that_somebody_took_out_is_not_wanted_later_either(
 ) -> None:
     low = ("--min-score", "1")
     dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(genre=""), *low)
-    assert Applied(capsys, edited).rows == {"b.mp3": ("kept", GENRE_REMOVED_FROM_REPORT)}
+    reason = KEEP_SENTENCES[KeepReason.NOT_WANTED]
+    assert Applied(capsys, edited).rows == {"b.mp3": ("kept", reason)}
     scan = Scan(capsys, library, *ANY)
     assert scan.actions == {"written": 2, "kept": 1}
     assert "taken out of a report" in scan.row("b.mp3")["error"]

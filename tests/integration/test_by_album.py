@@ -33,9 +33,9 @@ def teach(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any
     with open_state(state_file) as state:
         for track in list(scan.rows):
             path = Path(track["path"])
-            found = state.recall(look(path), model=model, windows=AUTO_WINDOWS)
+            found = state.load_track(look(path), model=model, windows=AUTO_WINDOWS)
             assert found.scores
-            state.remember_prediction(
+            state.save_prediction(
                 Prediction(look(path), scores[path], model, found.duration_s or 0),
                 windows=AUTO_WINDOWS,
             )

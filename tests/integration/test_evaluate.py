@@ -85,7 +85,7 @@ def test_a_list_and_a_library_are_data_sets_too(
     build_audio(dataset / "untagged.flac", seconds=2)
     tagged = evaluate(capsys, dataset, "--from-tags", "-m", model)
     assert tagged["confusion"] == expected["confusion"]
-    assert [each["reason"] for each in tagged["left_out"]] == ["nobody gave it a genre"]
+    assert [each["reason"] for each in tagged["left_out"]] == ["no person gave it a genre"]
 
 
 def test_gtzan_as_it_was_published_is_sun_audio(
@@ -106,7 +106,7 @@ def test_a_model_is_not_downloaded_for_data_that_it_cannot_be_held_against(
     def download(*_: object) -> None:
         pytest.fail("there is nothing to listen to")
 
-    monkeypatch.setattr("tagger.training.evaluate.fetch", download)
+    monkeypatch.setattr("tagger.training.evaluate.download_missing", download)
     assert main(["evaluate", str(tmp_path / "set"), "-m", str(model)]) == 3
     assert "has no clip with a label of hubert@" in capsys.readouterr().err
 
@@ -116,7 +116,7 @@ def test_what_tagger_wrote_is_nobodys_opinion(
 ) -> None:
     assert Scan(capsys, library, "--min-score", "0", "-m", model).actions == {"written": 3}
     assert main(["evaluate", str(library), "--from-tags", "-m", str(model)]) == 3
-    assert "has no clip with a label of hubert@" in capsys.readouterr().err
+    assert "has no track with a genre" in capsys.readouterr().err
 
 
 def test_labels_that_the_model_lacks_and_bad_files_are_told_and_not_counted(
@@ -128,9 +128,9 @@ def test_labels_that_the_model_lacks_and_bad_files_are_told_and_not_counted(
     assert main(["evaluate", str(dataset), "-m", str(model)]) == 1
     out = capsys.readouterr().out
     assert "2 tracks of Polka: no label of the model, not counted" in out
-    assert "1 track left out: it lies in no folder that is named after a label" in out
+    assert "1 track left out: it is in no folder that is named after a label" in out
     assert "of 6 (95 %:" in out
-    assert "labelled (rows) and heard as (columns):" in out
+    assert "labelled (rows) and predicted (columns):" in out
 
 
 def test_a_map_renames_the_labels_of_both_sides_and_rare_ones_are_left_out(
@@ -159,8 +159,8 @@ def test_the_picture_is_drawn(
     [
         (["evaluate"], 2, "Missing argument"),
         (["evaluate", "/no/such"], 3, "cannot read /no/such"),
-        (["evaluate", "list.csv"], 3, "has not the columns path and label"),
-        (["evaluate", "empty"], 3, "has no clip with a label of musicnn@"),
+        (["evaluate", "list.csv"], 3, "does not have the columns path and label"),
+        (["evaluate", "empty"], 3, "empty has no track with a genre"),
     ],
 )
 def test_data_that_cannot_be_used(
@@ -198,10 +198,10 @@ def test_measures_by_hand() -> None:
 def test_one_of_several_labels_is_enough_and_the_choice_can_be_narrowed() -> None:
     scores = (Score("Rock", 0.6), Score("Pop", 0.3), Score("Jazz", 0.1))
     both = ClipScores(("Pop", "Rock"), scores)
-    assert both.is_right
-    assert both.truth == "Rock"
-    narrow = both.among({"Pop", "Jazz"})
-    assert narrow.guess == "Pop"
+    assert both.is_correct
+    assert both.true_label == "Rock"
+    narrow = both.restrict_to({"Pop", "Jazz"})
+    assert narrow.predicted_label == "Pop"
     assert narrow.scores[0].probability == pytest.approx(0.75)
 
 

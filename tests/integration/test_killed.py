@@ -73,8 +73,8 @@ def learn(state_file: Path, songs: list[Path]) -> None:
     with open_state(state_file) as state:
         for song in songs:
             track = track_of(song)
-            state.remember_tags(track, read_tags(song))
-            state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=AUTO_WINDOWS)
+            state.save_tags(track, read_tags(song))
+            state.save_prediction(Prediction(track, SCORES, model, 61.5), windows=AUTO_WINDOWS)
 
 
 def call_directly(

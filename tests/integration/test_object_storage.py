@@ -28,7 +28,7 @@ from tagger.writing.replace import make_copy_name, replace_tags
 from tests.builders import add_rich_tags, build_audio
 from tests.checkpoints import save
 from tests.front_door import ANY, Command, Scan, set_genre
-from tests.replacing import everything_else
+from tests.replacing import inspect_file
 from tests.stores import Bucket, RangeHandler, web_server
 
 FORMATS = (".mp3", ".flac", ".ogg", ".opus", ".m4a")
@@ -129,7 +129,7 @@ def test_two_hundred_objects_one_of_them_changed_in_between(
 
     undone = Command(capsys, "undo", f"{bucket.url}/lib/album 0")
     assert (undone.code, undone.summary["restored"]) == (0, 20)
-    assert everything_else(bucket.download(keys[3], tmp_path)) == everything_else(songs[3])
+    assert inspect_file(bucket.download(keys[3], tmp_path)) == inspect_file(songs[3])
     assert not read_tags(bucket.download(keys[0], tmp_path)).genres
     assert read_tags(bucket.download(keys[20], tmp_path)).genres
 
@@ -207,7 +207,7 @@ def test_a_run_killed_around_the_put_is_settled_by_the_next(
     assert not list(scratch.glob(f".a.flac.tagger-{old:x}-*"))
     assert Command(capsys, "undo", url).summary["restored"] == 1
     back = bucket.download("a.flac", song.parent)
-    assert (read_tags(back).genres, everything_else(back)) == ((), everything_else(song))
+    assert (read_tags(back).genres, inspect_file(back)) == ((), inspect_file(song))
 
 
 def test_what_cannot_be_kept_is_not_written(
@@ -217,15 +217,15 @@ def test_what_cannot_be_kept_is_not_written(
     track = track_of(bucket, "a.flac")
     change = TagChange(track, Tags(), Tags(("Jazz",)), make_copy_name(track))
     with pytest.raises(AccessError, match="preserve-mtime"):
-        replace_tags(change, everything_else, preserve_mtime=True)
+        replace_tags(change, inspect_file, preserve_mtime=True)
     monkeypatch.setattr(s3, "MAX_PUT_BYTES", 1000)
     with pytest.raises(TagError, match="5 GiB"):
-        replace_tags(change, everything_else)
+        replace_tags(change, inspect_file)
     with pytest.raises(AccessError, match="changed while"):
-        replace_tags(replace(change, track=replace(track, size=9)), everything_else)
+        replace_tags(replace(change, track=replace(track, size=9)), inspect_file)
     web = replace(track, path=RemotePath("http://127.0.0.1/a.flac"))
     with pytest.raises(AccessError, match="can read http:// but not write"):
-        replace_tags(replace(change, track=web), everything_else)
+        replace_tags(replace(change, track=web), inspect_file)
     assert bucket.get("a.flac") == song.read_bytes()
 
 

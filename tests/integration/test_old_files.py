@@ -1,7 +1,7 @@
 """A state file, a config file and a report of version 0.1.0 keep working.
 
-tests/data/version_0_1/README.txt tells how they came to be. The tests go through the command line
-only, for the modules behind it may be cut and named anew at any time.
+tests/data/version_0_1/README.txt says how these files were made. The tests use the command line
+only, so that they hold however the modules behind it change.
 """
 
 import json
@@ -131,7 +131,7 @@ def old_runs(old: OldLibrary) -> list[dict[str, Any]]:
     return runs
 
 
-def told(rows: Sequence[Row]) -> list[Row]:
+def old_cells(rows: Sequence[Row]) -> list[Row]:
     """Return the nine old columns of a report by path, but for sentences that may be worded anew.
 
     The new column has to say something of every failure.
@@ -172,7 +172,7 @@ def test_a_scan_goes_on_from_an_old_state_file(old: OldLibrary, kind: str, repor
     for _ in range(2):  # the second time from rows that this version put into the state file
         code, summary, rows = scan_without_torch(*getattr(old, kind))
         assert (code, summary["failed_new"]) == (0, 0)
-        assert told(rows) == told(old.rows(report))
+        assert old_cells(rows) == old_cells(old.rows(report))
 
 
 def test_the_audio_of_an_old_state_file_is_not_listened_to_again_for_other_options(
@@ -191,7 +191,7 @@ def test_a_moved_file_is_known_by_an_old_state_file(old: OldLibrary) -> None:
     assert (code, summary["failed_new"]) == (0, 0)
     was = old.rows("9-scan.csv")
     moved = [row | {"path": row["path"].replace("/Artist/", "/Artiste/")} for row in was]
-    assert told(rows) == told(moved)
+    assert old_cells(rows) == old_cells(moved)
 
 
 def test_the_old_runs_are_listed(old: OldLibrary, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,21 +214,55 @@ def test_an_old_run_is_shown(
     failures = was.pop("failures")
     assert done.code == 0
     assert {key: done.summary[key] for key in was} == was
-    assert reasons(done.summary["failures"]) == reasons(failures)
+    (group,) = done.summary["failures"]  # the old reports do not tell the kinds apart
+    assert group["kind"] == "other"
+    assert group["tracks"] == sum(old_group["tracks"] for old_group in failures)
+    assert {row["error"] for row in group["examples"]} <= {
+        row["error"] for old_group in failures for row in old_group["examples"]
+    }
     page, copy = tmp_path / "page.html", tmp_path / "copy.csv"
     assert main(["report", *map(str, args), "--html", str(page), "--csv", str(copy)]) == 0
     assert "too short: 0.40 s of sound" in page.read_text("utf-8")
-    assert told(read_report(copy)) == told(old.rows(f"{name}.csv"))
+    assert old_cells(read_report(copy)) == old_cells(old.rows(f"{name}.csv"))
     capsys.readouterr()
     assert main(["report", *map(str, args)]) == 0
     assert old.run_id(f"{name}.csv") in capsys.readouterr().out
 
 
-def reasons(failures: Sequence[dict[str, Any]]) -> list[str]:
-    """Return why files failed, however the failures are put into groups."""
-    found = sorted(row["error"] for group in failures for row in group["examples"])
-    assert sum(group["tracks"] for group in failures) == len(found)
-    return found
+def test_the_failures_of_an_old_state_file_have_a_kind(old: OldLibrary) -> None:
+    for _ in range(2):
+        _, _, rows = scan_without_torch(*old.singles)
+        kinds = {Path(row["path"]).name: row["kind"] for row in rows if row["action"] == "failed"}
+        assert kinds == {
+            "empty.opus": "truncated",
+            "short.flac": "too-short",
+            "silent.flac": "silent",
+            "truncated.wav": "truncated",
+            "words.mp3": "wrong-content",
+        }
+        reasons = {row["action"]: row["kind"] for row in rows if row["action"] != "failed"}
+        assert reasons == {"kept": "has-genre", "low-score": "", "unchanged": ""}
+
+
+def test_an_old_and_a_new_report_are_merged(
+    old: OldLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new, merged = tmp_path / "new.sqlite", tmp_path / "merged.csv"
+    scan = Scan(capsys, old.music("Broken"), "--state", new)
+    args = ("report", "--state", old.state, "--merge", new)
+    assert Command(capsys, *args, "--csv", merged).code == 0
+    rows = read_report(merged)
+    last = old.rows("11-by-album.csv")
+    assert [row | {"kind": ""} for row in last] == rows[: len(last)]
+    assert rows[len(last) :] == scan.rows
+    assert all(row["kind"] for row in scan.rows)
+    assert main([*map(str, args), "--csv", str(merged)]) == 0  # our own report is written over
+
+
+def test_an_old_report_is_written_over(old: OldLibrary, tmp_path: Path) -> None:
+    report = Path(shutil.copy(old.report("9-scan.csv"), tmp_path))
+    assert scan_without_torch(*old.singles, "--report", report)[0] == 0
+    assert "kind" in read_report(report)[0]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +323,7 @@ def test_an_old_run_that_was_killed_is_settled(
         )
     code, _, rows = scan_without_torch(*old.singles)
     assert code == 0
-    assert told(rows) == told(old.rows("9-scan.csv"))
+    assert old_cells(rows) == old_cells(old.rows("9-scan.csv"))
     done = Command(capsys, "undo", str(song), "--state", old.state)
     assert (done.code, done.summary["restored"], genres(song)) == (0, 1, [])
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tagger.cli import main
+from tagger.errors import FAILURE_HELP, FailureKind
 from tagger.records import Action, Album, Score
-from tagger.report.overview import FAILURE_TITLES, OTHER_FAILURE, find_failure_title
 from tests.front_door import ANY, Command, Scan, run_without_torch, set_genre
 from tests.reports import outcome, write_run
 
@@ -21,7 +21,12 @@ def state(tmp_path: Path) -> Path:
         outcome("m/3.mp3", Action.KEPT, genres=("Jazz",), scores=JAZZ, existing=("Rock", "Pop")),
         outcome("m/4.mp3", Action.WOULD_WRITE, genres=("Rock",), scores=ROCK),
         outcome("m/5.mp3", Action.LOW_SCORE, scores=(Score("Jazz", 0.31),)),
-        outcome("m/6.mp3", Action.FAILED, error="truncated: 10 bytes are missing at its end"),
+        outcome(
+            "m/6.mp3",
+            Action.FAILED,
+            error="truncated: 10 bytes are missing at its end",
+            kind=FailureKind.TRUNCATED,
+        ),
     ]
     return write_run(tmp_path, rows, {row.track.path: Album("A", "Title") for row in rows})
 
@@ -33,7 +38,7 @@ def test_a_run_in_short(state: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Rock 2 2" in shown
     assert "1 of 2 that had a genre have the same from tagger 1 had Rock, heard Jazz" in shown
     assert "Title (Rock): 3.mp3 (Jazz)" in shown
-    assert "1 Cut off or empty. Fetch or rip" in shown
+    assert f"1 Cut off or empty. {FAILURE_HELP[FailureKind.TRUNCATED].cure}" in shown
 
 
 def test_a_run_for_programs(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +48,9 @@ def test_a_run_for_programs(state: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert found["pairs"] == [{"existing": "Rock", "heard": "Jazz", "tracks": 1}]
     assert found["low_scores"][6] == 1
     assert sum(found["written_scores"]) == 4
-    assert found["failures"][0]["examples"][0]["path"] == "/m/6.mp3"
+    (failures,) = found["failures"]
+    assert (failures["kind"], failures["tracks"]) == ("truncated", 1)
+    assert failures["examples"][0]["path"] == "/m/6.mp3"
 
 
 def test_the_newest_scan_or_the_one_that_was_named(
@@ -117,23 +124,7 @@ def test_a_run_that_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "No track has a genre" in page.read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    ("reason", "title"),
-    [
-        ("its ID3v2 tag is cut off, or its size is wrong", "Cut off or empty"),
-        ("its content is not what its name says", "Not what its name says"),
-        ("it holds no MPEG sound, whatever its name says", "Not what its name says"),
-        ("cannot be decoded (FFmpeg: Invalid data)", "Cannot be decoded"),
-        ("cannot open: Permission denied", "Out of reach"),
-        (
-            "its ID3v2.2 tag cannot be kept; a tag editor can",
-            "Heard, but its tags cannot be written",
-        ),
-        ("gives up after 60 s; a larger --max-seconds with --force tries again", "Took too much"),
-        ("silent: nothing above -70 dBFS where it was listened to (8x)", "Silent"),
-    ],
-)
-def test_a_reason_has_a_kind_and_each_kind_a_cure(reason: str, title: str) -> None:
-    assert find_failure_title(reason).title.startswith(title)
-    assert find_failure_title("nobody has said this before") is OTHER_FAILURE
-    assert all(kind.cure.endswith(".") for kind in FAILURE_TITLES.values())
+def test_every_kind_of_failure_has_a_title_and_a_cure() -> None:
+    assert set(FAILURE_HELP) == set(FailureKind)
+    assert len({each.title for each in FAILURE_HELP.values()}) == len(FailureKind)
+    assert all(each.cure.endswith(".") for each in FAILURE_HELP.values())

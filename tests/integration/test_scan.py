@@ -12,6 +12,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tagger.errors import AccessError, DiskFullError, TagError
 from tagger.isolation import IsolatedCaller
 from tagger.pacing import SystemClock
 from tagger.records import TagChange, Track
+from tagger.scan import tracks
 from tagger.tags import read_tags
 from tagger.writing import writer
 from tagger.writing.replace import replace_tags
@@ -103,6 +105,7 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     assert "whatever its name says" in reasons["wrong-suffix.m4a"]
     assert "silent" in reasons["silent.wav"]
     assert "too short" in reasons["short.wav"]
+    assert all(bool(row["kind"]) == (row["action"] == "failed") for row in scan.rows)
 
     again = run_without_torch("scan", library, *ANY)
     assert again.returncode == 0, again.stderr
@@ -304,6 +307,18 @@ def test_rows_are_repeated_word_for_word_as_long_as_they_hold(
         assert len(repeated.rows) == repeated.summary["tracks"] == 4
 
 
+def test_rows_of_another_version_are_not_repeated(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        scan = Scan(capsys, library, *ANY)
+    monkeypatch.setattr(tracks, "hash_code", lambda: "another version")
+    monkeypatch.setattr(tracks.RowRepeater, "save", decisions := Mock())
+    decisions.side_effect = lambda step: step
+    assert Scan(capsys, library, *ANY).rows == scan.rows
+    assert decisions.call_count == 3
+
+
 def test_a_repeated_row_gives_way_to_whatever_changes(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,6 +381,7 @@ def test_existing_genres_are_kept_replaced_or_joined(
     before = (library / "b.mp3").read_bytes()
     kept = Scan(capsys, library, *ANY).row("b.mp3")
     assert (kept["action"], kept["existing_genre"], kept["scores"]) == ("kept", "Polka;Ländler", "")
+    assert (kept["error"], kept["kind"]) == ("", "has-genre")
     assert (library / "b.mp3").read_bytes() == before
     audited = Scan(capsys, library, "--audit", *ANY).row("b.mp3")
     assert audited["action"] == "kept"
@@ -389,7 +405,7 @@ def test_what_a_person_changes_after_tagger_is_theirs(
     assert read_tags(path).genres == ("Polka",)
     set_genre(path, keep=read_tags(path))
     row = Scan(capsys, library, *ANY, "--force").row("c.ogg")
-    assert row["action"] == "kept"
+    assert (row["action"], row["kind"]) == ("kept", "removed-by-hand")
     assert "removed by hand" in row["error"]
 
 
@@ -427,7 +443,7 @@ def test_hard_links(
     original = seeding.read_bytes()
     row = Scan(capsys, path, "--hardlinks", mode, *ANY).row("a.flac")
     if mode == "skip":
-        assert row["action"] == "kept"
+        assert (row["action"], row["kind"]) == ("kept", "hard-links")
         assert "hard links" in row["error"]
     else:
         assert read_tags(path).genres == (row["genre"],)
@@ -573,6 +589,7 @@ def test_when_the_time_is_up_the_rest_is_left_to_the_next_run(
     assert scan.summary["waiting"] == scan.actions["kept"]
     late = [row for row in scan.rows if row["action"] == "kept"]
     assert all("--until" in row["error"] and not row["genre"] for row in late)
+    assert {row["kind"] for row in late} <= {"time-is-up"}
     again = Scan(capsys, library, *ANY)
     assert again.actions == Counter(written=len(late), unchanged=3 - len(late))
     assert "waiting" not in again.summary
@@ -597,7 +614,7 @@ def on_outcome(self, _):
     here = psutil.Process()
     everyone = [here, *here.children(recursive=True)]
     print(json.dumps([(each.nice(), int(each.ionice().ioclass)) for each in everyone]))
-progress.RunProgress.on_outcome = settled
+progress.RunProgress.on_outcome = on_outcome
 sys.exit(main(sys.argv[1:]))
 """
     command = [sys.executable, "-c", script, "scan", str(library), "--gentle", "-q", *ANY]

@@ -25,7 +25,7 @@ from tests.checkpoints import CLASSIFIERS, WAVE, save
 from tests.front_door import set_genre
 from tests.hub import serving, tagger
 from tests.hub_uploads import OpenHub, Taking
-from tests.unit.test_recordings import tune
+from tests.unit.test_fingerprints import tune
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -120,17 +120,17 @@ def test_the_best_epoch_is_kept_and_measured_as_a_scan_hears(trained: Path) -> N
     assert found["accuracy"]["clips"] == 3
 
 
-def test_the_halves_are_those_that_datasets_would_cut(trained: Path) -> None:
+def test_the_parts_are_those_of_the_library_datasets(trained: Path) -> None:
     from datasets import Dataset
 
     with (trained / "split.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     paths = sorted((row["path"] for row in rows), key=str)
-    halves = Dataset.from_dict({"path": paths}).train_test_split(
+    parts = Dataset.from_dict({"path": paths}).train_test_split(
         test_size=0.1, shuffle=True, seed=42
     )
-    held = {row["path"] for row in rows if row["part"] == "validation"}
-    assert held == set(halves["test"]["path"])
+    validation = {row["path"] for row in rows if row["part"] == "validation"}
+    assert validation == set(parts["test"]["path"])
 
 
 def test_nothing_that_could_be_pushed_tells_where_the_clips_lie(trained: Path, tones: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_stop_while_it_is_measured_loses_nothing(
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tagger.cli.training.TrainingProgress.measured", stop)
+        patch.setattr("tagger.cli.training.TrainingProgress.on_evaluated", stop)
         patch.setattr("tagger.training.job.draw_curves", _interrupted)
         assert train(*command, *QUICK) == 143
     assert train(*command, *QUICK, "--resume") == 0
@@ -313,12 +313,10 @@ def test_two_trainings_do_not_share_a_folder(
     folder.mkdir()
     with FileLock(folder / ".lock"):
         assert train(*command, *QUICK) == 4
-    assert "another training works in" in capsys.readouterr().err
+    assert "another training is running in" in capsys.readouterr().err
 
 
-def test_the_same_halves_can_be_had_again(
-    trained: Path, command: list[str], capsys: Capsys
-) -> None:
+def test_a_split_can_be_used_again(trained: Path, command: list[str], capsys: Capsys) -> None:
     capsys.readouterr()
     assert train(*command, "--split-file", trained / "split.csv", "-n", "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -347,10 +345,10 @@ def test_a_killed_training_resumes_and_ends_the_same(
     assert train(*args, "--output-dir", killed) == 2
     assert "add --resume" in capsys.readouterr().err
     assert train(*args, "--output-dir", killed, "--resume", "--epochs", "4") == 2
-    assert "was begun with --epochs 3, not 4" in capsys.readouterr().err
-    half_written = killed / "checkpoints" / "checkpoint-9999"
-    half_written.mkdir()
-    (half_written / "trainer_state.json").write_text('{"global_step": 99', "utf-8")
+    assert "was started with --epochs 3, not 4" in capsys.readouterr().err
+    incomplete = killed / "checkpoints" / "checkpoint-9999"
+    incomplete.mkdir()
+    (incomplete / "trainer_state.json").write_text('{"global_step": 99', "utf-8")
     assert train(*args, "--output-dir", killed, "--resume") == 0
     assert results(killed)["epochs"] == results(whole)["epochs"]
     assert results(killed)["accuracy"] == results(whole)["accuracy"]
@@ -360,13 +358,13 @@ def test_a_killed_training_resumes_and_ends_the_same(
     assert "holds a finished training" in capsys.readouterr().err
 
 
-def test_a_dry_run_shows_the_halves_and_the_memory_and_leaves_nothing(
+def test_a_dry_run_shows_the_split_and_the_memory_and_leaves_nothing(
     command: list[str], tmp_path: Path, capsys: Capsys
 ) -> None:
     folder = tmp_path / "out"
     assert train(*command, "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "halves: at random, 10 % held back, seed 42" in shown
+    assert "split: at random, 10 % for validation, seed 42" in shown
     assert "all        27           3" in shown
     assert "memory for a step: about" in shown
     assert main(["train", *command, "--dry-run", "--json"]) == 0
@@ -376,7 +374,7 @@ def test_a_dry_run_shows_the_halves_and_the_memory_and_leaves_nothing(
     assert not folder.exists()
 
 
-def test_the_same_recording_in_both_halves_is_told(
+def test_the_same_recording_in_two_parts_is_shown(
     hubert: Path, tmp_path: Path, capsys: Capsys
 ) -> None:
     root = tmp_path / "set"
@@ -392,9 +390,9 @@ def test_the_same_recording_in_both_halves_is_told(
     args = ("--output-dir", tmp_path / "out", "--base-model", hubert, "--dry-run", *files)
     assert train(root, *args, "--segment-seconds", "1") == 0
     shown = capsys.readouterr().out.replace("\n", "")
-    assert f"the same recording is in both halves: {root}/b/0.flac = {root}/b/3.mp3" in shown
+    assert f"the same recording is in two parts: {root}/b/0.flac = {root}/b/3.mp3" in shown
     assert shown.count("the same recording") == 1
-    assert "halves: by the published lists" in shown
+    assert "split: by the published lists" in shown
 
 
 def test_a_library_teaches_its_own_genres_album_by_album(
@@ -414,8 +412,8 @@ def test_a_library_teaches_its_own_genres_album_by_album(
     assert "has no genre with 10 tracks" in capsys.readouterr().err
     assert train(*args, "--min-tracks", "4") == 0
     shown = capsys.readouterr().out
-    assert "no album in both halves" in shown
-    assert "1 track left out: nobody gave it a genre" in shown
+    assert "no album in two parts" in shown
+    assert "1 track left out: no person gave it a genre" in shown
 
 
 def _set_album(path: Path, album: str) -> None:
@@ -426,7 +424,7 @@ def _set_album(path: Path, album: str) -> None:
     tags.save()
 
 
-def test_bad_clips_are_told_and_the_others_learned_from(
+def test_bad_clips_are_listed_and_the_others_are_used(
     tones: Path, hubert: Path, tmp_path: Path, capsys: Capsys
 ) -> None:
     root = tmp_path / "set"
@@ -453,7 +451,7 @@ def test_bad_clips_are_told_and_the_others_learned_from(
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [(["one"], "needs two genres or more, it has only one"), ([], "has no genre with 2 tracks")],
+    [(["one"], "needs two genres or more, it has only one"), ([], "has no track with a genre")],
 )
 def test_data_that_nothing_can_be_learned_from(
     labels: list[str],
@@ -476,10 +474,10 @@ def test_data_that_nothing_can_be_learned_from(
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--random-crops", "--freeze", "backbone"], 2, "--random-crops does not go with"),
+        (["--random-crops", "--freeze", "backbone"], 2, "--random-crops does not work with"),
         (["--learning-rate", "-1"], 2, "--learning-rate: must be a number above 0"),
         (["--test-size", "1"], 2, "--test-size: must be a number between 0 and 1"),
-        (["--split", "artist"], 3, "does not say by which artist any clip is"),
+        (["--split", "artist"], 3, "has no artists for its clips"),
         (["--precision", "fp16"], 2, "--precision fp16 needs a CUDA GPU"),
         (["--base-model", "no/such-model"], 3, "the model no/such-model is not in the cache"),
     ],

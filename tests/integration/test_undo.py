@@ -71,6 +71,7 @@ def test_the_newest_run_is_put_back_and_not_tagged_again(
     nightly = Scan(capsys, tagged, *REPLACE, *ANY)
     assert nightly.actions == {"kept": 3}
     assert "was undone" in nightly.row("a.flac")["error"]
+    assert nightly.row("a.flac")["kind"] == "undone"
     add_title(tagged / "a.flac")
     assert Scan(capsys, tagged, *REPLACE, *ANY).actions == {"kept": 3}
     assert Undo(capsys).counts == {}

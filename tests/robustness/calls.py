@@ -13,7 +13,7 @@ from tagger.errors import TrackError
 from tagger.records import Tags
 from tagger.tags import read_other_fields, read_tags
 from tagger.tags.fields import find_changed_fields
-from tests.replacing import everything_else, restore, retag
+from tests.replacing import inspect_file, restore, retag
 
 SLOW_S = 5.0
 MUCH_MEMORY = 400 << 20
@@ -47,7 +47,7 @@ def rewrite(path: Path) -> None:
     """Write our tags and take them back; nothing else may change, or nothing at all if refused."""
     before = path.read_bytes()
     try:
-        tags, others, sound = read_tags(path), everything_else(path), is_heard(path)
+        tags, others, sound = read_tags(path), inspect_file(path), is_heard(path)
         retag(path, TAGS)
     except TrackError:
         assert path.read_bytes() == before, "refused, but changed"
@@ -56,11 +56,11 @@ def rewrite(path: Path) -> None:
         assert list(path.parent.iterdir()) == [path], "a copy was left"
     try:
         assert read_tags(path) == TAGS, "other tags are read back"
-        assert not find_changed_fields(others, everything_else(path)), "something else changed"
+        assert not find_changed_fields(others, inspect_file(path)), "something else changed"
         assert is_heard(path) or not sound, "it is no longer heard"
         restore(path, tags)
         assert read_tags(path).raw == tags.raw, "undo brings other tags"
-        assert not find_changed_fields(others, everything_else(path)), "undo changed something else"
+        assert not find_changed_fields(others, inspect_file(path)), "undo changed something else"
     except TrackError as error:
         raise AssertionError(f"written, then refused: {error}") from error
 

@@ -1,4 +1,4 @@
-"""A call on a file that crashes, hangs or devours memory costs that file alone."""
+"""A call that crashes, hangs or takes too much memory costs only its own file."""
 
 import os
 import pickle
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tagger.errors import AccessError, DecodeError, TagError, WorkerError
+from tagger.errors import AccessError, DecodeError, FailureKind, TagError, WorkerError
 from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_process_caller
+from tagger.paths import RemotePath
 
 
 @pytest.fixture
@@ -22,12 +23,12 @@ def isolated() -> Iterator[IsolatedCaller]:
         yield isolated
 
 
-def identity(value: object) -> tuple[int, object]:
+def get_pid(value: object) -> tuple[int, object]:
     return os.getpid(), value
 
 
-def refuse() -> None:
-    raise TagError("broken")
+def raise_tag_error() -> None:
+    raise TagError("broken", FailureKind.DAMAGED)
 
 
 def crash() -> None:
@@ -38,7 +39,7 @@ def abort() -> None:
     os.abort()
 
 
-def hang() -> None:
+def hang(_: object = None) -> None:
     while True:
         time.sleep(60)
 
@@ -48,12 +49,12 @@ def spin() -> None:
         pass
 
 
-def devour() -> int:
+def take_memory() -> int:
     return len(bytearray(1024 * BYTES_PER_MIB))
 
 
-def stumble() -> None:
-    raise KeyError("unforeseen")
+def raise_key_error() -> None:
+    raise KeyError("unexpected")
 
 
 def send_signal(number: int) -> str:
@@ -61,104 +62,113 @@ def send_signal(number: int) -> str:
     return "still there"
 
 
-def die_of_memory() -> None:
+def be_killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def crash_unless_new(seen: Path) -> str:
-    """Crash in the process that wrote `seen`, as one does whose heap an earlier file spoilt."""
-    if seen.read_text() == str(os.getpid()):
+def crash_unless_new(pid_file: Path) -> str:
+    """Crash in the process that wrote the file, as if an earlier call had damaged its memory."""
+    if pid_file.read_text() == str(os.getpid()):
         crash()
     return "well"
 
 
-def write_process_number(seen: Path) -> None:
-    seen.write_text(str(os.getpid()))
+def write_pid(pid_file: Path) -> None:
+    pid_file.write_text(str(os.getpid()))
 
 
 def test_calls_run_in_another_process_and_share_it(isolated: IsolatedCaller) -> None:
-    first, second = isolated.call(identity, "a"), isolated.call(identity, {"b": 1})
+    first, second = isolated.call(get_pid, "a"), isolated.call(get_pid, {"b": 1})
     assert first[0] == second[0] != os.getpid()
     assert (first[1], second[1]) == ("a", {"b": 1})
 
 
-def test_our_own_errors_come_back_as_they_are(isolated: IsolatedCaller) -> None:
-    with pytest.raises(TagError, match="broken"):
-        isolated.call(refuse)
-    isolated.call(identity, 1)
+def test_our_own_errors_come_back_with_their_kind(isolated: IsolatedCaller) -> None:
+    with pytest.raises(TagError, match="broken") as caught:
+        isolated.call(raise_tag_error)
+    assert caught.value.kind is FailureKind.DAMAGED
+    isolated.call(get_pid, 1)
 
 
 @pytest.mark.parametrize(
-    ("function", "words"),
+    ("function", "words", "kind"),
     [
-        (crash, "crashes the decoder .SIGSEGV"),
-        (abort, "crashes the decoder .SIGABRT"),
-        (hang, "more than 2 s"),
-        (spin, "more than 2 s"),
-        (devour, "more than 512 MiB"),
-        (stumble, "unexpected error.*KeyError"),
+        (crash, "crashes the decoder .SIGSEGV", FailureKind.CRASHED),
+        (abort, "crashes the decoder .SIGABRT", FailureKind.CRASHED),
+        (hang, "more than 2 s", FailureKind.OVER_LIMIT),
+        (spin, "more than 2 s", FailureKind.OVER_LIMIT),
+        (take_memory, "more than 512 MiB", FailureKind.OVER_LIMIT),
+        (raise_key_error, "unexpected error.*KeyError", FailureKind.OTHER),
     ],
 )
-def test_what_befalls_a_call_is_a_failure_of_the_file_and_the_next_is_well(
-    isolated: IsolatedCaller, function: Callable[[], None], words: str
+def test_a_call_that_fails_costs_only_its_own_file(
+    isolated: IsolatedCaller, function: Callable[[], None], words: str, kind: FailureKind
 ) -> None:
     with pytest.raises(DecodeError, match=words) as caught:
         isolated.call(function)
     assert caught.value.permanent
-    assert isolated.call(identity, 1)[1] == 1
+    assert caught.value.kind is kind
+    assert isolated.call(get_pid, 1)[1] == 1
 
 
-def test_a_stop_for_all_processes_is_no_fault_of_the_file(isolated: IsolatedCaller) -> None:
+def test_a_stop_signal_to_all_processes_does_not_end_a_call(isolated: IsolatedCaller) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         assert isolated.call(send_signal, number) == "still there"
 
 
-def test_a_process_that_the_system_killed_may_be_tried_again_tomorrow(
+def test_a_file_whose_process_the_system_killed_is_tried_again(
     isolated: IsolatedCaller,
 ) -> None:
     with pytest.raises(AccessError, match="memory") as caught:
-        isolated.call(die_of_memory)
+        isolated.call(be_killed)
     assert not caught.value.permanent
+    assert caught.value.kind is FailureKind.OTHER
 
 
-def test_a_file_is_not_blamed_for_what_an_earlier_one_did_to_the_process(
+def test_a_slow_server_is_tried_again(isolated: IsolatedCaller) -> None:
+    with pytest.raises(AccessError, match="more than 2 s") as caught:
+        isolated.call(hang, RemotePath("s3://bucket/song.flac"))
+    assert caught.value.kind is FailureKind.SERVER
+
+
+def test_a_crash_in_a_process_that_an_earlier_file_damaged_does_not_count(
     isolated: IsolatedCaller, tmp_path: Path
 ) -> None:
-    seen = tmp_path / "seen"
-    isolated.call(write_process_number, seen)
-    assert isolated.call(crash_unless_new, seen) == "well"
+    pid_file = tmp_path / "pid"
+    isolated.call(write_pid, pid_file)
+    assert isolated.call(crash_unless_new, pid_file) == "well"
 
 
-def test_no_process_outlives_the_guard_or_its_owner(isolated: IsolatedCaller) -> None:
-    (number, _), child = isolated.call(identity, 1), isolated.idle[0]
-    child.pipe.close()  # as when the owner is killed
+def test_a_process_ends_with_the_process_that_started_it(isolated: IsolatedCaller) -> None:
+    (pid, _), child = isolated.call(get_pid, 1), isolated.idle[0]
+    child.pipe.close()  # as if the parent was killed
     assert child.process.wait(5) == 0
     with pytest.raises(ProcessLookupError):
-        os.kill(number, 0)
+        os.kill(pid, 0)
 
 
-def test_limits_too_small_for_anything_are_no_lasting_fault_of_a_file() -> None:
+def test_a_file_is_tried_again_after_limits_too_small_for_any_call() -> None:
     with (
         closing(IsolatedCaller(CallLimits(seconds=2, memory_mib=20))) as isolated,
         pytest.raises((AccessError, WorkerError), match="memory") as caught,
     ):
-        isolated.call(identity, 1)
-    assert not getattr(caught.value, "lasting", False)
+        isolated.call(get_pid, 1)
+    assert not getattr(caught.value, "permanent", False)
 
 
-def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
+def test_a_lower_memory_limit_of_the_system_stays() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))\n"
         "from contextlib import closing; from tagger.isolation import CallLimits, IsolatedCaller\n"
-        "with closing(IsolatedCaller(CallLimits(2, 2048))) as isolated: print(isolated.call(abs, -3))"
+        "with closing(IsolatedCaller(CallLimits(2, 2048))) as caller: print(caller.call(abs, -3))"
     )
     command = [sys.executable, "-c", script]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.stdout == "3\n", result.stderr
 
 
-def test_a_guard_that_is_sent_to_a_process_is_the_one_guard_there(isolated: IsolatedCaller) -> None:
-    isolated.call(identity, 1)
+def test_an_unpickled_caller_is_the_one_of_its_process(isolated: IsolatedCaller) -> None:
+    isolated.call(get_pid, 1)
     sent, again = pickle.loads(pickle.dumps((isolated, isolated)))
     other = pickle.loads(pickle.dumps(IsolatedCaller(CallLimits(seconds=3, memory_mib=512))))
     assert sent is again is get_process_caller(isolated.limits)

@@ -1,4 +1,4 @@
-"""When a run has to stop, and when it rests for the sake of others; the clocks are made up."""
+"""When a run has to stop, and when it rests for other programs. The clocks are fake."""
 
 import os
 import time as timer
@@ -17,18 +17,18 @@ from tagger.pacing import (
     read_pressure,
 )
 
-TEXT = (
+PRESSURE_TEXT = (
     "some avg10=1.23 avg60=0.50 avg300=0.10 total={some}\n"
     "full avg10=0.00 avg60=0.00 avg300=0.00 total={full}\n"
 )
-"""As Linux writes it, in microseconds."""
+"""The format of Linux, in microseconds."""
 
 
-class Machine(SystemClock):
-    """A machine whose other programs wait for disks, for so much of each second that passes."""
+class FakeClock(SystemClock):
+    """A clock that only tests move. waiting: the share of time that programs wait for disks."""
 
-    def __init__(self, pressure: Path) -> None:
-        self.pressure = pressure
+    def __init__(self, pressure_folder: Path) -> None:
+        self.pressure_folder = pressure_folder
         self.passed_s = 0.0
         self.slept_s = 0.0
         self.waiting = 0.0
@@ -40,7 +40,9 @@ class Machine(SystemClock):
         self.waited_s += seconds * self.waiting
         for name in ("cpu", "io", "memory"):
             some = round(self.waited_s * 1e6) if name == "io" else 77
-            self.pressure.joinpath(name).write_text(TEXT.format(some=some, full=some // 2))
+            self.pressure_folder.joinpath(name).write_text(
+                PRESSURE_TEXT.format(some=some, full=some // 2)
+            )
 
     def now(self) -> datetime:
         return datetime(2026, 11, 24, 5, 59).astimezone() + timedelta(seconds=self.passed_s)
@@ -54,8 +56,8 @@ class Machine(SystemClock):
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def fake_clock(tmp_path: Path) -> FakeClock:
+    return FakeClock(tmp_path)
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("berlin")
 @pytest.mark.parametrize(
-    ("now", "clock", "hours"),
+    ("now", "time_of_day", "hours"),
     [
         ("2026-11-24T01:00+01:00", time(6), 5),
         ("2026-11-24T06:00+01:00", time(6), 24),
@@ -78,87 +80,87 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("2026-10-25T01:00+02:00", time(6), 6),  # and back at three
     ],
 )
-def test_the_time_comes_when_local_clocks_show_it_next(now: str, clock: time, hours: int) -> None:
-    began = datetime.fromisoformat(now)
-    assert find_next_time(clock, began) - began == timedelta(hours=hours)
+def test_the_next_time_is_that_of_local_clocks(now: str, time_of_day: time, hours: int) -> None:
+    start = datetime.fromisoformat(now)
+    assert find_next_time(time_of_day, start) - start == timedelta(hours=hours)
 
 
-def test_the_time_is_over_for_good(machine: Machine) -> None:
-    pacer = Pacer(machine, until=time(6), gentle=False)
+def test_a_time_that_is_over_stays_over(fake_clock: FakeClock) -> None:
+    pacer = Pacer(fake_clock, until=time(6), gentle=False)
     assert not pacer.is_over()
-    machine.pass_s(58)
+    fake_clock.pass_s(58)
     assert not pacer.is_over()
-    machine.pass_s(1)
+    fake_clock.pass_s(1)
     assert pacer.is_over()
-    machine.pass_s(-30)  # somebody puts the clock back
+    fake_clock.pass_s(-30)  # somebody puts the clock back
     assert pacer.is_over()
-    assert not Pacer(machine, until=None, gentle=False).is_over()
+    assert not Pacer(fake_clock, until=None, gentle=False).is_over()
 
 
-def rests(pacer: Pacer) -> list[tuple[str, ...]]:
-    return list(pacer.rests())
+def rest(pacer: Pacer) -> list[tuple[str, ...]]:
+    return list(pacer.rest())
 
 
-def test_a_gentle_run_rests_as_long_as_others_wait(machine: Machine) -> None:
-    pacer = Pacer(machine, until=None, gentle=True)
-    machine.waiting = 0.9
-    machine.pass_s(PRESSURE_CHECK_INTERVAL_S)
-    found = []
-    for wanted in pacer.rests():
-        found.append(wanted)
-        if len(found) == 20:
-            machine.waiting = 0.0
-    assert found == [("io",)] * 20
-    assert machine.slept_s == 20
-    machine.pass_s(PRESSURE_CHECK_INTERVAL_S)
-    assert rests(pacer) == []
+def test_a_gentle_run_rests_while_other_programs_wait(fake_clock: FakeClock) -> None:
+    pacer = Pacer(fake_clock, until=None, gentle=True)
+    fake_clock.waiting = 0.9
+    fake_clock.pass_s(PRESSURE_CHECK_INTERVAL_S)
+    shortages = []
+    for short in pacer.rest():
+        shortages.append(short)
+        if len(shortages) == 20:
+            fake_clock.waiting = 0.0
+    assert shortages == [("io",)] * 20
+    assert fake_clock.slept_s == 20
+    fake_clock.pass_s(PRESSURE_CHECK_INTERVAL_S)
+    assert rest(pacer) == []
 
 
-def test_a_machine_that_is_always_busy_gets_its_scan_too(machine: Machine) -> None:
-    machine.waiting = 1.0
-    pacer = Pacer(machine, until=None, gentle=True)
+def test_a_run_goes_on_where_other_programs_always_wait(fake_clock: FakeClock) -> None:
+    fake_clock.waiting = 1.0
+    pacer = Pacer(fake_clock, until=None, gentle=True)
     for _ in range(3):
-        machine.pass_s(PRESSURE_CHECK_INTERVAL_S)
-        assert len(rests(pacer)) == MAX_REST_S
+        fake_clock.pass_s(PRESSURE_CHECK_INTERVAL_S)
+        assert len(rest(pacer)) == MAX_REST_S
 
 
-def test_waiting_that_ends_with_our_work_was_ours_and_is_looked_for_less_often(
-    machine: Machine,
+def test_waiting_that_this_run_causes_is_checked_less_often(
+    fake_clock: FakeClock,
 ) -> None:
-    pacer = Pacer(machine, until=None, gentle=True)
-    for looks in (1, 2, 4):
-        machine.waiting = 0.9
-        machine.pass_s(looks * PRESSURE_CHECK_INTERVAL_S - 1)
-        assert rests(pacer) == []
-        machine.pass_s(1)
-        for _ in pacer.rests():
-            machine.waiting = 0.0
+    pacer = Pacer(fake_clock, until=None, gentle=True)
+    for intervals in (1, 2, 4):
+        fake_clock.waiting = 0.9
+        fake_clock.pass_s(intervals * PRESSURE_CHECK_INTERVAL_S - 1)
+        assert rest(pacer) == []
+        fake_clock.pass_s(1)
+        for _ in pacer.rest():
+            fake_clock.waiting = 0.0
 
 
-def test_a_rest_ends_when_the_time_is_up(machine: Machine) -> None:
-    machine.waiting = 1.0
-    pacer = Pacer(machine, until=time(6), gentle=True)
-    machine.pass_s(50)
-    assert len(rests(pacer)) < 20
+def test_a_rest_ends_when_the_time_is_over(fake_clock: FakeClock) -> None:
+    fake_clock.waiting = 1.0
+    pacer = Pacer(fake_clock, until=time(6), gentle=True)
+    fake_clock.pass_s(50)
+    assert len(rest(pacer)) < 20
     assert pacer.is_over()
 
 
-def test_without_being_asked_or_told_of_waiting_nobody_rests(
-    machine: Machine, tmp_path: Path
+def test_no_rest_without_gentle_or_without_pressure_counters(
+    fake_clock: FakeClock, tmp_path: Path
 ) -> None:
-    machine.waiting = 1.0
-    hasty = Pacer(machine, until=None, gentle=False)
-    machine.pass_s(100)
-    assert rests(hasty) == []
-    gentle = Pacer(machine, until=None, gentle=True)
-    machine.pressure = tmp_path / "nowhere"
-    machine.elapsed_s = lambda: 1000.0  # type: ignore[method-assign]
-    assert rests(gentle) == []
+    fake_clock.waiting = 1.0
+    hasty = Pacer(fake_clock, until=None, gentle=False)
+    fake_clock.pass_s(100)
+    assert rest(hasty) == []
+    gentle = Pacer(fake_clock, until=None, gentle=True)
+    fake_clock.pressure_folder = tmp_path / "nowhere"
+    fake_clock.elapsed_s = lambda: 1000.0  # type: ignore[method-assign]
+    assert rest(gentle) == []
 
 
-def test_what_this_machine_counts_is_read() -> None:
-    if not os.access(SystemClock.pressure / "io", os.R_OK):
-        pytest.skip("this kernel counts no pressure")
+def test_the_counters_of_this_machine_are_read() -> None:
+    if not os.access(SystemClock.pressure_folder / "io", os.R_OK):
+        pytest.skip("this kernel has no pressure counters")
     first, second = read_pressure(SystemClock()), read_pressure(SystemClock())
     assert first.waited_s.keys() == second.waited_s.keys() == {"cpu", "io", "memory"}
     assert all(second.waited_s[name] >= waited_s for name, waited_s in first.waited_s.items())

@@ -6,12 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.errors import ReportError, SettingsError
+from tagger.errors import FailureKind, KeepReason, ReportError, SettingsError
 from tagger.records import Action, Score
-from tagger.report.csv import HEADER, ReportRow, copy_reports, format_row, read_report
+from tagger.report.csv import (
+    HEADER,
+    OLD_COLUMNS,
+    ReportRow,
+    copy_reports,
+    format_row,
+    parse_row,
+    read_report,
+)
 from tests.reports import outcome
 
-LINE = '"/m/a, b.mp3",would-write,Rock;Jazz,0.9000,,Rock=0.900;R&B=0.100,12.50,m@1,\r\n'
+LINE = '"/m/a, b.mp3",would-write,Rock;Jazz,0.9000,,Rock=0.900;R&B=0.100,12.50,m@1,,\r\n'
 READ = ReportRow(
     "/m/a, b.mp3",
     Action.WOULD_WRITE,
@@ -43,9 +51,29 @@ def test_a_row_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_as_a_spreadsheet_saves_it(tmp_path: Path, delimiter: str, encoding: str) -> None:
     cells = ["/m/a, b.mp3", "would-write", '"Rock; Jazz"', "0,9", "", '"Rock=0.900;R&B=0.100"']
-    line = delimiter.join([*cells, "12,5", "m@1", "", ""]) + "\n" + delimiter * 8 + "\n \n"
-    text = delimiter.join([*HEADER, "my notes"]) + "\n" + line
-    assert list(read_report(write(tmp_path, text, encoding))) == [READ]
+    line = delimiter.join([*cells, "12,5", "m@1", ""])
+    for columns, rest in ((OLD_COLUMNS, ["", ""]), (HEADER, ["", "", ""])):
+        rows = delimiter.join([line, *rest]) + "\n" + delimiter * 8 + "\n \n"
+        text = delimiter.join([*columns, "my notes"]) + "\n" + rows
+        assert list(read_report(write(tmp_path, text, encoding))) == [READ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind"),
+    [
+        ("too-short", FailureKind.TOO_SHORT),
+        (" has-genre", KeepReason.HAS_GENRE),
+        ("a kind of a newer version", None),
+        ("", None),
+    ],
+)
+def test_the_kind_of_a_row(tmp_path: Path, cell: str, kind: object) -> None:
+    (row,) = read_report(write(tmp_path, f"{HEAD}/m/a.mp3,failed,,,,,,,why,{cell}\r\n"))
+    assert row.kind is kind
+
+
+def test_a_row_of_the_version_without_kinds() -> None:
+    assert parse_row("/m/a.mp3,failed,,,,,,,why\r\n").error == "why"
 
 
 @given(genres=st.lists(names.filter(bool), max_size=3), existing=names.filter(bool))
@@ -80,6 +108,21 @@ def test_what_is_no_report(tmp_path: Path, text: str, complaint: str) -> None:
 def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="CSV UTF-8"):
         list(read_report(write(tmp_path, HEAD + LINE.replace("Jazz", "Café"), "cp1252")))
+
+
+def test_reports_with_and_without_kinds_are_merged(tmp_path: Path) -> None:
+    old, new, merged = (tmp_path / name for name in ("old.csv", "new.csv", "merged.csv"))
+    new.write_text(HEAD + "/m/new.mp3,failed,,,,,,,why,silent\r\n")
+    header = ";".join([*OLD_COLUMNS, "my notes"])
+    old.write_text(f"\ufeff{header}\n/m/old.mp3;failed;;;'=1;;;;a;note\n/m/k.mp3;kept;;;;;;;;\n")
+    copy_reports([old, new], merged)
+    assert merged.read_text().splitlines() == [
+        HEAD.strip(),
+        "/m/old.mp3,failed,,,'=1,,,,a,other",
+        "/m/k.mp3,kept,,,,,,,,",
+        "/m/new.mp3,failed,,,,,,,why,silent",
+    ]
+    copy_reports([old, new], merged)  # a report of tagger may be written over
 
 
 def test_a_copy_is_the_same_and_spares_other_files(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tagger.errors import LockedError, StateError
+from tagger.errors import FailureKind, LockedError, StateError
 from tagger.records import Action, Failure, Prediction, RawField, Score, TagChange, Tags, Track
 from tagger.state import CachedRow, KnownTrack, RunKind, State, open_state
 from tagger.state.schema import MIGRATIONS
@@ -32,25 +32,28 @@ def track(tmp_path: Path) -> Track:
     return Track.from_stat(path, path.stat())
 
 
+SILENT = FailureKind.SILENT
+
+
 def learn(state: State, track: Track, model: str = "m@1") -> None:
-    state.remember_tags(track, TAGS)
-    state.remember_prediction(Prediction(track, SCORES, model, 61.5), windows=10)
+    state.save_tags(track, TAGS)
+    state.save_prediction(Prediction(track, SCORES, model, 61.5), windows=10)
 
 
-def recall(state: State, track: Track, model: str = "m@1", windows: int = 10) -> KnownTrack:
-    return state.recall(track, model=model, windows=windows)
+def load(state: State, track: Track, model: str = "m@1", windows: int = 10) -> KnownTrack:
+    return state.load_track(track, model=model, windows=windows)
 
 
 @pytest.mark.parametrize(
     "lesson",
     [
         lambda state, track: learn(state, track, "m@2"),
-        lambda state, track: state.remember_failure(Failure(track, "broken")),
-        lambda state, track: state.remember_model_failure(
+        lambda state, track: state.save_failure(Failure(track, "broken")),
+        lambda state, track: state.save_model_failure(
             Failure(track, "silent"), model="m", windows=1
         ),
         lambda state, track: state.update_track(track, replace(track, mtime_ns=1), TAGS),
-        lambda state, track: state.remember_tags(replace(track, size=9), TAGS),
+        lambda state, track: state.save_tags(replace(track, size=9), TAGS),
     ],
 )
 def test_a_row_is_forgotten_with_whatever_is_learned_of_its_file(
@@ -59,15 +62,15 @@ def test_a_row_is_forgotten_with_whatever_is_learned_of_its_file(
     other = replace(track, path=track.path.with_name("b.mp3"), inode=7)
     for each in (track, other):
         learn(state, each)
-        state.rows.remember(each, b"key", Action.KEPT, "the row\r\n")
+        state.rows.save(each, b"key", Action.KEPT, "the row\r\n")
     folder, files = str(track.path.parent), [file_of(track), file_of(other)]
     row = CachedRow(Action.KEPT, "the row\r\n")
-    assert state.rows.holding(folder, files, b"key") == [row, row]
-    assert state.rows.holding(folder, files, b"other settings") == [None, None]
+    assert state.rows.find_valid(folder, files, b"key") == [row, row]
+    assert state.rows.find_valid(folder, files, b"other settings") == [None, None]
     touched = replace(track, links=2)
-    assert state.rows.holding(folder, [file_of(touched)], b"key") == [None]
+    assert state.rows.find_valid(folder, [file_of(touched)], b"key") == [None]
     lesson(state, track)
-    assert state.rows.holding(folder, files, b"key") == [None, row]
+    assert state.rows.find_valid(folder, files, b"key") == [None, row]
 
 
 def file_of(track: Track) -> tuple[str, int, int, int, int]:
@@ -76,14 +79,14 @@ def file_of(track: Track) -> tuple[str, int, int, int, int]:
 
 def test_no_row_is_kept_of_a_file_that_is_not_known(state: State, track: Track) -> None:
     learn(state, track)
-    state.rows.remember(replace(track, size=9), b"key", Action.KEPT, "the row\r\n")
-    assert state.rows.holding(str(track.path.parent), [file_of(track)], b"key") == [None]
+    state.rows.save(replace(track, size=9), b"key", Action.KEPT, "the row\r\n")
+    assert state.rows.find_valid(str(track.path.parent), [file_of(track)], b"key") == [None]
 
 
 def test_an_untouched_file_is_known_whole(state: State, track: Track) -> None:
-    assert recall(state, track) == KnownTrack()
+    assert load(state, track) == KnownTrack()
     learn(state, track)
-    known = recall(state, track)
+    known = load(state, track)
     assert known == KnownTrack(TAGS, SCORES, 61.5)
     assert known.tags is not None
     assert known.tags.raw == TAGS.raw
@@ -99,27 +102,27 @@ def test_a_changed_file_is_unknown_and_its_old_scores_are_gone(
         "mtime_ns": replace(track, mtime_ns=4),
         "inode": replace(track, inode=4),
     }[field]
-    assert recall(state, changed) == KnownTrack()
-    state.remember_tags(changed, Tags())
-    assert recall(state, changed) == KnownTrack(tags=Tags())
-    assert recall(state, track) == KnownTrack()
+    assert load(state, changed) == KnownTrack()
+    state.save_tags(changed, Tags())
+    assert load(state, changed) == KnownTrack(tags=Tags())
+    assert load(state, track) == KnownTrack()
 
 
 def test_scores_belong_to_one_model_and_number_of_windows(state: State, track: Track) -> None:
     learn(state, track)
-    assert recall(state, track, model="m@2").scores is None
-    assert recall(state, track, windows=3).scores is None
+    assert load(state, track, model="m@2").scores is None
+    assert load(state, track, windows=3).scores is None
     learn(state, track, model="m@2")
-    assert recall(state, track).scores == SCORES
+    assert load(state, track).scores == SCORES
 
 
 def test_a_moved_file_is_recognised_but_a_copy_is_not(state: State, track: Track) -> None:
     learn(state, track)
     elsewhere = replace(track, path=track.path.with_name("b.mp3"))
-    assert recall(state, elsewhere) == KnownTrack()  # as for a second hard link
+    assert load(state, elsewhere) == KnownTrack()  # as for a second hard link
     track.path.rename(elsewhere.path)
-    assert recall(state, elsewhere) == KnownTrack(TAGS, SCORES, 61.5)
-    assert recall(state, track) == KnownTrack()
+    assert load(state, elsewhere) == KnownTrack(TAGS, SCORES, 61.5)
+    assert load(state, track) == KnownTrack()
 
 
 def test_two_files_that_swapped_their_names_are_both_recognised(state: State, track: Track) -> None:
@@ -127,22 +130,23 @@ def test_two_files_that_swapped_their_names_are_both_recognised(state: State, tr
     other.write_bytes(b"other")
     second = Track.from_stat(other, other.stat())
     learn(state, track)
-    state.remember_tags(second, Tags(("Folk",)))
+    state.save_tags(second, Tags(("Folk",)))
     track.path.rename(track.path.with_name("c"))
     other.rename(track.path)
     track.path.with_name("c").rename(other)
     swapped = replace(track, path=second.path), replace(second, path=track.path)
-    assert recall(state, swapped[0]).tags == TAGS
-    assert recall(state, swapped[1]).tags == Tags(("Folk",))
+    assert load(state, swapped[0]).tags == TAGS
+    assert load(state, swapped[1]).tags == Tags(("Folk",))
 
 
 def test_a_failure_is_kept_until_it_is_forgotten(state: State, track: Track) -> None:
-    state.remember_failure(Failure(track, "silent", permanent=True))
-    assert recall(state, track) == KnownTrack(failure="silent", permanent=True)
+    failure = Failure(track, "silent", permanent=True, kind=SILENT)
+    state.save_failure(failure)
+    assert load(state, track) == KnownTrack(failure=failure)
     learn(state, track)
-    assert recall(state, track).failure == "silent"  # until it is known what becomes of the track
-    state.forget_failure(track)
-    assert recall(state, track) == KnownTrack(TAGS, SCORES, 61.5)
+    assert load(state, track).failure == failure  # until a run settles the track
+    state.delete_failure(track)
+    assert load(state, track) == KnownTrack(TAGS, SCORES, 61.5)
 
 
 def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
@@ -153,8 +157,8 @@ def test_after_a_write_all_that_was_learned_holds_for_the_new_file(
     entry = state.journal.open_entry("r1", TagChange(track, TAGS, Tags(("Pop",)), ".copy"))
     new = replace(track, size=9, mtime_ns=99, inode=999)
     state.finish_replacement(entry, track, new, Tags(("Pop",)))
-    assert recall(state, new) == KnownTrack(Tags(("Pop",)), SCORES, 61.5)
-    assert recall(state, track) == KnownTrack()
+    assert load(state, new) == KnownTrack(Tags(("Pop",)), SCORES, 61.5)
+    assert load(state, track) == KnownTrack()
 
 
 def test_the_journal_is_on_disk_before_the_file_is_touched(
@@ -170,9 +174,9 @@ def test_the_journal_is_on_disk_before_the_file_is_touched(
 def test_the_queue_gives_back_every_track_in_order(state: State, track: Track) -> None:
     tracks = [replace(track, inode=i, links=2) for i in range(2500)]
     for item in tracks:
-        state.enqueue(item)
-    assert state.queue_length() == 2500
-    assert list(state.queued()) == tracks
+        state.queue.add(item)
+    assert state.queue.count() == 2500
+    assert list(state.queue.list_tracks()) == tracks
 
 
 def test_a_second_run_is_refused_while_the_first_holds_the_file(tmp_path: Path) -> None:
@@ -228,7 +232,7 @@ def test_damaged_tags_are_told(tmp_path: Path, track: Track) -> None:
         database.execute("UPDATE tracks SET tags = '{'")
     database.close()
     with pytest.raises(StateError, match="damaged"), open_state(path) as state:
-        recall(state, track)
+        load(state, track)
 
 
 @pytest.mark.parametrize("number", [(1 << 63) + 3, (1 << 64) - 1, 10**10 * 10**9])
@@ -236,21 +240,71 @@ def test_numbers_beyond_the_columns_of_a_database(state: State, track: Track, nu
     status: Any = SimpleNamespace(st_size=3, st_nlink=1, st_ino=number, st_mtime_ns=number)
     strange = Track.from_stat(track.path, status)
     learn(state, strange)
-    assert recall(state, strange).scores == SCORES
+    assert load(state, strange).scores == SCORES
 
 
 def test_what_failed_for_one_model_is_tried_with_another(state: State, track: Track) -> None:
-    state.remember_model_failure(Failure(track, "silent"), model="m@1", windows=3)
-    assert recall(state, track, windows=3).permanent
-    assert recall(state, track, windows=4).failure is None
-    assert recall(state, track, model="m@2", windows=3).failure is None
-    state.remember_prediction(Prediction(track, SCORES, "m@2", 61.5), windows=3)
-    assert recall(state, track, windows=3).failure == "silent"
-    state.remember_failure(Failure(track, "broken"))
-    assert recall(state, track, model="m@2").permanent
-    state.forget_failure(track)
-    state.remember_prediction(Prediction(track, SCORES, "m@1", 61.5), windows=3)
-    assert recall(state, track, windows=3).failure is None
+    silent = Failure(track, "silent", kind=SILENT)
+    broken = Failure(track, "broken", kind=FailureKind.DAMAGED)
+    state.save_model_failure(silent, model="m@1", windows=3)
+    assert load(state, track, windows=3).failure == silent
+    assert load(state, track, windows=4).failure is None
+    assert load(state, track, model="m@2", windows=3).failure is None
+    state.save_prediction(Prediction(track, SCORES, "m@2", 61.5), windows=3)
+    assert load(state, track, windows=3).failure == silent
+    state.save_failure(broken)
+    assert load(state, track, model="m@2").failure == broken
+    state.delete_failure(track)
+    state.save_prediction(Prediction(track, SCORES, "m@1", 61.5), windows=3)
+    assert load(state, track, windows=3).failure is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("too short: 0.40 s of sound, 1 s is needed", "too-short"),
+        ("silent: nothing above -70 dBFS where it was listened to (8x)", "silent"),
+        ("the file is empty", "truncated"),
+        ("truncated or damaged: 1.0 s of sound where 2.0 s should be, 3 s into 9 s", "truncated"),
+        ("its ID3v2 tag is cut off, or its size is wrong", "truncated"),
+        ("a chunk of it is larger than the file: it was cut off, or never finished", "truncated"),
+        ("its APE tag is broken: an item is longer than the tag", "damaged"),
+        ("cannot be taken apart: a stream begins in the middle of it", "damaged"),
+        ("it crashes the decoder (SIGSEGV)", "crashed"),
+        ("cannot read the tags: broken, or not what its name says (no frame)", "wrong-content"),
+        ("it holds no MPEG sound, whatever its name says", "wrong-content"),
+        ("cannot be decoded (FFmpeg: Invalid data)", "cannot-decode"),
+        ("changed while tagger was at work: it is no regular file any more", "changed"),
+        ("the store does not take it: SlowDown", "server"),
+        ("cannot be read: Could not connect", "server"),
+        ("cannot read the tags: Permission denied", "no-access"),
+        ("its owner and group could not be kept", "no-access"),
+        ("takes more than 60 s; a larger --max-seconds with --force tries again", "over-limit"),
+        ("its ID3v2.2 tag cannot be kept; a tag editor can", "cannot-tag"),
+        ("not written, for it would change the sound", "cannot-tag"),
+        ("half-written (No space left), its whole content is in .a", "unfinished"),
+        ("nobody has said this before", "other"),
+    ],
+)
+def test_a_failure_of_an_older_version_gets_a_kind(
+    tmp_path: Path, track: Track, reason: str, kind: str
+) -> None:
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript("".join(MIGRATIONS[:4]) + "PRAGMA user_version = 4;")
+        values = (os.fsencode(track.path), track.size, track.mtime_ns, track.inode, reason)
+        db.execute(
+            "INSERT INTO tracks (id, path, size, mtime_ns, inode, failure, lasting)"
+            " VALUES (1, ?, ?, ?, ?, ?, 1)",
+            values,
+        )
+        db.execute("INSERT INTO unheard VALUES (1, 'm@1', 10, ?, 1)", (reason,))
+    db.close()
+    with open_state(path) as state:
+        expected = Failure(track, reason, kind=FailureKind(kind))
+        assert load(state, track).failure == expected
+        state.delete_failure(track)
+        assert load(state, track).failure == expected
 
 
 def test_an_older_database_keeps_what_it_knows(tmp_path: Path, track: Track) -> None:
@@ -267,7 +321,7 @@ def test_an_older_database_keeps_what_it_knows(tmp_path: Path, track: Track) -> 
             )
     db.close()
     with open_state(path) as state:
-        known = recall(state, track, model="musicnn@1", windows=0)
+        known = load(state, track, model="musicnn@1", windows=0)
         assert known.scores == (Score("Jazz", 0.5),)
-        assert recall(state, track, model="other@1", windows=0).scores is None
-        assert recall(state, track, model="other@1", windows=8).scores is not None
+        assert load(state, track, model="other@1", windows=0).scores is None
+        assert load(state, track, model="other@1", windows=8).scores is not None

@@ -207,7 +207,7 @@ def test_a_folder_that_is_damaged_or_has_no_sound_is_one_line(
     for path in broken.glob("*.arrow"):
         path.write_bytes(b"nothing")
     for place, words in (
-        (silent, "which of them is the sound"),
+        (silent, "which one has the sound"),
         (broken, "cannot read the data set"),
     ):
         assert main(["evaluate", str(place)]) == 3
@@ -244,7 +244,9 @@ def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
     hub: Hub, model: Path, home: Path
 ) -> None:
     missing = on_hub(hub, "team/none", model)
-    assert f"there is no folder team/none, nor a data set of that name at {hub.endpoint}" in missing
+    assert (
+        f"there is no folder team/none, and no data set of that name at {hub.endpoint}" in missing
+    )
     assert "hf auth login" in missing
     offline = on_hub(hub, "team/none", model, HF_HUB_OFFLINE="1")
     for words in (
@@ -283,7 +285,7 @@ def test_files_of_sound_are_read_from_the_hubs_copy(
     hub.publish("datasets/team/files", folder)
     parquet(gtzan(clips), tmp_path / "copy" / "default" / "partial-train" / "0000.parquet")
     hub.publish("datasets/team/files", tmp_path / "copy", "refs/convert/parquet")
-    assert "is but a part (partial-train)" in on_hub(hub, "team/files", model)
+    assert "is incomplete (partial-train)" in on_hub(hub, "team/files", model)
     copy = tmp_path / "copy" / "default"
     (copy / "partial-train").rename(copy / "train")
     hub.publish("datasets/team/files", tmp_path / "copy", "refs/convert/parquet")
@@ -307,4 +309,4 @@ def test_of_several_configurations_the_usual_one_is_taken(
             assert found["accuracy"][words] == 4
         else:
             assert words in found
-            assert "(a, c): save the one you mean with save_to_disk" in found
+            assert "(a, c): save the right one with save_to_disk" in found

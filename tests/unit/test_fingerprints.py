@@ -1,4 +1,4 @@
-"""The same recording is found in other encodings and excerpts, and other music is not."""
+"""Fingerprints find the same recording in other encodings and excerpts, and no other music."""
 
 from collections.abc import Callable
 from functools import cache
@@ -45,17 +45,17 @@ def tune(seed: int, *, start_s: float = 0.0, voices: int = 3) -> Sound:
 
 
 @cache
-def heard(seed: int, start_s: float = 0.0, seconds: float = 20.0) -> Samples:
+def render(seed: int, start_s: float = 0.0, seconds: float = 20.0) -> Samples:
     mono: Samples = tune(seed, start_s=start_s)(seconds, RATE_HZ)[0]
     return mono
 
 
-def words_of(samples: NDArray[np.floating]) -> Fingerprint:
+def fingerprint(samples: NDArray[np.floating]) -> Fingerprint:
     return compute_fingerprint(samples.astype(np.float32), RATE_HZ)
 
 
-def found(*sounds: NDArray[np.floating]) -> list[tuple[int, int]]:
-    pairs = find_same_recordings([words_of(sound) for sound in sounds])
+def find_pairs(*sounds: NDArray[np.floating]) -> list[tuple[int, int]]:
+    pairs = find_same_recordings([fingerprint(sound) for sound in sounds])
     return [(pair.first, pair.second) for pair in pairs]
 
 
@@ -66,11 +66,13 @@ def test_another_encoding_is_the_same_recording(tmp_path: Path, ending: str) -> 
         path = build_audio(tmp_path / name, seconds=20, sound=tune(number // 2))
         recording = read_windows(path, rate_hz=RATE_HZ, window_s=30, count=1)
         sounds.append(recording.windows[0])
-    assert found(*sounds) == [(0, 1)]
+    assert find_pairs(*sounds) == [(0, 1)]
 
 
 def test_an_excerpt_that_overlaps_by_ten_seconds() -> None:
-    words = [words_of(heard(seed, start)) for seed, start in ((1, 0), (2, 0), (1, 10.37), (3, 0))]
+    words = [
+        fingerprint(render(seed, start)) for seed, start in ((1, 0), (2, 0), (1, 10.37), (3, 0))
+    ]
     (pair,) = find_same_recordings(words)
     assert (pair.first, pair.second) == (0, 2)
     assert pair.overlap_s == pytest.approx(9.6, abs=0.5)
@@ -82,70 +84,77 @@ def test_an_excerpt_that_overlaps_by_ten_seconds() -> None:
     [
         pytest.param(lambda sound: sound * 0.03, id="30 dB softer"),
         pytest.param(lambda sound: np.tanh(sound * 8), id="distorted"),
-        pytest.param(lambda sound: sound + noise(0.02), id="noise"),
+        pytest.param(lambda sound: sound + make_noise(0.02), id="noise"),
         pytest.param(lambda sound: sound[5000:], id="cut"),
         pytest.param(lambda sound: np.concatenate([np.zeros(70_000), sound]), id="late"),
     ],
 )
-def test_what_is_done_to_a_recording_does_not_hide_it(
+def test_a_changed_recording_is_found(
     change: Callable[[Samples], Samples],
 ) -> None:
-    assert found(heard(1), heard(2), change(heard(1))) == [(0, 2)]
+    assert find_pairs(render(1), render(2), change(render(1))) == [(0, 2)]
 
 
-def noise(level: float, seed: int = 0) -> Samples:
+def make_noise(level: float, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).normal(0, level, 20 * RATE_HZ).astype(np.float32)
 
 
 def test_quiet_moments_do_not_count() -> None:
-    sounds = [np.concatenate([heard(1)[: 8 * RATE_HZ], noise(1e-5, seed)]) for seed in range(2)]
-    assert found(*sounds) == [(0, 1)]
+    sounds = [
+        np.concatenate([render(1)[: 8 * RATE_HZ], make_noise(1e-5, seed)]) for seed in range(2)
+    ]
+    assert find_pairs(*sounds) == [(0, 1)]
 
 
-def test_other_music_in_the_same_key_and_tempo_is_not() -> None:
-    assert found(*(heard(seed) for seed in range(30))) == []
+def test_other_music_in_the_same_key_and_tempo_is_not_found() -> None:
+    assert find_pairs(*(render(seed) for seed in range(30))) == []
 
 
-def loop(seed: int, beats: int) -> Samples:
-    """Return so many beats of a tune, over and over."""
-    return np.resize(heard(seed, 0.0, beats / 5), 20 * RATE_HZ)
+def make_loop(seed: int, beats: int) -> Samples:
+    """Return the first `beats` beats of a tune, repeated."""
+    return np.resize(render(seed, 0.0, beats / 5), 20 * RATE_HZ)
 
 
-def beat() -> Samples:
-    """Return a drum that songs have in common."""
+def make_beat() -> Samples:
+    """Return the same drum for several songs."""
     time = np.arange(20 * RATE_HZ) / RATE_HZ
-    return (np.exp(-12 * (time * 2.5 % 1)) * noise(0.03, seed=7)).astype(np.float32)
+    return (np.exp(-12 * (time * 2.5 % 1)) * make_noise(0.03, seed=7)).astype(np.float32)
 
 
-def chord(*ratios: float) -> Samples:
+def make_chord(*ratios: float) -> Samples:
     time = np.arange(20 * RATE_HZ) / RATE_HZ
     tones = [np.sin(2 * np.pi * TUNING_HZ * ratio * time) for ratio in ratios]
     samples: Samples = (np.sum(tones, axis=0) * 0.1).astype(np.float32)
     return samples
 
 
-def test_loops_drones_and_silence_are_no_recording_of_one_another() -> None:
-    loops = [loop(seed, beats) for seed in range(6) for beats in (4, 8, 16)]
-    assert [pair for pair in found(*loops) if pair[0] // 3 != pair[1] // 3] == []
-    assert found(*(heard(seed) + beat() for seed in range(10))) == []
+def test_loops_drones_and_silence_are_not_found() -> None:
+    loops = [make_loop(seed, beats) for seed in range(6) for beats in (4, 8, 16)]
+    assert [pair for pair in find_pairs(*loops) if pair[0] // 3 != pair[1] // 3] == []
+    assert find_pairs(*(render(seed) + make_beat() for seed in range(10))) == []
     drones = [
-        chord(1.0),
-        chord(1.0, 1.5),
-        chord(1.0, 1.25, 1.5),
-        chord(2.0),
-        chord(1.0) + noise(0.001),
+        make_chord(1.0),
+        make_chord(1.0, 1.5),
+        make_chord(1.0, 1.25, 1.5),
+        make_chord(2.0),
+        make_chord(1.0) + make_noise(0.001),
     ]
-    assert found(*drones) == []
-    assert found(np.zeros(20 * RATE_HZ), np.zeros(20 * RATE_HZ), noise(1e-4), noise(1e-4, 1)) == []
+    assert find_pairs(*drones) == []
+    assert (
+        find_pairs(
+            np.zeros(20 * RATE_HZ), np.zeros(20 * RATE_HZ), make_noise(1e-4), make_noise(1e-4, 1)
+        )
+        == []
+    )
 
 
-def test_what_is_too_short_is_never_found() -> None:
-    assert found() == []
-    assert found(heard(1)[:100], heard(1)[:100], np.zeros(0)) == []
-    assert found(heard(1)[: 4 * RATE_HZ], heard(1)) == []
+def test_short_sounds_are_not_found() -> None:
+    assert find_pairs() == []
+    assert find_pairs(render(1)[:100], render(1)[:100], np.zeros(0)) == []
+    assert find_pairs(render(1)[: 4 * RATE_HZ], render(1)) == []
 
 
-def test_a_leak_is_a_recording_in_two_halves() -> None:
+def test_a_leak_is_a_recording_in_two_parts() -> None:
     pairs = [
         RecordingPair(0, 1, 20.0, 0.1),
         RecordingPair(1, 2, 20.0, 0.1),
