@@ -59,7 +59,7 @@ WRITTEN_FIELDS = {
     ".wma": ASF_FIELDS,
     **dict.fromkeys((".ape", ".wv", ".mpc"), APE_FIELDS),
 }
-"""The table of the contract's section 5: genre, scores, model, what we wrote."""
+"""The table of docs/files.md: genre, scores, model, what tagger wrote."""
 UNSEEN_BY_FFMPEG = {".tta"}
 """ffmpeg drops the ID3 tag of a TTA file that has an APE tag too, as ffmpeg's own files have."""
 
