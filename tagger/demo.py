@@ -18,6 +18,7 @@ from tagger.audio import read_windows
 from tagger.classify import classify_song
 from tagger.errors import TaggerError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
+from tagger.models.sources import BUNDLED_MODELS
 from tagger.records import Prediction
 from tagger.settings import Settings, load_settings
 from tagger.training.clips import Clip, Dataset
@@ -32,7 +33,7 @@ SAMPLE_DURATION_S = 30.0
 SAMPLE_RATE_HZ = 44_100
 
 OFFERED_MODELS = (
-    "musicnn",
+    *BUNDLED_MODELS,
     "sanchit-gandhi/distilhubert-finetuned-gtzan",
     "MIT/ast-finetuned-speech-commands-v2",
     "sanchit-gandhi/whisper-medium-fleurs-lang-id",

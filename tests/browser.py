@@ -45,3 +45,10 @@ def visiting(url: str, **context: Any) -> Iterator[Visit]:
             yield visit
         finally:
             browser.close()
+
+
+def expect(locator: Any) -> Any:
+    """Return Playwright's assertions about an element."""
+    from playwright.sync_api import expect as playwright_expect
+
+    return playwright_expect(locator)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import build_audio
-from tests.ray_nodes import config_for, ray_nodes
+from tests.ray_nodes import make_ray_config, start_ray_nodes
 
 SLOW_TIMEOUT_S = 900
 
@@ -31,8 +31,8 @@ def engine_config(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     from tagger.inference.ray.cluster import connect
 
-    with ray_nodes() as cluster, connect(cluster.address):  # once, for workers that stay warm
-        yield config_for(cluster.address)
+    with start_ray_nodes() as cluster, connect(cluster.address):  # once, for workers that stay warm
+        yield make_ray_config(cluster.address)
 
 
 @pytest.fixture(autouse=True)

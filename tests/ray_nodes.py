@@ -8,25 +8,25 @@ NODES = 3
 
 
 @contextmanager
-def ray_nodes(count: int = NODES, *, cpus: int = 1) -> Iterator[Any]:
-    """Give a `ray.cluster_utils.Cluster` of so many nodes, each of so many cores."""
+def start_ray_nodes(count: int = NODES, *, cpus: int = 1) -> Iterator[Any]:
+    """Start a `ray.cluster_utils.Cluster` of `count` nodes with `cpus` cores each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=node_of(cpus))
+    cluster = Cluster(initialize_head=True, head_node_args=make_node_options(cpus))
     try:
         for _ in range(count - 1):
-            cluster.add_node(**node_of(cpus))
+            cluster.add_node(**make_node_options(cpus))
         cluster.wait_for_nodes()
         yield cluster
     finally:
         cluster.shutdown()
 
 
-def node_of(cpus: int) -> dict[str, Any]:
-    """Return what makes a node small enough to stand beside others."""
+def make_node_options(cpus: int) -> dict[str, Any]:
+    """Return the options of a node that is small enough to run beside others."""
     return {"num_cpus": cpus, "object_store_memory": 100 << 20, "include_dashboard": False}
 
 
-def config_for(address: str) -> str:
-    """Return the settings that have every scan done by a cluster."""
+def make_ray_config(address: str) -> str:
+    """Return a config file that makes every scan use the cluster."""
     return f'engine = "ray"\nray-address = "{address}"\nray-predictors = 1\n'

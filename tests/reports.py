@@ -24,7 +24,7 @@ REASONS = (
 )
 
 
-def write_run(folder: Path, outcomes: Iterable[Outcome], albums: dict[Path, Album]) -> Path:
+def write_run(folder: Path, outcomes: Iterable[Outcome], albums: Mapping[AnyPath, Album]) -> Path:
     """Write the report of a run and a state file that knows it; return the state file."""
     state_file, report = folder / "state.sqlite", folder / "report.csv"
     with open_state(state_file) as state, open_report(report) as add:

@@ -1,9 +1,9 @@
-r"""Make the bundled checkpoint anew from the published wheel and the features of labelled music.
+r"""Make the bundled checkpoint from the published wheel and the features of labelled music.
 
     python -m docs.bundled_model.convert --wheel musicnn-0.1.0-py3-none-any.whl \
         --features features.npz --output-dir tagger/models/musicnn/checkpoint
 
-Needs TensorFlow beside torch (pip install tensorflow-cpu), and gives the same bytes every time.
+Needs TensorFlow beside torch (pip install tensorflow-cpu). The output is the same every time.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from docs.bundled_model.head import GENRE_LABELS, fit_head
+from docs.bundled_model.fit_head import GENRE_LABELS, fit_head
 from tagger.models.musicnn import register
 from tagger.models.musicnn.configuration import MusicnnConfig
 from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
@@ -27,7 +27,7 @@ from tagger.models.musicnn.modeling import MusicnnForAudioClassification
 Arrays = Mapping[str, NDArray[np.float32]]
 
 FOLDERS = {"msd": "musicnn/MSD_musicnn", "mtt": "musicnn/MTT_musicnn"}
-PARTS = (".index", ".data-00000-of-00001")
+CHECKPOINT_SUFFIXES = (".index", ".data-00000-of-00001")
 NORM_PARTS = {
     "gamma": "weight",
     "beta": "bias",
@@ -64,21 +64,21 @@ VARIABLE = re.compile(r"(batch_normalization|conv2d|dense)(?:_(\d+))?/(\w+)")
 
 
 def read_checkpoint(wheel: Path, folder: str) -> dict[str, NDArray[np.float32]]:
-    """Read the variables of the TensorFlow checkpoint that lies in a folder of the wheel."""
+    """Read the variables of the TensorFlow checkpoint in a folder of the wheel."""
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as place, ZipFile(wheel) as archive:
-        # The checkpoint's prefix ends in "/", which TensorFlow no longer reads: give it a name.
-        prefix = Path(place) / "tower"
-        for part in PARTS:
-            Path(f"{prefix}{part}").write_bytes(archive.read(f"{folder}/{part}"))
+    with tempfile.TemporaryDirectory() as temporary, ZipFile(wheel) as archive:
+        # The prefix in the wheel ends in "/", which TensorFlow no longer reads: give it a name.
+        prefix = Path(temporary) / "tower"
+        for suffix in CHECKPOINT_SUFFIXES:
+            Path(f"{prefix}{suffix}").write_bytes(archive.read(f"{folder}/{suffix}"))
         reader = tf.train.load_checkpoint(str(prefix))
         names = sorted(reader.get_variable_to_shape_map())
         return {name: reader.get_tensor(name) for name in names}
 
 
-def tower_weights(variables: Arrays) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights of a `MusicnnTower` by name; what only the training needed is left out."""
+def convert_variables(variables: Arrays) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of a `MusicnnTower` by name, without the variables of the training."""
     for name, value in variables.items():
         if (match := VARIABLE.fullmatch(name)) is None:
             continue
@@ -89,11 +89,11 @@ def tower_weights(variables: Arrays) -> Iterator[tuple[str, Tensor]]:
         elif part == "bias":
             yield f"{layer}.bias", torch.from_numpy(value)
         else:
-            yield f"{layer}.weight", kernel(layer, torch.from_numpy(value)).contiguous()
+            yield f"{layer}.weight", convert_kernel(layer, torch.from_numpy(value)).contiguous()
 
 
-def kernel(layer: str, value: Tensor) -> Tensor:
-    """Bring a kernel from TensorFlow's order of axes into that of our layer.
+def convert_kernel(layer: str, value: Tensor) -> Tensor:
+    """Change the order of a kernel's axes from TensorFlow's to that of our layer.
 
     Convolutions come as (frames, bands, 1, filters), dense layers as (inputs, outputs).
     """
@@ -104,14 +104,14 @@ def kernel(layer: str, value: Tensor) -> Tensor:
     return value.squeeze(2).permute(2, 1, 0)
 
 
-def build(wheel: Path, features: Path) -> MusicnnForAudioClassification:
-    """Put the published towers and a newly fitted head together."""
+def build_model(wheel: Path, features: Path) -> MusicnnForAudioClassification:
+    """Combine the published towers with a newly fitted head."""
     labels = dict(enumerate(GENRE_LABELS))
     config = MusicnnConfig(id2label=labels, label2id={name: i for i, name in labels.items()})
     weights = {
         f"musicnn.towers.{name}.{key}": value
         for name, folder in FOLDERS.items()
-        for key, value in tower_weights(read_checkpoint(wheel, folder))
+        for key, value in convert_variables(read_checkpoint(wheel, folder))
     }
     for key, value in fit_head(features).items():
         weights[f"head.{key}"] = torch.as_tensor(value, dtype=torch.float32)
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-dir", type=Path, required=True)
     options = parser.parse_args(arguments)
     register()
-    build(options.wheel, options.features).save_pretrained(options.output_dir)
+    build_model(options.wheel, options.features).save_pretrained(options.output_dir)
     MusicnnFeatureExtractor().save_pretrained(options.output_dir)
 
 

@@ -1,15 +1,17 @@
-"""Where a network runs, in which precision, and how much of it at once."""
+"""Devices, precision, batch sizes, threads and memory: how torch runs the network."""
 
 import copy
+import ctypes
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from tagger.errors import ModelError
-from tagger.models.extractor import MAX_SHORT_INPUT_S, ModelInputs
+from tagger.models.checkpoint import MAX_SHORT_INPUT_S, ModelInputs
 from tagger.pacing import halve_cores
 from tagger.settings import Precision, Settings
 
@@ -20,31 +22,31 @@ AUTOCAST_DTYPES = {
 }
 
 CPU_BATCH_WINDOWS = 8
-"""Short windows at once on a core; more gain nothing with the bundled model."""
+"""Short windows in a batch on one core; the bundled model gains nothing from more."""
 
-# Of the next four the first is an estimate. The others suited an H200, which hears a batch of 256
-# of the bundled model's windows at 8,200 a second, five times what sixteen cores decode.
+# The next value is an estimate. The three after it suited an H200: in batches of 256 it predicts
+# 8,200 of the bundled model's windows a second, five times what sixteen cores decode.
 MPS_BATCH_S = 192.0
-"""Seconds of sound at once on a Mac's GPU, whose memory cannot be asked what a window takes."""
+"""Seconds of sound in a batch on a Mac's GPU, whose memory use cannot be measured."""
 
 MAX_GPU_BATCH_WINDOWS = 256
 MAX_GPU_BATCH_BYTES = 128 << 20
-"""Windows at once on a GPU, and the size of their inputs, however much memory it has."""
+"""Limits of a batch on a GPU (windows, bytes of inputs), however much memory there is."""
 
 MAX_GPU_MEMORY_SHARE = 0.5
-"""How much of a GPU's free memory a batch may take, going by what one window took."""
+"""The share of a GPU's free memory that a batch may take, judged by the memory of one window."""
 
 MIN_BF16_CAPABILITY = (8, 0)
-"""The first GPUs that calculate in bf16 (Ampere); older ones imitate it, slower than fp32."""
+"""The first GPUs that calculate in bf16 (Ampere); older ones emulate it, slower than fp32."""
 
 CPU_BF16_FEATURE = "amx_bf16"
-"""What a processor has whose matrix unit multiplies in bf16 (Intel, from Sapphire Rapids on).
+"""The CPU feature of a matrix unit that multiplies in bf16 (Intel, from Sapphire Rapids on).
 
-AVX-512 has products in bf16 too, which gain little beside its own in fp32.
+AVX-512 has bf16 products too, but they gain little over its fp32 products.
 """
 
-HALF_PRECISION_ATTRIBUTE = "quick_in_half"
-"""How a network says that it has a way of its own to calculate in half precision."""
+FAST_HALF_PRECISION_ATTRIBUTE = "has_fast_half_precision"
+"""The attribute of a network that has its own code for half precision."""
 
 OUT_OF_MEMORY_PHRASES = (
     "out of memory",
@@ -54,18 +56,21 @@ OUT_OF_MEMORY_PHRASES = (
 )
 """How torch says that memory ran out, where it does not raise OutOfMemoryError."""
 
+MALLOPT_MMAP_THRESHOLD = -3
+MMAP_THRESHOLD_BYTES = 1 << 20
+
 
 def choose_devices(name: str) -> tuple[torch.device, ...]:
-    """Return the devices of that name: for `cuda` all GPUs; `auto` is that, then mps, then cpu.
+    """Return the devices of a name: `cuda` is all GPUs; `auto` is cuda, else mps, else cpu.
 
     Raises ModelError where there is none.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = {"cuda": gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    counts = {"cuda": gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     kind, _, number = name.partition(":")
     if kind == "auto":
-        kind = next(each for each, count in there.items() if count)
-    if int(number or 0) >= there[kind]:
+        kind = next(each for each, count in counts.items() if count)
+    if int(number or 0) >= counts[kind]:
         raise ModelError(f"there is no device {name} here (--device cpu always works)")
     if kind != "cuda":
         return (torch.device(kind),)
@@ -74,9 +79,9 @@ def choose_devices(name: str) -> tuple[torch.device, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ComputeMode:
-    """How a network is run: what to autocast to, None for fp32, and whether to compile it.
+    """How a network runs.
 
-    gentle: on half of the threads that torch would take.
+    dtype: what to autocast to; None means fp32. gentle: use half of torch's threads.
     """
 
     dtype: torch.dtype | None = None
@@ -84,36 +89,39 @@ class ComputeMode:
     gentle: bool = False
 
 
-def choose_mode(
+def choose_compute_mode(
     settings: Settings, devices: Sequence[torch.device], model: torch.nn.Module
 ) -> ComputeMode:
     precision = settings.precision
     if precision is Precision.AUTO:
-        gains = all(has_bf16(device) or is_quick_in_bf16(model, device) for device in devices)
-        precision = Precision.BF16 if gains else Precision.FP32
+        is_faster = all(has_bf16(device) or is_fast_in_bf16(model, device) for device in devices)
+        precision = Precision.BF16 if is_faster else Precision.FP32
     return ComputeMode(AUTOCAST_DTYPES[precision], settings.compile, settings.gentle)
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether a GPU calculates in bf16 faster than in fp32."""
+    """Tell whether a device is a GPU that calculates faster in bf16 than in fp32."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= MIN_BF16_CAPABILITY
 
 
-def is_quick_in_bf16(model: torch.nn.Module, device: torch.device) -> bool:
-    """Tell whether a network is much faster in bf16 on this processor.
+def is_fast_in_bf16(model: torch.nn.Module, device: torch.device) -> bool:
+    """Tell whether a network is much faster in bf16 than in fp32 on this CPU.
 
-    The bundled one is, by 2.4; DistilHuBERT by 1.25, which is no reason to round.
+    The bundled network is 2.4 times as fast. DistilHuBERT is 1.25 times as fast, which does not
+    justify rounding.
     """
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # older ones do not tell
+    if device.type != "cpu" or not hasattr(
+        torch.cpu, "get_capabilities"
+    ):  # older torch does not tell
         return False
-    return hasattr(model, HALF_PRECISION_ATTRIBUTE) and bool(
+    return hasattr(model, FAST_HALF_PRECISION_ATTRIBUTE) and bool(
         torch.cpu.get_capabilities().get(CPU_BF16_FEATURE)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReplica:
-    """A place where one forward pass runs at a time, on so many threads."""
+    """A network on one device; it runs one forward pass at a time, on `threads` threads."""
 
     model: torch.nn.Module
     device: torch.device
@@ -121,64 +129,65 @@ class ModelReplica:
     threads: int
 
     @torch.inference_mode()
-    def logits(self, inputs: ModelInputs) -> torch.Tensor:
-        """Run the network; returns float32 logits (windows, labels) on the CPU."""
+    def compute_logits(self, inputs: ModelInputs) -> torch.Tensor:
+        """Run the network; return float32 logits (windows, labels) on the CPU."""
         torch.set_num_threads(self.threads)
         moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             logits: torch.Tensor = self.model(**moved).logits
         return logits.float().cpu()
 
-    def fitting(self, window: ModelInputs) -> int:
-        """Return how many windows like this one a GPU takes at once."""
-        free, _ = torch.cuda.mem_get_info(self.device)
-        before = torch.cuda.memory_allocated(self.device)
+    def measure_batch_size(self, window: ModelInputs) -> int:
+        """Return how many windows like this one fit into a batch on this GPU."""
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        allocated_before = torch.cuda.memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
-        self.logits(window)
-        taken = torch.cuda.max_memory_allocated(self.device) - before
-        sent = sum(tensor.nbytes for tensor in window.values())
-        fitting = (
+        self.compute_logits(window)
+        window_bytes = torch.cuda.max_memory_allocated(self.device) - allocated_before
+        input_bytes = sum(tensor.nbytes for tensor in window.values())
+        limits = (
             MAX_GPU_BATCH_WINDOWS,
-            MAX_GPU_BATCH_BYTES // sent,
-            int(MAX_GPU_MEMORY_SHARE * free) // max(1, taken),
+            MAX_GPU_BATCH_BYTES // input_bytes,
+            int(MAX_GPU_MEMORY_SHARE * free_bytes) // max(1, window_bytes),
         )
-        return max(1, min(fitting))
+        return max(1, min(limits))
 
 
 def make_replicas(
     model: torch.nn.Module, devices: Sequence[torch.device], mode: ComputeMode, *, input_s: float
 ) -> Iterator[ModelReplica]:
-    """Yield a lane for each GPU, or for each core of a CPU where the windows are short.
+    """Yield a replica for each GPU, or for each core of a CPU where the inputs are short.
 
-    Cores that calculate alone need one meeting a batch where torch's own threads need several a
-    layer, which cost most on a busy machine. Long windows would take their memory once a core.
+    Cores with a replica each wait for each other once a batch. torch's own threads wait several
+    times a layer, which costs most on a busy machine. Long inputs would need their memory once a
+    core, so they get one replica on all cores.
     """
     threads = torch.get_num_threads()
     cores = halve_cores(threads) if mode.gentle else threads
     if mode.dtype is None:
-        torch.backends.cudnn.allow_tf32 = False  # its ten bits of fraction are no fp32
-    replicas = [model, *(copy.deepcopy(model) for _ in devices[1:])]
-    for replica, device in zip(replicas, devices, strict=True):
-        torch.nn.Module.to(replica, device)
+        torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of fraction, fp32 has 23
+    models = [model, *(copy.deepcopy(model) for _ in devices[1:])]
+    for each, device in zip(models, devices, strict=True):
+        torch.nn.Module.to(each, device)
         if mode.compiled:
-            _compile_model(replica)
+            _compile_model(each)
     if devices[0].type == "cpu" and input_s <= MAX_SHORT_INPUT_S:
         for _ in range(cores):
             yield ModelReplica(model, devices[0], mode.dtype, threads=1)
         return
-    for replica, device in zip(replicas, devices, strict=True):
-        yield ModelReplica(replica, device, mode.dtype, threads=cores)
+    for each, device in zip(models, devices, strict=True):
+        yield ModelReplica(each, device, mode.dtype, threads=cores)
 
 
 def _compile_model(model: torch.nn.Module) -> None:
-    """Have the network compiled when it is first called, without word of how torch gets on."""
+    """Compile the network at its first call, without torch's messages about it."""
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"torch\.")
     model.compile()
 
 
 def get_default_batch_size(device: torch.device, input_s: float) -> int | None:
-    """Return how many windows a lane takes at once; None where that shows with the first one."""
+    """Return the windows of a batch on one replica; None where the first window has to show it."""
     match device.type:
         case "cuda":
             return None
@@ -189,5 +198,33 @@ def get_default_batch_size(device: torch.device, input_s: float) -> int | None:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error) for words in OUT_OF_MEMORY_PHRASES
+        phrase in str(error) for phrase in OUT_OF_MEMORY_PHRASES
     )
+
+
+def return_freed_memory() -> None:
+    """Make this process return the memory of freed layers to the system at once.
+
+    glibc keeps all freed blocks up to the size of the largest one freed so far. With DistilHuBERT
+    this is 0.13 GB that lies idle when the largest layers of the next window come. The system
+    clears the memory that is taken again, so a window takes up to a tenth longer. Small layers
+    would lose more than they gain.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
+    if mallopt:
+        mallopt(MALLOPT_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+
+
+@contextmanager
+def use_one_thread() -> Iterator[None]:
+    """Let torch work in the calling thread alone.
+
+    Copies gain nothing from more threads, and waiting threads spin: sixteen took most of sixteen
+    cores away from decoding. With one thread, sums also have one order, and round the same way.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

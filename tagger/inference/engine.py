@@ -1,4 +1,4 @@
-"""Where the network runs: on this machine, or on the nodes of a cluster."""
+"""Engines: where the network runs, on this machine or on the nodes of a Ray cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,56 +13,56 @@ from tagger.settings import EngineKind, Settings
 
 
 def never_stop() -> None:
-    """Let a run go on."""
+    """Let the run go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """By what model, and how, tracks are to be heard.
+    """The model that predicts tracks, and how it does so.
 
-    source: the model, which `fetch` has seen to. shortest_s: less sound than this is a Failure.
-    timeline: each window's scores are wanted as well. check: raises what is to end the run; called
-    where it may take minutes until there is a result.
+    source: the model; `download_missing` has completed its files. min_duration_s: a track with less
+    sound is a Failure. timeline: whether a Prediction has the scores of each window too. check:
+    raises the error that ends the run; engines call it where they wait for minutes.
     """
 
     source: ModelSource
     settings: Settings
-    shortest_s: float = MIN_DURATION_S
+    min_duration_s: float = MIN_DURATION_S
     timeline: bool = False
     check: Callable[[], None] = never_stop
 
 
 PredictTracks = Callable[[Iterable[Track], InferenceRequest], Iterator[Prediction | Failure]]
-"""Yields what a model hears in each track, or why it heard nothing, in the order given.
+"""Yields the prediction of each track, or why there is none, in the order given.
 
-Raises ModelError where the model cannot be loaded, the device is not there or its memory is too
-small, WorkerError where the processes that do the work do not stay alive.
+Raises ModelError where the model cannot be loaded, the device is missing or its memory is too
+small. Raises WorkerError where the processes that do the work keep dying.
 """
 
 
 @contextmanager
 def open_engine(settings: Settings) -> Iterator[PredictTracks]:
-    """Give the engine that was asked for. Raises MissingExtraError."""
+    """Open the engine that the settings name. Raises MissingExtraError."""
     match settings.engine:
         case EngineKind.LOCAL:
             yield _predict_locally
         case EngineKind.RAY:
-            with _open_ray(settings) as listen:
-                yield listen
+            with _open_ray_engine(settings) as predict_tracks:
+                yield predict_tracks
         case _:
             assert_never(settings.engine)
 
 
 def _predict_locally(
-    tracks: Iterable[Track], hearing: InferenceRequest
+    tracks: Iterable[Track], request: InferenceRequest
 ) -> Iterator[Prediction | Failure]:
-    from tagger.inference.predict import predict_tracks  # with it comes torch
+    from tagger.inference.predict import predict_tracks  # imports torch
 
-    yield from predict_tracks(tracks, hearing)
+    yield from predict_tracks(tracks, request)
 
 
 @contextmanager
-def _open_ray(settings: Settings) -> Iterator[PredictTracks]:
+def _open_ray_engine(settings: Settings) -> Iterator[PredictTracks]:
     try:
         from tagger.inference.ray.cluster import RayCluster
     except ModuleNotFoundError as error:
@@ -70,4 +70,4 @@ def _open_ray(settings: Settings) -> Iterator[PredictTracks]:
             raise
         raise MissingExtraError("--engine ray needs: pip install 'tagger[ray]'") from error
     with RayCluster(settings) as cluster:
-        yield cluster.listen
+        yield cluster.predict_tracks

@@ -1,4 +1,4 @@
-"""Samples to Predictions on this machine: batches, replicas, errors of the network."""
+"""Predict tracks on this machine: batches, replicas, and errors of the network."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,25 +15,31 @@ from tagger.inference.dataset import Sample, TrackDataset, WindowRequest, choose
 from tagger.inference.devices import (
     ComputeMode,
     ModelReplica,
+    choose_compute_mode,
     choose_devices,
-    choose_mode,
     get_default_batch_size,
     is_out_of_memory,
     make_replicas,
+    return_freed_memory,
+    use_one_thread,
 )
 from tagger.inference.engine import InferenceRequest
 from tagger.isolation import get_call_limits
-from tagger.models.checkpoint import Classifier, load_classifier
-from tagger.models.extractor import MAX_SHORT_INPUT_S, ModelInputs, WindowExtractor
-from tagger.models.runtime import return_freed_memory, use_one_thread
+from tagger.models.checkpoint import (
+    MAX_SHORT_INPUT_S,
+    Classifier,
+    ModelInputs,
+    WindowExtractor,
+    load_classifier,
+)
 from tagger.records import Failure, Prediction, Track, WindowScores
 from tagger.settings import Settings
 
-BATCHES_AHEAD = 1
-"""Batches that threads calculate while the results of the one before are used."""
+MAX_PENDING_BATCHES = 1
+"""Batches that threads calculate while the caller uses the results of the batch before."""
 
 MAX_CONSECUTIVE_FAILURES = 5
-"""After so many tracks on end that the network breaks down on, the network is at fault."""
+"""When the network fails on this many tracks in a row, the network is at fault, not the tracks."""
 
 DEFAULT_MODE = ComputeMode()
 
@@ -47,13 +53,13 @@ SampleOrFailure = Sample | Failure
 class PendingBatch:
     """A batch that is being calculated.
 
-    items: its tracks, the samples among them without their inputs; those stand in `inputs`, joined.
-    pieces: the logits of their windows, in order.
+    items: its tracks in order; the samples have no inputs of their own any more. inputs: the inputs
+    of all samples, concatenated. logits: those of their windows, in order, in one or more parts.
     """
 
     items: Sequence[SampleOrFailure]
     inputs: ModelInputs
-    pieces: Sequence[Future[torch.Tensor]]
+    logits: Sequence[Future[torch.Tensor]]
 
 
 class SynchronousExecutor(Executor):
@@ -63,15 +69,15 @@ class SynchronousExecutor(Executor):
         future: Future[T] = Future()
         try:
             future.set_result(function(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - whoever asks for the result is told
+        except Exception as error:  # noqa: BLE001 - `future.result()` raises it
             future.set_exception(error)
         return future
 
 
 class Predictor:
-    """A classifier on its devices; one forward pass takes windows of one shape, from any track.
+    """A classifier on its devices. A forward pass takes windows of one shape, from any tracks.
 
-    is_slow: it is long windows on a CPU, with which one or two decoding processes keep up.
+    is_slow: the network takes long windows on a CPU; one or two decoding processes keep up with it.
     """
 
     def __init__(
@@ -83,70 +89,72 @@ class Predictor:
         batch_size: int | None = None,
         timeline: bool = False,
     ) -> None:
-        """Take `batch_size` windows at once on each device, or as many as suit it.
+        """Copy the classifier's network to the devices.
 
-        `timeline` asks for the scores of each window beside those of the whole track.
+        batch_size: windows in a batch on each device; None means as many as suit the device.
+        timeline: predictions have the scores of each window beside those of the whole track.
         """
         self.classifier = classifier
         self.timeline = timeline
-        self.breakdowns = 0
+        self.consecutive_failures = 0
         input_s = classifier.extractor.input_s
         self.is_slow = devices[0].type == "cpu" and input_s > MAX_SHORT_INPUT_S
         self.batch_size = batch_size or get_default_batch_size(devices[0], input_s)
-        lanes = list(make_replicas(classifier.model, devices, mode, input_s=input_s))
-        self.side_by_side = len(lanes)
-        # One network on all cores of a CPU runs in the caller's thread: threads of its own would
-        # compete with those that torch has here already.
-        alone = self.side_by_side == 1 and devices[0].type == "cpu"
-        self.ahead = 0 if alone else BATCHES_AHEAD
-        self.pool: Executor = (
-            SynchronousExecutor() if alone else ThreadPoolExecutor(self.side_by_side)
+        replicas = list(make_replicas(classifier.model, devices, mode, input_s=input_s))
+        self.replica_count = len(replicas)
+        # One network on all cores of a CPU runs in the caller's thread: other threads would compete
+        # with the threads that torch has there already.
+        is_synchronous = self.replica_count == 1 and devices[0].type == "cpu"
+        self.max_pending = 0 if is_synchronous else MAX_PENDING_BATCHES
+        self.executor: Executor = (
+            SynchronousExecutor() if is_synchronous else ThreadPoolExecutor(self.replica_count)
         )
-        self.pins = devices[0].type == "cuda"
-        self.free: SimpleQueue[ModelReplica] = SimpleQueue()
-        for lane in lanes:
-            self.free.put(lane)
+        self.pin_memory = devices[0].type == "cuda"
+        self.idle_replicas: SimpleQueue[ModelReplica] = SimpleQueue()
+        for replica in replicas:
+            self.idle_replicas.put(replica)
 
     def predict(self, items: Iterable[SampleOrFailure]) -> Iterator[Prediction | Failure]:
-        """Yield a result for each sample, in order.
+        """Yield a result for each item, in order.
 
-        Tracks share a batch only where their windows have one shape: nothing is ever padded to
-        fit a neighbour, so that a score does not depend on what else is in the library.
-        Raises torch.OutOfMemoryError where a single window is too much, ModelError where the
-        network breaks down whatever it is given.
+        Tracks share a batch only where their windows have one shape. Nothing is padded to fit
+        another track, so a score does not depend on the rest of the library. Raises
+        torch.OutOfMemoryError where memory does not hold a single window, ModelError where the
+        network fails on any input.
         """
-        running: deque[PendingBatch] = deque()
+        pending: deque[PendingBatch] = deque()
         try:
-            for batch in self._batches(items):
-                running.append(self._start(batch))
-                if len(running) > self.ahead:
-                    yield from self._finish(running.popleft())
-            while running:
-                yield from self._finish(running.popleft())
+            for batch in self._group_items(items):
+                pending.append(self._submit_batch(batch))
+                if len(pending) > self.max_pending:
+                    yield from self._collect_batch(pending.popleft())
+            while pending:
+                yield from self._collect_batch(pending.popleft())
         finally:
-            for batch_left in running:
-                for piece in batch_left.pieces:
-                    piece.cancel()
+            for abandoned in pending:
+                for future in abandoned.logits:
+                    future.cancel()
 
-    def _batches(self, items: Iterable[SampleOrFailure]) -> Iterator[list[SampleOrFailure]]:
+    def _group_items(self, items: Iterable[SampleOrFailure]) -> Iterator[list[SampleOrFailure]]:
+        """Yield the items in batches; windows of one batch have one shape."""
         batch: list[SampleOrFailure] = []
-        shape = None
+        shapes = None
         windows = 0
         for item in items:
             if isinstance(item, Sample):
-                if windows and item.shape != shape:
+                if windows and item.window_shapes != shapes:
                     yield batch
                     batch, windows = [], 0
-                shape = item.shape
-                windows += item.windows
+                shapes = item.window_shapes
+                windows += item.window_count
             batch.append(item)
-            full = (self.batch_size or 1) * self.side_by_side
-            if not windows or max(windows, len(batch)) >= full:  # failures wait for nobody either
+            full = (self.batch_size or 1) * self.replica_count
+            if not windows or max(windows, len(batch)) >= full:  # a failure alone need not wait
                 yield batch
                 batch, windows = [], 0
         yield batch
 
-    def _start(self, items: Sequence[SampleOrFailure]) -> PendingBatch:
+    def _submit_batch(self, items: Sequence[SampleOrFailure]) -> PendingBatch:
         samples = [item for item in items if isinstance(item, Sample)]
         if not samples:
             return PendingBatch(items, {}, ())
@@ -155,97 +163,98 @@ class Predictor:
                 name: torch.cat([sample.inputs[name] for sample in samples])
                 for name in samples[0].inputs
             }
-            if self.pins:
+            if self.pin_memory:
                 inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
-        windows = sum(sample.windows for sample in samples)
-        share = -(-windows // self.side_by_side)  # rounded up
-        size = min(self.batch_size or self._measured(inputs), share)
+        windows = sum(sample.window_count for sample in samples)
+        windows_per_replica = -(-windows // self.replica_count)  # rounded up
+        size = min(self.batch_size or self._measure_batch_size(inputs), windows_per_replica)
         return PendingBatch(
             [replace(item, inputs={}) if isinstance(item, Sample) else item for item in items],
             inputs,
             [
-                self.pool.submit(self._forward, _slice_inputs(inputs, at, at + size))
+                self.executor.submit(self._compute_logits, _slice_inputs(inputs, at, at + size))
                 for at in range(0, windows, size)
             ],
         )
 
-    def _measured(self, inputs: ModelInputs) -> int:
-        """Find the size of a batch with the first window that there is."""
-        lane = self.free.get()
-        self.batch_size = lane.fitting(_slice_inputs(inputs, 0, 1))
-        self.free.put(lane)
+    def _measure_batch_size(self, inputs: ModelInputs) -> int:
+        """Set the batch size by the memory that the first window takes."""
+        replica = self.idle_replicas.get()
+        self.batch_size = replica.measure_batch_size(_slice_inputs(inputs, 0, 1))
+        self.idle_replicas.put(replica)
         return self.batch_size
 
-    def _forward(self, inputs: ModelInputs) -> torch.Tensor:
-        """Return the logits (windows, labels); halve what the memory does not hold at once."""
+    def _compute_logits(self, inputs: ModelInputs) -> torch.Tensor:
+        """Return the logits (windows, labels); halve a batch that does not fit into memory."""
         windows = len(next(iter(inputs.values())))
-        lane = self.free.get()
+        replica = self.idle_replicas.get()
         try:
-            return lane.logits(inputs)
+            return replica.compute_logits(inputs)
         except RuntimeError as error:
             if windows == 1 or not is_out_of_memory(error):
                 raise
         finally:
-            self.free.put(lane)
-        if lane.device.type == "cuda":
+            self.idle_replicas.put(replica)
+        if replica.device.type == "cuda":
             torch.cuda.empty_cache()
         half = windows // 2
         self.batch_size = min(self.batch_size or half, half)
         halves = (_slice_inputs(inputs, 0, half), _slice_inputs(inputs, half, windows))
-        return torch.cat([self._forward(part) for part in halves])
+        return torch.cat([self._compute_logits(part) for part in halves])
 
-    def _finish(self, running: PendingBatch) -> Iterator[Prediction | Failure]:
+    def _collect_batch(self, batch: PendingBatch) -> Iterator[Prediction | Failure]:
+        """Yield the results of a batch; predict its tracks one by one where the network failed."""
         try:
-            heard = [piece.result() for piece in running.pieces]
+            parts = [future.result() for future in batch.logits]
         except torch.OutOfMemoryError:
             raise
-        except Exception:  # noqa: BLE001 - a stranger's network; below it is told whose fault it is
-            heard = []
-        logits = torch.cat(heard) if heard else None
-        done = 0
-        for item in running.items:
+        except Exception:  # noqa: BLE001 - networks raise anything; which track it was shows below
+            parts = []
+        logits = torch.cat(parts) if parts else None
+        start = 0
+        for item in batch.items:
             if isinstance(item, Failure):
                 yield item
                 continue
-            mine = slice(done, done + item.windows)
-            done += item.windows
+            end = start + item.window_count
             if logits is not None:
-                yield self._result(item, logits[mine])
+                yield self._make_result(item, logits[start:end])
             else:
-                yield self._alone(item, _slice_inputs(running.inputs, mine.start, mine.stop))
+                yield self._predict_alone(item, _slice_inputs(batch.inputs, start, end))
+            start = end
 
-    def _alone(self, sample: Sample, inputs: ModelInputs) -> Prediction | Failure:
-        """Try a track of a batch that the network broke down on by itself."""
+    def _predict_alone(self, sample: Sample, inputs: ModelInputs) -> Prediction | Failure:
+        """Predict one track of a batch that the network failed on."""
         try:
-            logits = self._forward(inputs)
+            logits = self._compute_logits(inputs)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            self.breakdowns += 1
+            self.consecutive_failures += 1
             reason = f"the network breaks down on it: {(str(error) or repr(error)).splitlines()[0]}"
-            if self.breakdowns >= MAX_CONSECUTIVE_FAILURES:
+            if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
                 raise ModelError(f"{self.classifier.identity}: {reason}") from error
             return Failure(sample.track, reason, permanent=False)
-        return self._result(sample, logits)
+        return self._make_result(sample, logits)
 
-    def _result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
+    def _make_result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
         """Pool the logits (windows, labels) of one track by their mean."""
-        self.breakdowns = 0
+        self.consecutive_failures = 0
         pooled = logits.mean(0)
         if not pooled.isfinite().all():
             reason = "the model's scores for it are not finite numbers"
             return Failure(sample.track, reason, permanent=False)  # another precision may do
-        scores = self.classifier.scores
+        make_scores = self.classifier.make_scores
         window_s = self.classifier.extractor.window_s
-        stretches = zip(sample.starts_s, logits, strict=True) if self.timeline else ()
+        windows = zip(sample.starts_s, logits, strict=True) if self.timeline else ()
         return Prediction(
             sample.track,
-            scores(pooled),
+            make_scores(pooled),
             self.classifier.identity,
             sample.duration_s,
             tuple(
-                WindowScores(start_s, min(start_s + window_s, sample.duration_s), scores(each))
-                for start_s, each in stretches
+                WindowScores(start_s, min(start_s + window_s, sample.duration_s), make_scores(row))
+                for start_s, row in windows
             ),
         )
 
@@ -255,48 +264,51 @@ def _slice_inputs(inputs: ModelInputs, start: int, end: int) -> ModelInputs:
 
 
 def predict_tracks(
-    tracks: Iterable[Track], hearing: InferenceRequest
+    tracks: Iterable[Track], request: InferenceRequest
 ) -> Iterator[Prediction | Failure]:
-    """Hear the tracks; a `Listen`. A decoding process that dies is a WorkerError."""
-    settings = hearing.settings
+    """Predict tracks on this machine, as `PredictTracks` says.
+
+    A decoding process that dies is a WorkerError.
+    """
+    settings = request.settings
     with translate_torch_errors(settings):
-        predictor = open_predictor(hearing)
-        dataset = open_dataset(predictor.classifier.extractor, hearing)
+        predictor = load_predictor(request)
+        dataset = make_track_dataset(predictor.classifier.extractor, request)
         jobs = choose_jobs(settings.jobs, slow=predictor.is_slow, gentle=settings.gentle)
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
 
 
-def open_predictor(hearing: InferenceRequest) -> Predictor:
-    """Load the model onto the devices that were asked for. Raises ModelError."""
-    settings = hearing.settings
+def load_predictor(request: InferenceRequest) -> Predictor:
+    """Load the model onto the devices that the settings name. Raises ModelError."""
+    settings = request.settings
     devices = choose_devices(settings.device)
-    classifier = load_classifier(hearing.source, settings)
+    classifier = load_classifier(request.source, settings)
     predictor = Predictor(
         classifier,
         devices,
-        choose_mode(settings, devices, classifier.model),
+        choose_compute_mode(settings, devices, classifier.model),
         batch_size=settings.batch_size,
-        timeline=hearing.timeline,
+        timeline=request.timeline,
     )
     if predictor.is_slow:
         return_freed_memory()
     return predictor
 
 
-def open_dataset(extractor: WindowExtractor, hearing: InferenceRequest) -> TrackDataset:
-    settings = hearing.settings
-    wanted = WindowRequest(settings.windows, hearing.shortest_s)
-    return TrackDataset(extractor, wanted, get_call_limits(settings))
+def make_track_dataset(extractor: WindowExtractor, request: InferenceRequest) -> TrackDataset:
+    settings = request.settings
+    window_request = WindowRequest(settings.windows, request.min_duration_s)
+    return TrackDataset(extractor, window_request, get_call_limits(settings))
 
 
 @contextmanager
 def translate_torch_errors(settings: Settings) -> Iterator[None]:
-    """Turn what torch raises while it decodes and predicts into our errors."""
+    """Turn the errors that torch raises while it decodes and predicts into ours."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise ModelError("the device's memory is too small for a single window") from error
-    # What torch makes of a worker that died, or that could not start a process of its own.
+    # The other types are torch's for a worker that died or could not start its decoding process.
     except (RuntimeError, ConnectionError, EOFError, WorkerError) as error:
         last = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         hint = " (try without --compile)" if settings.compile else ""

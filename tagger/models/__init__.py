@@ -1,4 +1,4 @@
-"""Checkpoints: found cheaply, fetched where they are missing; `checkpoint` loads them."""
+"""Models: `sources` finds one and completes its files, `checkpoint` loads it."""
 
 from tagger.models.sources import ModelSource, download_missing, find_base_model, find_model
 

@@ -1,10 +1,9 @@
-"""The model card: what a trained model is, learned from, and is worth, for people and for the Hub.
+"""The model card of a trained model: its data, recipe and scores, for people and for the Hub.
 
-Names and labels come from data that anybody may have made: none of them can become markup.
+Names and labels come from data of unknown origin, so all are escaped: none can become markup.
 """
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import ModelError
-from tagger.paths import display_path
+from tagger.models.sources import BUNDLED_MODELS
+from tagger.paths import display_path, to_one_line, write_file_whole
 
 PIPELINE_TASK = "audio-classification"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-"""What the Hub takes for a model or a data set of its own, and links to."""
+"""The id of a model or data set on the Hub, which the Hub's page links to."""
 
 MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
 
@@ -25,17 +25,15 @@ CARD_PICTURES = {
     "curves.png": "the course of training",
     "measures.png": "confusion and calibration",
 }
-"""What may lie in a model's folder, and what it shows."""
-
-REGISTER_CODE = "import tagger.models.musicnn\n\ntagger.models.musicnn.register()\n\n"
+"""Pictures that may be in a model's folder, and what they show."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardScores:
-    """What the model is worth on clips that it did not learn from.
+    """How good the model is on clips that it did not learn from.
 
-    low, high: the 95 % confidence interval of the accuracy. chose: whether these clips also chose
-    the checkpoint, so that the measures flatter it.
+    low, high: the 95 % confidence interval of the accuracy. chose: whether the checkpoint was
+    chosen by these clips too, so that the scores are a little too high.
     """
 
     accuracy: float
@@ -49,13 +47,13 @@ class CardScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardContent:
-    """What a model card tells.
+    """The content of a model card.
 
     name: the repository, or the folder of a model that is not pushed. base, dataset: ids on the
-    Hub, or how people call them. data: facts such as how many clips are in each half and how they
-    were parted. leaks: what was found in both halves, a line each. recipe: options and values.
-    epochs, genres: rows of tables, all with the same keys, which become the heads. limits: lines
-    to add to those that hold for every such model.
+    Hub, or other names. data: facts, such as the clips in each part and how the data set was split.
+    leaks: what was found in more than one part, a line each. recipe: options and values. epochs,
+    genres: rows of tables; all rows of a table have the same keys, which become its header. limits:
+    lines to add to the limits that every such model has.
     """
 
     name: str
@@ -73,14 +71,12 @@ class CardContent:
 
 
 def write_card(folder: Path, card: CardContent) -> None:
-    """Write the card of the model in a folder, as its README.md. Raises ModelError."""
+    """Write the card of the model in this folder, as README.md. Raises ModelError."""
     pictures = [name for name in CARD_PICTURES if (folder / name).is_file()]
     text = "\n".join(["---", _make_metadata(card), "---\n", *_make_body(card, pictures)])
     path = folder / "README.md"
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, "utf-8")
-        part.replace(path)
+        write_file_whole(path, text.encode())
     except OSError as error:
         raise ModelError(f"cannot write {display_path(path)}: {error.strerror}") from error
 
@@ -89,9 +85,9 @@ def _make_metadata(card: CardContent) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     name, dataset = (
-        _to_one_line(each).rpartition("/")[2] or "model" for each in (card.name, card.dataset)
+        to_one_line(each).rpartition("/")[2] or "model" for each in (card.name, card.dataset)
     )
-    measures = {
+    metrics = {
         "accuracy": ("Accuracy", card.scores.accuracy),
         "f1": ("Macro F1", card.scores.macro_f1),
         "ece": ("Expected calibration error", card.scores.ece),
@@ -102,11 +98,11 @@ def _make_metadata(card: CardContent) -> str:
             task_name="Audio Classification",
             dataset_type=card.dataset if HUB_ID.fullmatch(card.dataset) else dataset,
             dataset_name=dataset,
-            metric_type=kind,
-            metric_name=called,
+            metric_type=metric,
+            metric_name=title,
             metric_value=round(value, 4),
         )
-        for kind, (called, value) in measures.items()
+        for metric, (title, value) in metrics.items()
     ]
     data = ModelCardData(
         base_model=card.base if HUB_ID.fullmatch(card.base) else None,
@@ -125,8 +121,8 @@ def _make_body(card: CardContent, pictures: Iterable[str]) -> Iterator[str]:
     scores = card.scores
     yield f"# {_escape_markdown(card.name)}\n"
     yield (
-        f"{_escape_markdown(card.base)}, fine-tuned on {_escape_markdown(card.dataset)} by tagger to hear which of"
-        f" {len(card.labels)} genres a piece of music is:"
+        f"{_escape_markdown(card.base)}, fine-tuned on {_escape_markdown(card.dataset)} by tagger"
+        f" to tell {len(card.labels)} genres of music apart:"
         f" {', '.join(_escape_markdown(label) for label in card.labels)}.\n"
     )
     yield from _make_usage(card)
@@ -151,8 +147,10 @@ def _make_body(card: CardContent, pictures: Iterable[str]) -> Iterator[str]:
 
 
 def _make_usage(card: CardContent) -> Iterator[str]:
-    register = REGISTER_CODE if card.model_type == "musicnn" else ""
-    name = _to_one_line(card.name)
+    bundled = BUNDLED_MODELS.get(card.model_type)
+    package = bundled.package if bundled else ""
+    register = f"import {package}\n\n{package}.register()\n\n" if package else ""
+    name = to_one_line(card.name)
     yield "## How to use it\n"
     yield (
         f"```python\n{register}from transformers import pipeline\n\n"
@@ -161,32 +159,33 @@ def _make_usage(card: CardContent) -> Iterator[str]:
     )
     if register:
         yield "The model's code is part of tagger, which must be installed.\n"
-    yield "Or for a whole library, its genres written into the files:\n"
+    yield "To write the genres of a whole library into its files:\n"
     yield f"```sh\ntagger scan ~/Music --model {shlex.quote(name)}\n```\n"
 
 
 def _list_limits(card: CardContent) -> Iterator[str]:
     if card.scores.chose:
         yield (
-            "The clips that were measured also chose the checkpoint: music that had no part in the"
-            " choice will be heard a little worse."
+            "The checkpoint was chosen by the clips that were measured: on other music, the scores"
+            " will be a little lower."
         )
     yield (
-        f"The measures are those of {card.scores.clips} clips, and the interval takes them for"
+        f"The scores are those of {card.scores.clips} clips. The interval assumes that clips are"
         " independent; those of one artist or album are not quite."
     )
     yield (
-        "The genres are those of one collection and of the people who labelled it: other music, and"
-        " other notions of a genre, will be met less well. The answer is always one of the labels."
+        "The genres are those of one collection and of the people who labelled it. On other music,"
+        " and by other definitions of a genre, the model will be worse. It always answers with one"
+        " of its labels."
     )
     yield from card.limits
 
 
 def _make_table(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
     if rows:
-        heads = list(rows[0])
-        cells = [[_escape_markdown(row.get(head, "")) for head in heads] for row in rows]
-        lines = [[_escape_markdown(head) for head in heads], ["---"] * len(heads), *cells]
+        keys = list(rows[0])
+        cells = [[_escape_markdown(row.get(key, "")) for key in keys] for row in rows]
+        lines = [[_escape_markdown(key) for key in keys], ["---"] * len(keys), *cells]
         yield "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -196,11 +195,6 @@ def _make_list(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _escape_markdown(value: object) -> str:
-    """Return a value as text that Markdown takes for nothing else."""
+    """Return a value as text without any Markdown in it."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return MARKDOWN_CHARACTERS.sub(r"\\\1", _to_one_line(text))
-
-
-def _to_one_line(text: str) -> str:
-    shown = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+    return MARKDOWN_CHARACTERS.sub(r"\\\1", to_one_line(text))

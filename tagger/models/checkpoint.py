@@ -1,16 +1,20 @@
-"""Load an audio-classification checkpoint, or a CLAP checkpoint for zero-shot labels."""
+"""Load a checkpoint: the network of an audio classifier or of CLAP, and its feature extractor."""
 
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from transformers import (
     MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    ASTFeatureExtractor,
     AutoConfig,
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
@@ -20,26 +24,107 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from tagger.errors import ModelError, TaggerError
-from tagger.models import musicnn
-from tagger.models.extractor import MAX_SHORT_INPUT_S, WindowExtractor, make_extractor
-from tagger.models.runtime import use_large_pages
-from tagger.models.sources import AUTO_CLASS, ModelSource
+from tagger.errors import ModelError, SettingsError, TaggerError
+from tagger.models.sources import AUTO_CLASS, ModelSource, register_bundled_models
 from tagger.records import Score
 from tagger.settings import Settings
+
+DEFAULT_WINDOW_S = 30.0
+"""The window length where the checkpoint names none, as long as GTZAN's clips."""
+
+MAX_SHORT_INPUT_S = 5.0
+"""Inputs up to this length make small layers, so that each CPU core can have its own."""
+
+AST_FRAME_S = 0.01
+"""AST counts its input in frames of Kaldi's filter bank, one every 10 ms."""
+
+VALID_RATES_HZ = range(1_000, 400_000)
+MAX_INPUT_S = 3600.0
+"""Values beyond these two mean that the checkpoint's configuration is broken."""
+
+DEFAULT_TOTAL_S = 30.0
+MAX_DEFAULT_WINDOWS = 8
+"""By default a track is predicted from half a minute of sound, in a limited number of windows."""
+
+LARGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
+"""Makes torch put large blocks into large pages (Linux); read when torch first takes memory."""
+
+ModelInputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowExtractor:
+    """A checkpoint's feature extractor, and the sound that it takes; small and picklable.
+
+    input_s: the length of the network's input for each window; some extractors pad the window to a
+    fixed length.
+    """
+
+    feature_extractor: Callable[..., Any]
+    rate_hz: int
+    window_s: float
+    input_s: float
+
+    @property
+    def window_count(self) -> int:
+        """The number of windows of a track, where the user does not say."""
+        return max(1, min(MAX_DEFAULT_WINDOWS, round(DEFAULT_TOTAL_S / self.window_s)))
+
+    def __call__(self, windows: Sequence[NDArray[np.float32]]) -> ModelInputs:
+        """Turn windows (n,) of one length into tensors whose first axis counts the windows.
+
+        Each window goes through the extractor alone. Of several windows, CLAP's extractor picks one
+        at random to count as a long one, and other extractors pad.
+        """
+        features = [
+            self.feature_extractor([window], sampling_rate=self.rate_hz, return_tensors="pt")
+            for window in windows
+        ]
+        return {name: torch.cat([each[name] for each in features]) for name in features[0]}
+
+
+def make_extractor(feature_extractor: Any, window_s: float | None) -> WindowExtractor:
+    """Return the extractor with this window length, or with the checkpoint's own for None.
+
+    Raises SettingsError for a window longer than the input: the extractor would cut it, CLAP's at
+    random. Raises ModelError where the sampling rate or the input length is impossible.
+    """
+    rate_hz = feature_extractor.sampling_rate
+    if not isinstance(rate_hz, int) or rate_hz not in VALID_RATES_HZ:
+        raise ModelError(f"no model listens to sound with a sampling rate of {rate_hz!r} Hz")
+    fixed_s = _get_fixed_input_s(feature_extractor, rate_hz)
+    if fixed_s is not None and not 0 < fixed_s <= MAX_INPUT_S:
+        raise ModelError(f"no model listens to {fixed_s:g} s of sound at once")
+    if window_s and fixed_s and window_s > fixed_s:
+        raise SettingsError(f"this model listens to {fixed_s:g} s at once, not to {window_s:g} s")
+    own_s = fixed_s or getattr(feature_extractor, "chunk_length_s", None) or DEFAULT_WINDOW_S
+    window_s = window_s or float(own_s)
+    return WindowExtractor(feature_extractor, rate_hz, window_s, fixed_s or window_s)
+
+
+def _get_fixed_input_s(feature_extractor: Any, rate_hz: int) -> float | None:
+    """Return the input length that is the same for all sounds; None where it varies."""
+    if isinstance(feature_extractor, ASTFeatureExtractor):
+        return float(feature_extractor.max_length * AST_FRAME_S)
+    for name in ("n_samples", "nb_max_samples"):  # Whisper's, CLAP's
+        samples = getattr(feature_extractor, name, None)
+        if samples is not None:
+            return float(samples / rate_hz)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class ClapOutput:
-    """What audio classifiers of transformers return, as far as it is used: logits (n, labels)."""
+    """The part of transformers' classifier outputs that tagger uses: logits (n, labels)."""
 
     logits: torch.Tensor
 
 
 class ClapClassifier(torch.nn.Module):
-    """The audio half of a CLAP model before fixed labels; the text half has done its work.
+    """A zero-shot classifier: CLAP's audio tower, and embedded descriptions of the labels.
 
-    Its logits are CLAP's `logits_per_audio`: cosine similarities times the learnt scale.
+    Its logits are CLAP's `logits_per_audio` (Wu et al., 2023): cosine similarities times the
+    learnt scale.
     """
 
     texts: torch.Tensor
@@ -58,10 +143,10 @@ class ClapClassifier(torch.nn.Module):
         return ClapOutput(audio @ self.texts.T * self.scale.exp())
 
 
-def load_zero_shot(
+def load_clap_classifier(
     folder: Path, prompts: list[str], *, use_safetensors: bool | None
 ) -> tuple[ClapClassifier, dict[str, Any]]:
-    """Load a CLAP checkpoint and embed the descriptions, once; give also what loading found."""
+    """Load a CLAP checkpoint and embed the descriptions; return also transformers' loading info."""
     loaded: Any = ClapModel.from_pretrained(
         folder,
         dtype=torch.float32,
@@ -69,22 +154,14 @@ def load_zero_shot(
         use_safetensors=use_safetensors,
         output_loading_info=True,
     )
-    clap, loading = loaded
+    clap, loading_info = loaded
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokens = tokenizer(prompts, return_tensors="pt", padding=True, truncation=True)
     if len(tokens["input_ids"].unique(dim=0)) < len(set(prompts)):
         raise ModelError("its tokenizer takes two of the labels for the same text")
     with torch.inference_mode():
         texts = clap.eval().get_text_features(**tokens).pooler_output
-    return ClapClassifier(clap, texts.clone()), loading
-
-
-LOAD_ERROR_HINTS = {
-    "trust_remote_code": "it brings code of its own, which --trust-remote-code would run",
-    "ignore_mismatched_sizes": "its weights do not fit its configuration",
-    "Weights only load failed": "its pickled weights hold more than weights",
-}
-"""What is behind an error of transformers or torch that says so at length, or gives bad advice."""
+    return ClapClassifier(clap, texts.clone()), loading_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +174,7 @@ class Classifier:
     model: torch.nn.Module
     extractor: WindowExtractor
 
-    def scores(self, logits: torch.Tensor) -> tuple[Score, ...]:
+    def make_scores(self, logits: torch.Tensor) -> tuple[Score, ...]:
         """Turn logits (labels,), of one window or pooled, into scores, best first."""
         probabilities = logits.sigmoid() if self.multi_label else logits.softmax(-1)
         ranked = probabilities.sort(descending=True, stable=True)
@@ -106,17 +183,23 @@ class Classifier:
 
 
 def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
-    """Load a checkpoint that `fetch` has seen to.
+    """Load a checkpoint whose files `download_missing` has completed.
 
     Raises ModelError where it is broken or no audio classifier, SettingsError where the options do
     not suit it.
     """
-    config, extractor = load_description(source, settings)
+    config, extractor = load_config_and_extractor(source, settings)
     with translate_load_errors(source):
         if extractor.input_s > MAX_SHORT_INPUT_S:
-            use_large_pages()
-        model, loading = _load_model(source, config, settings)
-    untrained = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
+            os.environ.setdefault(LARGE_PAGES_VARIABLE, "1")  # before torch allocates the weights
+        if settings.labels:
+            prompts = [label.prompt for label in settings.labels]
+            model, loading_info = load_clap_classifier(
+                source.folder, prompts, use_safetensors=_use_safetensors(settings)
+            )
+        else:
+            model, loading_info = load_network(source, config, settings)
+    untrained = sorted(map(str, [*loading_info["missing_keys"], *loading_info["mismatched_keys"]]))
     if untrained:
         raise ModelError(f"{source.name} is no trained audio classifier: it lacks {untrained[0]}")
     return Classifier(
@@ -128,38 +211,29 @@ def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
     )
 
 
-def load_description(
+def load_config_and_extractor(
     source: ModelSource, settings: Settings
 ) -> tuple[PreTrainedConfig, WindowExtractor]:
-    """Load what a checkpoint says of itself, without its weights. Raises as `load_classifier`."""
-    musicnn.register()
+    """Load all of a checkpoint but its weights. Raises as `load_classifier`."""
+    register_bundled_models()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    where: dict[str, Any] = {
+    options: dict[str, Any] = {
         "trust_remote_code": settings.trust_remote_code,
         "local_files_only": True,
     }
     with translate_load_errors(source):
-        config = AutoConfig.from_pretrained(source.folder, **where)
+        config = AutoConfig.from_pretrained(source.folder, **options)
         _check_model_class(source, config)
-        config.return_dict = True  # outputs with names, whatever the checkpoint was saved with
-        features = AutoFeatureExtractor.from_pretrained(source.folder, **where)
-        return config, make_extractor(features, settings.window_seconds)
-
-
-def _load_model(
-    source: ModelSource, config: PreTrainedConfig, settings: Settings
-) -> tuple[torch.nn.Module, dict[str, Any]]:
-    if settings.labels:
-        prompts = [label.prompt for label in settings.labels]
-        return load_zero_shot(source.folder, prompts, use_safetensors=_use_safetensors(settings))
-    return load_network(source, config, settings)
+        config.return_dict = True  # whatever the checkpoint says, outputs have names
+        feature_extractor = AutoFeatureExtractor.from_pretrained(source.folder, **options)
+        return config, make_extractor(feature_extractor, settings.window_seconds)
 
 
 def load_network(
     source: ModelSource, config: PreTrainedConfig, settings: Settings, **more: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """Load a network and what transformers says of the loading (missing_keys and such)."""
+    """Load a network; return also transformers' loading info (missing_keys and so on)."""
     loaded: tuple[Any, dict[str, Any]] = AutoModelForAudioClassification.from_pretrained(
         source.folder,
         config=config,
@@ -174,19 +248,28 @@ def load_network(
 
 
 def _use_safetensors(settings: Settings) -> bool | None:
+    """Return transformers' option: True refuses pickled weights, None takes what is there."""
     return None if settings.allow_pickle else True
 
 
 def _check_model_class(source: ModelSource, config: PreTrainedConfig) -> None:
     known = isinstance(config, ClapConfig) or type(config) in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
     if not known and AUTO_CLASS not in (getattr(config, "auto_map", None) or {}):
-        what = ", ".join(config.architectures or [config.model_type])
-        raise ModelError(f"{source.name} is no audio classifier but something else: {what}")
+        architectures = ", ".join(config.architectures or [config.model_type])
+        raise ModelError(f"{source.name} is not an audio classifier but {architectures}")
+
+
+LOAD_ERROR_REASONS = {
+    "trust_remote_code": "it brings code of its own, which --trust-remote-code would run",
+    "ignore_mismatched_sizes": "its weights do not fit its configuration",
+    "Weights only load failed": "its pickled weights hold more than weights",
+}
+"""Phrase in an error of transformers or torch that is long or gives bad advice -> our reason."""
 
 
 @contextmanager
 def translate_load_errors(source: ModelSource) -> Iterator[None]:
-    """Turn whatever goes wrong in loading into one line, and what only warns into none."""
+    """Turn any error of loading into a ModelError of one line; suppress warnings."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -194,6 +277,7 @@ def translate_load_errors(source: ModelSource) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error).strip() or type(error).__name__
-        usual = "; ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
-        reason = next((cure for words, cure in LOAD_ERROR_HINTS.items() if words in text), usual)
+        first_lines = "; ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
+        reasons = (reason for phrase, reason in LOAD_ERROR_REASONS.items() if phrase in text)
+        reason = next(reasons, first_lines)
         raise ModelError(f"the model {source.name} cannot be loaded: {reason}") from error

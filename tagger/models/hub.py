@@ -2,13 +2,13 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tagger.errors import ModelError, TaggerError
-from tagger.paths import display_path
+from tagger.paths import display_path, to_one_line
 
 CONFIG_FILE = "config.json"
 EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -22,15 +22,112 @@ MODEL_REPO, DATASET_REPO = "model", "dataset"
 """The kinds of repositories, as the Hub calls them."""
 
 ByteProgress = Callable[[int, int], None]
-"""Told how many bytes of how many were downloaded, in any thread; an error of it ends that."""
+"""Called with the bytes done and the bytes in total, in any thread; its error ends the transfer."""
+
+LOG_IN = "log in (hf auth login) or set HF_TOKEN"
+LOG_IN_TO_WRITE = f"{LOG_IN} to a token that may write"
+
+DOWNLOAD_ERRORS = {
+    "HFValidationError": "{name} is neither a model folder nor the id of a model",
+    "GatedRepoError": (
+        "the {noun} {name} is gated: accept its terms at {endpoint}/{page}, then " + LOG_IN
+    ),
+    "RepositoryNotFoundError": (
+        "there is no {noun} {name} at {endpoint}, or it is private: check its id, or " + LOG_IN
+    ),
+    "RevisionNotFoundError": "the {noun} {name} has no revision {revision}",
+    **dict.fromkeys(
+        ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "HTTPError"),
+        "the {noun} {name} is not in the cache ({cache}) as a whole, and {obstacle}: connect once"
+        " to download it, or name a folder that holds it",
+    ),
+    "Exception": "cannot download {name}: {reason}",
+}
+PUSH_ERRORS = {
+    "HFValidationError": "cannot push to {name}: it is not a name of a repository (owner/name)",
+    "LocalTokenNotFoundError": "cannot push to {name}: there is no token: " + LOG_IN_TO_WRITE,
+    "401": "cannot push to {name}: {endpoint} does not know the token: " + LOG_IN_TO_WRITE,
+    "403": "cannot push to {name}: {endpoint} lets this token write nothing: " + LOG_IN_TO_WRITE,
+    **dict.fromkeys(("OfflineModeIsEnabled", "HTTPError"), "cannot push to {name}: {obstacle}"),
+    "Exception": "cannot push to {name}: {reason}",
+}
+"""What a user reads for an error, by its HTTP status or the name of its class or a base class.
+
+`translate_hub_errors` fills in the names in braces. "Exception" is for the errors of Xet's client,
+and for answers that nobody foresaw.
+"""
+
+
+@contextmanager
+def translate_hub_errors(
+    messages: Mapping[str, str],
+    name: str,
+    *,
+    kind: str = MODEL_REPO,
+    revision: str | None = None,
+    advice: str = "",
+) -> Iterator[None]:
+    """Raise a ModelError of one line for an error of the Hub; `advice` is added to its end.
+
+    The first error in the chain of causes that has a line in the table decides.
+    """
+    try:
+        from huggingface_hub import constants
+    except ValueError as error:
+        raise ModelError(f"HF_ENDPOINT is no address: {error}") from error
+    try:
+        yield
+    except TaggerError:
+        raise
+    except Exception as error:
+        chain = list(_list_causes(error))
+        known = ((cause, key) for cause in chain for key in _list_keys(cause) if key in messages)
+        cause, key = next(known, (chain[-1], "Exception"))
+        noun, page = ("model", name) if kind == MODEL_REPO else ("data set", f"datasets/{name}")
+        message = messages[key].format(
+            name=name,
+            noun=noun,
+            page=page,
+            revision=revision,
+            endpoint=constants.ENDPOINT,
+            cache=constants.HF_HUB_CACHE,
+            obstacle=_describe_obstacle(cause),
+            reason=to_one_line((str(cause) or repr(cause)).splitlines()[0]),
+        )
+        raise ModelError(f"{message}{advice}") from error
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, its cause, the cause of the cause, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _list_keys(error: BaseException) -> Iterator[str]:
+    """Yield the keys of the tables that fit an error, the most specific first."""
+    yield str(getattr(getattr(error, "response", None), "status_code", ""))
+    yield from (each.__name__ for each in type(error).__mro__ if each is not Exception)
+
+
+def _describe_obstacle(error: BaseException) -> str:
+    """Say why the Hub did not answer, or with what status."""
+    from huggingface_hub import constants, errors
+
+    for each in (error, error.__cause__):
+        if isinstance(each, errors.HfHubHTTPError):
+            return f"{constants.ENDPOINT} answers with status {each.response.status_code}"
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    return f"{constants.ENDPOINT} cannot be reached"
 
 
 def find_cached_model(name: str, revision: str | None) -> Path:
-    """Return the cached folder of a model, named by its commit; it need not hold the weights.
+    """Return the cached folder of a model, named by its commit; it may lack the weights.
 
-    A version that is in the cache is taken from there without asking the Hub. Raises ModelError.
+    The Hub is asked only where the cache does not have this revision. Raises ModelError.
     """
-    with _translate_hub_errors(name, revision):
+    with translate_hub_errors(DOWNLOAD_ERRORS, name, revision=revision):
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(name, CONFIG_FILE, revision=revision)
@@ -42,8 +139,8 @@ def find_cached_model(name: str, revision: str | None) -> Path:
 def download(
     name: str, revision: str | None, patterns: Sequence[str], progress: ByteProgress | None = None
 ) -> Path:
-    """Download the files at the top of a model's repository that match. Raises ModelError."""
-    with _translate_hub_errors(name, revision):
+    """Download matching files from the top folder of a model's repository. Raises ModelError."""
+    with translate_hub_errors(DOWNLOAD_ERRORS, name, revision=revision):
         from huggingface_hub import logging, snapshot_download
 
         logging.set_verbosity_error()
@@ -59,15 +156,15 @@ def download(
 
 def list_repo_files(name: str, revision: str, kind: str = MODEL_REPO) -> list[str]:
     """List the files of a model or a data set. Raises ModelError."""
-    with _translate_hub_errors(name, revision, kind):
+    with translate_hub_errors(DOWNLOAD_ERRORS, name, kind=kind, revision=revision):
         from huggingface_hub import list_repo_files
 
         return list_repo_files(name, revision=revision, repo_type=kind)
 
 
 def download_dataset(name: str, revision: str, pattern: str) -> Path:
-    """Download the files of a data set that match, or find them in the cache. Raises ModelError."""
-    with _translate_hub_errors(name, revision, DATASET_REPO):
+    """Download matching files of a data set, or find them in the cache. Raises ModelError."""
+    with translate_hub_errors(DOWNLOAD_ERRORS, name, kind=DATASET_REPO, revision=revision):
         from huggingface_hub import snapshot_download
 
         folder = snapshot_download(
@@ -77,63 +174,12 @@ def download_dataset(name: str, revision: str, pattern: str) -> Path:
 
 
 def silence_hub() -> None:
-    """Keep huggingface_hub from showing bars and messages of its own, also where others call it."""
+    """Hide huggingface_hub's progress bars and messages, also those of calls by other libraries."""
     from huggingface_hub import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     logging.set_verbosity_error()
     disable_progress_bars()
-
-
-@contextmanager
-def _translate_hub_errors(
-    name: str, revision: str | None, kind: str = MODEL_REPO
-) -> Iterator[None]:
-    """Say in one line what went wrong and what helps."""
-    noun, page = {MODEL_REPO: ("model", name), DATASET_REPO: ("data set", f"datasets/{name}")}[kind]
-    try:
-        from huggingface_hub import constants, errors
-        from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise ModelError(f"HF_ENDPOINT is no address: {error}") from error
-    try:
-        yield
-    except errors.HFValidationError as error:
-        raise ModelError(f"{name} is neither a model folder nor the id of a model") from error
-    except errors.GatedRepoError as error:
-        raise ModelError(
-            f"the {noun} {name} is gated: accept its terms at {constants.ENDPOINT}/{page}, then log"
-            " in (hf auth login) or set HF_TOKEN"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"there is no {noun} {name} at {constants.ENDPOINT}, or it is private: check its id, or"
-            " log in (hf auth login) or set HF_TOKEN"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(f"the {noun} {name} has no revision {revision}") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.HTTPError) as error:
-        raise ModelError(
-            f"the {noun} {name} is not in the cache ({constants.HF_HUB_CACHE}) as a whole, and"
-            f" {describe_hub_failure(error)}: connect once to download it, or name a folder that holds it"
-        ) from error
-    except TaggerError:
-        raise
-    except Exception as error:  # of Xet's client, or of answers that nobody foresaw
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise ModelError(f"cannot download {name}: {reason}") from error
-
-
-def describe_hub_failure(error: BaseException) -> str:
-    """Say why the Hub gave no answer that helps."""
-    from huggingface_hub import constants, errors
-
-    for each in (error, error.__cause__):
-        if isinstance(each, errors.HfHubHTTPError):
-            return f"{constants.ENDPOINT} answers with status {each.response.status_code}"
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    return f"{constants.ENDPOINT} cannot be reached"
 
 
 def _make_bar_class(progress: ByteProgress) -> Any:
@@ -156,72 +202,68 @@ def _make_bar_class(progress: ByteProgress) -> Any:
 
 
 UPLOADED_SUFFIXES = (".json", ".safetensors", ".md", ".png")
-"""What is uploaded from the top of a folder, by how it ends; no folder, such as checkpoints and
-logs, nothing hidden, no pickles, and no lists that could tell how somebody's disk is sorted."""
-
-REFUSED_STATUSES = {401: "does not know the token", 403: "lets this token write nothing there"}
-"""What the Hub means by a status."""
-
-LOG_IN_HINT = "log in (hf auth login) or set HF_TOKEN to a token that may write"
+"""The files of a model's folder that are uploaded: none of subfolders (checkpoints, logs), no
+hidden files, no pickles, and no lists of clips, which show how the user's disk is organised."""
 
 
 def check_push(repo: str) -> str:
-    """Return the whole id, owner and name, of a repository that `push` could write to.
+    """Return the whole id (owner/name) of a repository that `push_model` could write to.
 
-    For the time before a long job: the Hub is asked who the token belongs to, and nothing is made
-    there. Raises ModelError where the name is none, the owner is somebody else, or there is no
-    token, or one that may only read.
+    Meant to be called before a long job. It asks the Hub whose the token is, and creates nothing
+    there. Raises ModelError for a name that is not valid, another owner, and a missing or read-only
+    token.
     """
-    with _translate_push_errors(repo):
+    with translate_hub_errors(PUSH_ERRORS, repo):
         from huggingface_hub import whoami
         from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         validate_repo_id(repo)
-        who = whoami()
+        account = whoami()
         owner, _, name = repo.rpartition("/")
-        role = who.get("auth", {}).get("accessToken", {}).get("role", "")
+        role = account.get("auth", {}).get("accessToken", {}).get("role", "")
         if role == "read":
-            raise ModelError(f"cannot push to {repo}: the token may only read: {LOG_IN_HINT}")
-        owners = [who["name"], *(each["name"] for each in who.get("orgs", []))]
-        if owner and role == "write" and owner not in owners:  # finer tokens may tell less
+            raise ModelError(f"cannot push to {repo}: the token may only read: {LOG_IN_TO_WRITE}")
+        owners = [account["name"], *(each["name"] for each in account.get("orgs", []))]
+        if owner and role == "write" and owner not in owners:  # fine-grained tokens do not list all
             raise ModelError(
-                f"cannot push to {repo}: {who['name']} may only write to {', '.join(owners)}"
+                f"cannot push to {repo}: {account['name']} may only write to {', '.join(owners)}"
             )
-    return f"{owner or who['name']}/{name}"
+    return f"{owner or account['name']}/{name}"
 
 
 def push_model(
     folder: Path, repo: str, *, private: bool, message: str, progress: ByteProgress | None = None
 ) -> str:
-    """Upload a model's folder as one commit, and return the address of that.
+    """Upload a model's folder as one commit, and return the commit's address.
 
-    The repository is made where there is none; one that is there stays as private as it was.
-    `progress` is told, file by file, how many bytes of how many are there. Raises ModelError; the
-    folder stays as it is in any case.
+    Creates the repository where there is none; an existing one stays private or public. `progress`
+    is called after each file. Raises ModelError; the folder does not change in any case.
     """
     files = list_uploads(folder)
-    later = f"; {display_path(folder)} stays, and can be pushed later"
-    with _translate_push_errors(repo, later), warnings.catch_warnings(action="ignore"):
-        # huggingface_hub warns of its own old ways, and of what the Hub thinks of a card
+    advice = f"; {display_path(folder)} stays, and can be pushed later"
+    with (
+        translate_hub_errors(PUSH_ERRORS, repo, advice=advice),
+        warnings.catch_warnings(action="ignore"),  # of deprecations, and of the card's contents
+    ):
         from huggingface_hub import CommitOperationAdd, HfApi
 
         silence_hub()
-        hub = HfApi()
-        repo = hub.create_repo(repo, private=private, exist_ok=True).repo_id
-        total = sum(path.stat().st_size for path in files)
-        done, additions = 0, []
+        api = HfApi()
+        repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
+        total_bytes = sum(path.stat().st_size for path in files)
+        done_bytes, additions = 0, []
         for path in files:
             addition = CommitOperationAdd(path.name, path)
-            hub.preupload_lfs_files(repo, [addition], free_memory=False)
+            api.preupload_lfs_files(repo, [addition], free_memory=False)
             additions.append(addition)
-            done += path.stat().st_size
+            done_bytes += path.stat().st_size
             if progress:
-                progress(done, total)
-        return str(hub.create_commit(repo, additions, commit_message=message).commit_url)
+                progress(done_bytes, total_bytes)
+        return str(api.create_commit(repo, additions, commit_message=message).commit_url)
 
 
 def list_uploads(folder: Path) -> list[Path]:
-    """Return what `push` uploads. Raises ModelError where that is nothing."""
+    """Return the files that `push_model` uploads. Raises ModelError where there are none."""
     try:
         files = [
             path
@@ -233,44 +275,3 @@ def list_uploads(folder: Path) -> list[Path]:
     if not files:
         raise ModelError(f"{display_path(folder)} holds nothing to push")
     return files
-
-
-@contextmanager
-def _translate_push_errors(repo: str, later: str = "") -> Iterator[None]:
-    """Say in one line what went wrong and what helps."""
-    try:
-        from huggingface_hub import constants, errors
-        from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise ModelError(f"HF_ENDPOINT is no address: {error}") from error
-    try:
-        yield
-    except TaggerError:
-        raise
-    except errors.HFValidationError as error:
-        reason = "that is no name of a repository (owner/name)"
-        raise ModelError(f"cannot push to {repo}: {reason}") from error
-    except Exception as error:  # of Xet's client, or of answers that nobody foresaw
-        reason = _describe_push_failure(error, constants.ENDPOINT, httpx.HTTPError)
-        raise ModelError(f"cannot push to {repo}: {reason}{later}") from error
-
-
-def _describe_push_failure(error: Exception, endpoint: str, unreachable: type[Exception]) -> str:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.LocalTokenNotFoundError):
-        return f"there is no token: {LOG_IN_HINT}"
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set"
-    cause: BaseException = error
-    while True:  # what failed is told by whom it reached first
-        if (
-            isinstance(cause, errors.HfHubHTTPError)
-            and cause.response.status_code in REFUSED_STATUSES
-        ):
-            return f"{endpoint} {REFUSED_STATUSES[cause.response.status_code]}: {LOG_IN_HINT}"
-        if isinstance(cause, unreachable):
-            return describe_hub_failure(cause)
-        if cause.__cause__ is None:
-            return " ".join((str(cause) or repr(cause)).split())
-        cause = cause.__cause__

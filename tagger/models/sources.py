@@ -1,11 +1,11 @@
-"""Find a model by its name, and read what its folder says, without loading it."""
+"""Find a model by its name, and check and complete its files, without loading it."""
 
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BufferedReader
@@ -13,15 +13,44 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import ModelError, SettingsError
-from tagger.models import hub
+from tagger.models import hub, musicnn
 from tagger.models.hub import CONFIG_FILE, EXTRACTOR_FILES, SMALL_FILES, TOKENIZER_FILES
-from tagger.models.musicnn import CHECKPOINT
-from tagger.paths import display_path
+from tagger.paths import display_path, to_one_line
 from tagger.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class BundledModel:
+    """A model whose code and weights are part of tagger.
+
+    checkpoint: its folder. register: makes transformers know its classes; imports torch. package:
+    what a program must import and call `register` of, to load a model of this type.
+    """
+
+    checkpoint: Path
+    register: Callable[[], None]
+    package: str
+
+
+BUNDLED_MODELS: Mapping[str, BundledModel] = {
+    "musicnn": BundledModel(musicnn.CHECKPOINT, musicnn.register, musicnn.__name__),
+}
+"""The bundled models by name, which is also the `model_type` in their config.json.
+
+A new one needs a package like `tagger.models.musicnn`, a line here, and its licence in
+pyproject.toml.
+"""
+
+
+def register_bundled_models() -> None:
+    """Make transformers know the classes of all bundled models; imports torch."""
+    for bundled in BUNDLED_MODELS.values():
+        bundled.register()
+
 
 SAFETENSORS_NAME = ("model", ".safetensors")
 PICKLE_NAME = ("pytorch_model", ".bin")
-"""How files of weights are named: one, or several with an index that lists them."""
+"""Stem and suffix of files of weights: one file, or several and an index that lists them."""
 
 MAX_JSON_BYTES = 64 << 20
 
@@ -30,33 +59,33 @@ HASHED_FILES = (
     "preprocessor_config.json", "*.safetensors", "processor_config.json", *TOKENIZER_FILES,
     "pytorch_model*.bin", "*.py",
 )  # fmt: skip
-"""The files that decide what the model says."""
+"""The files that can change a model's scores."""
 
 AUTO_CLASS = "AutoModelForAudioClassification"
 CLASSIFIER_SUFFIXES = ("ForSequenceClassification", "ForAudioClassification")
-"""What the classes of transformers are called that put labels to sounds (or to texts)."""
+"""How transformers names its classes that label sounds (or texts)."""
 
 UNNAMED_LABEL = re.compile(r"LABEL_\d+")
-"""What transformers calls the labels of a model that has none."""
+"""The names that transformers gives to labels without names."""
 
 
 def hash_folder(folder: Path) -> str:
-    """Return a hash of all that decides what the model says. Raises ModelError."""
-    whole = hashlib.sha256()
+    """Return a hash of all files that can change the model's scores. Raises ModelError."""
+    digest = hashlib.sha256()
     for path in (path for pattern in HASHED_FILES for path in sorted(folder.glob(pattern))):
         with _open_model_file(path) as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:
-    """Return what config.json says. Raises ModelError where there is none."""
-    place = display_path(folder)
+    """Return the content of config.json. Raises ModelError where there is none."""
+    shown = display_path(folder)
     if not (folder / CONFIG_FILE).exists():
-        raise ModelError(f"{place} is no model: it has no {CONFIG_FILE}")
+        raise ModelError(f"{shown} is not a model: it has no {CONFIG_FILE}")
     config = _read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict):
-        raise ModelError(f"the {CONFIG_FILE} in {place} is none of a model")
+        raise ModelError(f"the {CONFIG_FILE} in {shown} is not that of a model")
     return config
 
 
@@ -65,16 +94,16 @@ def _read_json(path: Path) -> Any:
         with _open_model_file(path) as file:
             return json.loads(file.read(MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
-        place = display_path(path.parent)
-        raise ModelError(f"the {path.name} in {place} is no valid JSON") from error
+        shown = display_path(path.parent)
+        raise ModelError(f"the {path.name} in {shown} is not valid JSON") from error
 
 
 @contextmanager
 def _open_model_file(path: Path) -> Iterator[BufferedReader]:
-    """Open a file of a model; what is no regular file could be waited for, or read, for ever."""
+    """Open a file of a model. Only a regular file: others could block, or never end."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ModelError(f"{display_path(path)} is no file of a model")
+            raise ModelError(f"{display_path(path)} is not a regular file")
         with path.open("rb") as file:
             yield file
     except OSError as error:
@@ -82,76 +111,76 @@ def _open_model_file(path: Path) -> Iterator[BufferedReader]:
 
 
 def get_labels(name: str, config: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
-    """Return what the model can answer.
+    """Return the labels that the model chooses from.
 
-    Raises ModelError where that is nothing, SettingsError where `--labels` does not suit it.
+    Raises ModelError where it has none, SettingsError where `--labels` does not suit it.
     """
     _check_loading(name, config, settings)
     if config.get("model_type") == "clap":
         if not settings.labels:
-            raise SettingsError(f"{name} is a CLAP model: say with --labels what to choose from")
+            raise SettingsError(
+                f"{name} is a CLAP model: name the labels to choose from with --labels"
+            )
         return tuple(label.name for label in settings.labels)
     if settings.labels:
-        cure = "--model laion/clap-htsat-unfused"
-        raise SettingsError(f"--labels needs a CLAP model, such as {cure}; {name} is none")
+        example = "--model laion/clap-htsat-unfused"
+        raise SettingsError(f"--labels needs a CLAP model, such as {example}; {name} is none")
     _check_architecture(name, config)
     names = config.get("id2label") or {}
     if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
-        raise ModelError(f"the labels of {name} are not numbered from 0 on (id2label)")
-    labels = [_clean_label(names[str(number)]) for number in range(len(names))]
+        raise ModelError(f"the labels of {name} are not numbered from 0 (id2label)")
+    labels = [to_one_line(str(names[str(number)])) for number in range(len(names))]
     if all(UNNAMED_LABEL.fullmatch(label) for label in labels):
-        raise ModelError(f"{name} is no classifier: its {CONFIG_FILE} names no labels (id2label)")
+        raise ModelError(f"{name} is not a classifier: its {CONFIG_FILE} has no labels (id2label)")
     return tuple(labels)
 
 
 def check_trainable(name: str, config: Mapping[str, Any], settings: Settings) -> None:
-    """Raise ModelError for what cannot be made a classifier of."""
+    """Raise ModelError for a model that training cannot turn into a classifier."""
     _check_loading(name, config, settings)
     if config.get("model_type") == "clap":
-        raise ModelError(f"{name} is a CLAP model, which takes --labels and no training")
+        raise ModelError(f"{name} is a CLAP model: it takes --labels, and cannot be trained")
 
 
 def _check_loading(name: str, config: Mapping[str, Any], settings: Settings) -> None:
-    """Raise ModelError where transformers would load what is neither checked nor hashed here."""
+    """Raise ModelError where transformers would load files that are neither checked nor hashed."""
     if "transformers_weights" in config:
-        raise ModelError(f"{name} keeps its weights elsewhere: {config['transformers_weights']}")
-    foreign = [config.get(key) for key in ("attn_implementation", "_attn_implementation")]
-    if any("/" in str(each) for each in foreign) and not settings.trust_remote_code:
-        raise ModelError(f"{name} wants code of others, which --trust-remote-code would run")
+        weights = config["transformers_weights"]
+        raise ModelError(f"{name} takes its weights from another place: {weights}")
+    kernels = [config.get(key) for key in ("attn_implementation", "_attn_implementation")]
+    if any("/" in str(each) for each in kernels) and not settings.trust_remote_code:
+        raise ModelError(
+            f"{name} needs code from another repository, which --trust-remote-code would run"
+        )
 
 
 def _check_architecture(name: str, config: Mapping[str, Any]) -> None:
-    kinds = config.get("architectures")
-    kinds = kinds if isinstance(kinds, list) else []
-    has_own_class = AUTO_CLASS in get_auto_map(config)
-    if (
-        kinds
-        and not has_own_class
-        and not any(str(kind).endswith(CLASSIFIER_SUFFIXES) for kind in kinds)
-    ):
-        what = ", ".join(map(str, kinds))
-        raise ModelError(f"{name} is no audio classifier but something else: {what}")
+    found = config.get("architectures")
+    architectures = list(map(str, found)) if isinstance(found, list) else []
+    is_classifier = any(each.endswith(CLASSIFIER_SUFFIXES) for each in architectures)
+    if architectures and not is_classifier and AUTO_CLASS not in get_auto_map(config):
+        raise ModelError(f"{name} is not an audio classifier but {', '.join(architectures)}")
     if config.get("problem_type") == "regression":
-        raise ModelError(f"{name} is no classifier: it estimates numbers (regression)")
+        raise ModelError(f"{name} is not a classifier: it estimates numbers (regression)")
 
 
 def get_auto_map(config: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return the classes that a checkpoint brings along, by what they stand for."""
+    """Return the checkpoint's own classes, by the Auto class that loads each."""
     found = config.get("auto_map")
     return found if isinstance(found, dict) else {}
 
 
 def list_code_files(config: Mapping[str, Any]) -> Sequence[str]:
-    """Return the files of code that a checkpoint needs of itself."""
+    """List the files of the checkpoint's own code that it needs."""
     classes = [str(each) for each in get_auto_map(config).values()]
     return [f"{each.split('.')[0]}.py" for each in classes if "--" not in each]
 
 
 def has_weights(folder: Path, stem: str, suffix: str) -> bool:
-    """Tell whether all files of weights of one kind are there.
+    """Tell whether all files of weights with this stem and suffix are there.
 
-    Raises ModelError for an index that leads to files of another kind: transformers loads whatever
-    it names, pickles too.
+    Raises ModelError for an index that names files with another suffix: transformers would load
+    them, even pickles.
     """
     index = folder / f"{stem}{suffix}.index.json"
     names = [f"{stem}{suffix}"]
@@ -159,9 +188,9 @@ def has_weights(folder: Path, stem: str, suffix: str) -> bool:
         try:
             names = sorted(set(_read_json(index)["weight_map"].values()))
         except (LookupError, TypeError, AttributeError) as error:
-            raise ModelError(f"{display_path(index)} is no index of weights") from error
+            raise ModelError(f"{display_path(index)} is not an index of weights") from error
     if not all(str(name).endswith(suffix) and Path(name).name == name for name in names):
-        raise ModelError(f"{display_path(index)} names files that are none of weights")
+        raise ModelError(f"{display_path(index)} names other files than {suffix} files beside it")
     return all((folder / name).is_file() for name in names)
 
 
@@ -170,23 +199,14 @@ def has_tokenizer(folder: Path) -> bool:
     return any(all((folder / name).is_file() for name in names) for names in choices)
 
 
-def _clean_label(label: object) -> str:
-    """Return a label without what a tag or a terminal would take for more than text."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(label)).split())
-
-
-BUNDLED_MODELS = {"musicnn": CHECKPOINT}
-
-
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a checkpoint comes from.
+    """A model that was found.
 
-    identity: its name and version, as tags, report and state know it. Two that could give other
-    scores never share one: it carries the Hub's commit or a hash of the folder, and what the user
-    changed about labels and window length.
-    folder: where it lies. commit: of a model on the Hub; files may be missing until `fetch`.
-    labels: what it can answer.
+    identity: its name and version in tags, report and state. Models that could give different
+    scores have different identities: it contains the Hub's commit or a hash of the folder, and the
+    user's labels and window length. commit: empty unless the model is on the Hub; the folder may
+    then lack files until `download_missing`. labels: what the model chooses from.
     """
 
     identity: str
@@ -197,10 +217,10 @@ class ModelSource:
 
 
 def find_model(settings: Settings) -> ModelSource:
-    """Return where the model lies that the user asks for.
+    """Find the model that the user names.
 
-    Raises ModelError where there is none, or none that puts labels to sounds, SettingsError where
-    the options do not suit it. Of a model on the Hub only small files are downloaded for that.
+    Raises ModelError where there is none or it is no audio classifier, SettingsError where the
+    options do not suit it. Only small files of a model on the Hub are downloaded.
     """
     source = _locate(settings)
     labels = get_labels(source.name, read_config(source.folder), settings)
@@ -208,10 +228,7 @@ def find_model(settings: Settings) -> ModelSource:
 
 
 def find_base_model(settings: Settings) -> ModelSource:
-    """Return where a model lies that is to be trained; it need not know any labels yet.
-
-    Raises what `find_source` raises.
-    """
+    """Find a model to train; it need not have labels yet. Raises as `find_model`."""
     source = _locate(settings)
     check_trainable(source.name, read_config(source.folder), settings)
     return source
@@ -219,26 +236,27 @@ def find_base_model(settings: Settings) -> ModelSource:
 
 def _locate(settings: Settings) -> ModelSource:
     name = settings.model
-    folder = BUNDLED_MODELS.get(name) or Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
+    bundled = BUNDLED_MODELS.get(name)
+    folder = bundled.checkpoint if bundled else Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
     if folder.is_dir():
         if settings.revision:
             raise SettingsError(f"--revision is for models on the Hub, and {name} is a folder")
-        called = name if name in BUNDLED_MODELS else display_path(Path(folder.resolve().name))
+        short_name = name if bundled else display_path(Path(folder.resolve().name))
         commit, version = "", hash_folder(folder)
     elif name.count("/") > 1 or name.startswith(("/", ".", "~")):
         raise ModelError(f"there is no model folder {name}")
     else:
         folder = hub.find_cached_model(name, settings.revision)
-        called, commit = name, folder.name
+        short_name, commit = name, folder.name
         version = commit
-    identity = f"{called}@{version[:8]}{''.join(_list_changes(settings))}"
+    identity = f"{short_name}@{version[:8]}{''.join(_list_identity_suffixes(settings))}"
     return ModelSource(identity, name, folder, commit)
 
 
 def download_missing(source: ModelSource, settings: Settings, progress: hub.ByteProgress) -> None:
-    """Download what the cache lacks of a model on the Hub. Raises ModelError.
+    """Download the files of a model on the Hub that the cache lacks.
 
-    Pickled weights are refused here, unless `--allow-pickle` says otherwise.
+    Raises ModelError where a model has only pickled weights, unless the user allows them.
     """
     kinds = [SAFETENSORS_NAME, PICKLE_NAME] if settings.allow_pickle else [SAFETENSORS_NAME]
     missing = list(_list_missing(source, settings))
@@ -257,12 +275,12 @@ def download_missing(source: ModelSource, settings: Settings, progress: hub.Byte
 
 
 def _list_missing(source: ModelSource, settings: Settings) -> Iterator[str]:
-    """Yield what the folder lacks beside weights."""
+    """Yield the files that the folder lacks, weights aside."""
     folder = source.folder
     if not any((folder / name).is_file() for name in EXTRACTOR_FILES):
         yield f"feature extractor ({EXTRACTOR_FILES[0]})"
     if settings.labels and not has_tokenizer(folder):
-        yield "tokenizer (tokenizer.json)"  # without one, transformers takes all texts for the same
+        yield "tokenizer (tokenizer.json)"  # else transformers embeds all texts alike
     if settings.trust_remote_code:
         files = list_code_files(read_config(folder))
         yield from (name for name in files if not (folder / name).is_file())
@@ -282,15 +300,15 @@ def _describe_missing_weights(source: ModelSource) -> str:
     pickled = [name for name in names if name.startswith(stem) and name.endswith(suffix)]
     if not pickled:
         return f"{source.name} has no weights that tagger can load (model.safetensors)"
-    proposed = ", --revision refs/pr/N takes one that was proposed" if source.commit else ""
+    proposed = " (a pull request may have one: --revision refs/pr/N)" if source.commit else ""
     return (
-        f"{source.name} has pickled weights alone ({pickled[0]}), which can hold harmful code:"
-        f" look for a version with safetensors{proposed}, or load them with --allow-pickle"
+        f"{source.name} has only pickled weights ({pickled[0]}), which can hold harmful code: look"
+        f" for a version with safetensors{proposed}, or load them with --allow-pickle"
     )
 
 
-def _list_changes(settings: Settings) -> Iterator[str]:
-    """Yield what sets this use of a checkpoint apart from another."""
+def _list_identity_suffixes(settings: Settings) -> Iterator[str]:
+    """Yield a suffix for each option that changes a checkpoint's scores."""
     if settings.labels:
         text = "\0".join(f"{label.name}\0{label.prompt}" for label in settings.labels)
         yield f"+{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -17,7 +17,7 @@ from tagger.audio import read_windows
 from tagger.errors import DiskFullError, ReportError
 from tagger.inference.dataset import IsolatedDataset, choose_jobs, load_tracks
 from tagger.isolation import get_call_limits
-from tagger.models.extractor import WindowExtractor
+from tagger.models.checkpoint import WindowExtractor
 from tagger.paths import display_path
 from tagger.records import Failure, Track
 from tagger.settings import Settings

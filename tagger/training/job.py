@@ -12,7 +12,8 @@ from tagger import __version__
 from tagger.errors import LibraryError
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.models.card import CardContent, CardScores, write_card
-from tagger.models.extractor import WindowExtractor
+from tagger.models.checkpoint import WindowExtractor
+from tagger.paths import AnyPath
 from tagger.records import Failure
 from tagger.settings import Settings
 from tagger.training.clips import PARTS, Clip, Dataset
@@ -104,8 +105,8 @@ class TrainingPlan:
     dataset: Dataset
     failures: tuple[Failure, ...]
     split: Split
-    decoded: Mapping[Path, DecodedClip]
-    crop_sources: Mapping[Path, DecodedClip]
+    decoded: Mapping[AnyPath, DecodedClip]
+    crop_sources: Mapping[AnyPath, DecodedClip]
     leaks: tuple[tuple[Clip, Clip], ...]
 
     @property
@@ -133,14 +134,14 @@ def prepare_training(
     request.split_dataset(dataset)  # raises its errors before the long work
     if download:
         download_missing(request.source, request.settings, observer.on_download)
-    decode_plan = DecodePlan(extractor.rate_hz, extractor.window_s, extractor.windows)
+    decode_plan = DecodePlan(extractor.rate_hz, extractor.window_s, extractor.window_count)
     kept, left_out, failures, decoded = [], list(dataset.left_out), [], {}
     results = _decode_clips(dataset.clips, decode_plan, request, observer)
     for clip, result in zip(dataset.clips, results, strict=True):
         if isinstance(result, DecodedClip):
             kept.append(clip)
             decoded[clip.track.path] = result
-        elif reason := KNOWN_BROKEN_CLIPS.get(clip.track.path.stem):
+        elif reason := KNOWN_BROKEN_CLIPS.get(Path(clip.track.path).stem):
             left_out.append(Failure(clip.track, reason))
         else:
             failures.append(result)
@@ -184,7 +185,7 @@ def _decode_clips(
 
 
 def _find_leaking_clips(
-    split: Split, decoded: Mapping[Path, DecodedClip]
+    split: Split, decoded: Mapping[AnyPath, DecodedClip]
 ) -> tuple[tuple[Clip, Clip], ...]:
     """Return the pairs of clips of one recording that are in different parts."""
     clips = [(clip, part) for part in PARTS for clip in getattr(split, part)]

@@ -17,8 +17,13 @@ from transformers import (
 
 from tagger.errors import ModelError
 from tagger.models import ModelSource
-from tagger.models.checkpoint import load_description, load_network, translate_load_errors
-from tagger.models.extractor import ModelInputs, WindowExtractor
+from tagger.models.checkpoint import (
+    ModelInputs,
+    WindowExtractor,
+    load_config_and_extractor,
+    load_network,
+    translate_load_errors,
+)
 from tagger.settings import Settings
 from tagger.training.recipe import Freeze, Recipe
 
@@ -33,7 +38,7 @@ def load_trainable_config(
 
     Raises ModelError if the checkpoint is broken or not an audio model.
     """
-    config, extractor = load_description(source, settings)
+    config, extractor = load_config_and_extractor(source, settings)
     features: Any = extractor.feature_extractor
     if config.model_type == "hubert":  # the tutorial does this for DistilHuBERT
         features.do_normalize = features.return_attention_mask = True

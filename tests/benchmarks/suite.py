@@ -1,15 +1,16 @@
-"""Measure a scan: stage by stage, whole, beside what others do, and beside what no one can beat.
+"""Measure a scan: its stages, the whole, other programs for comparison, and lower bounds.
 
     python tests/benchmarks/suite.py [--music FOLDER] [--tracks N] [--seconds S] [--formats mp3,ogg]
         [--markdown FILE] [--essentia-python ESS/bin/python --tensorflow-python TF/bin/python
         --wheel musicnn-0.1.0-py3-none-any.whl]
 
-It makes its own library: with --music of real tracks, joined and cut to that length by ffmpeg, else
-of synthetic sound. Each row of the table has a process of its own, warmed up by a first round; the
-rows take turns, and medians are compared, by the clock and by the time on all processors. Stages
-work alone, on all cores, with the very functions of a scan. Peers hear --peer-tracks of the
-library, for they take long, and are compared track by track. The essentia row, which needs the
-three last options (see network.py), hears whole tracks, as essentia's own examples do.
+The benchmark makes its own library: of the real tracks in --music, which ffmpeg joins and cuts to
+that length, or else of synthetic sound. Each row of the table has its own process, which a first
+round warms up. The rows take turns. Their medians are compared, of the wall-clock time and of the
+CPU time. Stages run alone, on all cores, with the same functions as a scan. The other programs are
+slow, so they take only --peer-tracks of the library, and are compared per track. The essentia row
+needs the last three options (see network.py). It predicts whole tracks, as essentia's own examples
+do.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def make_library(folder: Path, options: argparse.Namespace) -> None:
     """Fill a folder with tracks of one length, each of different music, format after format."""
     folder.mkdir(parents=True)
     formats = options.formats.split(",")
-    sources = real_music(options.music) if options.music else []
+    sources = find_songs(options.music) if options.music else []
     for number in range(options.tracks):
         path = folder / f"{number:04d}.{formats[number % len(formats)]}"
         if sources:
@@ -59,8 +60,8 @@ def make_library(folder: Path, options: argparse.Namespace) -> None:
             build_audio(path, seconds=options.seconds, frequency_hz=80 + 7 * number, seed=number)
 
 
-def real_music(folder: Path) -> list[Path]:
-    """Return the larger half of the files, for those are songs."""
+def find_songs(folder: Path) -> list[Path]:
+    """Return the larger half of the files, which are songs."""
     suffixes = {".mp3", ".ogg", ".flac", ".m4a", ".opus", ".wav"}
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
     size = median(path.stat().st_size for path in files)
@@ -68,24 +69,24 @@ def real_music(folder: Path) -> list[Path]:
 
 
 def join(sources: Sequence[Path], target: Path, seconds: float) -> None:
-    """Write so many seconds of these tracks, one after the other."""
+    """Join these tracks and write the first `seconds` of them."""
     parts: list[str] = []
-    filled = 0.0
+    joined_s = 0.0
     for source in sources:
-        if filled >= seconds:
+        if joined_s >= seconds:
             break
         parts += ["-i", str(source)]
-        filled += duration_s(source)
+        joined_s += probe_duration_s(source)
     count = len(parts) // 2
-    alike = "aresample=44100,aformat=channel_layouts=stereo"
-    chain = "".join(f"[{i}:a:0]{alike}[a{i}];" for i in range(count))
+    common_format = "aresample=44100,aformat=channel_layouts=stereo"
+    chain = "".join(f"[{i}:a:0]{common_format}[a{i}];" for i in range(count))
     chain += "".join(f"[a{i}]" for i in range(count)) + f"concat=n={count}:v=0:a=1[out]"
     ffmpeg = ["ffmpeg", "-v", "error", "-y", *parts, "-filter_complex", chain, "-map", "[out]"]
     encoder = ENCODERS.get(target.suffix[1:], ())
     subprocess.run([*ffmpeg, "-t", str(seconds), *encoder, str(target)], check=True)
 
 
-def duration_s(path: Path) -> float:
+def probe_duration_s(path: Path) -> float:
     probe = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"]
     return float(subprocess.run([*probe, path], check=True, capture_output=True, text=True).stdout)
 
@@ -103,7 +104,7 @@ def crawling(library: Path) -> Task:
 
 
 def looking_up(library: Path) -> Task:
-    """Scan a library that is known, without the start of the program."""
+    """Scan a library that the state file knows, without the start of the program."""
     run = partial(scan, library, "--dry-run", "--state", library.with_name("known.sqlite"))
     run()
     return run
@@ -116,17 +117,17 @@ def scan(library: Path, *more: object) -> None:
     assert main([str(word) for word in words]) == 0
 
 
-def reading(path: Path) -> object:
+def read_track(path: Path) -> object:
     from tagger.audio import read_windows
 
     return len(read_windows(path, rate_hz=RATE_HZ, window_s=WINDOW_S, count=WINDOWS).windows)
 
 
 def decoding(library: Path) -> Task:
-    return spread(reading, [track.path for track in find_tracks(library)])
+    return spread(read_track, [track.path for track in find_tracks(library)])
 
 
-def resampling_one(_number: int) -> object:
+def resample_windows(_number: int) -> object:
     import numpy as np
     import soxr
 
@@ -138,16 +139,16 @@ def resampling_one(_number: int) -> object:
 
 
 def resampling(library: Path) -> Task:
-    return spread(resampling_one, range(len(find_tracks(library))))
+    return spread(resample_windows, range(len(find_tracks(library))))
 
 
 def spread(function: Callable[[Any], object], items: Sequence[object]) -> Task:
-    """Do a thing to each item, on all cores."""
+    """Return a task that calls the function with each item, on all cores."""
     pool = ProcessPoolExecutor(CORES)
     return lambda: list(pool.map(function, items, chunksize=1))
 
 
-def bundled() -> tuple[Any, Any]:
+def load_bundled() -> tuple[Any, Any]:
     """Load the bundled model; return its classifier and the settings."""
     from tagger.models import find_model
     from tagger.models.checkpoint import load_classifier
@@ -157,7 +158,7 @@ def bundled() -> tuple[Any, Any]:
     return load_classifier(find_model(settings), settings), settings
 
 
-def noise() -> Any:
+def make_noise() -> Any:
     import numpy as np
 
     white = np.random.default_rng(0).normal(0, 0.1, (WINDOWS, round(WINDOW_S * RATE_HZ)))
@@ -167,29 +168,31 @@ def noise() -> Any:
 def making_features(library: Path) -> Task:
     import torch
 
-    extractor, windows = bundled()[0].extractor, noise()
+    extractor, windows = load_bundled()[0].extractor, make_noise()
     count = len(find_tracks(library))
     pool = ThreadPoolExecutor(CORES, initializer=torch.set_num_threads, initargs=(1,))
     return lambda: list(pool.map(lambda _: extractor(windows), range(count)))
 
 
 def calculating(library: Path) -> Task:
-    """Let the network alone calculate, on inputs that are there."""
+    """Run the network alone, on inputs that are ready."""
     from tagger.inference.dataset import Sample
-    from tagger.inference.devices import choose_devices, choose_mode
+    from tagger.inference.devices import choose_compute_mode, choose_devices
     from tagger.inference.predict import Predictor
 
-    classifier, settings = bundled()
+    classifier, settings = load_bundled()
     devices = choose_devices(settings.device)
-    predictor = Predictor(classifier, devices, choose_mode(settings, devices, classifier.model))
-    inputs = classifier.extractor(noise())
+    predictor = Predictor(
+        classifier, devices, choose_compute_mode(settings, devices, classifier.model)
+    )
+    inputs = classifier.extractor(make_noise())
     starts = tuple(map(float, range(WINDOWS)))
     samples = [Sample(track, 240.0, starts, inputs) for track in find_tracks(library)]
     return lambda: list(predictor.predict(samples))
 
 
 def writing(library: Path) -> Task:
-    """Replace the tags of each file, without comparing what else is in it."""
+    """Replace the tags of each file, without verifying the rest of it."""
     from tagger.records import TagChange, Tags
     from tagger.tags import read_tags
     from tagger.writing.replace import make_copy_name, replace_tags
@@ -208,7 +211,7 @@ def writing(library: Path) -> Task:
 
 
 def verifying(library: Path) -> Task:
-    """Take each file apart twice, as the original and as the copy."""
+    """Parse and hash each file twice, as a scan does with the original and the copy."""
     from tagger.audio import hash_streams
     from tagger.isolation import CallLimits, IsolatedCaller
     from tagger.tags import read_other_fields
@@ -226,7 +229,7 @@ def verifying(library: Path) -> Task:
 
 
 def tagger(library: Path, *more: str) -> Task:
-    """Call the program, which knows nothing; each round has tags to write."""
+    """Run the program with a new state file; each round has tags to write."""
     rounds = iter(range(10**6))
 
     def task() -> object:
@@ -240,7 +243,7 @@ def tagger(library: Path, *more: str) -> Task:
 
 
 def plain_loop(library: Path) -> Task:
-    """Do what one would write with librosa, torch and mutagen, listening to the same windows."""
+    """Run a simple loop of librosa, torch and mutagen, on the same windows."""
     import librosa
     import mutagen
     import numpy as np
@@ -248,7 +251,7 @@ def plain_loop(library: Path) -> Task:
 
     from tagger.audio import plan_windows
 
-    classifier, _ = bundled()
+    classifier, _ = load_bundled()
     paths = [track.path for track in find_tracks(library)]
 
     def tag(path: Path) -> None:
@@ -259,22 +262,22 @@ def plain_loop(library: Path) -> Task:
         with torch.inference_mode():
             logits = classifier.model(**classifier.extractor(windows)).logits.mean(0)
         file = mutagen.File(path, easy=True)
-        file["genre"] = [classifier.scores(logits)[0].genre]
+        file["genre"] = [classifier.make_scores(logits)[0].genre]
         file.save()
 
     return lambda: list(map(tag, paths))
 
 
 def whole_pipeline(library: Path) -> Task:
-    """Let the pipeline of transformers have ffmpeg decode, and hear all of a track."""
+    """Run the pipeline of transformers, which decodes with ffmpeg and predicts the whole track."""
     from transformers import pipeline
 
     from tagger.models import musicnn
 
     musicnn.register()
-    listen = pipeline("audio-classification", str(musicnn.CHECKPOINT))
+    classify = pipeline("audio-classification", str(musicnn.CHECKPOINT))
     paths = [str(track.path) for track in find_tracks(library)]
-    return lambda: [listen(path) for path in paths]
+    return lambda: [classify(path) for path in paths]
 
 
 def essentia(library: Path) -> Task:
@@ -282,9 +285,9 @@ def essentia(library: Path) -> Task:
     sys.path.insert(0, str(ROOT))
     from essentia.standard import MonoLoader
 
-    from tests.benchmarks.network import essentia_predictor
+    from tests.benchmarks.network import make_essentia_predictor
 
-    predict = essentia_predictor(str(library.with_name("graphs")), 64)
+    predict = make_essentia_predictor(str(library.with_name("graphs")), 64)
     paths = sorted(map(str, library.iterdir()))
     return lambda: [
         predict(MonoLoader(filename=path, sampleRate=RATE_HZ, resampleQuality=4)()).mean(0)
@@ -319,7 +322,7 @@ STAGES = {
 
 
 def starting(library: Path) -> Task:
-    """Call the program for a single track: what a run costs that has next to nothing to do."""
+    """Run the program for a single track: the cost of a run with almost no work."""
     one = library.with_name("one")
     one.mkdir(exist_ok=True)
     shutil.copy(min(library.iterdir()), one)
@@ -335,19 +338,19 @@ PEERS = {"plain loop": plain_loop, "transformers.pipeline": whole_pipeline, "ess
 LIMITS = {"os.walk + stat": walking, "find": finding}
 ROWS: dict[str, Callable[[Path], Task]] = STAGES | WHOLE | PEERS | LIMITS
 OWN_COPY = {"tag write", "start (one track)", "dry run", "scan", "plain loop"}
-"""Rows that change the files, or must not see what others know of them."""
+"""Rows that change the files, or must not see the state files of other rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """How long a row took: by the clock and on all processors, in seconds."""
+    """Seconds that a row took: wall clock, and CPU time of all processes."""
 
     clock: float
     processor: float
 
 
-def processor_s() -> float:
-    """Return the time on the processors of this process and all that it started."""
+def get_cpu_s() -> float:
+    """Return the CPU time of this process and all that it started."""
     import psutil
 
     here = psutil.Process()
@@ -360,19 +363,19 @@ def processor_s() -> float:
 
 
 def serve(name: str, library: Path) -> None:
-    """Do one round for each line that comes in, and tell how long it took."""
+    """Run one round for each line of stdin; print how long it took."""
     if name != "essentia":
         sys.path.insert(0, str(ROOT))
     task = ROWS[name](library)
     for _ in sys.stdin:
-        clock, processor = time.perf_counter(), processor_s()
+        clock, processor = time.perf_counter(), get_cpu_s()
         task()
-        sys.stdout.write(f"round {time.perf_counter() - clock} {processor_s() - processor}\n")
+        sys.stdout.write(f"round {time.perf_counter() - clock} {get_cpu_s() - processor}\n")
         sys.stdout.flush()
 
 
 class Side:
-    """A row's process, which waits for its turns."""
+    """The process of a row."""
 
     def __init__(self, name: str, library: Path, python: str) -> None:
         command = [python, __file__, "--row", name, "--library", str(library)]
@@ -387,7 +390,7 @@ class Side:
         )
         self.rounds: list[Round] = []
         self.play()
-        self.rounds.clear()  # that was to warm up
+        self.rounds.clear()  # the first round only warms up
 
     def play(self) -> None:
         assert self.process.stdin
@@ -402,7 +405,7 @@ class Side:
         raise SystemExit("a row of the benchmark ended early")
 
     def end(self) -> None:
-        """End it with all that it started."""
+        """Kill the process and all that it started."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
@@ -414,7 +417,7 @@ class Side:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Round]:
-    """Let all rows take turns; return their medians per track."""
+    """Run all rows in turns; return their medians per track."""
     library = folder / "library"
     if not library.exists():
         make_library(library, options)
@@ -468,7 +471,7 @@ def table(rounds: dict[str, Round], tracks: int) -> Iterator[str]:
         rounds["scan, once it is started"] = Round(
             whole.clock - start.clock / tracks, whole.processor - start.processor / tracks
         )
-    yield "| | ms a track | ms of processor | beside the scan |"
+    yield "| | ms a track | CPU ms a track | ratio to the scan |"
     yield "|---|---|---|---|"
     for name, each in rounds.items():
         beside = f"{each.clock / whole.clock:.2f}" if whole else ""
@@ -481,11 +484,11 @@ def table(rounds: dict[str, Round], tracks: int) -> Iterator[str]:
     slowest = max(stages, key=lambda name: stages[name].clock)
     work = sum(each.processor for each in stages.values()) / CORES
     yield ""
-    yield f"{tracks} tracks, {CORES} cores. A scan takes as long as so many times"
+    yield f"{tracks} tracks, {CORES} cores. The time of a scan is this many times"
     begun = rounds.get("scan, once it is started", whole)
     for what, limit in (
         (f"its slowest stage alone ({slowest})", stages[slowest].clock),
-        ("the work of all its stages divided by the cores", work),
+        ("the CPU time of all its stages divided by the cores", work),
     ):
         yield f"- {what}: {whole.clock / limit:.2f}, once it is started {begun.clock / limit:.2f}"
 
@@ -499,7 +502,7 @@ def main() -> None:
     parser.add_argument("--formats", default="mp3", help="mp3,flac,ogg,m4a,opus,wav")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", help=f"instead of all: {','.join(ROWS)}")
-    parser.add_argument("--keep", type=Path, help="make the library here, or use the one that is")
+    parser.add_argument("--keep", type=Path, help="make or reuse the library in this folder")
     parser.add_argument("--markdown", type=Path, help="write the table there as well")
     parser.add_argument("--essentia-python")
     parser.add_argument("--tensorflow-python")

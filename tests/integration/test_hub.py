@@ -99,7 +99,7 @@ def test_pickled_weights_are_not_even_downloaded(hub: Hub, model: Path, library:
     scan = command(library, "team/old")
     refused = tagger(hub.endpoint, *scan)
     assert refused.returncode == 3
-    assert "has pickled weights alone (pytorch_model.bin)" in refused.stderr
+    assert "has only pickled weights (pytorch_model.bin)" in refused.stderr
     assert "--allow-pickle" in refused.stderr
     assert "pytorch_model.bin" not in hub.downloads
     assert summary(tagger(hub.endpoint, *scan, "--allow-pickle"))["written"] == 3
@@ -162,8 +162,8 @@ def test_what_is_no_classifier_is_refused_before_its_weights_are_downloaded(
     hub.publish("team/image", image)
     hub.publish("team/clap", save(tmp_path / "clap", "clap"))
     for name, code, words in (
-        ("team/image", 3, "no audio classifier but something else: ViTForImageModeling"),
-        ("team/clap", 2, "team/clap is a CLAP model: say with --labels"),
+        ("team/image", 3, "not an audio classifier but ViTForImageModeling"),
+        ("team/clap", 2, "team/clap is a CLAP model: name the labels"),
     ):
         done = tagger(hub.endpoint, *command(library, name))
         assert (done.returncode, words in done.stderr) == (code, True), done.stderr

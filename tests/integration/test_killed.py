@@ -34,7 +34,7 @@ from tagger.writing import recovery, replace, writer
 from tagger.writing.replace import replace_tags
 from tests.builders import ENDINGS, add_genre, audio_bytes
 from tests.front_door import Scan
-from tests.replacing import track_of
+from tests.replacing import make_track
 
 KILLS = {False: 12, True: 4}
 """Of writes of each container, renamed and in place."""
@@ -72,7 +72,7 @@ def learn(state_file: Path, songs: list[Path]) -> None:
     model = find_model(Settings()).identity
     with open_state(state_file) as state:
         for song in songs:
-            track = track_of(song)
+            track = make_track(song)
             state.save_tags(track, read_tags(song))
             state.save_prediction(Prediction(track, SCORES, model, 61.5), windows=AUTO_WINDOWS)
 

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
 
 from tagger.cli import main
 from tagger.records import Album
-from tests.browser import Visit, needs_browser, visiting
+from tests.browser import Visit, expect, needs_browser, visiting
 from tests.front_door import ANY, Scan
 from tests.reports import HOSTILE, many_outcomes, write_run
 
@@ -34,7 +34,7 @@ def big(big_page: Path) -> Iterator[Visit]:
         yield visit
 
 
-def rows(visit: Visit) -> Locator:
+def rows(visit: Visit) -> Any:
     return visit.page.locator("#rows tbody tr")
 
 

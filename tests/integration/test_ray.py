@@ -1,4 +1,4 @@
-"""Scans on a Ray cluster of several nodes: what a single machine makes of it, whatever is lost."""
+"""Scans on a Ray cluster of several nodes: the same result as on one machine, whatever dies."""
 
 import os
 import shutil
@@ -24,16 +24,16 @@ from tagger.records import Track
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Scan, run_without_torch, set_genre
-from tests.ray_nodes import NODES, node_of, ray_nodes
+from tests.ray_nodes import NODES, make_node_options, start_ray_nodes
 
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster, in one of the processes that test
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster, in one pytest worker
 
 ENDINGS = (".flac", ".mp3", ".ogg", ".m4a", ".opus", ".wma", ".wv")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    with ray_nodes() as nodes, connect(nodes.address):
+    with start_ray_nodes() as nodes, connect(nodes.address):
         yield nodes
 
 
@@ -58,12 +58,12 @@ def fill(folder: Path, songs: list[Path], count: int) -> list[Path]:
     return paths
 
 
-def on_ray(cluster: Any, *more: str | Path) -> tuple[str | Path, ...]:
+def make_ray_options(cluster: Any, *more: str | Path) -> tuple[str | Path, ...]:
     return ("--engine", "ray", "--ray-address", cluster.address, *ANY, *more)
 
 
 @dataclass(frozen=True, slots=True)
-class Music:
+class ClusterLibrary:
     """A library, its state file, and the cluster that scans it."""
 
     cluster: Any
@@ -76,32 +76,32 @@ class Music:
         return fill(self.folder, self.songs, count)
 
     def scan(self, *more: str | Path) -> Scan:
-        options = on_ray(self.cluster, "--state", self.state, *more)
+        options = make_ray_options(self.cluster, "--state", self.state, *more)
         return Scan(self.capsys, self.folder, *options)
 
     def journal(self) -> list[tuple[str, int | None]]:
-        return journal(self.state)
+        return read_journal(self.state)
 
 
 @pytest.fixture
 def music(
     cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Music:
-    return Music(cluster, songs, tmp_path / "music", tmp_path / "state.sqlite", capsys)
+) -> ClusterLibrary:
+    return ClusterLibrary(cluster, songs, tmp_path / "music", tmp_path / "state.sqlite", capsys)
 
 
-def facts(rows: list[dict[str, str]], folder: Path) -> list[dict[str, str]]:
+def make_paths_relative(rows: list[dict[str, str]], folder: Path) -> list[dict[str, str]]:
     return [row | {"path": str(Path(row["path"]).relative_to(folder))} for row in rows]
 
 
-def journal(state: Path) -> list[tuple[str, int | None]]:
+def read_journal(state: Path) -> list[tuple[str, int | None]]:
     with closing(sqlite3.connect(state)) as connection:
         found = connection.execute("SELECT path, size FROM journal ORDER BY path").fetchall()
     return [(os.fsdecode(path), size) for path, size in found]
 
 
-def assert_all_written_once(scan: Scan, music: Music, paths: list[Path]) -> None:
-    """Check that each file is the new one, has its row and one journal entry, and no company."""
+def assert_all_written_once(scan: Scan, music: ClusterLibrary, paths: list[Path]) -> None:
+    """Check that each file is written once, and has a row, a journal entry and no leftovers."""
     assert scan.actions == {"written": len(paths)}
     assert {row["path"] for row in scan.rows} == set(map(str, paths))
     assert [path for path, size in music.journal() if size] == sorted(map(str, paths))
@@ -115,7 +115,7 @@ def test_rows_and_tags_are_those_of_one_machine(
     cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scans = {}
-    for name, args in (("local", ANY), ("ray", on_ray(cluster, "--ray-predictors", "2"))):
+    for name, args in (("local", ANY), ("ray", make_ray_options(cluster, "--ray-predictors", "2"))):
         folder = tmp_path / name
         paths = fill(folder, songs, 40)
         set_genre(paths[3], "Polka")
@@ -126,84 +126,88 @@ def test_rows_and_tags_are_those_of_one_machine(
         found = {path.relative_to(folder): read_tags(path) for path in paths if path != paths[7]}
         again = Scan(capsys, folder, "--state", tmp_path / f"{name}.sqlite", *args)
         assert again.code == 0
-        scans[name] = (facts(scan.rows, folder), found, facts(again.rows, folder))
+        scans[name] = (
+            make_paths_relative(scan.rows, folder),
+            found,
+            make_paths_relative(again.rows, folder),
+        )
     assert scans["ray"] == scans["local"]
     assert {row["action"] for row in scans["ray"][0]} == {"written", "kept", "failed"}
 
 
-def test_a_node_killed_in_the_middle_of_a_run(music: Music, tmp_path: Path) -> None:
+def test_a_node_killed_in_the_middle_of_a_run(music: ClusterLibrary, tmp_path: Path) -> None:
     cluster, report = music.cluster, tmp_path / "report.csv"
     paths = music.fill(500)
-    sound = {path: hash_streams(path) for path in paths[::37]}
-    node = cluster.add_node(**node_of(4))
+    hashes = {path: hash_streams(path) for path in paths[::37]}
+    node = cluster.add_node(**make_node_options(4))
     cluster.wait_for_nodes()
-    rows_then = [0]
+    rows_at_kill = [0]
     ended = Event()
 
     def kill() -> None:
-        while rows_then[0] < 100 and not ended.wait(0.05):
-            rows_then[0] = report.read_bytes().count(b"\n") if report.exists() else 0
+        while rows_at_kill[0] < 100 and not ended.wait(0.05):
+            rows_at_kill[0] = report.read_bytes().count(b"\n") if report.exists() else 0
         cluster.remove_node(node, allow_graceful=False)
 
     killer = Thread(target=kill)
     killer.start()
-    # Three or more of them are lost at once, and those that are left hold the model on every core.
+    # At least three predictors die at once, and the others hold every core that is left.
     predictors = ("--ray-predictors", "6", "--ray-predictor-cpus", "1")
     scan = music.scan("--report", report, *predictors)
     ended.set()
     killer.join()
     assert scan.code == 0, scan.err
-    assert 100 <= rows_then[0] < 400
+    assert 100 <= rows_at_kill[0] < 400
     assert_all_written_once(scan, music, paths)
-    assert {path: hash_streams(path) for path in sound} == sound
+    assert {path: hash_streams(path) for path in hashes} == hashes
     again = music.scan("--report", report)
     assert again.actions == {"unchanged": 500}
 
 
 def test_a_track_that_kills_its_process_twice_is_a_failed_row(
-    music: Music, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    music: ClusterLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = music.fill(20)
     deadly, unlucky = paths[5].name, paths[11].name
-    spent = tmp_path / "spent"
+    has_crashed = tmp_path / "has-crashed"
 
     def decode(_version: str, dataset: Any, track: Track) -> Any:
-        if track.path.name == deadly or (track.path.name == unlucky and not spent.exists()):
-            spent.touch()
+        if track.path.name == deadly or (track.path.name == unlucky and not has_crashed.exists()):
+            has_crashed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return True, dataset[track]
 
-    monkeypatch.setattr(workers, "decode", decode)
+    monkeypatch.setattr(workers, "decode_track", decode)
     scan = music.scan()
     assert scan.code == 1
     assert scan.actions == {"written": 19, "failed": 1}
-    assert "died, twice" in scan.row(deadly)["error"]
+    assert "died twice" in scan.row(deadly)["error"]
     assert scan.row(unlucky)["action"] == "written"
     assert [path for path, _ in music.journal()] == sorted(
         str(path) for path in paths if path.name != deadly
     )
 
 
-def test_a_predictor_that_dies_takes_nobody_along_but_the_track_that_kills_it(
-    music: Music, monkeypatch: pytest.MonkeyPatch
+def test_a_predictor_that_dies_costs_only_the_track_that_kills_it(
+    music: ClusterLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = music.fill(20)
     deadly = paths[5].name
 
-    class Mortal(PredictorActor):
+    class CrashingActor(PredictorActor):
         def predict(self, *items: Any) -> Any:
             if any(item.track.path.name == deadly for item in items):
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().predict(*items)
 
-    monkeypatch.setattr(workers, "Predicting", Mortal)
+    monkeypatch.setattr(workers, "PredictorActor", CrashingActor)
     scan = music.scan("--ray-predictors", "1")
     assert scan.code == 1
     assert scan.actions == {"written": 19, "failed": 1}
-    assert "died, twice" in scan.row(deadly)["error"]
+    assert "died twice" in scan.row(deadly)["error"]
 
 
-def test_hard_links_written_in_place_keep_together(music: Music) -> None:
+def test_hard_links_written_in_place_keep_together(music: ClusterLibrary) -> None:
     (first,) = music.fill(1)
     second = first.with_name(f"twin{first.suffix}")
     second.hardlink_to(first)
@@ -219,14 +223,14 @@ def test_known_scores_are_written_without_a_cluster(library: Path, home: Path) -
     options = ["--engine", "ray", "--ray-address", "127.0.0.1:1"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(journal(home / "tagger" / "state.sqlite")) == 3
+    assert len(read_journal(home / "tagger" / "state.sqlite")) == 3
 
 
 def test_without_ray_one_line_names_the_extra(
     library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in [name for name in sys.modules if name.startswith("tagger.inference.engine.")]:
+    for name in [name for name in sys.modules if name.startswith("tagger.inference.ray")]:
         monkeypatch.delitem(sys.modules, name)
     assert main(["scan", str(library), "--engine", "ray"]) == 3
     assert capsys.readouterr().err == "tagger: --engine ray needs: pip install 'tagger[ray]'\n"
@@ -234,7 +238,7 @@ def test_without_ray_one_line_names_the_extra(
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:99999"])
 def test_a_cluster_that_is_not_there(library: Path, address: str) -> None:
-    """Ask in a process of its own: this one is a driver of a cluster already."""
+    """Run in a process of its own: this one is connected to a cluster already."""
     command = [sys.executable, "-m", "tagger", "scan", str(library), "--engine", "ray"]
     done = subprocess.run(
         [*command, "--ray-address", address], capture_output=True, text=True, check=False
@@ -254,9 +258,9 @@ def test_a_run_with_nothing_to_do_needs_no_cluster(
     assert "unchanged" in done.stdout
 
 
-def test_more_predictors_than_the_cluster_can_bear(
+def test_more_predictors_than_the_cluster_has_cores_for(
     cluster: Any, library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scan = Scan(capsys, library, *on_ray(cluster, "--ray-predictors", str(NODES)))
+    scan = Scan(capsys, library, *make_ray_options(cluster, "--ray-predictors", str(NODES)))
     assert scan.code == 3
     assert "leave none of the cluster's" in scan.err

@@ -90,7 +90,7 @@ def test_several_genres_go_to_each_server_as_it_reads_them(
     Scan(capsys, library, *ANY, "--genres", "2", "--profile", profile)
     for path in library.iterdir():
         genres = read_tags(path).genres
-        single = bool(GENRE_FORMATS[profile].joined)
+        single = bool(GENRE_FORMATS[profile].separator)
         assert len(genres) == (1 if single else 2)
         assert (", " in genres[0]) == single
     again = Scan(capsys, library, *ANY, "--genres", "2", "--profile", profile)

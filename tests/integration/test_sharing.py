@@ -38,7 +38,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tagger.errors import TaggerError
-from tagger.models.hub import check_push, push
+from tagger.models.hub import check_push, push_model
 
 what, repo, *rest = sys.argv[1:]
 seen = []
@@ -48,7 +48,7 @@ try:
     else:
         private = what == "push-private"
         tell = lambda done, total: seen.append((done, total))
-        print(push(Path(rest[0]), repo, private=private, message=rest[1], progress=tell))
+        print(push_model(Path(rest[0]), repo, private=private, message=rest[1], progress=tell))
         assert seen == sorted(seen) and seen[-1][0] == seen[-1][1]
 except TaggerError as error:
     sys.exit(f"tagger: {error}")
@@ -134,8 +134,8 @@ def test_what_was_pushed_can_be_found_and_a_name_alone_is_the_users(
 @pytest.mark.parametrize(
     ("repo", "token", "words"),
     [
-        ("not a name", "hf_secret", "that is no name of a repository (owner/name)"),
-        ("a/b/c", "hf_secret", "that is no name of a repository (owner/name)"),
+        ("not a name", "hf_secret", "it is not a name of a repository (owner/name)"),
+        ("a/b/c", "hf_secret", "it is not a name of a repository (owner/name)"),
         ("team/genres", "", "there is no token: log in (hf auth login) or set HF_TOKEN"),
         ("team/genres", "hf_wrong", "does not know the token: log in"),
         ("team/genres", "hf_reader", "the token may only read"),
@@ -197,7 +197,7 @@ def test_the_card_is_what_the_hub_reads(model: Path) -> None:
         "| 2 | 1.5 | 0.8 |",
         "- 2 clips of one recording were in both halves",
         "(curves.png)",
-        "also chose the checkpoint",
+        "The checkpoint was chosen by the clips that were measured",
         "tagger scan ~/Music --model team/genres",
     ):
         assert words in card.text

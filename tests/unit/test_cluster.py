@@ -1,4 +1,4 @@
-"""What of a Ray cluster each stage gets."""
+"""How a Ray cluster is divided between predicting and decoding."""
 
 import pytest
 
@@ -8,42 +8,42 @@ from tagger.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("nodes", "options", "shares"),
+    ("nodes", "options", "plan"),
     [
-        ([Node(64, 0)] * 2, {}, ResourcePlan(32, 3, 0, left=32)),
-        ([Node(4, 0)], {}, ResourcePlan(1, 3, 0, left=1)),
-        ([Node(2, 0)] * 3, {}, ResourcePlan(3, 1, 0, left=3)),
-        ([Node(1, 0)] * 3, {}, ResourcePlan(1, 1, 0, left=2)),
-        ([Node(16, 2), Node(32, 0)], {}, ResourcePlan(2, 1, 1, left=46)),
-        ([Node(16, 2)], {"ray_predictor_gpus": 0.5}, ResourcePlan(4, 1, 0.5, left=12)),
-        ([Node(16, 2)], {"ray_predictor_gpus": 0.4}, ResourcePlan(4, 1, 0.4, left=12)),
-        ([Node(16, 2)], {"device": "cpu"}, ResourcePlan(4, 3, 0, left=4)),
+        ([Node(64, 0)] * 2, {}, ResourcePlan(32, 3, 0, decoding_cpus=32)),
+        ([Node(4, 0)], {}, ResourcePlan(1, 3, 0, decoding_cpus=1)),
+        ([Node(2, 0)] * 3, {}, ResourcePlan(3, 1, 0, decoding_cpus=3)),
+        ([Node(1, 0)] * 3, {}, ResourcePlan(1, 1, 0, decoding_cpus=2)),
+        ([Node(16, 2), Node(32, 0)], {}, ResourcePlan(2, 1, 1, decoding_cpus=46)),
+        ([Node(16, 2)], {"ray_predictor_gpus": 0.5}, ResourcePlan(4, 1, 0.5, decoding_cpus=12)),
+        ([Node(16, 2)], {"ray_predictor_gpus": 0.4}, ResourcePlan(4, 1, 0.4, decoding_cpus=12)),
+        ([Node(16, 2)], {"device": "cpu"}, ResourcePlan(4, 3, 0, decoding_cpus=4)),
         (
             [Node(16, 2)],
             {"ray_predictors": 1, "ray_predictor_cpus": 4},
-            ResourcePlan(1, 4, 1, left=12),
+            ResourcePlan(1, 4, 1, decoding_cpus=12),
         ),
     ],
 )
-def test_a_cluster_is_shared_out(
-    nodes: list[Node], options: dict[str, object], shares: ResourcePlan
+def test_a_cluster_is_divided(
+    nodes: list[Node], options: dict[str, object], plan: ResourcePlan
 ) -> None:
-    assert plan_resources(nodes, Settings(**options)) == shares  # type: ignore[arg-type]
+    assert plan_resources(nodes, Settings(**options)) == plan  # type: ignore[arg-type]
 
 
-def test_somebody_has_to_decode() -> None:
+def test_a_core_must_be_left_to_decode() -> None:
     with pytest.raises(ClusterError, match="leave none of the cluster's"):
         plan_resources([Node(1, 0)], Settings())
     with pytest.raises(ClusterError, match="no machine of the cluster has room"):
         plan_resources([], Settings())
 
 
-def test_a_gpu_of_this_machine_is_none_of_the_cluster() -> None:
+def test_a_gpu_of_this_machine_is_refused() -> None:
     with pytest.raises(SettingsError, match="cuda:N is for one machine"):
         RayCluster(Settings(device="cuda:1"))
 
 
 @pytest.mark.parametrize("options", [{"ray_predictor_cpus": 9}, {"ray_predictor_gpus": 0.5}])
-def test_what_no_machine_has_room_for_is_refused_at_once(options: dict[str, object]) -> None:
+def test_a_predictor_that_no_machine_has_room_for_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ClusterError, match="no machine of the cluster has room"):
         plan_resources([Node(8, 0)] * 3, Settings(**options))  # type: ignore[arg-type]

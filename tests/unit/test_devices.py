@@ -1,4 +1,4 @@
-"""Which devices, which precision, how many windows at once; GPUs are made up."""
+"""The choice of devices, precision and batch sizes; the GPUs are fakes."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from tagger.errors import ModelError
 from tagger.inference.devices import (
     ComputeMode,
     ModelReplica,
+    choose_compute_mode,
     choose_devices,
-    choose_mode,
     get_default_batch_size,
     make_replicas,
 )
@@ -47,7 +47,7 @@ def test_all_gpus_are_used_or_the_one_that_is_named(name: str, expected: list[st
 
 @pytest.mark.usefixtures("gpus")
 @pytest.mark.parametrize("name", ["cuda:2", "cuda:256", "cuda:99999999999"])
-def test_a_gpu_that_is_not_there_is_told(name: str) -> None:
+def test_a_missing_gpu_is_an_error(name: str) -> None:
     with pytest.raises(ModelError, match=f"there is no device {name} here"):
         choose_devices(name)
 
@@ -67,45 +67,45 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error() -> None:
     [
         ("auto", "cuda:0", torch.bfloat16),
         ("auto", "cuda:1", None),
-        ("auto", "cuda", None),  # one of them has to imitate it
+        ("auto", "cuda", None),  # one of them emulates bf16
         ("bf16", "cpu", torch.bfloat16),
         ("fp16", "cuda", torch.float16),
         ("fp32", "cuda:0", None),
     ],
 )
-def test_auto_precision_is_bf16_where_all_gpus_have_it(
+def test_auto_precision_is_bf16_where_all_gpus_calculate_in_it(
     precision: str, device: str, dtype: torch.dtype | None
 ) -> None:
     settings = load_settings({"precision": precision})
-    assert choose_mode(settings, choose_devices(device), NETWORK) == ComputeMode(dtype)
+    assert choose_compute_mode(settings, choose_devices(device), NETWORK) == ComputeMode(dtype)
 
 
 @pytest.mark.parametrize(
     ("capabilities", "dtype"),
     [({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, None), ({}, None)],
 )
-def test_auto_precision_is_bf16_on_a_processor_with_a_unit_for_it(
+def test_auto_precision_is_bf16_on_a_cpu_with_a_matrix_unit(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype | None
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     with torch.device("meta"):
         bundled = MusicnnForAudioClassification(MusicnnConfig.from_pretrained(CHECKPOINT))
-    assert choose_mode(load_settings({}), (CPU,), bundled) == ComputeMode(dtype)
-    assert choose_mode(load_settings({}), (CPU,), NETWORK) == ComputeMode(None)
+    assert choose_compute_mode(load_settings({}), (CPU,), bundled) == ComputeMode(dtype)
+    assert choose_compute_mode(load_settings({}), (CPU,), NETWORK) == ComputeMode(None)
 
 
-def lanes(devices: list[torch.device], input_s: float) -> list[ModelReplica]:
+def make_all_replicas(devices: list[torch.device], input_s: float) -> list[ModelReplica]:
     return list(make_replicas(torch.nn.Linear(1, 1), devices, ComputeMode(), input_s=input_s))
 
 
-def test_short_windows_get_a_lane_for_each_core_and_long_ones_all_cores() -> None:
+def test_short_inputs_get_a_replica_for_each_core_and_long_ones_all_cores() -> None:
     cores = torch.get_num_threads()
-    assert [lane.threads for lane in lanes([CPU], 3.0)] == [1] * cores
-    assert [lane.threads for lane in lanes([CPU], 30.0)] == [cores]
+    assert [replica.threads for replica in make_all_replicas([CPU], 3.0)] == [1] * cores
+    assert [replica.threads for replica in make_all_replicas([CPU], 30.0)] == [cores]
     assert (get_default_batch_size(CPU, 3.0), get_default_batch_size(CPU, 30.0)) == (8, 1)
 
 
-def test_every_device_has_a_model_of_its_own() -> None:
-    first, second = lanes([CPU, CPU], 30.0)
+def test_each_device_has_its_own_copy_of_the_model() -> None:
+    first, second = make_all_replicas([CPU, CPU], 30.0)
     assert first.model is not second.model
-    assert torch.equal(*(lane.model.get_parameter("weight") for lane in (first, second)))
+    assert torch.equal(*(each.model.get_parameter("weight") for each in (first, second)))

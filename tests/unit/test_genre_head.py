@@ -8,10 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from docs.bundled_model.head import GENRE_LABELS, fit_head
-from tagger.models.musicnn.configuration import published_towers
+from docs.bundled_model.fit_head import GENRE_LABELS, fit_head
+from tagger.models.musicnn.configuration import get_published_towers
 
-TAGS = [f"{tower} {tag}" for tower, tags in published_towers().items() for tag in tags]
+TAGS = [f"{tower} {tag}" for tower, tags in get_published_towers().items() for tag in tags]
 GENRES = ("hiphop", "metal", "rnb", "rock", "soundtrack")
 OWN_TAG = {"hiphop": "msd Hip-Hop", "metal": "msd metal", "rnb": "msd rnb", "rock": "msd rock"}
 NOT_GENRES = (
@@ -146,7 +146,7 @@ def test_indie_shares_the_correction_of_rock(head: Head) -> None:
 def test_overlapping_labels_alone_have_to_lead(
     features: Path, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("docs.bundled_model.head.OVERLAPPING", ())
+    monkeypatch.setattr("docs.bundled_model.fit_head.OVERLAPPING", ())
     free = fit_head(features)
     asked = free["linear.bias"] / free["sharpness"] - head["linear.bias"] / head["sharpness"]
     leading = {GENRE_LABELS[row] for row in np.flatnonzero(asked > 0.01)}

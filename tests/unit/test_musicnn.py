@@ -330,7 +330,9 @@ def test_the_way_for_half_precision_differs_by_rounding_alone(
     patches = frames(3, PATCH, 96)
     with torch.inference_mode():
         exact = front(patches)
-        torch.testing.assert_close(front.coarsely(front.norm(patches)), exact, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            front.forward_half(front.norm(patches)), exact, rtol=1e-4, atol=1e-4
+        )
         with torch.autocast("cpu", torch.bfloat16):
             rounded = front(patches)
     assert 0 < float((rounded - exact).norm() / exact.norm()) < 2**-6
@@ -341,7 +343,7 @@ def test_many_patches_at_once_give_the_same(
 ) -> None:
     clip = frames(1, 3 * PATCH, 96)
     one = small(clip).logits
-    monkeypatch.setitem(modeling.PATCHES_AT_ONCE, "cpu", 2)
+    monkeypatch.setitem(modeling.FRONT_END_PATCHES, "cpu", 2)
     torch.testing.assert_close(small(clip).logits, one)
 
 
@@ -349,7 +351,9 @@ def test_many_patches_at_once_give_the_same(
 def test_a_convolution_as_one_product_is_the_convolution(taps: int) -> None:
     layer = torch.nn.Conv1d(5, 6, taps, padding="same")
     x = torch.randn(3, 20, 5)
-    torch.testing.assert_close(modeling.convolve(x, layer), layer(x.mT).mT, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        modeling.convolve_frames(x, layer), layer(x.mT).mT, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_long_clip_scores_the_mean_of_its_patches(small: MusicnnForAudioClassification) -> None:

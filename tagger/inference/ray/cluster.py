@@ -24,10 +24,10 @@ LOCAL_ADDRESS = "local"
 CONNECT_TIMEOUT_S = 10.0
 
 STALL_TIMEOUT_S = 20.0
-"""After so long without a result it is time to see whether machines were lost."""
+"""After this time without a result, the run checks whether the cluster lost machines."""
 
-CPUS_PER_PREDICTOR = 3
-"""Cores of a predictor on a CPU, for each one that decodes and writes: as their costs are."""
+DEFAULT_CPUS_PER_PREDICTOR = 3
+"""Cores of a predictor on a CPU, for one core that decodes: the ratio of what the two cost."""
 
 NO_CLUSTER = (
     "no Ray cluster runs here: `ray start --head` starts one, --ray-address local one for this run"
@@ -35,7 +35,7 @@ NO_CLUSTER = (
 
 
 class Node(NamedTuple):
-    """A machine of the cluster, as large as its resources say."""
+    """The cores and GPUs of a machine of the cluster."""
 
     cpus: int
     gpus: int
@@ -43,33 +43,34 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """How many predictors there are, and what each one gets; all other cores decode and write."""
+    """How the cluster is divided: cores and GPUs for each predictor; all other cores decode."""
 
     predictors: int
-    cpus: int
-    gpus: float
-    left: int
-    """Cores for everything else."""
+    cpus_per_predictor: int
+    gpus_per_predictor: float
+    decoding_cpus: int
 
 
 @contextmanager
 def connect(address: str) -> Iterator[None]:
-    """Be a driver of the cluster, or stay one where this process is. Raises ClusterError."""
+    """Connect this process to a cluster, unless it is connected already. Raises ClusterError."""
     if ray.is_initialized():
         yield
         return
-    _check_answers(address)
+    _check_reachable(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL_ADDRESS else {}
+    local_options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL_ADDRESS else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except Exception as error:  # Ray raises bare ones, too
+        ray.init(
+            address=address, log_to_driver=False, logging_level=logging.CRITICAL, **local_options
+        )
+    except Exception as error:  # Ray raises plain Exceptions too
         if address == "auto" and isinstance(error, ConnectionError):
             raise ClusterError(NO_CLUSTER) from error
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise ClusterError(f"cannot work with Ray at {address}: {first}") from error
     finally:
-        for number, handler in handlers.items():  # Ray's would end the run in the midst of a write
+        for number, handler in handlers.items():  # Ray's handlers would end the run during a write
             signal.signal(number, handler)
     try:
         yield
@@ -77,8 +78,8 @@ def connect(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
-    """Raise ClusterError at once where nobody listens; Ray itself would try for many minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise ClusterError at once where nothing listens; Ray itself would try for many minutes."""
     host, colon, port = address.rpartition(":")
     if not colon:
         return
@@ -90,44 +91,45 @@ def _check_answers(address: str) -> None:
 
 
 def list_nodes() -> list[Node]:
-    """Return the machines that are there now."""
+    """List the machines that are alive now."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(int(each.get("CPU", 0)), int(each.get("GPU", 0))) for each in alive]
 
 
-def plan_resources(found: Sequence[Node], settings: Settings) -> ResourcePlan:
-    """Divide the cluster: a predictor for each GPU; without any, three cores of four predict.
+def plan_resources(nodes: Sequence[Node], settings: Settings) -> ResourcePlan:
+    """Divide the cluster: a predictor for each GPU; without GPUs, three of four cores predict.
 
-    Raises ClusterError where no node has room for a predictor, or nothing would be left to decode
-    with.
+    Raises ClusterError where no machine has room for a predictor, or no core would be left to
+    decode.
     """
-    cpus = sum(node.cpus for node in found)
-    on_gpu = settings.device in ("auto", "cuda") and any(node.gpus for node in found)
+    cpus = sum(node.cpus for node in nodes)
+    on_gpu = settings.device in ("auto", "cuda") and any(node.gpus for node in nodes)
     gpus_each = settings.ray_predictor_gpus
     if gpus_each is None:
         gpus_each = float(on_gpu)
-    largest = max((node.cpus for node in found), default=0)
-    usual = CPUS_PER_PREDICTOR if largest > CPUS_PER_PREDICTOR and not gpus_each else 1
-    cpus_each = settings.ray_predictor_cpus or usual
-    if not any(node.cpus >= cpus_each and node.gpus >= gpus_each for node in found):
+    largest = max((node.cpus for node in nodes), default=0)
+    has_room = largest > DEFAULT_CPUS_PER_PREDICTOR and not gpus_each
+    default_cpus = DEFAULT_CPUS_PER_PREDICTOR if has_room else 1
+    cpus_each = settings.ray_predictor_cpus or default_cpus
+    if not any(node.cpus >= cpus_each and node.gpus >= gpus_each for node in nodes):
         wanted = f"{cpus_each} cores and {gpus_each:g} GPUs"
         raise ClusterError(f"no machine of the cluster has room for a predictor of {wanted}")
     if gpus_each:
-        fitting = sum(node.gpus * int(1 / gpus_each) for node in found)
+        fitting = sum(node.gpus * int(1 / gpus_each) for node in nodes)
     else:
-        fitting = sum(node.cpus // (cpus_each + 1) for node in found)
+        fitting = sum(node.cpus // (cpus_each + 1) for node in nodes)
     predictors = settings.ray_predictors or max(1, fitting)
-    left = cpus - predictors * cpus_each
-    if left < 1:
+    decoding_cpus = cpus - predictors * cpus_each
+    if decoding_cpus < 1:
         raise ClusterError(
             f"{predictors} predictors of {cpus_each} cores leave none of the cluster's {cpus} to"
             " decode (--ray-predictors, --ray-predictor-cpus)"
         )
-    return ResourcePlan(predictors, cpus_each, gpus_each, left)
+    return ResourcePlan(predictors, cpus_each, gpus_each, decoding_cpus)
 
 
 def check_version(version: str) -> None:
-    """Raise ClusterError if this machine has another tagger than the one that asks."""
+    """Raise ClusterError where this machine has another version of tagger than the scan."""
     if version != __version__:
         here = platform.node()
         raise ClusterError(f"{here} has tagger {__version__}, and the scan runs on {version}")
@@ -135,7 +137,7 @@ def check_version(version: str) -> None:
 
 @contextmanager
 def translate_ray_errors() -> Iterator[None]:
-    """Turn what Ray raises where nothing of ours is lost with it into our errors."""
+    """Turn the errors that Ray raises for the connection and the cluster into ours."""
     try:
         yield
     except (RayError, ConnectionError) as error:
@@ -143,17 +145,17 @@ def translate_ray_errors() -> Iterator[None]:
 
 
 def find_root_cause(error: BaseException) -> BaseException:
-    """Return what lies behind an error that went through several remote calls."""
+    """Return the error behind one that went through remote calls."""
     while isinstance(error, RayTaskError):
         error = error.cause
     return error
 
 
 def translate_ray_error(error: BaseException) -> TaggerError:
-    """Return what an error of a remote call means to us.
+    """Return our error for an error of a remote call.
 
-    LostWorkerError where a process or machine died, ours where the call itself raised that, else
-    WorkerError.
+    It is LostWorkerError where a process or machine died, the TaggerError that the call itself
+    raised, else WorkerError.
     """
     cause = find_root_cause(error)
     if isinstance(cause, TaggerError):
@@ -164,14 +166,14 @@ def translate_ray_error(error: BaseException) -> TaggerError:
 
 
 class RayCluster:
-    """An engine on a cluster, connected to when there is something to do."""
+    """An engine on a cluster. It connects when the first tracks are to be predicted."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raise SettingsError for a device that is one of this machine alone."""
+        """Raise SettingsError for a device of this machine alone."""
         if ":" in settings.device:
             raise SettingsError("--device cuda:N is for one machine: Ray hands out its GPUs")
         self.settings = settings
-        self.shares: ResourcePlan | None = None
+        self.plan: ResourcePlan | None = None
         self.stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -186,19 +188,20 @@ class RayCluster:
         self.stack.close()
 
     def connect(self) -> ResourcePlan:
-        """Be a driver of the cluster and share it out, once. Raises ClusterError."""
-        if self.shares is None:
+        """Connect and divide the cluster, once. Raises ClusterError."""
+        if self.plan is None:
             self.stack.enter_context(connect(self.settings.ray_address))
-            self.shares = plan_resources(list_nodes(), self.settings)
-        return self.shares
+            self.plan = plan_resources(list_nodes(), self.settings)
+        return self.plan
 
-    def listen(
-        self, tracks: Iterable[Track], hearing: InferenceRequest
+    def predict_tracks(
+        self, tracks: Iterable[Track], request: InferenceRequest
     ) -> Iterator[Prediction | Failure]:
-        """Hear the tracks; a `Listen`. Raises ClusterError where the cluster is not to be had."""
-        shares = self.connect()
-        from tagger.inference.ray.workers import RayPipeline  # with it comes torch
+        """Predict tracks, as `PredictTracks` says. Raises ClusterError without a cluster."""
+        plan = self.connect()
+        from tagger.inference.ray.workers import RayPipeline  # imports torch
 
-        with translate_ray_errors(), closing(RayPipeline(hearing, shares)) as listening:
-            self.stack.callback(listening.close)  # sooner than a generator that nobody ends
-            yield from listening.listen(tracks)
+        with translate_ray_errors(), closing(RayPipeline(request, plan)) as pipeline:
+            # Nobody may end this generator; the pipeline must close before the connection does.
+            self.stack.callback(pipeline.close)
+            yield from pipeline.predict(tracks)

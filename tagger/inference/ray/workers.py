@@ -1,4 +1,7 @@
-"""The processes of a Ray cluster: tasks that decode, actors that predict, and their pipeline."""
+"""The work on a Ray cluster: tasks that decode, actors that predict, and their pipeline.
+
+Tasks and actors only read the library. The run itself writes tags, on the machine that started it.
+"""
 
 import platform
 import time
@@ -14,10 +17,10 @@ import torch
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError
 
 from tagger import __version__
-from tagger.errors import ClusterError, LostWorkerError, ModelError, WorkerError
+from tagger.errors import ClusterError, FailureKind, LostWorkerError, ModelError, WorkerError
 from tagger.inference.dataset import Sample, TrackDataset
 from tagger.inference.engine import InferenceRequest, never_stop
-from tagger.inference.predict import open_dataset, open_predictor, translate_torch_errors
+from tagger.inference.predict import load_predictor, make_track_dataset, translate_torch_errors
 from tagger.inference.ray.cluster import (
     STALL_TIMEOUT_S,
     ResourcePlan,
@@ -27,56 +30,57 @@ from tagger.inference.ray.cluster import (
     translate_ray_error,
 )
 from tagger.models import download_missing, find_model
-from tagger.models.checkpoint import load_description
+from tagger.models.checkpoint import load_config_and_extractor
 from tagger.models.sources import BUNDLED_MODELS
 from tagger.records import Failure, Prediction, Track
 
 
-def make_portable(hearing: InferenceRequest) -> InferenceRequest:
-    """Return what asks for the same on another machine, in another folder, when it is pickled."""
-    source, settings = hearing.source, replace(hearing.settings, genre_map={}, notify_cmd="")
+def make_portable(request: InferenceRequest) -> InferenceRequest:
+    """Return a request that means the same on another machine and can be pickled."""
+    source, settings = request.source, replace(request.settings, genre_map={}, notify_cmd="")
     if source.commit:
         settings = replace(settings, revision=source.commit)
     elif source.name not in BUNDLED_MODELS:
         settings = replace(settings, model=str(source.folder.resolve()))
-    return replace(hearing, settings=settings, check=never_stop)
+    return replace(request, settings=settings, check=never_stop)
 
 
 def decode_track(
     version: str, dataset: TrackDataset, track: Track
 ) -> tuple[bool, Sample | Failure]:
-    """Return that all is well, and the windows of a track or why it has none; keeps nothing.
+    """Return True and the network inputs of a track, or why it has none. Raises ClusterError.
 
-    The first is there to be asked for alone. Raises ClusterError.
+    Ray keeps the two results as two objects: the small first one tells whether the task succeeded,
+    and can be fetched without the second.
     """
     check_version(version)
     return True, dataset[track]
 
 
 class PredictorActor:
-    """An actor that holds the model."""
+    """An actor that has the model in memory."""
 
-    def load(self, hearing: InferenceRequest, version: str, cpus: int) -> None:
-        """Load the model from where this machine has it, on so many threads.
+    def load(self, request: InferenceRequest, version: str, cpus: int) -> None:
+        """Load the model from this machine's folder or cache; run it on `cpus` threads.
 
-        Raises ModelError where it cannot be loaded or is another version here, ClusterError where
-        this is another version of tagger.
+        Raises ModelError where the model cannot be loaded or has another version here, ClusterError
+        where this machine has another version of tagger.
         """
         check_version(version)
         torch.set_num_threads(cpus)
-        source = find_model(hearing.settings)
-        download_missing(source, hearing.settings, lambda *_: None)
-        if source.identity != hearing.source.identity:
-            wanted = hearing.source.identity
+        source = find_model(request.settings)
+        download_missing(source, request.settings, lambda *_: None)
+        if source.identity != request.source.identity:
+            expected = request.source.identity
             raise ModelError(
-                f"{platform.node()} has {source.identity}, not the {wanted} of the scan"
+                f"{platform.node()} has {source.identity}, not the {expected} of the scan"
             )
-        self.settings = hearing.settings
-        with translate_torch_errors(hearing.settings):
-            self.predictor = open_predictor(replace(hearing, source=source))
+        self.settings = request.settings
+        with translate_torch_errors(request.settings):
+            self.predictor = load_predictor(replace(request, source=source))
 
-    def answer(self) -> None:
-        """Be alive."""
+    def ping(self) -> None:
+        """Return at once, to show that the actor is alive."""
 
     def predict(self, *items: Sample | Failure) -> Sequence[Prediction | Failure]:
         with translate_torch_errors(self.settings):
@@ -84,287 +88,299 @@ class PredictorActor:
 
 
 PREDICTOR_START_TIMEOUT_S = 900.0
-"""So long at most may it take until there is a predictor: machines that are added take minutes."""
+"""How long the run waits for the first predictor: a cluster takes minutes to add machines."""
 
-WAIT_STEP_S = 1.0
+POLL_INTERVAL_S = 1.0
 NODE_LOSS_SETTLE_S = 30.0
-"""After a loss, the time until Ray is sure to know which machines there still are."""
+"""How long after a loss Ray may still list machines that are gone."""
 
-MAX_START_DEATHS = 5
-"""After so many predictors on end that died while they loaded the model, it is what kills them."""
+MAX_CONSECUTIVE_START_CRASHES = 5
+"""When this many predictors in a row die while they load the model, loading it kills them."""
 
 
 @dataclass(slots=True)
 class PredictorHandle:
-    """A predictor. started: done once it has loaded the model; load: the groups it has to do."""
+    """A predictor of the pool.
+
+    loaded: ObjectRef that is ready once the actor has loaded the model. pending_groups: how many
+    groups of tracks the actor has before it.
+    """
 
     actor: Any
-    started: Any
-    ready: bool = False
-    load: int = 0
+    loaded: Any
+    is_ready: bool = False
+    pending_groups: int = 0
 
 
 class PredictorPool:
-    """As many as the cluster has room for; one that is lost is replaced while that is so.
+    """The predictors that the plan asks for. A lost one is replaced while the cluster has room.
 
-    Only one thread may ask.
+    Not for use by several threads.
     """
 
-    def __init__(self, hearing: InferenceRequest, shares: ResourcePlan) -> None:
-        self.shares = shares
-        self.check = hearing.check
-        self.arguments = ray.put(make_portable(hearing))
-        self.deaths = 0
+    def __init__(self, request: InferenceRequest, plan: ResourcePlan) -> None:
+        self.plan = plan
+        self.check = request.check
+        self.request_ref = ray.put(make_portable(request))
+        self.start_crashes = 0
         self.lost_at = 0.0
-        self.members = [self._hire() for _ in range(shares.predictors)]
+        self.predictors = [self._start_predictor() for _ in range(plan.predictors)]
 
-    def choose(self) -> PredictorHandle:
-        """Return the one with the least to do of those that are ready; wait for the first.
+    def acquire(self) -> PredictorHandle:
+        """Return the ready predictor with the fewest groups, and count one more for it.
 
-        Raises ModelError where the model cannot be loaded, ClusterError where there is no room.
+        Waits for the first one. Raises ModelError where the model cannot be loaded, ClusterError
+        where the cluster has no room.
         """
-        self._fill_up()
-        self._welcome(timeout_s=0)
-        given_up = time.monotonic() + PREDICTOR_START_TIMEOUT_S
-        while not (ready := [member for member in self.members if member.ready]):
+        self._replace_lost()
+        self._update_ready(timeout_s=0)
+        deadline = time.monotonic() + PREDICTOR_START_TIMEOUT_S
+        while not (ready := [each for each in self.predictors if each.is_ready]):
             self.check()
-            if time.monotonic() > given_up:
-                wanted = f"{self.shares.cpus} cores and {self.shares.gpus:g} GPUs"
-                raise ClusterError(f"no node has room for a predictor: {wanted} (see ray status)")
-            self._welcome(timeout_s=1)
-            self._fill_up()
-        chosen = min(ready, key=lambda member: member.load)
-        chosen.load += 1
+            if time.monotonic() > deadline:
+                cpus, gpus = self.plan.cpus_per_predictor, self.plan.gpus_per_predictor
+                raise ClusterError(
+                    f"no node has room for a predictor: {cpus} cores and {gpus:g} GPUs"
+                    " (see ray status)"
+                )
+            self._update_ready(timeout_s=1)
+            self._replace_lost()
+        chosen = min(ready, key=lambda each: each.pending_groups)
+        chosen.pending_groups += 1
         return chosen
 
-    def choose_alive(self) -> PredictorHandle:
-        """Return one that surely lives and has nothing to do: what it dies of next is its next."""
+    def acquire_alive(self) -> PredictorHandle:
+        """Return a predictor that has just answered: if it dies, its next group is the cause."""
         while True:
-            member = self.choose()
+            predictor = self.acquire()
             try:
-                self.result(member.actor.answer.remote())
+                self.get_result(predictor.actor.ping.remote())
             except RayError:
-                self.drop(member)
+                self.remove(predictor)
             else:
-                return member
+                return predictor
 
-    def drop(self, lost: PredictorHandle) -> bool:
-        """Do without one; whoever waits for it learns that it is dead.
+    def remove(self, lost: PredictorHandle) -> bool:
+        """Remove a predictor and kill its actor; calls that wait for it fail.
 
-        Return whether that is news. It is to the first of the groups that it had before it, for
-        they are asked for in turn: that one it was at work on.
+        Return whether it was still in the pool. Groups are collected in order, so True means that
+        the caller's group is the first that failed: the one that the predictor was working on.
         """
-        if lost not in self.members:
+        if lost not in self.predictors:
             return False
         ray.kill(lost.actor)
-        self.members.remove(lost)
+        self.predictors.remove(lost)
         self.lost_at = time.monotonic()
         return True
 
-    def result(self, ref: Any) -> Any:
-        """Wait for what a predictor was asked, and see to it that it can come. Raises RayError."""
+    def get_result(self, ref: Any) -> Any:
+        """Wait for the result of a remote call, and keep a core free for it. Raises RayError."""
         stalled_s = 0.0
-        while not ray.wait([ref], timeout=WAIT_STEP_S)[0]:
+        while not ray.wait([ref], timeout=POLL_INTERVAL_S)[0]:
             self.check()
-            stalled_s += WAIT_STEP_S
+            stalled_s += POLL_INTERVAL_S
             if stalled_s >= STALL_TIMEOUT_S:
-                self.make_room()
+                self.keep_core_to_decode()
                 stalled_s = 0.0
         return ray.get(ref)
 
-    def make_room(self) -> None:
-        """Drop one where those that are left after losses leave no core to decode with.
+    def keep_core_to_decode(self) -> None:
+        """Remove a predictor where the predictors hold all cores that are left after losses.
 
         Raises ClusterError where it is the last one.
         """
-        if not self.members or self._has_room(len(self.members)):
+        if not self.predictors or self._has_room(len(self.predictors)):
             return
-        if len(self.members) < 2:  # noqa: PLR2004 - the last one
+        if len(self.predictors) == 1:
             raise ClusterError("the cluster lost machines, and has no core left to decode with")
-        self.drop(min(self.members, key=lambda member: (member.ready, member.load)))
+        self.remove(min(self.predictors, key=lambda each: (each.is_ready, each.pending_groups)))
 
     def close(self) -> None:
-        while self.members:
-            ray.kill(self.members.pop().actor)
+        while self.predictors:
+            ray.kill(self.predictors.pop().actor)
 
     def _has_room(self, count: int) -> bool:
-        """Tell whether so many predictors leave a core, of the machines that Ray knows of now."""
-        return sum(node.cpus for node in list_nodes()) - count * self.shares.cpus >= 1
+        """Tell whether `count` predictors leave a core of the machines that Ray knows of now."""
+        return sum(node.cpus for node in list_nodes()) - count * self.plan.cpus_per_predictor >= 1
 
-    def _fill_up(self) -> None:
-        """Replace one that was lost, unless its machine went with it and there is no other room."""
-        if len(self.members) == self.shares.predictors:
+    def _replace_lost(self) -> None:
+        """Start a predictor for a lost one, unless the room for it was lost with its machine."""
+        if len(self.predictors) == self.plan.predictors:
             return
         is_settled = time.monotonic() - self.lost_at > NODE_LOSS_SETTLE_S
-        if (is_settled or not self.members) and self._has_room(len(self.members) + 1):
-            self.members.append(self._hire())
+        if (is_settled or not self.predictors) and self._has_room(len(self.predictors) + 1):
+            self.predictors.append(self._start_predictor())
 
-    def _hire(self) -> PredictorHandle:
-        predicting: Any = ray.remote(PredictorActor)
-        actor = predicting.options(
-            num_cpus=self.shares.cpus,
-            num_gpus=self.shares.gpus,
+    def _start_predictor(self) -> PredictorHandle:
+        remote_class: Any = ray.remote(PredictorActor)
+        actor = remote_class.options(
+            num_cpus=self.plan.cpus_per_predictor,
+            num_gpus=self.plan.gpus_per_predictor,
             scheduling_strategy="SPREAD",
-            max_restarts=0,  # what is lost is asked of another one, and of which is for us to say
+            max_restarts=0,  # the pool itself replaces a lost actor and decides who retries
         ).remote()
-        return PredictorHandle(
-            actor, actor.load.remote(self.arguments, __version__, self.shares.cpus)
-        )
+        loaded = actor.load.remote(self.request_ref, __version__, self.plan.cpus_per_predictor)
+        return PredictorHandle(actor, loaded)
 
-    def _welcome(self, *, timeout_s: float) -> None:
-        """Note who is ready by now; with a timeout, wait for somebody."""
-        starting = [member for member in self.members if not member.ready]
-        if not starting:
+    def _update_ready(self, *, timeout_s: float) -> None:
+        """Mark predictors that have loaded the model; with a timeout, wait for one of them."""
+        loading = [each for each in self.predictors if not each.is_ready]
+        if not loading:
             time.sleep(timeout_s)
             return
-        awaited = 1 if timeout_s else len(starting)
+        awaited = 1 if timeout_s else len(loading)
         done, _ = ray.wait(
-            [member.started for member in starting], num_returns=awaited, timeout=timeout_s
+            [each.loaded for each in loading], num_returns=awaited, timeout=timeout_s
         )
-        for member in starting:
-            if member.started in done:
-                self._greet(member)
+        for predictor in loading:
+            if predictor.loaded in done:
+                self._check_loaded(predictor)
 
-    def _greet(self, member: PredictorHandle) -> None:
+    def _check_loaded(self, predictor: PredictorHandle) -> None:
+        """Mark a predictor as ready, or remove it where it died. Raises what its loading raised."""
         try:
-            ray.get(member.started)
+            ray.get(predictor.loaded)
         except RayError as error:
             cause = translate_ray_error(error)
             if not isinstance(cause, LostWorkerError):
                 raise cause from error
-            self.deaths += 1
-            if self.deaths == MAX_START_DEATHS:
+            self.start_crashes += 1
+            if self.start_crashes == MAX_CONSECUTIVE_START_CRASHES:
                 raise WorkerError(f"predictors die as they load the model: {cause}") from error
-            self.drop(member)
+            self.remove(predictor)
         else:
-            member.ready = True
-            self.deaths = 0
+            predictor.is_ready = True
+            self.start_crashes = 0
 
 
 CPU_GROUP_TRACKS, GPU_GROUP_TRACKS = 8, 32
 """Tracks that are predicted in one call; a GPU takes the windows of more at once."""
 
-GROUPS_AHEAD = 2
-"""Groups that each predictor has before it, so that it need not wait for the next."""
+GROUPS_PER_PREDICTOR = 2
+"""Groups that each predictor has before it, so that it need not wait for the next one."""
 
-MAX_STRIKES = 2
-MAX_LOSSES = 10
-"""After so many losses that were no fault of it, one track is not worth the next machine."""
+MAX_CRASHES_PER_TRACK = 2
+MAX_ATTEMPTS_PER_TRACK = 10
+"""How often one track is tried while the cluster loses processes for other reasons."""
 
-PROCESS_DIED_TWICE = "the process that worked on it died, twice (is its memory enough?)"
+PROCESS_DIED_TWICE = "the process that worked on it died twice (does its machine lack memory?)"
 
 
 class GroupLostError(Exception):
-    """A group is lost; its predictor or what was decoded for it is gone."""
+    """A group is lost, because its predictor or a decoding task of it died."""
 
-    def __init__(self, *, with_predictor: bool, at_work: bool) -> None:
-        """at_work: the predictor died of this group, or with it on its hands."""
+    def __init__(self, *, predictor_died: bool, was_running: bool) -> None:
+        """Take whether the predictor died, and whether it was working on this group then."""
         super().__init__()
-        self.with_predictor = with_predictor
-        self.at_work = at_work
+        self.predictor_died = predictor_died
+        self.was_running = was_running
 
 
 class DecodeRefs(NamedTuple):
-    """What is to come of decoding a track, in Ray's object store: that it went well, and what."""
+    """ObjectRefs of the two results of `decode_track`."""
 
-    well: Any
+    succeeded: Any
     item: Any
 
 
 @dataclass(frozen=True, slots=True)
 class TrackGroup:
-    """Tracks on their way: what is to come of each, and of all of them."""
+    """Tracks that are being decoded and predicted. results: ObjectRef of their predictions."""
 
     tracks: Sequence[Track]
     decoded: Sequence[DecodeRefs]
-    member: PredictorHandle
-    heard: Any
+    predictor: PredictorHandle
+    results: Any
 
 
 class RayPipeline:
-    """Has tracks decoded and predicted, in groups, of which only so many are on their way."""
+    """Decodes and predicts tracks on the cluster, in groups; `max_pending` groups at a time."""
 
-    def __init__(self, hearing: InferenceRequest, shares: ResourcePlan) -> None:
-        _, extractor = load_description(hearing.source, hearing.settings)
-        self.dataset = ray.put(open_dataset(extractor, hearing))
-        decoding: Any = ray.remote(decode_track)
-        self.decode = decoding.options(num_cpus=1, num_returns=2, max_retries=0)
-        self.predictors = PredictorPool(hearing, shares)
-        self.waiting: deque[TrackGroup] = deque()
-        self.size = GPU_GROUP_TRACKS if shares.gpus else CPU_GROUP_TRACKS
-        self.most = GROUPS_AHEAD * shares.predictors + -(-shares.left // self.size)  # rounded up
+    def __init__(self, request: InferenceRequest, plan: ResourcePlan) -> None:
+        _, extractor = load_config_and_extractor(request.source, request.settings)
+        self.dataset_ref = ray.put(make_track_dataset(extractor, request))
+        remote_function: Any = ray.remote(decode_track)
+        self.decode_track = remote_function.options(num_cpus=1, num_returns=2, max_retries=0)
+        self.pool = PredictorPool(request, plan)
+        self.pending: deque[TrackGroup] = deque()
+        self.group_size = GPU_GROUP_TRACKS if plan.gpus_per_predictor else CPU_GROUP_TRACKS
+        decoding_groups = -(-plan.decoding_cpus // self.group_size)  # rounded up
+        self.max_pending = GROUPS_PER_PREDICTOR * plan.predictors + decoding_groups
 
-    def listen(self, tracks: Iterable[Track]) -> Iterator[Prediction | Failure]:
-        """Yield what is heard in each track, in the order given."""
-        coming = iter(tracks)
-        while group := list(islice(coming, self.size)):
-            self.waiting.append(self._start(group, self.predictors.choose))
-            if len(self.waiting) >= self.most:
-                yield from self._finish(self.waiting.popleft())
-        while self.waiting:
-            yield from self._finish(self.waiting.popleft())
+    def predict(self, tracks: Iterable[Track]) -> Iterator[Prediction | Failure]:
+        """Yield the result of each track, in the order given."""
+        remaining = iter(tracks)
+        while group := list(islice(remaining, self.group_size)):
+            self.pending.append(self._submit_group(group, self.pool.acquire))
+            if len(self.pending) >= self.max_pending:
+                yield from self._collect_group(self.pending.popleft())
+        while self.pending:
+            yield from self._collect_group(self.pending.popleft())
 
     def close(self) -> None:
-        """Call off what is on its way; it has to happen before the connection ends."""
+        """Cancel all pending work; call it before the connection ends."""
         with suppress(RayError):
-            while self.waiting:
-                for coming in self.waiting.popleft().decoded:
-                    ray.cancel(coming.item)
-            self.predictors.close()
+            while self.pending:
+                for refs in self.pending.popleft().decoded:
+                    ray.cancel(refs.item)
+            self.pool.close()
 
-    def _start(self, tracks: Sequence[Track], choose: Callable[[], PredictorHandle]) -> TrackGroup:
-        decoded = [self._decode(track) for track in tracks]
-        member = choose()
-        heard = member.actor.predict.remote(*(coming.item for coming in decoded))
-        return TrackGroup(tracks, decoded, member, heard)
+    def _submit_group(
+        self, tracks: Sequence[Track], acquire: Callable[[], PredictorHandle]
+    ) -> TrackGroup:
+        decoded = [self._submit_decoding(track) for track in tracks]
+        predictor = acquire()
+        results = predictor.actor.predict.remote(*(refs.item for refs in decoded))
+        return TrackGroup(tracks, decoded, predictor, results)
 
-    def _decode(self, track: Track) -> DecodeRefs:
-        well, item = self.decode.remote(__version__, self.dataset, track)
-        return DecodeRefs(well, item)
+    def _submit_decoding(self, track: Track) -> DecodeRefs:
+        succeeded, item = self.decode_track.remote(__version__, self.dataset_ref, track)
+        return DecodeRefs(succeeded, item)
 
-    def _finish(self, group: TrackGroup) -> Iterator[Prediction | Failure]:
+    def _collect_group(self, group: TrackGroup) -> Iterator[Prediction | Failure]:
+        """Yield the results of a group; try its tracks one by one where the group is lost."""
         try:
-            yield from self._heard(group)
+            yield from self._get_results(group)
         except GroupLostError as lost:
-            struck = [_may_be_cause(coming, lost) for coming in group.decoded]
-            for track, strike in zip(group.tracks, struck, strict=True):
-                yield self._alone(track, int(strike))
+            suspects = [_may_be_cause(refs, lost) for refs in group.decoded]
+            for track, is_suspect in zip(group.tracks, suspects, strict=True):
+                yield self._retry_track(track, crashes=int(is_suspect))
 
-    def _heard(self, group: TrackGroup) -> Sequence[Prediction | Failure]:
-        """Return the results of a group. Raises GroupLostError, and our own errors."""
+    def _get_results(self, group: TrackGroup) -> Sequence[Prediction | Failure]:
+        """Wait for the results of a group. Raises GroupLostError, and our own errors."""
         try:
-            heard: Sequence[Prediction | Failure] = self.predictors.result(group.heard)
+            results: Sequence[Prediction | Failure] = self.pool.get_result(group.results)
         except RayError as error:
             cause = translate_ray_error(error)
             if not isinstance(cause, LostWorkerError):
                 raise cause from error
-            dead = isinstance(find_root_cause(error), RayActorError)
-            at_work = dead and self.predictors.drop(group.member)
-            raise GroupLostError(with_predictor=dead, at_work=at_work) from error
+            predictor_died = isinstance(find_root_cause(error), RayActorError)
+            was_running = predictor_died and self.pool.remove(group.predictor)
+            raise GroupLostError(predictor_died=predictor_died, was_running=was_running) from error
         else:
-            return heard
+            return results
         finally:
-            group.member.load -= 1
+            group.predictor.pending_groups -= 1
 
-    def _alone(self, track: Track, strikes: int) -> Prediction | Failure:
-        """Try a track again that was lost with others; what dies of it twice is its fault."""
-        for _ in range(MAX_LOSSES):
-            if strikes >= MAX_STRIKES:
-                return Failure(track, PROCESS_DIED_TWICE, permanent=False)
-            group = self._start([track], self.predictors.choose_alive)
+    def _retry_track(self, track: Track, *, crashes: int) -> Prediction | Failure:
+        """Try a track of a lost group alone; a track that kills two processes is a Failure."""
+        for _ in range(MAX_ATTEMPTS_PER_TRACK):
+            if crashes >= MAX_CRASHES_PER_TRACK:
+                return Failure(track, PROCESS_DIED_TWICE, permanent=False, kind=FailureKind.CRASHED)
+            group = self._submit_group([track], self.pool.acquire_alive)
             try:
-                return self._heard(group)[0]
+                return self._get_results(group)[0]
             except GroupLostError as lost:
-                strikes += _may_be_cause(group.decoded[0], lost)
-        raise WorkerError("the cluster loses its machines faster than one track can be heard")
+                crashes += _may_be_cause(group.decoded[0], lost)
+        raise WorkerError("the cluster loses machines faster than one track can be predicted")
 
 
-def _may_be_cause(coming: DecodeRefs, lost: GroupLostError) -> bool:
-    """Tell whether a track of a group that was lost may be what killed the process."""
-    if lost.with_predictor:
-        return lost.at_work
+def _may_be_cause(refs: DecodeRefs, lost: GroupLostError) -> bool:
+    """Tell whether a track of a lost group may have killed the process."""
+    if lost.predictor_died:
+        return lost.was_running
     try:
-        ray.get(coming.well)
+        ray.get(refs.succeeded)
     except RayError as error:
         return not isinstance(find_root_cause(error), NodeDiedError | ObjectLostError)
     return False

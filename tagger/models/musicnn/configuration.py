@@ -1,4 +1,4 @@
-"""What a musicnn checkpoint is made of: its towers, their tags, and the sizes of its layers."""
+"""The configuration of a musicnn checkpoint: towers, their tags, sizes of the layers."""
 
 from dataclasses import field
 from typing import ClassVar
@@ -22,24 +22,24 @@ MTT_TAGS = """
 """
 
 
-def published_towers() -> dict[str, list[str]]:
-    """Name the two published networks and their tags, in the order of their output layers."""
+def get_published_towers() -> dict[str, list[str]]:
+    """Return the tags of the two published networks, in the order of their output layers."""
     texts = {"msd": MSD_TAGS, "mtt": MTT_TAGS}
     return {name: " ".join(text.split()).split(", ") for name, text in texts.items()}
 
 
 class MusicnnConfig(PreTrainedConfig):
-    """The configuration of `MusicnnForAudioClassification`; its defaults are the published towers.
+    """The configuration of `MusicnnForAudioClassification`; the defaults are the published towers.
 
-    towers: name of each network -> the tags of its output layer. A patch is `patch_frames` frames
+    towers: name of each network -> the tags of its output layer. A patch has `patch_frames` frames
     of `num_mel_bins` bands at `sampling_rate`, as `MusicnnFeatureExtractor` makes them.
     """
 
     model_type = "musicnn"
-    # Trainer takes only what is left, the logits, for predictions.
+    # Trainer uses the other output, the logits, as predictions.
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["tag_logits", "embedding"]
 
-    towers: dict[str, list[str]] = field(default_factory=published_towers)
+    towers: dict[str, list[str]] = field(default_factory=get_published_towers)
     sampling_rate: int = 16_000
     num_mel_bins: int = 96
     patch_frames: int = 187

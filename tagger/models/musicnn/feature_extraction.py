@@ -1,6 +1,6 @@
-"""Waveform -> log-mel frames, as the published musicnn networks were trained on them.
+"""Waveforms to log-mel frames, as the published musicnn networks were trained on them.
 
-The figures are those of musicnn's configuration.py; the steps are librosa's `melspectrogram` with
+The numbers are those of musicnn's configuration.py; the steps are librosa's `melspectrogram` with
 its defaults (centred frames, zeros beyond both ends, periodic Hann window, power, Slaney's bands).
 """
 
@@ -21,8 +21,8 @@ RawClips = NDArray[Any] | Sequence[float] | Sequence[ArrayLike]
 class MusicnnFeatureExtractor(SequenceFeatureExtractor):
     """Turn mono clips into `input_values` (clips, frames, 96) and `attention_mask` (clips, frames).
 
-    `chunk_length_s` is the length of the window that fills exactly one patch of the network. A
-    shorter clip is repeated until it fills that window, because the network knows nothing shorter.
+    `chunk_length_s` is the length of the window that makes exactly one patch of the network. A
+    shorter clip is repeated until it fills that window: the network takes nothing shorter.
     """
 
     model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 - as the base class has it
@@ -41,7 +41,7 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
         self.hop_length = hop_length
         self.patch_frames = patch_frames
         self.chunk_length_s = self.chunk_length / sampling_rate
-        # Under these two names the base class leaves them out of preprocessor_config.json.
+        # The base class does not save attributes with these two names to preprocessor_config.json.
         self.window = torch.hann_window(fft_length)
         self.mel_filters = torch.from_numpy(
             mel_filter_bank(
@@ -57,7 +57,7 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def chunk_length(self) -> int:
-        """The samples that give exactly one patch; one hop more gives one frame more."""
+        """The number of samples that makes exactly one patch; each hop more makes another frame."""
         return (self.patch_frames - 1) * self.hop_length
 
     def __call__(
@@ -70,15 +70,15 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
         truncation: bool = False,
         **_: Any,
     ) -> BatchFeature:
-        """Make the features of one clip (samples,) or several, padded to the longest with zeros.
+        """Make the features of one or more clips (samples,), zero-padded to the longest.
 
-        With `truncation` a clip is first cut to `max_length` samples. Other arguments that callers
-        of Hugging Face's extractors use (padding, return_attention_mask) change nothing here.
+        With `truncation` each clip is first cut to `max_length` samples. The other arguments of
+        Hugging Face's extractors (padding, return_attention_mask) are accepted and ignored.
         """
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
-            raise ValueError(f"musicnn wants {self.sampling_rate} Hz, not {sampling_rate} Hz")
+            raise ValueError(f"musicnn takes {self.sampling_rate} Hz, not {sampling_rate} Hz")
         end = max_length if truncation else None
-        frames = [self.log_mel(self.fill_window(clip[:end])) for clip in as_clips(raw_speech)]
+        frames = [self.log_mel(self.fill_window(clip[:end])) for clip in to_clip_list(raw_speech)]
         longest = max(map(len, frames))
         values = np.full((len(frames), longest, self.feature_size), self.padding_value, np.float32)
         mask = np.zeros((len(frames), longest), np.int64)
@@ -89,7 +89,7 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature(data, tensor_type=return_tensors)
 
     def fill_window(self, samples: Samples) -> Samples:
-        """Repeat samples (n,) from their start until they fill one window; a longer clip stays."""
+        """Repeat samples (n,) from the start until they fill one window; keep longer ones."""
         if not samples.size:
             raise ValueError("an empty clip has no features")
         return np.resize(samples, max(samples.size, self.chunk_length))
@@ -99,17 +99,17 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
         half = self.fft_length // 2
         padded = torch.nn.functional.pad(torch.from_numpy(samples), (half, half))
         spectrum = torch.fft.rfft(padded.unfold(0, self.fft_length, self.hop_length) * self.window)
-        power = spectrum.real.square() + spectrum.imag.square()  # quicker than abs().square()
+        power = spectrum.real.square() + spectrum.imag.square()  # faster than abs().square()
         mel = power @ self.mel_filters
-        # In float32: the original's float16 overflows to infinity on loud bands.
+        # In float32: float16, as in the original, overflows to infinity on loud bands.
         result: Samples = mel.mul_(10_000).log1p_().mul_(1 / math.log(10)).numpy()
         return result
 
 
-def as_clips(raw_speech: RawClips) -> list[Samples]:
-    """Make a list of float32 clips (n,) of one clip or of several; two channels are an error."""
-    one = len(raw_speech) == 0 or np.ndim(raw_speech[0]) == 0
-    clips = [np.array(clip, np.float32) for clip in ([raw_speech] if one else raw_speech)]
+def to_clip_list(raw_speech: RawClips) -> list[Samples]:
+    """Return one or more clips as a list of float32 arrays (n,). Raises ValueError for stereo."""
+    is_one_clip = len(raw_speech) == 0 or np.ndim(raw_speech[0]) == 0
+    clips = [np.array(clip, np.float32) for clip in ([raw_speech] if is_one_clip else raw_speech)]
     if any(clip.ndim != 1 for clip in clips):
-        raise ValueError("musicnn wants mono clips, each of shape (samples,)")
+        raise ValueError("musicnn takes mono clips, each of shape (samples,)")
     return clips
