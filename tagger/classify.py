@@ -1,4 +1,4 @@
-"""Single files through a model, for people who want to see what it hears: no tags, no state."""
+"""Single files through a model, to see its scores. Nothing is written: no tags, no state."""
 
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tagger import decide
 from tagger.audio import read_duration_s
-from tagger.errors import AccessError, TrackError
+from tagger.errors import AccessError, FailureKind, TrackError
 from tagger.inference.engine import InferenceRequest, open_engine
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource, download_missing, find_model
@@ -18,10 +18,10 @@ from tagger.settings import Settings
 from tagger.storage import look_up_object
 
 MAX_TIMELINE_WINDOWS = 200
-"""How many windows a timeline has by default, at most; in a longer file they lie apart."""
+"""The default number of windows of a timeline. In longer files there are gaps between them."""
 
 MIN_CLASSIFY_DURATION_S = 0.1
-"""Less sound than this is refused; a spoken word may be shorter than what a genre needs."""
+"""Files with less sound are refused. A spoken word may be shorter than the minimum for a genre."""
 
 
 def run_classify(
@@ -32,30 +32,29 @@ def run_classify(
     *,
     timeline: bool = False,
 ) -> Iterator[Prediction | Failure]:
-    """Yield what the model hears in each file, or why it hears nothing, in the order given.
+    """Yield the prediction or the failure of each file, in the given order.
 
-    `on_download` is told how many bytes of a model were downloaded. With `timeline` a Prediction
+    `on_download` gets the downloaded and the total bytes of a model. With `timeline`, a Prediction
     has the scores of each window as well. Raises the errors of a model that cannot be loaded.
     """
-    found = [_look_up_path(path) for path in files]
+    found = [_find_track(path) for path in files]
     tracks = [track for track in found if isinstance(track, Track)]
     if tracks:
         download_missing(source, settings, on_download)
         if timeline and settings.windows is None:
             settings = replace(settings, windows=MAX_TIMELINE_WINDOWS)
-    with open_engine(settings) as listen:
-        heard = listen(
-            tracks, InferenceRequest(source, settings, MIN_CLASSIFY_DURATION_S, timeline)
-        )
+    request = InferenceRequest(source, settings, MIN_CLASSIFY_DURATION_S, timeline)
+    with open_engine(settings) as predict:
+        results = predict(tracks, request)
         for track in found:
-            yield track if isinstance(track, Failure) else next(heard)
+            yield track if isinstance(track, Failure) else next(results)
 
 
 def classify_song(path: Path, settings: Settings, minutes: float) -> Prediction:
-    """Return what the model hears in a file and in each window of it, named as the user asked.
+    """Return the prediction of a file, with its timeline and the labels that the user chose.
 
-    Raises TrackError for a file that cannot be heard or is longer than `minutes`, and the errors of
-    a model that cannot be loaded.
+    Raises TrackError for a file that cannot be classified or is longer than `minutes`, and the
+    errors of a model that cannot be loaded.
     """
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
         if isolated.call(read_duration_s, path) > minutes * 60:
@@ -64,40 +63,45 @@ def classify_song(path: Path, settings: Settings, minutes: float) -> Prediction:
     (result,) = run_classify([path], source, settings, lambda *_: None, timeline=True)
     result = apply_user_names(result, settings)
     if isinstance(result, Failure):
-        raise TrackError(result.reason)
+        raise TrackError(result.reason, result.kind)
     return result
 
 
 def apply_user_names(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
-    """Return the top k, renamed only if the user asked: else they are what the model says."""
+    """Return only the top k scores, with the labels of the genre map if the user gave one."""
     if isinstance(result, Failure):
         return result
 
-    def top(scores: tuple[Score, ...]) -> tuple[Score, ...]:
+    def choose(scores: tuple[Score, ...]) -> tuple[Score, ...]:
         if settings.genre_map:
             scores = decide.relabel(scores, decide.get_label_names(settings))
         return scores[: settings.top_k]
 
-    timeline = tuple(replace(each, scores=top(each.scores)) for each in result.timeline)
-    return replace(result, scores=top(result.scores), timeline=timeline)
+    timeline = tuple(replace(window, scores=choose(window.scores)) for window in result.timeline)
+    return replace(result, scores=choose(result.scores), timeline=timeline)
 
 
-def _look_up_path(path: Path) -> Track | Failure:
-    if isinstance(path, RemotePath):
-        return _look_up_url(path)
+def _find_track(path: Path) -> Track | Failure:
+    try:
+        return _look_up_object(path) if isinstance(path, RemotePath) else _look_up_file(path)
+    except AccessError as error:
+        return Failure.from_error(Track(path, size=0, mtime_ns=0, inode=0), error)
+
+
+def _look_up_object(path: RemotePath) -> Track:
+    track = look_up_object(path)
+    if track is None:
+        raise AccessError("cannot open: it is not there")
+    return track
+
+
+def _look_up_file(path: Path) -> Track:
     try:
         status = path.stat()
     except OSError as error:
-        return Failure.without_stat(path, f"cannot open: {error.strerror}")
+        raise AccessError(f"cannot open: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
-        return Failure.without_stat(path, "is a folder (tagger scan goes through folders)")
+        raise AccessError("is a folder (tagger scan goes through folders)", FailureKind.OTHER)
     if not stat.S_ISREG(status.st_mode):
-        return Failure.without_stat(path, "is no file (- reads from standard input)")
+        raise AccessError("is no file (- reads from standard input)", FailureKind.OTHER)
     return Track.from_stat(path, status)
-
-
-def _look_up_url(path: RemotePath) -> Track | Failure:
-    try:
-        return look_up_object(path) or Failure.without_stat(path, "cannot open: it is not there")
-    except AccessError as error:
-        return Failure.without_stat(path, str(error))
