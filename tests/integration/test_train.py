@@ -24,7 +24,7 @@ from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, WAVE, save
 from tests.front_door import set_genre
 from tests.hub import serving, tagger
-from tests.hub_uploads import OpenHub, Taking
+from tests.hub_uploads import UploadHandler, WritableHub
 from tests.unit.test_fingerprints import tune
 
 Capsys = pytest.CaptureFixture[str]
@@ -501,14 +501,14 @@ def test_a_folder_with_other_things_in_it_is_left_alone(
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[OpenHub]:
-    with serving(OpenHub(root=tmp_path / "hub"), Taking) as hub:
-        assert isinstance(hub, OpenHub)
+def hub(tmp_path: Path) -> Iterator[WritableHub]:
+    with serving(WritableHub(root=tmp_path / "hub"), UploadHandler) as hub:
+        assert isinstance(hub, WritableHub)
         yield hub
 
 
 def test_the_result_is_published_with_its_card_commit_by_commit(
-    hub: OpenHub, command: list[str], tones: Path
+    hub: WritableHub, command: list[str], tones: Path
 ) -> None:
     keys = {"HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1"}
     done = tagger(
@@ -532,7 +532,7 @@ def test_the_result_is_published_with_its_card_commit_by_commit(
 
 
 def test_a_training_that_could_not_be_published_is_not_begun(
-    hub: OpenHub, command: list[str], tmp_path: Path
+    hub: WritableHub, command: list[str], tmp_path: Path
 ) -> None:
     done = tagger(hub.endpoint, "train", *command, "--push-to-hub", "tones")
     assert done.returncode == 3
