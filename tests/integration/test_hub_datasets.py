@@ -161,10 +161,7 @@ def test_rows_without_sound_or_label_are_told(clips: Path, tmp_path: Path) -> No
     assert found.clips[1].track.path.parents[2] == tmp_path / "cache" / "s"
     assert found.clips[1].track.path.suffix == ".wav"
     reasons = [failure.reason for failure in found.left_out]
-    assert (
-        reasons
-        == ["its sound is neither in the row nor on this disk"] * 3 + ["it has no label"] * 2
-    )
+    assert reasons == ["its sound is not in the row and not on disk"] * 3 + ["it has no label"] * 2
     assert str(found.left_out[0].track.path) == str(gone)
 
 
