@@ -254,7 +254,7 @@ def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
         assert words in offline
     nowhere = tagger("http://[bad", "evaluate", "team/none", "-m", model)
     assert nowhere.returncode == 3
-    assert "HF_ENDPOINT is no address" in nowhere.stderr
+    assert "HF_ENDPOINT is not an address" in nowhere.stderr
 
 
 def test_a_script_is_not_run_but_the_hubs_copy_is_read(
