@@ -161,10 +161,7 @@ def test_rows_without_sound_or_label_are_told(clips: Path, tmp_path: Path) -> No
     assert Path(found.clips[1].track.path).parents[2] == tmp_path / "cache" / "s"
     assert found.clips[1].track.path.suffix == ".wav"
     reasons = [failure.reason for failure in found.left_out]
-    assert (
-        reasons
-        == ["its sound is neither in the row nor on this disk"] * 3 + ["it has no label"] * 2
-    )
+    assert reasons == ["its sound is not in the row and not on disk"] * 3 + ["it has no label"] * 2
     assert str(found.left_out[0].track.path) == str(gone)
 
 
@@ -257,7 +254,7 @@ def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
         assert words in offline
     nowhere = tagger("http://[bad", "evaluate", "team/none", "-m", model)
     assert nowhere.returncode == 3
-    assert "HF_ENDPOINT is no address" in nowhere.stderr
+    assert "HF_ENDPOINT is not an address" in nowhere.stderr
 
 
 def test_a_script_is_not_run_but_the_hubs_copy_is_read(
