@@ -1,6 +1,5 @@
 """Single files through a model, for people who want to see what it hears: no tags, no state."""
 
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -12,10 +11,10 @@ from tagger.errors import AccessError, TrackError
 from tagger.inference.engine import InferenceRequest, open_engine
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource, download_missing, find_model
-from tagger.paths import RemotePath
+from tagger.paths import AnyPath
 from tagger.records import Failure, Prediction, Score, Track
 from tagger.settings import Settings
-from tagger.storage import look_up_object
+from tagger.storage import find_file
 
 MAX_TIMELINE_WINDOWS = 200
 """How many windows a timeline has by default, at most; in a longer file they lie apart."""
@@ -25,7 +24,7 @@ MIN_CLASSIFY_DURATION_S = 0.1
 
 
 def run_classify(
-    files: Sequence[Path],
+    files: Sequence[AnyPath],
     source: ModelSource,
     settings: Settings,
     on_download: Callable[[int, int], None],
@@ -82,22 +81,8 @@ def apply_user_names(result: Prediction | Failure, settings: Settings) -> Predic
     return replace(result, scores=top(result.scores), timeline=timeline)
 
 
-def _look_up_path(path: Path) -> Track | Failure:
-    if isinstance(path, RemotePath):
-        return _look_up_url(path)
+def _look_up_path(path: AnyPath) -> Track | Failure:
     try:
-        status = path.stat()
-    except OSError as error:
-        return Failure.without_stat(path, f"cannot open: {error.strerror}")
-    if stat.S_ISDIR(status.st_mode):
-        return Failure.without_stat(path, "is a folder (tagger scan goes through folders)")
-    if not stat.S_ISREG(status.st_mode):
-        return Failure.without_stat(path, "is no file (- reads from standard input)")
-    return Track.from_stat(path, status)
-
-
-def _look_up_url(path: RemotePath) -> Track | Failure:
-    try:
-        return look_up_object(path) or Failure.without_stat(path, "cannot open: it is not there")
+        return find_file(path)
     except AccessError as error:
-        return Failure.without_stat(path, str(error))
+        return Failure.without_stat(path, str(error), error.kind)

@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from tagger.errors import AccessError, DecodeError, FailureKind, TaggerError, WorkerError
 from tagger.pacing import keep_niceness_in_new_session
-from tagger.paths import RemotePath
+from tagger.paths import is_remote
 from tagger.settings import Settings
 
 P = ParamSpec("P")
@@ -105,8 +105,8 @@ class IsolatedCaller:
         if result.state is ProcessState.READY:
             self.idle.append(child)
         if result.error:
-            is_remote = any(isinstance(argument, RemotePath) for argument in args)
-            if is_remote and result.state is ProcessState.TIMED_OUT:
+            has_remote_path = any(is_remote(argument) for argument in args)
+            if has_remote_path and result.state is ProcessState.TIMED_OUT:
                 # The server was slow. It may be faster in the next run.
                 raise AccessError(str(result.error), FailureKind.SERVER)
             raise result.error

@@ -1,118 +1,119 @@
-"""Paths as they are written down, and those that no disk here holds."""
+"""Where a file lies: a path of this machine, or the URL of an object."""
 
 import os
 import re
 import sys
-from pathlib import Path, PosixPath
-from typing import Any, Self
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeGuard
 from urllib.parse import unquote_to_bytes
 
 FILENAME_CODEC = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-"""How os.fsencode and os.fsdecode go to work; called for each file, they take longer over it."""
+"""What os.fsencode and os.fsdecode use. To call these functions for each file takes longer."""
 
 URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 LOCAL_FILE_URL = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
 """How the URL of a file on this machine begins (RFC 8089)."""
 
 
-class RemotePath(PosixPath):
-    """Where something lies that no disk here holds: a URL, to the letter, as `str` and `os.fspath`.
+@dataclass(frozen=True, slots=True)
+class RemotePath(os.PathLike[str]):
+    """The URL of an object or a folder on a server, kept to the letter.
 
-    pathlib would make one slash of two, and so another place. What is lexical works as with any
-    Path; what would ask the system does not.
+    It has the lexical methods of a Path that tagger uses, and no others: it is no Path, because
+    pathlib makes one slash of two, and so names another object.
     """
 
-    _url: str
-
-    def __new__(cls, url: str) -> Self:
-        path = super().__new__(cls, url)
-        path._url = url
-        return path
-
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        return type(self), (self._url,)
+    url: str
 
     def __str__(self) -> str:
-        return self._url
+        return self.url
 
     def __fspath__(self) -> str:
-        return self._url
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RemotePath) and self._url == other._url
-
-    def __hash__(self) -> int:
-        return hash(self._url)
+        """Return the URL, for os.fsencode: paths are stored as bytes."""
+        return self.url
 
     @property
     def scheme(self) -> str:
-        return self._url.partition("://")[0]
+        return self.url.partition("://")[0]
 
     @property
-    def place(self) -> str:
-        """What stands behind the scheme: of an object, its bucket and its key."""
-        return self._url.partition("://")[2]
+    def location(self) -> str:
+        """What follows the scheme. In S3: the bucket and the key."""
+        return self.url.partition("://")[2]
 
     @property
     def name(self) -> str:
-        return self.place.rpartition("/")[2]
+        return self.location.rpartition("/")[2]
 
     @property
-    def parent(self) -> Self:
-        """The folder; a bucket or a host is in none but itself."""
-        place = self.place.rpartition("/")[0] or self.place
-        return type(self)(f"{self.scheme}://{place}")
+    def suffix(self) -> str:
+        return PurePosixPath("x", self.name).suffix
 
-    def with_name(self, name: str) -> Self:
+    @property
+    def parent(self) -> "RemotePath":
+        """The folder. The parent of a bucket or a host is the bucket or the host."""
+        parent = self.location.rpartition("/")[0] or self.location
+        return RemotePath(f"{self.scheme}://{parent}")
+
+    def joinpath(self, *segments: str) -> "RemotePath":
+        return RemotePath("/".join([self.url, *segments]))
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        return self.joinpath(name)
+
+    def is_relative_to(self, other: "AnyPath") -> bool:
+        return is_remote(other) and f"{self}/".startswith(f"{other}/")
+
+    def with_name(self, name: str) -> "RemotePath":
         return self.parent / name
 
-    def joinpath(self, *segments: str | os.PathLike[str]) -> Self:
-        return type(self)("/".join([self._url, *(os.fspath(each) for each in segments)]))
-
-    def __truediv__(self, key: str | os.PathLike[str]) -> Self:
-        return self.joinpath(key)
-
-    def is_relative_to(self, *other: Any) -> bool:
-        (root,) = other
-        return isinstance(root, RemotePath) and f"{self}/".startswith(f"{root}/")
-
-    def absolute(self) -> Self:
+    def resolve(self) -> "RemotePath":
         return self
 
-    def resolve(self, strict: bool = False) -> Self:  # noqa: ARG002, FBT001, FBT002 - as Path's
-        return self
-
-    def expanduser(self) -> Self:
+    def expanduser(self) -> "RemotePath":
         return self
 
 
-def parse_path(text: str) -> Path:
-    """Return the path that a text names: a RemotePath for a URL, but a plain one for `file://`.
+AnyPath = Path | RemotePath
+
+
+def is_remote(path: object) -> TypeGuard[RemotePath]:
+    return isinstance(path, RemotePath)
+
+
+def parse_path(text: str) -> AnyPath:
+    """Return the path that a text names: a RemotePath for a URL, a Path for a `file://` URL.
 
     Slashes at the end of a URL do not count.
     """
-    if text.startswith("/") or not (found := URL_SCHEME.match(text)):
+    if text.startswith("/") or not (scheme := URL_SCHEME.match(text)):
         return Path(text)
-    if here := LOCAL_FILE_URL.match(text):
-        return Path(os.fsdecode(unquote_to_bytes(text[here.end() :])))
-    return RemotePath(f"{found[1].lower()}://{text[found.end() :].rstrip('/')}")
+    if local := LOCAL_FILE_URL.match(text):
+        return Path(os.fsdecode(unquote_to_bytes(text[local.end() :])))
+    return RemotePath(f"{scheme[1].lower()}://{text[scheme.end() :].rstrip('/')}")
 
 
-def display_path(path: Path) -> str:
+def join_path(folder: str, name: str) -> AnyPath:
+    """Return the path of a file in an absolute folder, in one step because this is done often."""
+    return Path(folder, name) if folder.startswith("/") else parse_path(folder) / name
+
+
+def display_path(path: AnyPath) -> str:
     """Return a path as text that any UTF-8 file can hold, with hex escapes for other bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def parse_displayed_path(text: str) -> Path:
-    """Return the path that `displayed` shows as this text, if no name has such escapes itself."""
+def parse_displayed_path(text: str) -> AnyPath:
+    """Return the path that `display_path` shows as a text, if no name has such escapes itself."""
     raw = re.sub(
-        rb"\\x(?!00)([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), text.encode()
+        rb"\\x(?!00)([0-9a-f]{2})", lambda escape: bytes.fromhex(escape[1].decode()), text.encode()
     )
     return parse_path(os.fsdecode(raw))
 
 
 def to_one_line(text: str) -> str:
-    """Return foreign text as one line that files and terminals show as text and nothing else."""
+    """Return foreign text as one line without control characters."""
     try:
         shown = os.fsencode(text).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # JSON can hold half of a surrogate pair, file names cannot

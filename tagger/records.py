@@ -8,7 +8,7 @@ from pathlib import Path
 from zlib import crc32
 
 from tagger.errors import FailureKind, KeepReason, TrackError
-from tagger.paths import display_path
+from tagger.paths import AnyPath, display_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +18,14 @@ class Track:
     links: how many hard links the file has. The comparison ignores it.
     """
 
-    path: Path
+    path: AnyPath
     size: int
     mtime_ns: int
     inode: int
     links: int = field(default=1, compare=False)
 
     @classmethod
-    def from_stat(cls, path: Path, status: os.stat_result) -> "Track":
+    def from_stat(cls, path: AnyPath, status: os.stat_result) -> "Track":
         mtime_ns, inode = to_signed_64(status.st_mtime_ns), to_signed_64(status.st_ino)
         return cls(path, status.st_size, mtime_ns, inode, status.st_nlink)
 
@@ -168,7 +168,7 @@ class Failure:
 
     @classmethod
     def without_stat(
-        cls, path: Path, reason: str, kind: FailureKind = FailureKind.OTHER
+        cls, path: AnyPath, reason: str, kind: FailureKind = FailureKind.OTHER
     ) -> "Failure":
         """Return the failure of a path that has no size and time; the next run tries it again."""
         return cls(Track(path, size=0, mtime_ns=0, inode=0), reason, permanent=False, kind=kind)

@@ -16,6 +16,7 @@ from datetime import time
 from pathlib import Path
 
 from tagger.errors import DiskFullError, NotifyError, ReportError, ScheduleError, TaggerError
+from tagger.paths import AnyPath
 from tagger.records import Action, ScanResult
 from tagger.report.csv import check_overwrite, make_write_error
 from tagger.settings import find_systemd_user_folder
@@ -255,7 +256,7 @@ def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
         raise make_write_error("metrics", path, error) from error
 
 
-def run_notify_command(command: str, changed: Mapping[Path, int], report: Path | None) -> None:
+def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Path | None) -> None:
     """Run a command of the user's, if there is one, once files were written.
 
     changed: how many were written in each folder. A shell runs it; each folder is a line of its
@@ -264,7 +265,8 @@ def run_notify_command(command: str, changed: Mapping[Path, int], report: Path |
     if not command or not changed:
         return
     told = {"TAGGER_WRITTEN": str(sum(changed.values())), "TAGGER_REPORT": os.fspath(report or "")}
-    lines = b"".join(os.fsencode(folder) + b"\n" for folder in sorted(changed))
+    folders = sorted(map(os.fsencode, changed), key=lambda folder: folder.split(b"/"))
+    lines = b"".join(folder + b"\n" for folder in folders)
     try:
         subprocess.run(  # noqa: S602 - the command is the user's own
             command,

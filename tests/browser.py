@@ -13,10 +13,19 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HAS_BROWSER = CHROMIUM is not None and find_spec("playwright") is not None
 
 
+BROWSER_MARKS = (
+    pytest.mark.extra,
+    pytest.mark.skipif(
+        not HAS_BROWSER, reason="needs Debian's chromium, and playwright from the extra `dev`"
+    ),
+)
+
+
 def needs_browser(test: Any) -> Any:
     """Skip a test where Chromium or Playwright is missing."""
-    reason = "needs Debian's chromium, and playwright from the extra `dev`"
-    return pytest.mark.extra(pytest.mark.skipif(not HAS_BROWSER, reason=reason)(test))
+    for mark in BROWSER_MARKS:
+        test = mark(test)
+    return test
 
 
 class Visit:
@@ -45,3 +54,10 @@ def visiting(url: str, **context: Any) -> Iterator[Visit]:
             yield visit
         finally:
             browser.close()
+
+
+def expect(locator: Any) -> Any:
+    """Return Playwright's assertions about an element."""
+    from playwright.sync_api import expect as playwright_expect
+
+    return playwright_expect(locator)

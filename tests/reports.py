@@ -2,12 +2,13 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from tagger.errors import FailureKind
+from tagger.paths import AnyPath
 from tagger.records import Action, Album, Outcome, Score, Tags, Track
 from tagger.report.csv import format_row, open_report
 from tagger.state import RunKind, open_state
@@ -24,7 +25,7 @@ REASONS = (
 )
 
 
-def write_run(folder: Path, outcomes: Iterable[Outcome], albums: dict[Path, Album]) -> Path:
+def write_run(folder: Path, outcomes: Iterable[Outcome], albums: Mapping[AnyPath, Album]) -> Path:
     """Write the report of a run and a state file that knows it; return the state file."""
     state_file, report = folder / "state.sqlite", folder / "report.csv"
     with open_state(state_file) as state, open_report(report) as add:

@@ -25,6 +25,7 @@ ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 OWNERS = {
     "av": {"audio"},
+    "boto3": {"storage"},
     "botocore": {"storage"},
     "click": {"cli"},
     "datasets": {"training"},
@@ -40,7 +41,6 @@ OWNERS = {
     "psutil": {"pacing"},
     "ray": {"inference"},
     "rich": {"cli"},
-    "s3fs": {"storage"},
     "safetensors": {"models"},
     "scipy": {"training"},
     "sklearn": {"training"},

@@ -1,7 +1,9 @@
-"""Notice a file that was cut off, where its container says how long it should be.
+"""Open audio files and decode parts of them: by soundfile where it is exact, by PyAV for the rest.
 
-Decoders play what is left of such a file without a word, and a genre heard in half a song would
-be written into a file that its owner would rather fetch again.
+libsndfile counts samples, so a part of a WAV, AIFF or FLAC file is exact and cheap. Its other
+readers are not used: the one for Ogg Vorbis crashes on broken files, Opus seeks four times slower
+than in FFmpeg, and mpg123 writes warnings to the terminal and guesses the length of a variable bit
+rate.
 """
 
 import hashlib
@@ -22,37 +24,51 @@ import soundfile
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from tagger.errors import AccessError, DecodeError
+from tagger.errors import AccessError, DecodeError, FailureKind
+from tagger.paths import AnyPath
+
+Samples = NDArray[np.float32]
+
+AudioInput = Path | BinaryIO
+"""A local file by its path, or an open object. Decoders read a local file faster by its path."""
 
 OGG_TAIL_BYTES = 2**17  # two of the largest pages
 MIN_STREAMED_SIZE = 0x7FFFF000
-"""From here on a size is what a program writes that streams into a pipe, as 0 is."""
+"""A program that streams into a pipe writes a size from here on, or 0."""
 SIZE_SLACK_BYTES = 8
-"""Some writers forget the last filling byte, or that a size leaves out its own header."""
+"""Some writers forget the last padding byte, or that a size leaves out its own header."""
 
 
-def check_complete(sound: Path | BinaryIO) -> None:
-    """Raise DecodeError if a file is empty or shorter than it says, AccessError if unreadable."""
+def check_complete(audio: AudioInput) -> None:
+    """Raise DecodeError if a file is empty or shorter than its container says.
+
+    Decoders play what is left of a truncated file and report no error. A genre from half a song
+    would go into a file that its owner would rather fetch again. AccessError if it is unreadable.
+    """
     try:
-        with reopen(sound) as file:
-            size = file.seek(0, 2)
+        with _reopen(audio) as file:
+            size = file.seek(0, os.SEEK_END)
             file.seek(0)
             magic = file.read(4)
             if not magic:
-                raise DecodeError("the file is empty")
-            declared = DECLARED_SIZE_READERS.get(magic, _read_no_size)(file)
+                raise DecodeError("the file is empty", FailureKind.TRUNCATED)
+            declared_size = DECLARED_SIZE_READERS.get(magic, _read_no_size)(file)
     except OSError as error:
         raise AccessError(f"cannot open: {error.strerror}") from error
-    if declared > size + SIZE_SLACK_BYTES:
-        raise DecodeError(f"truncated: {declared - size} bytes are missing at its end")
+    if declared_size > size + SIZE_SLACK_BYTES:
+        reason = f"truncated: {declared_size - size} bytes are missing at its end"
+        raise DecodeError(reason, FailureKind.TRUNCATED)
 
 
-def reopen(sound: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
-    """Open a file, or begin anew with one that is open already."""
-    if isinstance(sound, Path):
-        return sound.open("rb")
-    sound.seek(0)
-    return nullcontext(sound)
+def _reopen(audio: AudioInput) -> AbstractContextManager[BinaryIO]:
+    """Open a local file, or give an open object from its start."""
+    return audio.open("rb") if isinstance(audio, Path) else nullcontext(_rewind(audio))
+
+
+def _rewind(file: BinaryIO) -> BinaryIO:
+    """Return an open file at its start: libsndfile and FFmpeg begin where the file stands."""
+    file.seek(0)
+    return file
 
 
 def _read_no_size(_file: BinaryIO) -> int:
@@ -80,8 +96,8 @@ def _read_dsf_size(file: BinaryIO) -> int:
 
 
 def _read_ogg_size(file: BinaryIO) -> int:
-    """Return where the last page that begins in the file should end (RFC 3533, section 6)."""
-    size = file.seek(0, 2)
+    """Return where the last page in the file should end (RFC 3533, section 6)."""
+    size = file.seek(0, os.SEEK_END)
     start = max(size - OGG_TAIL_BYTES, 0)
     file.seek(start)
     tail = file.read(OGG_TAIL_BYTES)
@@ -102,48 +118,43 @@ DECLARED_SIZE_READERS: dict[bytes, Callable[[BinaryIO], int]] = {
 }
 
 
-Samples = NDArray[np.float32]
-
-AudioInput = Path | BinaryIO
-"""A file by its path, or one that is open already because it lies on no disk here."""
-
 SOUNDFILE_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac", ".au"})
 SOUNDFILE_MAGIC = re.compile(
     rb"(RIFF|RIFX|RF64)....WAVE|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|fLaC|\.snd", re.DOTALL
 )
-"""How WAV, W64, AIFF, FLAC and AU begin: libsndfile would go by the content, and has 20 readers."""
+"""How WAV, W64, AIFF, FLAC and AU begin. libsndfile has 20 readers and chooses by the content."""
 
 DEMUXERS = "aac,aiff,ape,asf,dsf,flac,mov,mp3,mpc,mpc8,ogg,tta,w64,wav,wv"
-"""What FFmpeg may take a file for: a playlist named song.mp3 must not open other files."""
+"""The only formats that FFmpeg may use: a playlist named song.mp3 must not open other files."""
 
 AV_OPTIONS = {
     "format_whitelist": DEMUXERS,
     "protocol_whitelist": "file",
-    "fflags": "fastseek",  # else a seek in an MP3 without an index reads all that lies before it
+    "fflags": "fastseek",  # else a seek in an MP3 without an index reads everything before it
 }
 
 MAX_PLANES = 7
-"""PyAV (18.1) dies of a frame with more: it takes what lies behind the eighth for another."""
+"""PyAV (18.1) crashes on a planar frame with more: it reads past the end of its list of planes."""
 
-JOINED_FRAMES = 256
-"""Frames that are joined before their channels are averaged: one by one that costs as much as
-decoding them, and all at once an hour of them would lie twice in memory."""
+DOWNMIXED_FRAMES = 256
+"""Frames that are joined before their channels are averaged. One by one, that costs as much as
+decoding them; all at once, an hour of them would be in memory twice."""
 
 MAX_APE_FRAME_SAMPLES = 73_728 * 64
-"""No Monkey's Audio makes longer ones; FFmpeg believes any number, and makes hours of 24 bytes."""
-
+"""The longest that Monkey's Audio makes. FFmpeg believes any number: 24 bytes become hours."""
 
 SYSTEM_ERRORS = (FileNotFoundError, NotADirectoryError, PermissionError)
-"""What of FFmpeg's errors is no fault of the file; PyAV's are Python's as well."""
+"""Errors of FFmpeg that are not the file's fault. PyAV's errors are subclasses of Python's."""
 
 
 class AudioSource(Protocol):
-    """An open recording; `read` gives mono float32 of shape (n,) at `rate_hz`."""
+    """An open recording."""
 
     rate_hz: int
     duration_s: float
 
-    def read(self, start_s: float, length_s: float) -> Samples: ...
+    def read(self, start_s: float, length_s: float) -> Samples:
+        """Return mono float32 of shape (n,) at `rate_hz`; shorter where the recording ends."""
 
 
 class SoundfileSource:
@@ -158,8 +169,8 @@ class SoundfileSource:
 
     def read(self, start_s: float, length_s: float) -> Samples:
         self.file.seek(min(round(start_s * self.rate_hz), self.file.frames))
-        block = self.file.read(round(length_s * self.rate_hz), dtype="float32", always_2d=True)
-        mono: Samples = block.mean(axis=1)
+        frames = self.file.read(round(length_s * self.rate_hz), dtype="float32", always_2d=True)
+        mono: Samples = frames.mean(axis=1)
         return mono
 
 
@@ -176,9 +187,9 @@ class AvSource:
         self.rate_hz: int = self.stream.rate
         if not self.rate_hz:
             raise DecodeError("cannot be decoded: its sampling rate is not known")
-        self.duration_s = self._duration_s()
+        self.duration_s = self._get_duration_s()
 
-    def _duration_s(self) -> float:
+    def _get_duration_s(self) -> float:
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
         if self.container.duration:
@@ -194,47 +205,39 @@ class AvSource:
             self.container.seek(int((start_s + offset) / base), stream=self.stream)
         except av.error.EOFError:
             return np.empty(0, np.float32)
-        wanted = round(length_s * self.rate_hz)
-        blocks = self._stretch(start_s + float(offset), wanted)
-        runs = []
-        while run := list(islice(blocks, JOINED_FRAMES)):
-            runs.append(_mix_to_mono(run))
-        return np.concatenate(runs)[:wanted] if runs else np.empty(0, np.float32)
+        length = round(length_s * self.rate_hz)
+        blocks = self._decode(start_s + float(offset), length)
+        downmixed = []
+        while batch := list(islice(blocks, DOWNMIXED_FRAMES)):
+            downmixed.append(_downmix(batch))
+        return np.concatenate(downmixed)[:length] if downmixed else np.empty(0, np.float32)
 
-    def _stretch(self, start_s: float, wanted: int) -> Iterator[Samples]:
-        """Yield blocks (channels, n) from `start_s` on until `wanted` samples are there."""
-        found = 0
-        for first_s, block in self._blocks():
-            if not found:
-                late = round((start_s - first_s) * self.rate_hz)
-                block = block[:, max(late, 0) :]  # noqa: PLW2901 - the part before the window
-            found += block.shape[1]
-            if found:
+    def _decode(self, start_s: float, length: int) -> Iterator[Samples]:
+        """Yield blocks (channels, n) from `start_s` on, until they have `length` samples."""
+        decoded = 0
+        for frame_s, block in self._decode_frames():
+            if not decoded:
+                early = round((start_s - frame_s) * self.rate_hz)
+                block = block[:, max(early, 0) :]  # noqa: PLW2901 - the part before the start
+            decoded += block.shape[1]
+            if decoded:
                 yield block
-            if found >= wanted:
+            if decoded >= length:
                 return
 
-    def _packets(self) -> Iterator["av.Packet[av.AudioStream]"]:
-        is_ape = self.container.format.name == "ape"
-        with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
-            for packet in self.container.demux(self.stream):
-                if is_ape and (packet.duration or 0) > MAX_APE_FRAME_SAMPLES:
-                    raise DecodeError(f"damaged: a frame of {packet.duration} samples")
-                yield packet
+    def _decode_frames(self) -> Iterator[tuple[float, Samples]]:
+        """Yield (time in seconds, samples (channels, n)) of each frame; skip damaged packets.
 
-    def _blocks(self) -> Iterator[tuple[float, Samples]]:
-        """Yield (time in seconds, samples (channels, n)) by frames; damaged packets are skipped.
-
-        Only the first frame of a packet (of 64 in Musepack) tells its time, in WMA Pro and Lossless
-        none: these begin about where their packet does.
+        In Musepack only the first of the 64 frames of a packet has a time, in WMA Pro and Lossless
+        none has: these frames begin about where their packet does.
         """
         planar, packed = (av.AudioResampler(name, rate=self.rate_hz) for name in ("fltp", "flt"))
         time_s: float | None = None
-        for packet in self._packets():
+        for packet in self._demux():
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
-                continue  # the first packets after a seek may lean on ones that were not read
+                continue  # the first packets after a seek may need packets that were not read
             if time_s is None and packet.pts is not None and packet.time_base is not None:
                 time_s = float(packet.pts * packet.time_base)
             for frame in frames:
@@ -246,14 +249,23 @@ class AvSource:
                     yield time_s, _to_planes(converted)
                 time_s += frame.samples / self.rate_hz
 
+    def _demux(self) -> Iterator["av.Packet[av.AudioStream]"]:
+        is_ape = self.container.format.name == "ape"
+        with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
+            for packet in self.container.demux(self.stream):
+                if is_ape and (packet.duration or 0) > MAX_APE_FRAME_SAMPLES:
+                    reason = f"damaged: a frame of {packet.duration} samples"
+                    raise DecodeError(reason, FailureKind.DAMAGED)
+                yield packet
+
 
 def _to_planes(frame: av.AudioFrame) -> Samples:
     samples = frame.to_ndarray().astype(np.float32, copy=False)
     return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
 
-def _mix_to_mono(blocks: Sequence[Samples]) -> Samples:
-    """Join blocks (channels, n); a stream may change its number of channels on the way."""
+def _downmix(blocks: Sequence[Samples]) -> Samples:
+    """Join blocks (channels, n) to mono (n,). Their number of channels may change in a stream."""
     if len({len(block) for block in blocks}) > 1:
         return np.concatenate([block.mean(axis=0) for block in blocks])
     joined: Samples = np.concatenate(blocks, axis=1)
@@ -262,72 +274,70 @@ def _mix_to_mono(blocks: Sequence[Samples]) -> Samples:
 
 
 @contextmanager
-def open_soundfile(sound: AudioInput) -> Iterator[AudioSource]:
-    _check_magic(sound)
-    place = os.fsencode(sound) if isinstance(sound, Path) else _rewind(sound)
+def open_soundfile(audio: AudioInput) -> Iterator[AudioSource]:
+    """Open with libsndfile. Raises DecodeError and AccessError."""
+    _check_magic(audio)
+    source = os.fsencode(audio) if isinstance(audio, Path) else _rewind(audio)
     try:
-        with soundfile.SoundFile(place) as file:
+        with soundfile.SoundFile(source) as file:
             yield SoundfileSource(file)
     except soundfile.LibsndfileError as error:
         raise DecodeError(f"cannot be decoded (libsndfile: {error.error_string})") from error
 
 
-def _check_magic(sound: AudioInput) -> None:
+def _check_magic(audio: AudioInput) -> None:
     try:
-        with reopen(sound) as file:
-            start = file.read(12)
+        with _reopen(audio) as file:
+            magic = file.read(12)
     except OSError as error:
         raise AccessError(f"cannot open: {error.strerror}") from error
-    if not SOUNDFILE_MAGIC.match(start):
-        raise DecodeError("its content is not what its name says")
+    if not SOUNDFILE_MAGIC.match(magic):
+        raise DecodeError("its content is not what its name says", FailureKind.WRONG_CONTENT)
 
 
 @contextmanager
-def open_av(sound: AudioInput) -> Iterator[AudioSource]:
-    """Open by absolute path, for FFmpeg reads what stands before a colon as a protocol."""
-    place: Any = sound.absolute() if isinstance(sound, Path) else _rewind(sound)
+def open_av(audio: AudioInput) -> Iterator[AudioSource]:
+    """Open with FFmpeg. Raises DecodeError and AccessError.
+
+    The path is absolute, because FFmpeg takes a relative `name:` for a protocol.
+    """
+    source: Any = audio.absolute() if isinstance(audio, Path) else _rewind(audio)
     try:
-        with av.open(place, options=AV_OPTIONS, metadata_errors="replace") as container:
+        with av.open(source, options=AV_OPTIONS, metadata_errors="replace") as container:
             yield AvSource(container)
     except SYSTEM_ERRORS as error:
         raise AccessError(f"cannot open: {error.strerror}") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(f"cannot be decoded (FFmpeg: {describe_ffmpeg_error(error)})") from error
+        raise DecodeError(f"cannot be decoded (FFmpeg: {_describe_ffmpeg_error(error)})") from error
 
 
-def _rewind(file: BinaryIO) -> BinaryIO:
-    """Return a file that others have read from as they found it: FFmpeg begins where it stands."""
-    file.seek(0)
-    return file
-
-
-def describe_ffmpeg_error(error: Exception) -> str:
-    """Return what FFmpeg says of an error, without the file name that it adds."""
+def _describe_ffmpeg_error(error: Exception) -> str:
+    """Return FFmpeg's message without the file name that PyAV adds."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def get_openers(
-    path: Path,
+    path: AnyPath,
 ) -> tuple[Callable[[AudioInput], AbstractContextManager[AudioSource]], ...]:
-    """Return the ways to open this file, the better one first."""
+    """Return the functions that may open a file, the better one first."""
     return (open_soundfile, open_av) if path.suffix.lower() in SOUNDFILE_SUFFIXES else (open_av,)
 
 
 SEQUENTIAL_CONTAINERS = {"flac", "mp3"}
-"""Containers whose packets follow one another and are found by nothing but what is in them."""
+"""Containers without an index: a packet follows the packet before it."""
 
 COMPARED_PACKETS = 500
 
 
 def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
-    """Return a SHA-256 over every packet of each stream, undecoded, and what the chapters are.
+    """Return a SHA-256 over every packet of each stream, undecoded, and the chapters as text.
 
     Like `ffmpeg -c copy -f streamhash`; time stamps and stream parameters count as well. A picture
     is a stream, as FFmpeg sees it.
-    bytes_compared: the sound is compared byte for byte by other means. Of MP3 and FLAC the first
-    packets then do: if they are the same, FFmpeg begins at the same place, and makes the same of
-    the same bytes from there on.
-    Raises DecodeError where FFmpeg cannot take the container apart.
+    bytes_compared: the caller compares the audio byte for byte by other means. Of MP3 and FLAC the
+    first packets are then enough: if these are the same, FFmpeg begins at the same place, and makes
+    the same packets of the same bytes from there on.
+    Raises DecodeError where FFmpeg cannot demux the container, AccessError.
     """
     digests: dict[str, Any] = defaultdict(hashlib.sha256)
     try:
@@ -338,28 +348,29 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
                 digests[name].update(f"{stream.disposition} {stream.time_base}".encode())
                 digests[name].update((codec.extradata if codec else None) or b"")
             is_ape = container.format.name == "ape"
-            known = bytes_compared and container.format.name in SEQUENTIAL_CONTAINERS
-            for packet in islice(container.demux(), COMPARED_PACKETS if known else None):
-                sound = _cut_ape_tag(bytes(packet)) if is_ape else bytes(packet)
+            is_sequential = container.format.name in SEQUENTIAL_CONTAINERS
+            count = COMPARED_PACKETS if bytes_compared and is_sequential else None
+            for packet in islice(container.demux(), count):
+                payload = _cut_ape_tag(bytes(packet)) if is_ape else bytes(packet)
                 digest = digests[names[packet.stream_index]]
-                digest.update(f"{packet.pts} {len(sound)} ".encode())
-                digest.update(sound)
-            found = {name: digest.hexdigest() for name, digest in digests.items()}
-            return found | {"chapters": repr(container.chapters())}
+                digest.update(f"{packet.pts} {len(payload)} ".encode())
+                digest.update(payload)
+            hashes = {name: digest.hexdigest() for name, digest in digests.items()}
+            return hashes | {"chapters": repr(container.chapters())}
     except SYSTEM_ERRORS as error:
         raise AccessError(f"cannot open: {error.strerror}") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(
-            f"cannot be taken apart (FFmpeg: {describe_ffmpeg_error(error)})"
-        ) from error
-    except IndexError as error:  # PyAV counts the streams once
-        raise DecodeError("cannot be taken apart: a stream begins in the middle of it") from error
+        reason = f"cannot be taken apart (FFmpeg: {_describe_ffmpeg_error(error)})"
+        raise DecodeError(reason, FailureKind.DAMAGED) from error
+    except IndexError as error:  # PyAV counts the streams only once
+        reason = "cannot be taken apart: a stream begins in the middle of it"
+        raise DecodeError(reason, FailureKind.DAMAGED) from error
 
 
 def _cut_ape_tag(packet: bytes) -> bytes:
-    """Cut the tag off the last packet of a Monkey's Audio file, which FFmpeg lets reach to the end.
+    """Cut the tag off the last packet of a Monkey's Audio file; FFmpeg reads it to the file's end.
 
-    It also rounds that packet down to four bytes, so up to three bytes of padding do not count.
+    FFmpeg also rounds that packet down to four bytes, so up to three bytes of padding do not count.
     """
-    sound = packet.partition(b"APETAGEX")[0]
-    return sound[: len(sound) // 4 * 4]
+    audio = packet.partition(b"APETAGEX")[0]
+    return audio[: len(audio) // 4 * 4]

@@ -1,34 +1,35 @@
-"""Cut the stretches that a model listens to out of a recording, and read nothing else."""
+"""Decode the windows of a recording that a model gets, and nothing else of the file."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import soxr
 
-from tagger.audio.decoders import AudioInput, AudioSource, Samples, check_complete, get_openers
-from tagger.errors import DecodeError
-from tagger.paths import RemotePath
-from tagger.storage import open_for_reading
+from tagger.audio.decoders import AudioSource, Samples, check_complete, get_openers
+from tagger.errors import DecodeError, FailureKind
+from tagger.paths import AnyPath
+from tagger.storage import open_for_decoding
 
 T = TypeVar("T")
 
 MIN_DURATION_S = 1.0
-"""Less sound than this is no basis for a genre."""
+"""Less sound is no basis for a genre."""
 
 MAX_SILENCE_RMS = 10 ** (-70 / 20)
-"""Windows below -70 dBFS are passed over: dither and line noise, not music played softly."""
+"""Windows up to -70 dBFS are dropped: they hold dither or line noise, and no soft music."""
+
+MIN_DECODED_SHARE = 0.9
+"""A window with less sound than this share of its length is truncated or damaged."""
 
 CHECKED_TAIL_S = 2.0
-"""How far before its declared end a recording must still have sound."""
+"""A recording must still have sound so long before its declared end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Windows of a recording, each mono float32 of shape (n,) at the asked rate."""
+    """Windows of a recording, each mono float32 of shape (n,) at the rate asked for."""
 
     windows: tuple[Samples, ...]
     starts_s: tuple[float, ...]
@@ -36,52 +37,49 @@ class Recording:
 
 
 def read_windows(
-    path: Path, *, rate_hz: int, window_s: float, count: int, shortest_s: float = MIN_DURATION_S
+    path: AnyPath, *, rate_hz: int, window_s: float, count: int, shortest_s: float = MIN_DURATION_S
 ) -> Recording:
     """Decode up to `count` windows spread evenly over the recording; only these are read.
 
-    All windows have the same length, `window_s`; a recording shorter than that gives one window
-    with all of it, and one shorter than `shortest_s` none. Windows of silence are left out.
-    Raises DecodeError (broken, truncated, too short, silent) and AccessError (cannot be opened).
+    All windows have the length `window_s`. A recording shorter than `window_s` gives one window
+    with all of it, one shorter than `shortest_s` a DecodeError. Silent windows are left out.
+    Raises DecodeError (damaged, truncated, too short, silent) and AccessError (cannot be opened).
     """
 
-    def read(source: AudioSource) -> Recording:
+    def decode(source: AudioSource) -> Recording:
         duration_s = source.duration_s
         starts_s = plan_windows(duration_s, window_s, count)
         if duration_s < shortest_s:
             return Recording((), starts_s, duration_s)
-        windows = _read_all(source, starts_s, min(window_s, duration_s), rate_hz)
+        length_s = min(window_s, duration_s)
+        windows = tuple(_decode_window(source, start_s, length_s, rate_hz) for start_s in starts_s)
+        _check_tail(source)
         return Recording(windows, starts_s, duration_s)
 
-    found = _read_with_decoders(path, read)
-    if not found.windows:
-        length = f"{found.duration_s:.2f} s of sound, {shortest_s:g} s is needed"
-        raise DecodeError(f"too short: {length}")
-    return _drop_silence(found)
+    recording = _try_decoders(path, decode)
+    if not recording.windows:
+        length = f"{recording.duration_s:.2f} s of sound, {shortest_s:g} s is needed"
+        raise DecodeError(f"too short: {length}", FailureKind.TOO_SHORT)
+    return _drop_silent_windows(recording)
 
 
-def read_duration_s(path: Path) -> float:
-    """Return how long the sound of a file is. Raises DecodeError and AccessError."""
-    return _read_with_decoders(path, lambda source: source.duration_s)
+def read_duration_s(path: AnyPath) -> float:
+    """Return the length of a recording. Raises DecodeError and AccessError."""
+    return _try_decoders(path, lambda source: source.duration_s)
 
 
-def _read_with_decoders(path: Path, read: Callable[[AudioSource], T]) -> T:
-    """Return what `read` makes of a file, by the first decoder that can."""
-    with _open_input(path) as sound:
-        check_complete(sound)
+def _try_decoders(path: AnyPath, decode: Callable[[AudioSource], T]) -> T:
+    """Return what `decode` makes of a file, by the first decoder that can read it."""
+    with open_for_decoding(path) as audio:
+        check_complete(audio)
         failure = DecodeError("no decoder for it")
         for opener in get_openers(path):
             try:
-                with opener(sound) as source:
-                    return read(source)
+                with opener(audio) as source:
+                    return decode(source)
             except DecodeError as error:
                 failure = error
         raise failure
-
-
-def _open_input(path: Path) -> AbstractContextManager[AudioInput]:
-    """Open what lies elsewhere, once for all who look at it; a file here they open themselves."""
-    return open_for_reading(path) if isinstance(path, RemotePath) else nullcontext(path)
 
 
 def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:
@@ -95,38 +93,31 @@ def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float,
     return tuple(max(0.0, (i + 0.5) * part_s - window_s / 2) for i in range(fitting))
 
 
-def _read_all(
-    source: AudioSource, starts_s: Sequence[float], length_s: float, rate_hz: int
-) -> tuple[Samples, ...]:
-    windows = tuple(
-        _read_window(source, start_s, length_s=length_s, rate_hz=rate_hz) for start_s in starts_s
-    )
-    _check_tail(source)
-    return windows
-
-
-def _drop_silence(recording: Recording) -> Recording:
-    """Leave out the windows of silence. Raises DecodeError where none is left."""
+def _drop_silent_windows(recording: Recording) -> Recording:
+    """Return a recording without its silent windows. Raises DecodeError where all are silent."""
     pairs = zip(recording.windows, recording.starts_s, strict=True)
     audible = [(window, start_s) for window, start_s in pairs if _rms(window) > MAX_SILENCE_RMS]
     if not audible:
-        heard = len(recording.windows)
-        raise DecodeError(f"silent: nothing above -70 dBFS where it was listened to ({heard}x)")
+        count = len(recording.windows)
+        reason = f"silent: nothing above -70 dBFS in the windows that were decoded ({count})"
+        raise DecodeError(reason, FailureKind.SILENT)
     windows, starts_s = zip(*audible, strict=True)
     return replace(recording, windows=windows, starts_s=starts_s)
 
 
-def _read_window(source: AudioSource, start_s: float, *, length_s: float, rate_hz: int) -> Samples:
-    """Read one window and resample it to exactly round(length_s * rate_hz) samples."""
+def _decode_window(source: AudioSource, start_s: float, length_s: float, rate_hz: int) -> Samples:
+    """Decode one window and resample it to exactly round(length_s * rate_hz) samples."""
     samples = source.read(start_s, length_s)
-    found_s = samples.size / source.rate_hz
-    if found_s < 0.9 * length_s:
+    decoded_s = samples.size / source.rate_hz
+    if decoded_s < MIN_DECODED_SHARE * length_s:
         raise DecodeError(
-            f"truncated or damaged: {found_s:.1f} s of sound where {length_s:.1f} s"
-            f" should be, {start_s:.0f} s into {source.duration_s:.0f} s"
+            f"truncated or damaged: {decoded_s:.1f} s of sound where {length_s:.1f} s"
+            f" should be, {start_s:.0f} s into {source.duration_s:.0f} s",
+            FailureKind.TRUNCATED,
         )
     if not np.isfinite(samples).all():
-        raise DecodeError(f"damaged: samples that are no numbers, {start_s:.0f} s into it")
+        reason = f"damaged: samples that are no numbers, {start_s:.0f} s into it"
+        raise DecodeError(reason, FailureKind.DAMAGED)
     if source.rate_hz != rate_hz:
         samples = soxr.resample(samples, source.rate_hz, rate_hz, quality="HQ")
     length = round(length_s * rate_hz)
@@ -134,11 +125,12 @@ def _read_window(source: AudioSource, start_s: float, *, length_s: float, rate_h
 
 
 def _check_tail(source: AudioSource) -> None:
-    """Prove that the end of the recording is there, for the windows alone may all lie before."""
+    """Raise DecodeError where the end of the recording is missing: all windows may be before it."""
     start_s = max(0.0, source.duration_s - CHECKED_TAIL_S)
     if not source.read(start_s, CHECKED_TAIL_S / 2).size:
         raise DecodeError(
-            f"truncated: no sound {start_s:.0f} s into the {source.duration_s:.0f} s it declares"
+            f"truncated: no sound {start_s:.0f} s into the {source.duration_s:.0f} s it declares",
+            FailureKind.TRUNCATED,
         )
 
 

@@ -17,7 +17,7 @@ from tagger.cli.terminal import catch_stop_signals, format_unknown_labels, print
 from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_model
 from tagger.pacing import lower_priority
-from tagger.paths import display_path, parse_path
+from tagger.paths import AnyPath, display_path, parse_path
 from tagger.records import Failure, Prediction, Score, WindowScores
 
 STDIN_NAME = "-"
@@ -63,7 +63,7 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
 
 
 @contextmanager
-def _open_paths(files: Sequence[str]) -> Iterator[list[Path]]:
+def _open_paths(files: Sequence[str]) -> Iterator[list[AnyPath]]:
     """Give a path for each file; what comes from standard input lies in a temporary one."""
     if STDIN_NAME not in files:
         yield [parse_path(name) for name in files]
@@ -79,7 +79,7 @@ def _open_paths(files: Sequence[str]) -> Iterator[list[Path]]:
         yield [parse_path(copy.name if name == STDIN_NAME else name) for name in files]
 
 
-def result_as_json(path: Path, result: Prediction | Failure, model: str) -> dict[str, object]:
+def result_as_json(path: AnyPath, result: Prediction | Failure, model: str) -> dict[str, object]:
     """Return a result as `--json` prints it."""
     row: dict[str, object] = {"path": display_path(path), "model": model, "duration_s": None}
     if isinstance(result, Failure):

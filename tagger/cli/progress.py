@@ -37,7 +37,7 @@ from tagger.cli.terminal import (
 )
 from tagger.errors import NotifyError, ReportError, TaggerError
 from tagger.pacing import lower_priority
-from tagger.paths import display_path
+from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Outcome, RepeatedRows, ScanResult
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
@@ -79,7 +79,7 @@ class RunProgress:
         self.console = PipeSafeConsole(file=sys.stderr, quiet=quiet)
         self.live = self.console.is_terminal
         self.failures: list[Outcome] = []
-        self.changed: Counter[Path] = Counter()
+        self.changed: Counter[AnyPath] = Counter()
         self.doing = "Looking"
         self.report: Path | None = None
         self.done = 0

@@ -45,7 +45,7 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         *format_options(flags | {"gentle": True}),
         *(["--config", str(config.resolve())] if config else []),
     ]
-    roots = [str(parse_path(path).expanduser().resolve(strict=False)) for path in paths]
+    roots = [str(parse_path(path).expanduser().resolve()) for path in paths]
     job = service.NightlyJob(name, parse_time_option(at), ["scan", *words, "--", *roots])
     if install:
         print_line(escape_unprintable(service.install_job(job)))

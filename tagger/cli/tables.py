@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from rich.bar import Bar
 from rich.table import Table
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from tagger.cli.progress import LoadingStatus, PipeSafeConsole
 from tagger.cli.terminal import escape_unprintable, format_track_count
-from tagger.paths import display_path
+from tagger.paths import AnyPath, display_path
 from tagger.records import AlbumWithOutliers, Failure, Prediction, Score
 from tagger.report.overview import ReportOverview, RunReview
 
@@ -24,7 +23,7 @@ class ScoreTables:
         self.out = PipeSafeConsole(quiet=quiet)
         self.status = loading.status
 
-    def show(self, path: Path, result: Prediction | Failure, model: str) -> None:
+    def show(self, path: AnyPath, result: Prediction | Failure, model: str) -> None:
         name = escape_unprintable(display_path(path))
         self.status.stop()  # it would take what is printed meanwhile over to its own stream
         if isinstance(result, Failure):

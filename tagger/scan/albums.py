@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 from tagger import decide
 from tagger.crawl import Listing
@@ -16,7 +15,7 @@ from tagger.decide import (
     is_single_album,
     pool_scores,
 )
-from tagger.paths import parse_path
+from tagger.paths import AnyPath, parse_path
 from tagger.records import Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.scan.session import TrackStep
 from tagger.scan.tracks import RowRepeater, TrackDecider
@@ -88,11 +87,11 @@ class AlbumSettler:
             yield from self._settle_folder(result.track.path.parent)
             state.commit_if_due()
 
-    def _settle_folder(self, folder: Path) -> Iterator[TrackStep]:
+    def _settle_folder(self, folder: AnyPath) -> Iterator[TrackStep]:
         """Settle the tracks of a folder, if none of them waits for a prediction."""
         queued = self.decider.state.queue.remove_scored_folder(folder)
         tracks = [(track, self.decider.load(track)) for track in queued]
-        proposals: dict[Path, Proposal] = {}
+        proposals: dict[AnyPath, Proposal] = {}
         for album in _group_albums(each for each in tracks if not self._keeps_genre(each[1])):
             proposals |= self._propose_for_album(album)
         for track, known in tracks:
@@ -104,7 +103,7 @@ class AlbumSettler:
         existing = self.decider.settings.existing
         return decide.decide_by_tags(known.tags or Tags(), existing) is not None
 
-    def _propose_for_album(self, album: Sequence[ScoredTrack]) -> dict[Path, Proposal]:
+    def _propose_for_album(self, album: Sequence[ScoredTrack]) -> dict[AnyPath, Proposal]:
         """Return the proposal for each track: the genre of the album, the scores of the track."""
         names = decide.get_label_names(self.decider.settings)
         pooled_scores = pool_scores(known.scores or () for _, known in album)

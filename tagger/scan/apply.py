@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from tagger.crawl import look_up_file
 from tagger.decide import Decision, Proposal, build_tags, decide_by_links, decide_by_tags
 from tagger.errors import (
     AccessError,
@@ -16,12 +15,13 @@ from tagger.errors import (
     UnfinishedError,
 )
 from tagger.isolation import IsolatedCaller
-from tagger.paths import parse_displayed_path, parse_path
+from tagger.paths import AnyPath, parse_displayed_path, parse_path
 from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track
 from tagger.report.csv import ReportRow, parse_row, read_report, split_genre_cell
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.settings import Settings
 from tagger.state import RunKind, State
+from tagger.storage import look_up
 from tagger.tags import read_tags
 from tagger.writing import PlannedWrite
 
@@ -79,7 +79,7 @@ def _refuse_row(row: ReportRow, error: TrackError) -> Outcome:
     return Outcome.from_failure(Failure.from_error(track, error), None, reported=False)
 
 
-def _list_paths(row: ReportRow) -> tuple[Path, Path]:
+def _list_paths(row: ReportRow) -> tuple[AnyPath, AnyPath]:
     """Return the paths that the text in a row may mean."""
     return parse_path(row.path), parse_displayed_path(row.path)
 
@@ -91,7 +91,7 @@ class ReportEdits:
     settings: Settings
     state: State
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, UnfinishedError]
+    unrecovered: Mapping[AnyPath, UnfinishedError]
 
     def has_work(self, row: ReportRow) -> bool:
         """Tell whether a row asks for a write, by the dry run or by the person who edited it."""
@@ -149,7 +149,7 @@ class ReportEdits:
         for path in _list_paths(row):
             if path in self.unrecovered:
                 raise self.unrecovered[path]
-            track = look_up_file(path)
+            track = look_up(path)
             if track is None:
                 continue
             known = self.state.load_track(track, model="", windows=0)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from tagger.crawl import Scope, crawl_folders
@@ -11,6 +10,7 @@ from tagger.errors import ClusterError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
+from tagger.paths import AnyPath
 from tagger.records import Failure, Prediction, ScanResult
 from tagger.scan.albums import AlbumSettler
 from tagger.scan.session import RunObserver, TrackStep, open_session
@@ -45,7 +45,7 @@ SYSTEM_CLOCK = SystemClock()
 
 
 def run_scan(
-    paths: Sequence[Path],
+    paths: Sequence[AnyPath],
     settings: Settings,
     observer: ScanObserver,
     host: SystemClock = SYSTEM_CLOCK,

@@ -12,6 +12,7 @@ from tagger.crawl import Listing
 from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
 from tagger.errors import KeepReason, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
+from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
@@ -39,7 +40,7 @@ class TrackDecider:
     state: State
     model: str
     isolated: IsolatedCaller
-    unrecovered: Mapping[Path, UnfinishedError] = field(default_factory=dict)
+    unrecovered: Mapping[AnyPath, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
 
     @property

@@ -4,10 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
-from tagger.crawl import look_up_file
 from tagger.decide import Decision, decide_by_links
 from tagger.errors import (
     AccessError,
@@ -18,9 +16,11 @@ from tagger.errors import (
     UnfinishedError,
 )
 from tagger.isolation import IsolatedCaller
+from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, RepeatedRows, Tags, Track, UndoResult
 from tagger.settings import Settings
 from tagger.state import JournalEntry, RunKind, State, new_run_id, open_state
+from tagger.storage import look_up
 from tagger.tags import read_tags
 from tagger.writing import PlannedWrite, open_writer
 
@@ -43,7 +43,7 @@ class UndoObserver(Protocol):
 
 
 def run_undo(
-    paths: Sequence[Path], run_id: str | None, settings: Settings, observer: UndoObserver
+    paths: Sequence[AnyPath], run_id: str | None, settings: Settings, observer: UndoObserver
 ) -> UndoResult:
     """Undo a run, or all that tagger wrote below `paths`; without either, the newest scan.
 
@@ -97,7 +97,7 @@ class UndoCounts:
 
 
 def _plan_files(
-    files: Iterable[Path], plan: "UndoPlan", observer: UndoObserver
+    files: Iterable[AnyPath], plan: "UndoPlan", observer: UndoObserver
 ) -> Iterator[Outcome | PlannedWrite]:
     for path in files:
         observer.check_stop()
@@ -112,7 +112,7 @@ class UndoPlan:
     state: State
     isolated: IsolatedCaller
     run_id: str | None
-    unrecovered: Mapping[Path, UnfinishedError]
+    unrecovered: Mapping[AnyPath, UnfinishedError]
 
     @property
     def run_kind(self) -> RunKind:
@@ -120,7 +120,7 @@ class UndoPlan:
         undone = self.run_id and self.state.runs.get_kind(self.run_id)
         return RunKind.REDO if undone is RunKind.UNDO else RunKind.UNDO
 
-    def find_files(self, paths: Sequence[Path]) -> list[Path]:
+    def find_files(self, paths: Sequence[AnyPath]) -> list[AnyPath]:
         """Return the files below `paths`, or all, that have something to undo."""
         if self.run_id is not None and self.state.runs.get_kind(self.run_id) is None:
             raise SettingsError(f"there is no run {self.run_id} (tagger runs lists them)")
@@ -131,7 +131,7 @@ class UndoPlan:
             if not roots or any(path.is_relative_to(root) for root in roots)
         ]
 
-    def plan_file(self, path: Path) -> Outcome | PlannedWrite:
+    def plan_file(self, path: AnyPath) -> Outcome | PlannedWrite:
         """Return the write that undoes the changes of a file, or the outcome if there is none."""
         try:
             track, tags = self._read_file(path)
@@ -162,10 +162,10 @@ class UndoPlan:
             undone_entries=tuple(entry.id for entry in entries),
         )
 
-    def _read_file(self, path: Path) -> tuple[Track, Tags]:
+    def _read_file(self, path: AnyPath) -> tuple[Track, Tags]:
         if path in self.unrecovered:
             raise self.unrecovered[path]
-        track = look_up_file(path)
+        track = look_up(path)
         if track is None:
             raise AccessError(FILE_MOVED_OR_MISSING, FailureKind.CHANGED)
         return track, self.isolated.call(read_tags, path)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from filelock import FileLock, Timeout
 
 from tagger.errors import DiskFullError, FailureKind, LockedError, StateError
-from tagger.paths import FILENAME_CODEC, RemotePath, parse_path
+from tagger.paths import FILENAME_CODEC, AnyPath, parse_path
 from tagger.records import Action, Album, Failure, Prediction, Score, Tags, Track
 from tagger.state.journal import Journal, Run, Runs
 from tagger.state.schema import (
@@ -24,6 +24,7 @@ from tagger.state.schema import (
     tags_from_json,
     tags_to_json,
 )
+from tagger.storage import was_moved_from
 
 
 class CachedRow(NamedTuple):
@@ -59,7 +60,7 @@ class RowCache:
         rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
         return [_match_row(rows.get(file[0]), file) for file in files]
 
-    def find_text(self, path: Path) -> str | None:
+    def find_text(self, path: AnyPath) -> str | None:
         """Return the row of a file, whether or not it is still valid."""
         folder, name = os.path.split(os.fsencode(path))
         row = self._db.execute(
@@ -135,7 +136,7 @@ class TrackQueue:
     def remove(self, track: Track) -> None:
         self._db.execute("DELETE FROM temp.queue WHERE path = ?", (os.fsencode(track.path),))
 
-    def remove_scored_folder(self, folder: Path) -> Sequence[Track]:
+    def remove_scored_folder(self, folder: AnyPath) -> Sequence[Track]:
         """Remove and return the tracks of a folder, if no one of them waits for a prediction."""
         name = (os.fsencode(folder),)
         unscored = "SELECT 1 FROM temp.queue WHERE folder = ? AND is_scored = 0 LIMIT 1"
@@ -310,7 +311,7 @@ class State:
             if row.path == path:
                 return row
         for row in rows:
-            if track.inode and _is_gone_from(row.path, track.inode):
+            if track.inode and was_moved_from(parse_path(os.fsdecode(row.path)), track.inode):
                 self._rename(path, b"moved away %d" % row.id)
                 self._rename(row.path, path)
                 return row
@@ -334,7 +335,7 @@ class State:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def _is_undone(self, path: Path) -> bool:
+    def _is_undone(self, path: AnyPath) -> bool:
         row = self._db.execute(
             "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
@@ -346,19 +347,6 @@ def _make_failure(track: Track, reason: str, lasting: int, kind: str | None) -> 
     with suppress(ValueError):  # a kind of a newer version
         failure_kind = FailureKind(kind or "")
     return Failure(track, reason, permanent=bool(lasting), kind=failure_kind)
-
-
-def _is_gone_from(path: bytes, inode: int) -> bool:
-    """Tell whether a file is no longer at a path: the path is free, or has another inode."""
-    place = parse_path(os.fsdecode(path))
-    if isinstance(place, RemotePath):
-        return False  # objects are not moved: another key is another object
-    try:
-        return Track.from_stat(place, os.lstat(path)).inode != inode
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False  # tagger may not look there, so the file may still be there
 
 
 T = TypeVar("T")
@@ -408,12 +396,12 @@ def read_runs(path: Path) -> list[Run]:
     return _read_database(path, lambda connection: Runs(connection).list_all())
 
 
-def read_albums(path: Path) -> Mapping[Path, Album]:
+def read_albums(path: Path) -> Mapping[AnyPath, Album]:
     """Return the album of each file whose tags were read for it. Errors as of `read_runs`."""
     return _read_database(path, _select_albums) if path.exists() else {}
 
 
-def _select_albums(connection: sqlite3.Connection) -> Mapping[Path, Album]:
+def _select_albums(connection: sqlite3.Connection) -> Mapping[AnyPath, Album]:
     rows = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
     albums = ((path, tags_from_json(tags).album) for path, tags in rows)
     return {parse_path(os.fsdecode(path)): album for path, album in albums if album is not None}

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tagger.paths import parse_path
+from tagger.paths import AnyPath, parse_path
 from tagger.records import TagChange, Tags, Track
 from tagger.state.schema import parse_json, tags_from_json, tags_to_json
 
@@ -136,7 +136,7 @@ class JournalEntry:
 
     id: int
     run_id: str
-    path: Path
+    path: AnyPath
     copy: str
     before: Tags
     after: Tags
@@ -208,7 +208,7 @@ class Journal:
         """Return the entries that a killed run left open, the oldest first."""
         return self._select(f"{SELECT_ENTRIES} WHERE size IS NULL ORDER BY id")
 
-    def list_active_paths(self, run_id: str | None = None) -> list[Path]:
+    def list_active_paths(self, run_id: str | None = None) -> list[AnyPath]:
         """Return, sorted, the files with an active entry: of one run, or of all but the undos."""
         rows = self._db.execute(
             "SELECT DISTINCT path FROM active_entries"
@@ -217,7 +217,7 @@ class Journal:
         )
         return [parse_path(os.fsdecode(path)) for (path,) in rows]
 
-    def list_active_entries(self, path: Path, run_id: str | None = None) -> list[JournalEntry]:
+    def list_active_entries(self, path: AnyPath, run_id: str | None = None) -> list[JournalEntry]:
         """Return the active entries of a file, the newest first.
 
         If `run_id` is an undo, return the entries of undos, else the entries of all other runs.

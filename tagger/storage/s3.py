@@ -1,21 +1,37 @@
-"""Objects in S3, and in what speaks like it: by the calls of its API, each key to the letter.
+"""Objects in S3 and in servers with the same API. Owns boto3, which is loaded late.
 
-s3fs finds the credentials, the endpoint and the region; its own ideas of a path are not used.
+boto3 finds the credentials, the endpoint and the region. Keys are used to the letter.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from functools import cache
+from threading import Thread
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlencode
 
-from tagger.errors import AccessError, TagError, UnfinishedError
+from tagger.errors import AccessError, FailureKind, MissingExtraError, TagError, UnfinishedError
 from tagger.paths import RemotePath
 from tagger.records import Track
-from tagger.storage.refusals import FILE_CHANGED, describe_storage_error, get_http_status
-from tagger.storage.stores import FolderEntry, ObjectInfo, get_filesystem_class
+from tagger.storage.filesystem import FILE_CHANGED
+from tagger.storage.objects import (
+    FORBIDDEN,
+    ObjectEntry,
+    ObjectInfo,
+    describe_storage_error,
+    get_http_status,
+    make_length_error,
+)
+
+T = TypeVar("T")
 
 S3_SCHEME = "s3"
+ANONYMOUS_VARIABLE = "FSSPEC_S3_ANON"
+"""The environment variable for public buckets. fsspec has it, and boto3 has none."""
+FALSE_VALUES = {"", "0", "false", "no"}
 
 KEPT_HEADERS = (
     "CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType",
@@ -23,45 +39,44 @@ KEPT_HEADERS = (
     "SSEKMSKeyId", "BucketKeyEnabled", "ObjectLockMode", "ObjectLockRetainUntilDate",
     "ObjectLockLegalHoldStatus",
 )  # fmt: skip
-"""What a new object gets from the one in whose place it comes, by the names of the API."""
+"""What a new object takes over from the old one, by the parameter names of the API."""
 
 MAX_PUT_BYTES = 5 * 1 << 30
-"""So many bytes can be put in one piece, and only so with a condition."""
+"""The largest object that S3 takes in one request. Only such a request can have a condition."""
 
-DOWNLOAD_PIECE_BYTES = 8 << 20
-"""So much of an object is fetched at once where all of it is wanted."""
+DOWNLOAD_CHUNK_BYTES = 8 << 20
 
 REQUEST_TIMEOUT_S = 60
 MIN_BYTES_PER_S = 100_000
-"""Bytes a second: a request that takes longer is given up."""
+"""A request that transfers fewer bytes a second is given up."""
 
-FORBIDDEN, MISSING = 403, 404
+MAX_CONNECTIONS = 64
+"""urllib3 warns on the terminal where more threads than this use one client."""
+
+MISSING = 404
 UNKNOWN_CALL_STATUSES = {405, 501}
 """What servers answer to calls that they do not know."""
 LOST_RACE_STATUSES = {404, 409, 412}
-"""No object to match, a write at the same time, another version than the one to match."""
+"""No object to match, a write at the same time, a version other than the one to match."""
 CLIENT_ERROR_STATUSES = range(400, 500)
-"""Answers after which nothing was written; after others, and after none, it may have been."""
+"""After these answers nothing was written. After others, or none, it may have been."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """An object as it was looked at, to be replaced as long as it is still that. kept: see KEPT."""
+    """An object that is about to be replaced. kept: the headers and tags of the new one."""
 
     path: RemotePath
-    facts: ObjectInfo
+    info: ObjectInfo
     kept: dict[str, Any]
 
 
 class S3Store:
-    """The store behind s3://."""
+    """The store behind s3://. See ObjectStore for the contracts of the reading methods."""
 
-    def __init__(self) -> None:
-        self.fs = get_filesystem_class(S3_SCHEME)(use_listings_cache=False)
-
-    def look(self, path: RemotePath) -> ObjectInfo | None:
+    def look_up(self, path: RemotePath) -> ObjectInfo | None:
         try:
-            return _make_object_info(self._head(path))
+            return _make_info(self._head(path))
         except Exception as error:
             if get_http_status(error) == MISSING:
                 return None
@@ -72,58 +87,68 @@ class S3Store:
         page = self._call("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
         return not prefix or bool(page.get("Contents"))
 
-    def entries(self, folder: RemotePath) -> Iterator[FolderEntry]:
+    def list_folder(self, folder: RemotePath) -> Iterator[ObjectEntry]:
         bucket, prefix = _split_folder_path(folder)
-        more: dict[str, Any] = {}
+        token: dict[str, Any] = {}
         while True:
             page = self._call(
-                "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **more
+                "list_objects_v2", Bucket=bucket, Prefix=prefix, Delimiter="/", **token
             )
-            for each in page.get("CommonPrefixes", ()):
-                yield FolderEntry(each["Prefix"][len(prefix) : -1], is_folder=True)
-            for each in page.get("Contents", ()):
-                if each["Key"] != prefix:  # what some programs put there so that it looks a folder
-                    facts = ObjectInfo(
-                        each["Size"], _to_whole_seconds_ns(each["LastModified"]), each["ETag"]
-                    )
-                    yield FolderEntry(each["Key"][len(prefix) :], is_folder=False, facts=facts)
+            for entry in page.get("CommonPrefixes", ()):
+                name = entry["Prefix"][len(prefix) : -1]
+                yield ObjectEntry(folder / name, is_folder=True)
+            for entry in page.get("Contents", ()):
+                name = entry["Key"][len(prefix) :]
+                if name:  # without one: the empty object that some programs make for a folder
+                    yield ObjectEntry(folder / name, is_folder=False, info=_make_info(entry))
             if not page.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            token = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def fetch(self, path: RemotePath, facts: ObjectInfo, start: int, stop: int) -> bytes:
-        """Return a stretch of this very version. Raises AccessError where there is another now."""
+    def read_range(self, path: RemotePath, info: ObjectInfo, start: int, stop: int) -> bytes:
+        """Return bytes of exactly this version. Raises AccessError where there is another now."""
         try:
             answer = self._call(
                 "get_object", **_split_object_path(path), Range=f"bytes={start}-{stop - 1}",
-                IfMatch=facts.version, seconds=REQUEST_TIMEOUT_S + (stop - start) / MIN_BYTES_PER_S,
+                IfMatch=info.version, timeout_s=_get_timeout_s(stop - start),
             )  # fmt: skip
         except Exception as error:
             if get_http_status(error) in LOST_RACE_STATUSES:
-                raise AccessError(FILE_CHANGED) from error
+                raise AccessError(FILE_CHANGED, FailureKind.CHANGED) from error
             raise
         content: bytes = answer["Body"]
         return content
 
-    def hold(self, track: Track, path: RemotePath) -> ObjectVersion:
-        """Look at an object that is to be replaced, and at what has to be kept of it.
+    def read_chunks(self, path: RemotePath, info: ObjectInfo) -> Iterator[bytes]:
+        """Yield a whole object. Raises AccessError where the server sends less or more."""
+        for start in range(0, info.size, DOWNLOAD_CHUNK_BYTES):
+            stop = min(start + DOWNLOAD_CHUNK_BYTES, info.size)
+            chunk = self.read_range(path, info, start, stop)
+            if len(chunk) != stop - start:
+                raise make_length_error(len(chunk), stop - start)
+            yield chunk
 
-        Raises AccessError where it is not what the Track says, TagError where it cannot be kept.
+    def look_up_version(self, track: Track, path: RemotePath) -> ObjectVersion:
+        """Look up an object that is about to be replaced, with all that the new one takes over.
+
+        Raises AccessError where it is not the object of the Track, TagError where the new object
+        could not have all of its properties.
         """
         head = self._head(path)
-        facts = _make_object_info(head)
-        if facts.track(path) != track:
-            raise AccessError(FILE_CHANGED)
-        if facts.size > MAX_PUT_BYTES - DOWNLOAD_PIECE_BYTES:
+        info = _make_info(head)
+        if info.make_track(path) != track:
+            raise AccessError(FILE_CHANGED, FailureKind.CHANGED)
+        if info.size > MAX_PUT_BYTES - DOWNLOAD_CHUNK_BYTES:
             raise TagError("S3 takes no more than 5 GiB in one piece")
         if head.get("MissingMeta"):
             raise TagError("it has metadata that S3 does not show, which would be lost")
         kept = {name: head[name] for name in KEPT_HEADERS if head.get(name)}
-        tags = self._tags(path)
-        return ObjectVersion(path, facts, kept | ({"Tagging": urlencode(tags)} if tags else {}))
+        if tags := self._read_object_tags(path):
+            kept["Tagging"] = urlencode(tags)
+        return ObjectVersion(path, info, kept)
 
-    def _tags(self, path: RemotePath) -> list[tuple[str, str]]:
-        """Return the tags that the store, not the file, has of an object."""
+    def _read_object_tags(self, path: RemotePath) -> list[tuple[str, str]]:
+        """Return the tags that the store has for an object, which are not those in the file."""
         try:
             answer = self._call("get_object_tagging", **_split_object_path(path))
         except Exception as error:
@@ -133,104 +158,137 @@ class S3Store:
                 reason = "the tags of the object, which would be lost, may not be read"
                 raise AccessError(f"{reason} (s3:GetObjectTagging)") from error
             raise
-        return [(each["Key"], each["Value"]) for each in answer["TagSet"]]
+        return [(tag["Key"], tag["Value"]) for tag in answer["TagSet"]]
 
-    def put(self, held: ObjectVersion, file: BinaryIO) -> Track:
-        """Put a file in the place of the object that is held, and return the Track of it.
+    def replace_object(self, old: ObjectVersion, file: BinaryIO) -> Track:
+        """Put a file in the place of an object; return the Track of the new object.
 
-        Raises AccessError where the object is another one by now, or the store refuses;
-        UnfinishedError where nobody can tell whether it was written.
+        Raises AccessError where somebody else replaced the object, or the store refuses, and
+        UnfinishedError where nobody can tell whether the file was written.
         """
-        size = file.seek(0, 2)
+        size = file.seek(0, os.SEEK_END)
         file.seek(0)
         try:
             answer = self._call(
-                "put_object", **_split_object_path(held.path), **held.kept, Body=file,
-                IfMatch=held.facts.version, seconds=REQUEST_TIMEOUT_S + size / MIN_BYTES_PER_S,
+                "put_object", **_split_object_path(old.path), **old.kept, Body=file,
+                IfMatch=old.info.version, timeout_s=_get_timeout_s(size),
             )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - botocore's, aiohttp's, a time-out
-            return self._after(error, held, file)
+        except Exception as error:  # noqa: BLE001 - of botocore, of urllib3, a time-out
+            return self._settle_failed_put(error, old, file)
         written = ObjectInfo(size, 0, answer["ETag"])
-        with suppress(Exception):  # it is written, whether or not that can be looked at
-            now = self.look(held.path)
+        with suppress(Exception):  # the object is written, even if it cannot be looked up
+            now = self.look_up(old.path)
             if now and now.version == written.version:
-                return now.track(held.path)
-        return written.track(held.path)
+                return now.make_track(old.path)
+        return written.make_track(old.path)
 
-    def _after(self, error: Exception, held: ObjectVersion, file: BinaryIO) -> Track:
-        """Find out what became of a put that failed: its answer alone may have been lost.
+    def _settle_failed_put(self, error: Exception, old: ObjectVersion, file: BinaryIO) -> Track:
+        """Find out what a failed put did: the object may be written, and only the answer lost.
 
-        botocore then tries again, which the server refuses, for the object is what we made of it.
+        botocore then sends the file again, and the server refuses it: the object is the new one.
         """
         try:
-            now = self.look(held.path)
-            if now and now != held.facts and self._holds(held.path, now, file):
-                return now.track(held.path)
+            now = self.look_up(old.path)
+            if now and now != old.info and self._has_content(old.path, now, file):
+                return now.make_track(old.path)
         except Exception as second:  # noqa: BLE001 - as above
             reason = f"nobody can tell whether it was written: {describe_storage_error(second)}"
             raise UnfinishedError(reason) from error
-        if get_http_status(error) in LOST_RACE_STATUSES:
-            raise AccessError(FILE_CHANGED) from error
+        status = get_http_status(error)
+        if status in LOST_RACE_STATUSES:
+            raise AccessError(FILE_CHANGED, FailureKind.CHANGED) from error
         reason = f"the store does not take it: {describe_storage_error(error)}"
-        definite = get_http_status(error) in CLIENT_ERROR_STATUSES
-        raise (AccessError if definite else UnfinishedError)(reason) from error
+        if status in CLIENT_ERROR_STATUSES:
+            kind = FailureKind.NO_ACCESS if status == FORBIDDEN else FailureKind.SERVER
+            raise AccessError(reason, kind) from error
+        raise UnfinishedError(reason) from error
 
-    def _holds(self, path: RemotePath, facts: ObjectInfo, file: BinaryIO) -> bool:
-        """Tell whether an object is what a file is, to the byte."""
-        if facts.size != file.seek(0, 2):
+    def _has_content(self, path: RemotePath, info: ObjectInfo, file: BinaryIO) -> bool:
+        """Tell whether an object and a file are the same to the byte."""
+        if info.size != file.seek(0, os.SEEK_END):
             return False
         file.seek(0)
-        return all(piece == file.read(len(piece)) for piece in self.pieces(path, facts))
-
-    def pieces(self, path: RemotePath, facts: ObjectInfo) -> Iterator[bytes]:
-        """Yield all of an object. Raises AccessError where the server sends less or more."""
-        for start in range(0, facts.size, DOWNLOAD_PIECE_BYTES):
-            stop = min(start + DOWNLOAD_PIECE_BYTES, facts.size)
-            piece = self.fetch(path, facts, start, stop)
-            if len(piece) != stop - start:
-                raise AccessError(f"its server sent {len(piece)} bytes for {stop - start}")
-            yield piece
+        return all(chunk == file.read(len(chunk)) for chunk in self.read_chunks(path, info))
 
     def _head(self, path: RemotePath) -> Any:
         return self._call("head_object", **_split_object_path(path))
 
-    def _call(self, method: str, *, seconds: float = REQUEST_TIMEOUT_S, **wanted: Any) -> Any:
-        """Return the answer to a call of the API, its body read. Raises botocore's errors."""
-        from fsspec.asyn import sync
+    def _call(self, method: str, *, timeout_s: float = REQUEST_TIMEOUT_S, **parameters: Any) -> Any:
+        """Return the answer to a call of the API, with its body as bytes.
 
-        return sync(self.fs.loop, self._answer, method, wanted, timeout=seconds)
+        Raises the errors of botocore, and TimeoutError.
+        """
+        call = getattr(_get_client(os.getpid()), method)
 
-    async def _answer(self, method: str, wanted: dict[str, Any]) -> Any:
-        await self.fs.set_session()
-        client = await self.fs.get_s3(wanted["Bucket"])
-        # Not by s3fs's own way, which leaves out what an older botocore does not know: a condition.
-        answer = await getattr(client, method)(**self.fs.req_kw, **wanted)
-        if "Body" in answer:
-            async with answer["Body"] as body:
-                answer["Body"] = await body.read()
-        return answer
+        def send() -> Any:
+            answer = call(**parameters)
+            return answer | {"Body": answer["Body"].read()} if "Body" in answer else answer
+
+        return _run_with_timeout(send, timeout_s)
+
+
+@cache
+def _get_client(process: int) -> Any:  # noqa: ARG001 - a fork must not use the same connections
+    """Return boto3's client for this process, which any number of threads may use."""
+    try:
+        import boto3
+        from botocore import UNSIGNED
+        from botocore.config import Config
+    except ImportError as error:
+        reason = "s3:// needs a package that is missing: pip install 'tagger[s3]'"
+        raise MissingExtraError(reason) from error
+    config = Config(
+        connect_timeout=REQUEST_TIMEOUT_S,
+        read_timeout=REQUEST_TIMEOUT_S,
+        max_pool_connections=MAX_CONNECTIONS,
+    )
+    if os.environ.get(ANONYMOUS_VARIABLE, "").lower() not in FALSE_VALUES:
+        config = config.merge(Config(signature_version=UNSIGNED))
+    return boto3.Session().client("s3", config=config)
+
+
+def _run_with_timeout(function: Callable[[], T], timeout_s: float) -> T:
+    """Return the result of a function. Raises its error, or TimeoutError.
+
+    botocore's own time-outs bound each wait for the next bytes, and not the whole request.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return future.result(timeout_s)
+    except TimeoutError as error:
+        raise TimeoutError(f"no complete answer in {timeout_s:.0f} s") from error
+
+
+def _get_timeout_s(size: int) -> float:
+    return REQUEST_TIMEOUT_S + size / MIN_BYTES_PER_S
 
 
 def _split_object_path(path: RemotePath) -> dict[str, Any]:
-    """Return the bucket and the key. Raises AccessError for what is no object."""
-    bucket, _, key = path.place.partition("/")
+    """Return the bucket and the key. Raises AccessError for a bucket."""
+    bucket, _, key = path.location.partition("/")
     if not bucket or not key:
-        raise AccessError("that is a bucket, not an object")
+        raise AccessError("it is a bucket, not an object", FailureKind.OTHER)
     return {"Bucket": bucket, "Key": key}
 
 
 def _split_folder_path(path: RemotePath) -> tuple[str, str]:
-    """Return the bucket and how all keys below a folder begin."""
-    bucket, _, key = path.place.partition("/")
+    """Return the bucket and the beginning of all keys below a folder."""
+    bucket, _, key = path.location.partition("/")
     return bucket, f"{key}/" if key else ""
 
 
-def _make_object_info(head: Any) -> ObjectInfo:
-    return ObjectInfo(
-        head["ContentLength"], _to_whole_seconds_ns(head["LastModified"]), head["ETag"]
-    )
-
-
-def _to_whole_seconds_ns(modified: Any) -> int:
-    """Return whole seconds in nanoseconds: some listings tell more of a time than the object."""
-    return int(modified.timestamp()) * 10**9
+def _make_info(answer: dict[str, Any]) -> ObjectInfo:
+    """Make an ObjectInfo of an answer to head_object, or of an object in a listing."""
+    size = answer["ContentLength"] if "ContentLength" in answer else answer["Size"]
+    whole_seconds = int(
+        answer["LastModified"].timestamp()
+    )  # some listings are more exact than head_object
+    return ObjectInfo(size, whole_seconds * 10**9, answer["ETag"])

@@ -5,12 +5,12 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 from mutagen import MutagenError
 
 from tagger.errors import AccessError, DiskFullError, TagError, TaggerError
+from tagger.paths import AnyPath
 from tagger.storage import open_for_reading
 from tagger.tags.ape import open_ape
 from tagger.tags.asf import open_asf
@@ -73,7 +73,7 @@ Not OSError, which is about the disk, nor AttributeError, which would be about o
 
 @contextmanager
 def open_tagged_file(
-    path: Path, mode: Literal["rb", "r+b"], doing: str, already: BinaryIO | None = None
+    path: AnyPath, mode: Literal["rb", "r+b"], doing: str, already: BinaryIO | None = None
 ) -> Iterator[tuple[BinaryIO, Tag]]:
     """Give the open file and its tag; `already` is the file, where somebody has opened it.
 
@@ -98,11 +98,11 @@ def open_tagged_file(
 
 
 def _open_file(
-    path: Path, mode: Literal["rb", "r+b"], already: BinaryIO | None
+    path: AnyPath, mode: Literal["rb", "r+b"], already: BinaryIO | None
 ) -> AbstractContextManager[BinaryIO]:
     if already:
         return nullcontext(already)
-    return open_for_reading(path) if mode == "rb" else path.open(mode)
+    return open_for_reading(path) if mode == "rb" else open(path, mode)
 
 
 def _find_os_error(error: BaseException | None) -> OSError | None:

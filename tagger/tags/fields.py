@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tagger.errors import TagError
+from tagger.paths import AnyPath
 from tagger.records import Album, RawField, Tags
 from tagger.tags import riff
 from tagger.tags.containers import open_tagged_file
@@ -25,7 +26,7 @@ RAW_BYTES_SUFFIX = " as stored"
 bring back its case, encoding, type, number of items or whatever else another program chose."""
 
 
-def read_tags(path: Path) -> Tags:
+def read_tags(path: AnyPath) -> Tags:
     """Return what a file says about its genre.
 
     Raises TagError for what is no such audio file or has broken tags, AccessError.

@@ -3,9 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from tagger.paths import to_one_line
+from tagger.paths import AnyPath, to_one_line
 from tagger.records import Failure, Track, normalize_label
 
 PARTS = ("train", "validation", "test")
@@ -60,7 +59,7 @@ def make_dataset(
     Spellings with the same letters (Hip-Hop, hip hop) become the most frequent one of them. A file
     that comes twice becomes one clip with the labels of both.
     """
-    clips = dict[Path, Clip]()
+    clips = dict[AnyPath, Clip]()
     left_out = []
     for result in results:
         if isinstance(result, Failure):

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tagger import decide
-from tagger.crawl import Scope, crawl, look_up_file
+from tagger.crawl import Scope, crawl
 from tagger.errors import LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.paths import display_path
 from tagger.records import Album, Failure, Track
 from tagger.settings import Settings, find_dataset_cache
+from tagger.storage import look_up
 from tagger.tags import EXTENSIONS, read_tags
 from tagger.training import hub_datasets
 from tagger.training.clips import Clip, Dataset, make_dataset
@@ -67,7 +68,7 @@ def _read_label_folders(folder: Path, settings: Settings) -> Iterator[Clip | Fai
         if isinstance(result, Failure):
             yield result
             continue
-        label, *rest = result.path.relative_to(root).parts
+        label, *rest = Path(result.path).relative_to(root).parts
         if rest:
             yield Clip(result, (label,))
         else:
@@ -95,7 +96,7 @@ def _read_csv_row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
     if not label:
         return Failure.without_stat(path, "it has no label")
     try:
-        track = look_up_file(path)
+        track = look_up(path)
     except TrackError as error:
         return Failure.without_stat(path, str(error))
     except ValueError:

@@ -13,6 +13,7 @@ from tagger.errors import LibraryError
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.models.card import CardContent, CardScores, write_card
 from tagger.models.checkpoint import WindowExtractor
+from tagger.paths import AnyPath
 from tagger.records import Failure
 from tagger.settings import Settings
 from tagger.training.clips import PARTS, Clip, Dataset
@@ -104,8 +105,8 @@ class TrainingPlan:
     dataset: Dataset
     failures: tuple[Failure, ...]
     split: Split
-    decoded: Mapping[Path, DecodedClip]
-    crop_sources: Mapping[Path, DecodedClip]
+    decoded: Mapping[AnyPath, DecodedClip]
+    crop_sources: Mapping[AnyPath, DecodedClip]
     leaks: tuple[tuple[Clip, Clip], ...]
 
     @property
@@ -140,7 +141,7 @@ def prepare_training(
         if isinstance(result, DecodedClip):
             kept.append(clip)
             decoded[clip.track.path] = result
-        elif reason := KNOWN_BROKEN_CLIPS.get(clip.track.path.stem):
+        elif reason := KNOWN_BROKEN_CLIPS.get(Path(clip.track.path).stem):
             left_out.append(Failure(clip.track, reason))
         else:
             failures.append(result)
@@ -184,7 +185,7 @@ def _decode_clips(
 
 
 def _find_leaking_clips(
-    split: Split, decoded: Mapping[Path, DecodedClip]
+    split: Split, decoded: Mapping[AnyPath, DecodedClip]
 ) -> tuple[tuple[Clip, Clip], ...]:
     """Return the pairs of clips of one recording that are in different parts."""
     clips = [(clip, part) for part in PARTS for clip in getattr(split, part)]

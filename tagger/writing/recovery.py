@@ -6,13 +6,12 @@ from filecmp import cmp
 from pathlib import Path
 from shutil import rmtree
 
-from tagger.crawl import look_up_file
 from tagger.errors import AccessError, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
-from tagger.paths import RemotePath, display_path
+from tagger.paths import AnyPath, display_path, is_remote
 from tagger.records import Track
 from tagger.state import JournalEntry, State
-from tagger.storage import is_reachable
+from tagger.storage import is_reachable, look_up
 from tagger.tags import read_tags
 from tagger.writing.replace import (
     find_work_folder,
@@ -31,15 +30,15 @@ NO_FILE_STAT = (0, 0, 0)
 """Size, time and inode that no file has: an undo refuses a file with such an entry as changed."""
 
 
-def recover_entries(state: State, isolated: IsolatedCaller) -> dict[Path, UnfinishedError]:
+def recover_entries(state: State, isolated: IsolatedCaller) -> dict[AnyPath, UnfinishedError]:
     """Make files and journal agree again, whatever the last run was doing when it was killed.
 
     Return the files that cannot be recovered, each with the error. Their entries stay open. So do
     the entries of files in a folder that is not there: an unmounted disk, a server without answer.
     """
-    unrecovered: dict[Path, UnfinishedError] = {}
+    unrecovered: dict[AnyPath, UnfinishedError] = {}
     for entry in state.journal.list_unfinished():
-        if not _is_reachable(entry.path):
+        if not is_reachable(entry.path):
             continue
         try:
             recover_entry(entry, state, isolated)
@@ -47,12 +46,6 @@ def recover_entries(state: State, isolated: IsolatedCaller) -> dict[Path, Unfini
             unrecovered[entry.path] = UnfinishedError(str(error), error.kind)
         state.commit()
     return unrecovered
-
-
-def _is_reachable(path: Path) -> bool:
-    if isinstance(path, RemotePath):
-        return is_reachable(path)
-    return os.path.isdir(path.parent)  # noqa: PTH112 - Path.is_dir raises without permission
 
 
 def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -> None:
@@ -65,7 +58,7 @@ def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -
     if remove_leftover_copy(entry.path, entry.copy, entry.old):
         state.journal.cancel_entry(entry.id)  # the copy was still there: it replaced nothing
         return
-    track = look_up_file(entry.path)
+    track = look_up(entry.path)
     if track is None:
         return
     tags = isolated.call(read_tags, entry.path)
@@ -77,7 +70,7 @@ def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -
         state.journal.close_entry(entry.id, Track(entry.path, *NO_FILE_STAT))
 
 
-def remove_leftover_copy(path: Path, copy_name: str, old: Track | None) -> bool:
+def remove_leftover_copy(path: AnyPath, copy_name: str, old: Track | None) -> bool:
     """Remove the copy that a killed run made of a file. old: the file as it was then.
 
     Return whether there was a copy that was not verified yet; always False for an object. If the
@@ -87,9 +80,10 @@ def remove_leftover_copy(path: Path, copy_name: str, old: Track | None) -> bool:
     """
     if old is None or not is_copy_name(copy_name, old):
         return False
-    if isinstance(path, RemotePath):
+    if is_remote(path):
         rmtree(find_work_folder(copy_name), ignore_errors=True)
         return False  # the copy stays until after the server has the new object
+    path = Path(path)
     copy, full_copy = path.with_name(copy_name), path.with_name(make_full_copy_name(copy_name))
     try:
         if _is_regular_file(full_copy):

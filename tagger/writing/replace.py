@@ -18,7 +18,7 @@ from tempfile import gettempdir
 from typing import BinaryIO
 
 from tagger.errors import AccessError, FailureKind, TagError, UnfinishedError
-from tagger.paths import RemotePath, display_path
+from tagger.paths import display_path, is_remote
 from tagger.records import TagChange, Track
 from tagger.storage import FILE_CHANGED, NO_PRESERVED_MTIME, prepare_replacement
 from tagger.tags.containers import translate_os_error
@@ -62,17 +62,18 @@ def replace_tags(
     """
     track = change.track
     try:
-        if isinstance(track.path, RemotePath):
+        if is_remote(track.path):
             return _replace_object(change, inspect, preserve_mtime=preserve_mtime)
+        path = Path(track.path)
         with _open_replacement(track, change.copy) as files:
             copy_bytes(files.original, files.copy)
             with os.fdopen(os.dup(files.copy), "r+b") as file:
-                _edit_copy(change, file, track.path, track.path.with_name(change.copy), inspect)
+                _edit_copy(change, file, path, path.with_name(change.copy), inspect)
             finish = _write_in_place if in_place else _rename_over
             status = finish(track, files, preserve_mtime=preserve_mtime)
             with suppress(OSError):  # the file is the new one, even if its disk has an error now
                 os.fsync(files.folder)
-            return Track.from_stat(track.path, status)
+            return Track.from_stat(path, status)
     except OSError as error:
         raise translate_os_error(error, "cannot replace the file") from error
 
@@ -118,7 +119,7 @@ def _open_replacement(track: Track, copy_name: str) -> Iterator[OpenReplacement]
 
 @contextmanager
 def open_descriptor(
-    path: str | Path, flags: int, *, folder: int | None = None, mode: int = 0o600
+    path: str | os.PathLike[str], flags: int, *, folder: int | None = None, mode: int = 0o600
 ) -> Iterator[int]:
     """Open a file, but never a link, and close it again. folder: the descriptor of its folder."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW, mode, dir_fd=folder)
@@ -380,7 +381,7 @@ def _replace_object(change: TagChange, inspect: InspectFile, *, preserve_mtime: 
         copyfile(original, copy)
         with copy.open("r+b") as file:
             _edit_copy(change, file, original, copy, inspect)
-            return replacement.put(file)
+            return replacement.upload(file)
     finally:
         rmtree(folder, ignore_errors=True)
 

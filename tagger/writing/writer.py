@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.audio import hash_streams
-from tagger.crawl import look_up_file
 from tagger.errors import (
     AccessError,
     FailureKind,
@@ -19,9 +18,11 @@ from tagger.errors import (
 )
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.pacing import count_usable_cores
+from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, RepeatedRows, TagChange, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
+from tagger.storage import look_up
 from tagger.tags import read_other_fields, read_tags
 from tagger.writing.recovery import recover_entries
 from tagger.writing.replace import make_copy_name, replace_tags
@@ -123,7 +124,7 @@ class Writer:
         self.isolated = isolated
         self.threads = threads
         self.max_unfinished = max_unfinished
-        self.unrecovered: Mapping[Path, UnfinishedError] = {}
+        self.unrecovered: Mapping[AnyPath, UnfinishedError] = {}
         self.steps: deque[Outcome | RepeatedRows | PendingWrite] = deque()
         self.fatal_error: TaggerError | None = None
 
@@ -169,7 +170,7 @@ class Writer:
         try:
             before = self.isolated.call(read_tags, track.path)
             if before == planned.after:  # written meanwhile through another name of the file
-                self.state.update_track(track, look_up_file(track.path) or track, before)
+                self.state.update_track(track, look_up(track.path) or track, before)
                 self.state.journal.mark_undone(planned.undone_entries, self.run_id)
                 self.state.commit_if_due()
                 return replace(planned.outcome, action=Action.UNCHANGED)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tagger import decide
-from tagger.crawl import look_up_file
 from tagger.records import Prediction, Score, Track
 from tagger.scan.tracks import AUTO_WINDOWS
 from tagger.state import open_state
+from tagger.storage import look_up
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Command, Scan, set_album, set_genre
@@ -42,7 +42,7 @@ def save_scores(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Pat
 
 
 def stat_track(path: Path) -> Track:
-    track = look_up_file(path)
+    track = look_up(path)
     assert track
     return track
 

@@ -143,13 +143,13 @@ def test_an_object_replaced_while_it_is_edited_is_left_as_it_is(
 ) -> None:
     url = bucket.put("a.flac", song)
     other = song.read_bytes() + b"edit"
-    put = s3.S3Store.put
+    replace_object = s3.S3Store.replace_object
 
-    def late(self: s3.S3Store, held: s3.ObjectVersion, file: Any) -> Track:
+    def replace_late(self: s3.S3Store, old: s3.ObjectVersion, file: Any) -> Track:
         bucket.put("a.flac", other)
-        return put(self, held, file)
+        return replace_object(self, old, file)
 
-    monkeypatch.setattr(s3.S3Store, "put", late)
+    monkeypatch.setattr(s3.S3Store, "replace_object", replace_late)
     scan = Scan(capsys, url, "-m", model, *ANY)
     assert (scan.code, scan.actions) == (1, {"failed": 1})
     assert "changed while tagger was at work: left as it is" in scan.row("a.flac")["error"]
@@ -189,9 +189,9 @@ def test_a_run_killed_around_the_put_is_settled_by_the_next(
     url = bucket.put("a.flac", song)
     old = track_of(bucket, "a.flac").inode
     script = (
-        "import os, sys; from tagger.cli import main; from tagger.storage.s3 import S3;"
-        "put = S3.put;"
-        f"S3.put = lambda *args: ({before} or put(*args), os.kill(os.getpid(), 9));"
+        "import os, sys; from tagger.cli import main; from tagger.storage.s3 import S3Store;"
+        "put = S3Store.replace_object;"
+        f"S3Store.replace_object = lambda *args: ({before} or put(*args), os.kill(os.getpid(), 9));"
         "main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", script, "scan", url, "-m", str(model), *ANY]
@@ -289,8 +289,8 @@ def test_the_rules_of_a_crawl_hold_for_objects(bucket: Bucket) -> None:
         ("s3://{bucket}/nothing", "nothing is there"),
         ("s3://{bucket}/none.flac", "nothing is there"),
         ("s3://", "names no bucket"),
-        ("nonsense://x/y", "knows nothing of nonsense://"),
-        ("file://elsewhere/x", "knows nothing of file://"),
+        ("nonsense://x/y", "knows no server for nonsense://"),
+        ("file://elsewhere/x", "knows no server for file://"),
     ],
 )
 def test_a_place_that_is_not_there_ends_the_run_in_one_line(
@@ -310,7 +310,7 @@ def in_another_process(code: str, *args: str | Path) -> subprocess.CompletedProc
 def test_no_server_no_credentials_no_package(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing = in_another_process("sys.modules['s3fs'] = None", "scan", bucket.url, "-n")
+    missing = in_another_process("sys.modules['boto3'] = None", "scan", bucket.url, "-n")
     assert (missing.returncode, missing.stderr.count("\n")) == (3, 1)
     assert "pip install 'tagger[s3]'" in missing.stderr
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -332,9 +332,9 @@ def test_a_server_that_dies_costs_rows_that_are_tried_again(
         bucket.put(f"{name}.flac", song)
     report = tmp_path / "report.csv"
     dying = (
-        "import os; from tagger import scan; from tagger.scan import run; known = run.Steps.known;"
-        "run.Steps.known = lambda *args: (os.environ.update(AWS_ENDPOINT_URL='http://127.0.0.1:9'),"
-        " known(*args))[1]"
+        "import os; from tagger.storage.remote import RemoteFiles; list_ = RemoteFiles.list_folder;"
+        "RemoteFiles.list_folder = lambda *args:"
+        " (os.environ.update(AWS_ENDPOINT_URL='http://127.0.0.1:9'), list_(*args))[1]"
     )
     args = ("scan", bucket.url, "-m", model, "-n", "--report", report, *ANY)
     done = in_another_process(dying, *args)

@@ -3,19 +3,19 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
 
 from tagger.cli import main
 from tagger.records import Album
-from tests.browser import Visit, needs_browser, visiting
+from tests.browser import BROWSER_MARKS, Visit, expect, visiting
 from tests.front_door import ANY, Scan
 from tests.reports import HOSTILE, many_outcomes, write_run
 
 MANY = 50_000
 
-pytestmark = needs_browser
+pytestmark = list(BROWSER_MARKS)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,8 @@ def big(big_page: Path) -> Iterator[Visit]:
         yield visit
 
 
-def rows(visit: Visit) -> Locator:
-    found: Locator = visit.page.locator("#rows tbody tr")
-    return found
+def rows(visit: Visit) -> Any:
+    return visit.page.locator("#rows tbody tr")
 
 
 def shown(visit: Visit) -> int:

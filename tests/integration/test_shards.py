@@ -26,7 +26,7 @@ def parts(folder: Path, total: int, *, whole: bool = False) -> Iterator[set[Path
     for number in range(1, total + 1):
         scope = Scope(SUFFIXES, shard=Shard(number, total), whole_folders=whole)
         found = crawl([folder], scope)
-        yield {each.path.relative_to(folder) for each in found if isinstance(each, Track)}
+        yield {Path(each.path).relative_to(folder) for each in found if isinstance(each, Track)}
 
 
 @pytest.mark.parametrize("whole", [False, True])

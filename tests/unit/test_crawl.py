@@ -7,6 +7,7 @@ import pytest
 
 from tagger.crawl import Scope, crawl
 from tagger.errors import LibraryError
+from tagger.paths import AnyPath
 from tagger.records import Failure, Track
 
 SUFFIXES = frozenset({".mp3", ".flac"})
@@ -18,7 +19,7 @@ def touch(path: Path) -> Path:
     return path
 
 
-def found(*roots: Path, exclude: tuple[str, ...] = (), follow: bool = False) -> list[Path]:
+def found(*roots: Path, exclude: tuple[str, ...] = (), follow: bool = False) -> list[AnyPath]:
     scope = Scope(SUFFIXES, exclude, follow_symlinks=follow)
     tracks = list(crawl(roots, scope))
     assert all(isinstance(track, Track) for track in tracks)

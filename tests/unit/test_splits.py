@@ -43,7 +43,7 @@ def split(dataset: Dataset, kind: str, *, test_size: float = 0.2, seed: int = 42
 
 def list_parts(result: Split) -> list[list[str]]:
     parts = (result.train, result.validation)
-    return [[clip.track.path.as_posix() for clip in clips] for clips in parts]
+    return [[str(clip.track.path) for clip in clips] for clips in parts]
 
 
 def collect_values(clips: Sequence[Clip], field: str) -> set[str]:
@@ -243,7 +243,7 @@ def write_lists(folder: Path, **contents: str) -> list[Path]:
 def list_short_names(result: Split) -> list[list[str]]:
     """Return the clips of each part, blues/blues.00000.au as blues.0."""
     parts = (result.train, result.validation, result.test, result.left_out)
-    return [[clip.track.path.stem.replace("0000", "") for clip in clips] for clips in parts]
+    return [[Path(clip.track.path).stem.replace("0000", "") for clip in clips] for clips in parts]
 
 
 TRAIN = "blues/blues.00000.wav\nrock/rock.00001.wav\n"
