@@ -91,7 +91,9 @@ class DemoClassifier:
 def _apply_choice(settings: Settings, model: str, labels: str) -> Settings:
     """Return the settings with a visitor's choice. Raises SettingsError."""
     chosen = {"model": model.strip(), "labels": labels.strip()}
-    asked = load_settings({name: value for name, value in chosen.items() if value}, taking=())
+    asked = load_settings(
+        {name: value for name, value in chosen.items() if value}, config_options=()
+    )
     return replace(settings, model=asked.model, labels=asked.labels)
 
 

@@ -1,4 +1,4 @@
-"""How each option is described, read and checked."""
+"""How an option is described, and how its value is converted and checked."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import time
-from enum import StrEnum
+from enum import Flag, StrEnum, auto
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_type_hints
@@ -22,8 +22,77 @@ TIME_PATTERN = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
 MAX_JOBS = 256
 
+MIN_WINDOW_S, MAX_WINDOW_S = 0.1, 3600
+"""No model takes a shorter window, and no memory holds a longer one."""
+
 DEFAULT_PROMPT = "This is a sound of {}."
-"""What a label without words of its own is taken for; the template of transformers' pipeline."""
+"""The sentence for a label without a sentence of its own, as in transformers' pipeline."""
+
+
+class Affects(Flag):
+    """What changes if an option of a scan gets another value.
+
+    ROWS: a row of the report changes; a row that an earlier run kept is not repeated.
+    INFERENCE: the model gets other input or gives other scores.
+    FILES: a run looks at other files, or does something else to them.
+    MACHINE: speed, limits, and where output goes; neither scores nor tags.
+    """
+
+    ROWS = auto()
+    INFERENCE = auto()
+    FILES = auto()
+    MACHINE = auto()
+
+
+class Option(NamedTuple):
+    """An option on the command line and in the TOML file.
+
+    convert: makes the value of a Settings field, or raises ValueError. values: the possible values,
+    as the help shows them. short: the short flag. affects: of the options of a scan, from the
+    annotation behind the Option.
+    """
+
+    convert: Callable[[Any], Any]
+    help: str
+    values: str = ""
+    short: str = ""
+    affects: Affects = Affects(0)
+
+
+def make_choice(kind: type[StrEnum], text: str) -> Option:
+    """Return an option whose values are the members of `kind`."""
+    return Option(kind, text, "|".join(kind))
+
+
+def list_options(kind: type) -> Mapping[str, Option]:
+    """Return the options of a record whose fields are annotated with them, by flag name."""
+    options = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        option, *affects = hint.__metadata__
+        options[name.replace("_", "-")] = option._replace(affects=affects[0]) if affects else option
+    return MappingProxyType(options)
+
+
+def convert_values(
+    options: Mapping[str, Option], values: Mapping[str, tuple[object, str]]
+) -> dict[str, Any]:
+    """Return the values of fields, by field name. Raises SettingsError.
+
+    values: by flag name, each with the place where it was found, for the message.
+    """
+    return {
+        name.replace("-", "_"): _convert_value(options[name], value, place)
+        for name, (value, place) in values.items()
+    }
+
+
+def _convert_value(option: Option, value: object, place: str) -> Any:
+    try:
+        return option.convert(value)
+    except ValueError as error:
+        is_choice = isinstance(option.convert, type)
+        reason = f"must be one of {option.values}" if is_choice else error
+        raise SettingsError(f"{place}: {reason}, not {value!r}") from error
 
 
 def to_flag(value: object) -> bool:
@@ -39,20 +108,20 @@ def to_count(value: object) -> int:
     return int(text)
 
 
-def to_limit(most: int) -> Callable[[object], int]:
-    """Return what reads a whole number up to `most`."""
+def to_count_up_to(maximum: int) -> Callable[[object], int]:
+    """Return a converter for whole numbers from 1 to `maximum`."""
 
     def convert(value: object) -> int:
         number = to_count(value)
-        if number > most:
-            raise ValueError(f"must be {most} at most")
+        if number > maximum:
+            raise ValueError(f"must be {maximum} or less")
         return number
 
     return convert
 
 
 def to_jobs(value: object) -> int | None:
-    return None if value == "auto" else to_limit(MAX_JOBS)(value)
+    return None if value == "auto" else to_count_up_to(MAX_JOBS)(value)
 
 
 def to_count_or_auto(value: object) -> int | None:
@@ -63,28 +132,28 @@ def to_seconds_or_auto(value: object) -> float | None:
     if value == "auto":
         return None
     with suppress(ValueError):
-        number = float(str(value))
-        if 0.1 <= number <= 3600:  # noqa: PLR2004 - no model takes less, no memory holds more
-            return number
-    raise ValueError("must be a number of seconds between 0.1 and 3600")
+        seconds = float(str(value))
+        if MIN_WINDOW_S <= seconds <= MAX_WINDOW_S:
+            return seconds
+    raise ValueError(f"must be a number of seconds between {MIN_WINDOW_S} and {MAX_WINDOW_S}")
 
 
 def to_shard(value: object) -> Shard:
-    """Read `2/5`, the second of five parts."""
+    """Convert `2/5`, the second of five parts."""
     number, _, total = str(value).partition("/")
     shard = Shard(to_count(number), to_count(total))
     if shard.number > shard.total:
-        raise ValueError("must be I/N, with I no more than N")
+        raise ValueError("must be I/N, and I must not be greater than N")
     return shard
 
 
-def to_clock(value: object) -> time:
-    """Read the time of a clock; TOML has a kind of value for that as well."""
+def to_time_of_day(value: object) -> time:
+    """Convert `6:30`, or a value that TOML has read as a time already."""
     if isinstance(value, time):
         return value
-    if found := TIME_PATTERN.fullmatch(str(value)):
-        hours, minutes = map(int, found.groups())
-        return time(hours, minutes)
+    if match := TIME_PATTERN.fullmatch(str(value)):
+        hour, minute = map(int, match.groups())
+        return time(hour, minute)
     raise ValueError("must be a time of day, 00:00 to 23:59")
 
 
@@ -106,23 +175,26 @@ def to_gpus_or_auto(value: object) -> float | None:
     return None if value == "auto" else to_probability(value)
 
 
-def to_address(value: object) -> str:
+def to_ray_address(value: object) -> str:
     if RAY_ADDRESS_PATTERN.fullmatch(str(value)):
         return str(value)
     raise ValueError("must be auto, local or HOST:PORT")
 
 
 def to_text(value: object) -> str:
-    if str(value).strip() and "\0" not in str(value):
-        return str(value)
-    raise ValueError("must not be empty")
+    text = str(value)
+    if not text.strip():
+        raise ValueError("must not be empty")
+    if "\0" in text:
+        raise ValueError("must not contain a null character")
+    return text
 
 
 def to_path(value: object) -> Path:
     if not isinstance(value, (str, Path)):
-        raise ValueError("must be the name of a file")  # noqa: TRY004 - told like all wrong values
+        raise ValueError("must be the path of a file")  # noqa: TRY004 - convert_values expects it
     if "://" in str(value):
-        raise ValueError("must be a file on this machine")
+        raise ValueError("must be a file on this machine, not a URL")
     try:
         return Path(to_text(value)).expanduser()
     except RuntimeError as error:
@@ -131,7 +203,7 @@ def to_path(value: object) -> Path:
 
 def to_patterns(value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
-        return tuple(str(item) for item in value)
+        return tuple(map(str, value))
     raise ValueError("must be a list")
 
 
@@ -144,20 +216,20 @@ def to_genre_map(value: object) -> Mapping[str, str]:
 
 
 def to_labels(value: object) -> tuple[Label, ...]:
-    """Read `a,b,c`, a list, or a text file: one label a line, behind `=` words that describe it.
+    """Convert `a,b,c`, a list, or the path of a text file with one label on each line.
 
-    In those words `{}` stands for the label.
+    A label may be followed by `=` and a sentence that describes it; `{}` stands for the label.
     """
     if isinstance(value, list):
-        lines = [str(item) for item in value]
-    elif os.path.isfile(to_text(value)):  # noqa: PTH113 - never raises, however long the text is
+        lines = list(map(str, value))
+    elif os.path.isfile(to_text(value)):  # noqa: PTH113 - Path.is_file raises for long texts
         lines = read_text(Path(str(value))).splitlines()
     else:
         lines = str(value).split(",")
     labels = [_to_label(line) for line in lines if line.strip() and not line.startswith("#")]
     names = [label.name.casefold() for label in labels]
-    if len(labels) < 2 or "" in names:  # noqa: PLR2004 - of one label, any sound is that
-        raise ValueError("must be two labels or more, or a text file with one on each line")
+    if len(labels) < 2 or "" in names:  # noqa: PLR2004 - with one label there is nothing to choose
+        raise ValueError("must be two labels or more, or a text file with one label on each line")
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"must not name {repeated[0]!r} twice")
     return tuple(labels)
@@ -166,39 +238,6 @@ def to_labels(value: object) -> tuple[Label, ...]:
 def _to_label(line: str) -> Label:
     name, _, prompt = (part.strip() for part in line.partition("="))
     return Label(name, (prompt or DEFAULT_PROMPT).replace("{}", name))
-
-
-class Option(NamedTuple):
-    """How a field of Settings is given: how it is read, its help, its values in words."""
-
-    convert: Callable[[Any], Any]
-    help: str
-    values: str = ""
-    short: str = ""
-
-
-def make_choice(kind: type[StrEnum], text: str) -> Option:
-    return Option(kind, text, "|".join(kind))
-
-
-def list_options(kind: type) -> Mapping[str, Option]:
-    """Return the options of such a record, each by its name on the command line."""
-    return MappingProxyType(
-        {
-            name.replace("_", "-"): hint.__metadata__[0]
-            for name, hint in get_type_hints(kind, include_extras=True).items()
-        }
-    )
-
-
-def convert_values(
-    options: Mapping[str, Option], given: Mapping[str, tuple[object, str]]
-) -> dict[str, Any]:
-    """Read values, each given with where it stands, into those of fields. Raises SettingsError."""
-    return {
-        name.replace("-", "_"): _convert_value(options[name], value, origin)
-        for name, (value, origin) in given.items()
-    }
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -215,11 +254,3 @@ def read_text(path: Path) -> str:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is no text in UTF-8: {error}") from error
-
-
-def _convert_value(known: Option, value: object, origin: str) -> Any:
-    try:
-        return known.convert(value)
-    except ValueError as error:
-        wanted = f"must be one of {known.values}" if isinstance(known.convert, type) else error
-        raise SettingsError(f"{origin}: {wanted}, not {value!r}") from error

@@ -1,7 +1,8 @@
-"""What a run is asked to do: defaults, TOML file and flags, merged and checked once.
+"""The options of a run: defaults, TOML file and flags, merged and checked once.
 
-The fields of Settings are the one list of options. The command line makes its flags of them and
-the TOML file its keys, so that neither can have an option that the other lacks.
+The fields of Settings are the only list of options. The flags of the command line and the keys of
+the TOML file are made from them. To add an option, add a field: its annotation has the converter,
+the help, the values and what the option affects.
 """
 
 import os
@@ -16,28 +17,29 @@ from platformdirs import user_cache_path, user_config_path, user_state_path
 
 from tagger.errors import SettingsError
 from tagger.options import (
+    Affects,
     Option,
     convert_values,
     list_options,
     make_choice,
     read_toml,
-    to_address,
-    to_clock,
     to_count,
     to_count_or_auto,
+    to_count_up_to,
     to_device,
     to_flag,
     to_genre_map,
     to_gpus_or_auto,
     to_jobs,
     to_labels,
-    to_limit,
     to_path,
     to_patterns,
     to_probability,
+    to_ray_address,
     to_seconds_or_auto,
     to_shard,
     to_text,
+    to_time_of_day,
 )
 from tagger.records import Label, Shard
 
@@ -59,7 +61,7 @@ class Hardlinks(StrEnum):
 
 
 class Profile(StrEnum):
-    """Whom the tags are for; `any` writes each genre as a value of its own and doubts nothing."""
+    """The program that reads the tags; `any` writes each genre as a value of its own."""
 
     ANY = "any"
     NAVIDROME = "navidrome"
@@ -71,7 +73,7 @@ class Profile(StrEnum):
 
 
 class Precision(StrEnum):
-    """The number format of the network; auto is bf16 where that is much faster, else fp32."""
+    """The number format of the network; auto is bf16 where it is much faster than fp32."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -86,163 +88,254 @@ class EngineKind(StrEnum):
     RAY = "ray"
 
 
+MAX_SECONDS = 86_400  # a day
+MAX_MEMORY_MIB = 1 << 20  # a TiB
+
+ROWS, INFERENCE, FILES, MACHINE = Affects
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that a scan can be told. None stands for `auto`."""
+    """The options of a scan. None stands for `auto`."""
 
-    dry_run: Annotated[bool, Option(to_flag, "Write nothing, only report.", short="-n")] = False
+    dry_run: Annotated[
+        bool,
+        Option(to_flag, "Write nothing; only report what would be written.", short="-n"),
+        FILES,
+    ] = False
     model: Annotated[
         str,
-        Option(
-            to_text, "The model that listens: a folder, or an id on the Hub.", "ID_OR_DIR", "-m"
-        ),
+        Option(to_text, "The model: a folder, or an id on the Hub.", "ID_OR_DIR", "-m"),
+        ROWS | INFERENCE,
     ] = "musicnn"
     revision: Annotated[
         str | None,
-        Option(to_text, "Which version of a model on the Hub: branch, tag or commit.", "REV"),
+        Option(to_text, "The version of a model on the Hub: a branch, a tag or a commit.", "REV"),
+        ROWS | INFERENCE,
     ] = None
     labels: Annotated[
         tuple[Label, ...],
-        Option(to_labels, "Your own labels, for a CLAP model to choose from.", "A,B,C|FILE.txt"),
+        Option(to_labels, "Your own labels, from which a CLAP model chooses.", "A,B,C|FILE.txt"),
+        ROWS | INFERENCE,
     ] = ()
     report: Annotated[
         Path | None,
-        Option(
-            to_path, "The CSV report, by default a file per run in the state folder.", "FILE.csv"
-        ),
+        Option(to_path, "The CSV report; without it: a new file in the state folder.", "FILE.csv"),
+        MACHINE,
     ] = None
     html: Annotated[
         Path | None,
-        Option(to_path, "Also make a page of the report, for a browser.", "FILE.html"),
+        Option(to_path, "Also write a page with charts, for a browser.", "FILE.html"),
+        MACHINE,
     ] = None
     state: Annotated[
-        Path, Option(to_path, "The database of what earlier runs learned.", "FILE")
+        Path, Option(to_path, "The database with the results of earlier runs.", "FILE"), MACHINE
     ] = field(default_factory=lambda: user_state_path("tagger") / "state.sqlite")
     existing: Annotated[
-        Existing, make_choice(Existing, "What to do with tracks that have a genre.")
+        Existing, make_choice(Existing, "What to do with tracks that have a genre."), ROWS
     ] = Existing.KEEP
     by_album: Annotated[
-        bool, Option(to_flag, "Give the tracks of an album one genre, by what all of them are.")
+        bool,
+        Option(to_flag, "Give all tracks of an album one genre, chosen by their pooled scores."),
+        ROWS,
     ] = False
     min_score: Annotated[
-        float, Option(to_probability, "Write no genre that is less likely than this.", "X")
+        float, Option(to_probability, "Write no genre with a score below X.", "X"), ROWS
     ] = 0.4
-    top_k: Annotated[int, Option(to_count, "How many scores to write and report.", "N")] = 5
+    top_k: Annotated[
+        int, Option(to_count, "The number of scores to write and report.", "N"), ROWS
+    ] = 5
     genres: Annotated[
-        int, Option(to_count, "How many genres to write, each --min-score or more.", "N")
+        int,
+        Option(to_count, "Write at most N genres, each with a score of at least --min-score.", "N"),
+        ROWS,
     ] = 1
     profile: Annotated[
-        Profile, make_choice(Profile, "Write genres as this server or player reads them.")
+        Profile,
+        make_choice(Profile, "Write genres in the form that this server or player reads."),
+        ROWS,
     ] = Profile.ANY
     genre_map: Annotated[
         Mapping[str, str],
-        Option(to_genre_map, "Your names for the model's labels.", "FILE.toml"),
+        Option(to_genre_map, "Your own names for the labels of the model.", "FILE.toml"),
+        ROWS,
     ] = field(default_factory=dict)
     windows: Annotated[
         int | None,
-        Option(to_count_or_auto, "How many stretches of each track to listen to.", "N|auto"),
+        Option(to_count_or_auto, "The number of windows of each track to listen to.", "N|auto"),
+        ROWS | INFERENCE,
     ] = None
     window_seconds: Annotated[
         float | None,
-        Option(to_seconds_or_auto, "How long each is; auto: as the model was trained.", "S|auto"),
+        Option(
+            to_seconds_or_auto, "The length of a window; auto: as the model was trained.", "S|auto"
+        ),
+        ROWS | INFERENCE,
     ] = None
     device: Annotated[
-        str, Option(to_device, "Where the network runs.", "auto|cpu|cuda|cuda:N|mps")
+        str,
+        Option(to_device, "The device that runs the model.", "auto|cpu|cuda|cuda:N|mps"),
+        MACHINE,
     ] = "auto"
-    precision: Annotated[Precision, make_choice(Precision, "The network's number format.")] = (
-        Precision.AUTO
-    )
+    precision: Annotated[
+        Precision,
+        make_choice(Precision, "The number format in which the model calculates."),
+        INFERENCE,
+    ] = Precision.AUTO
     compile: Annotated[
-        bool, Option(to_flag, "Compile the network first, which pays on long runs (torch.compile).")
+        bool,
+        Option(to_flag, "Compile the model first (torch.compile); long runs get faster."),
+        MACHINE,
     ] = False
     batch_size: Annotated[
         int | None,
-        Option(to_count_or_auto, "How many windows the network takes at once.", "N|auto"),
+        Option(to_count_or_auto, "The number of windows that the model takes at once.", "N|auto"),
+        MACHINE,
     ] = None
     allow_pickle: Annotated[
-        bool, Option(to_flag, "Load pickled weights, which can hold harmful code.")
+        bool,
+        Option(to_flag, "Load weights from pickle files, which can contain harmful code."),
+        INFERENCE,
     ] = False
     trust_remote_code: Annotated[
-        bool, Option(to_flag, "Run the code that a model brings along.")
+        bool, Option(to_flag, "Run the Python code that comes with a model."), INFERENCE
     ] = False
-    jobs: Annotated[int | None, Option(to_jobs, "How many processes decode.", "N|auto")] = None
+    jobs: Annotated[
+        int | None, Option(to_jobs, "The number of processes that decode audio.", "N|auto"), MACHINE
+    ] = None
     max_seconds: Annotated[
         int,
-        Option(
-            to_limit(86_400), "How long one file may take to be read; longer is a failure.", "N"
-        ),
+        Option(to_count_up_to(MAX_SECONDS), "The time limit in seconds for reading one file.", "N"),
+        MACHINE,
     ] = 120
     max_memory: Annotated[
         int,
         Option(
-            to_limit(1 << 20), "How much memory, in MiB, reading one file may take (Linux).", "N"
+            to_count_up_to(MAX_MEMORY_MIB),
+            "The memory limit in MiB for reading one file (Linux only).",
+            "N",
         ),
+        MACHINE,
     ] = 2048
     metrics: Annotated[
         Path | None,
-        Option(to_path, "Write the outcome as metrics for Prometheus.", "FILE.prom"),
+        Option(to_path, "Write the counts of the run as metrics for Prometheus.", "FILE.prom"),
+        MACHINE,
     ] = None
     notify_cmd: Annotated[
         str,
-        Option(to_text, "Run this by a shell if files were written; input: their folders.", "CMD"),
+        Option(
+            to_text,
+            "Run CMD in a shell if files were written, with their folders as its input.",
+            "CMD",
+        ),
+        MACHINE,
     ] = ""
     gentle: Annotated[
-        bool, Option(to_flag, "Give way to other programs: lowest priority, fewer threads, rests.")
+        bool,
+        Option(to_flag, "Slow down for other programs: lowest priority, fewer threads, pauses."),
+        MACHINE,
     ] = False
     until: Annotated[
         time | None,
-        Option(to_clock, "Stop when it is that time; the next run goes on from there.", "HH:MM"),
+        Option(
+            to_time_of_day, "Stop at this time of day; the next run continues the work.", "HH:MM"
+        ),
+        MACHINE,
     ] = None
     force: Annotated[
-        bool, Option(to_flag, "Listen again to what is known, and try again what failed.")
+        bool,
+        Option(
+            to_flag, "Listen again to known tracks, and retry tracks that failed or were undone."
+        ),
+        ROWS,
     ] = False
     exclude: Annotated[
         tuple[str, ...],
-        Option(to_patterns, "Skip files and folders that match. Repeatable.", "GLOB"),
+        Option(to_patterns, "Skip files and folders that match GLOB. Repeatable.", "GLOB"),
+        FILES,
     ] = ()
     follow_symlinks: Annotated[
-        bool, Option(to_flag, "Follow links, and write where they lead.")
+        bool,
+        Option(to_flag, "Follow symbolic links, and write into the files they lead to."),
+        FILES,
     ] = False
     shard: Annotated[
         Shard | None,
-        Option(to_shard, "Scan only this part of the library, the I-th of N.", "I/N"),
+        Option(to_shard, "Scan only part I of the library, which is divided into N parts.", "I/N"),
+        FILES,
     ] = None
     engine: Annotated[
-        EngineKind, make_choice(EngineKind, "Run the model on this machine, or on a Ray cluster.")
+        EngineKind,
+        make_choice(EngineKind, "Run the model on this machine, or on a Ray cluster."),
+        MACHINE,
     ] = EngineKind.LOCAL
     ray_address: Annotated[
         str,
         Option(
-            to_address, "The Ray cluster; local starts one for this run.", "auto|local|HOST:PORT"
+            to_ray_address,
+            "The Ray cluster; local: start a new cluster for this run.",
+            "auto|local|HOST:PORT",
         ),
+        MACHINE,
     ] = "auto"
     ray_predictors: Annotated[
         int | None,
-        Option(to_count_or_auto, "How many processes on Ray hold the model.", "N|auto"),
+        Option(to_count_or_auto, "The number of Ray processes that hold the model.", "N|auto"),
+        MACHINE,
     ] = None
     ray_predictor_cpus: Annotated[
-        int | None, Option(to_count_or_auto, "How many cores each of them has.", "N|auto")
+        int | None,
+        Option(
+            to_count_or_auto,
+            "The number of CPU cores for each Ray process with the model.",
+            "N|auto",
+        ),
+        MACHINE,
     ] = None
     ray_predictor_gpus: Annotated[
         float | None,
-        Option(to_gpus_or_auto, "How much of a GPU each has; 0.5 puts two on one.", "X|auto"),
+        Option(
+            to_gpus_or_auto,
+            "The share of a GPU for each Ray process with the model; 0.5: two on one GPU.",
+            "X|auto",
+        ),
+        MACHINE,
     ] = None
     hardlinks: Annotated[
-        Hardlinks, make_choice(Hardlinks, "What to do with files that have several hard links.")
+        Hardlinks,
+        make_choice(Hardlinks, "What to do with files that have several hard links."),
+        ROWS,
     ] = Hardlinks.SKIP
     preserve_mtime: Annotated[
-        bool, Option(to_flag, "Keep the modification time of written files.")
+        bool, Option(to_flag, "Keep the modification time of written files."), FILES
     ] = False
     audit: Annotated[
-        bool, Option(to_flag, "Listen to tracks that keep their genre too, for the report.")
+        bool,
+        Option(
+            to_flag, "Also listen to tracks that keep their genre, so that the report compares."
+        ),
+        ROWS,
     ] = False
-    json: Annotated[bool, Option(to_flag, "Print the summary as one JSON object.")] = False
-    quiet: Annotated[bool, Option(to_flag, "Print nothing but errors.", short="-q")] = False
-    verbose: Annotated[bool, Option(to_flag, "Say what became of each track.", short="-v")] = False
+    json: Annotated[bool, Option(to_flag, "Print the summary as one JSON object."), MACHINE] = False
+    quiet: Annotated[bool, Option(to_flag, "Print only errors.", short="-q"), MACHINE] = False
+    verbose: Annotated[
+        bool, Option(to_flag, "Print a line for each track.", short="-v"), MACHINE
+    ] = False
 
 
 OPTIONS = list_options(Settings)
-"""Every option of a scan; the same names hold in the TOML file."""
+"""The options of a scan by flag name; the keys of the TOML file are the same."""
+
+
+def get_row_settings(settings: Settings) -> tuple[object, ...]:
+    """Return the values on which a row of the report depends, in a fixed order.
+
+    A row that an earlier run kept is repeated only if these are equal.
+    """
+    names = (name for name, option in OPTIONS.items() if Affects.ROWS in option.affects)
+    values = (getattr(settings, name.replace("-", "_")) for name in names)
+    return tuple(sorted(each.items()) if isinstance(each, Mapping) else each for each in values)
 
 
 def find_default_config() -> Path:
@@ -250,12 +343,12 @@ def find_default_config() -> Path:
 
 
 def find_systemd_user_folder() -> Path:
-    """Return where systemd looks for the units of a user."""
+    """Return the folder of the user's systemd units."""
     return user_config_path() / "systemd" / "user"
 
 
 def find_dataset_cache() -> Path:
-    """Return where sound is kept that data sets hold in tables instead of files."""
+    """Return the folder for audio files that were unpacked from the tables of data sets."""
     return user_cache_path("tagger") / "datasets"
 
 
@@ -263,18 +356,17 @@ def load_settings(
     flags: Mapping[str, object],
     config: Path | None = None,
     *,
-    taking: Collection[str] = OPTIONS.keys(),
+    config_options: Collection[str] = OPTIONS.keys(),
 ) -> Settings:
-    """Merge defaults, the TOML file and the flags that were given; the later ones win.
+    """Merge the defaults, the TOML file and the given flags; the later ones win.
 
-    Without `config` the user's own file is read if there is one; `taking` is what counts of either.
-    Raises SettingsError.
+    config: by default the user's own file, if there is one. config_options: the options that are
+    taken from the file; other known options in it are ignored. Raises SettingsError.
     """
     path = config or find_default_config()
-    given = read_toml(path) if config or os.access(path, os.F_OK) else {}
-    unknown = sorted(given.keys() - OPTIONS.keys())
-    if unknown:
-        raise SettingsError(f"{path} has an option that tagger does not know: {unknown[0]}")
-    merged = {n: (value, f"{n} in {path}") for n, value in given.items() if n in taking}
+    values = read_toml(path) if config or os.access(path, os.F_OK) else {}
+    if unknown := sorted(values.keys() - OPTIONS.keys()):
+        raise SettingsError(f"{path} has an unknown option: {unknown[0]}")
+    merged = {n: (value, f"{n} in {path}") for n, value in values.items() if n in config_options}
     merged |= {name: (value, f"--{name}") for name, value in flags.items()}
     return Settings(**convert_values(OPTIONS, merged))

@@ -1,4 +1,4 @@
-"""The command line: parses, shows and exits; the work is done elsewhere."""
+"""The command line: it parses, prints and exits. Other packages do the work."""
 
 import traceback
 from collections.abc import Sequence
@@ -15,13 +15,22 @@ from tagger.cli.schedule import schedule
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.cli.train import evaluate, train
 from tagger.cli.undo import undo
-from tagger.errors import TaggerError
+from tagger.errors import SettingsError, TaggerError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 @click.version_option(__version__, prog_name="tagger", message="%(prog)s %(version)s")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> int:
     """Listen to a music library and write each track's genre into its tags."""
+    if context.invoked_subcommand:
+        return 0
+    print_line(context.get_help(), err=True)
+    return SettingsError.exit_code
 
 
 for command in (
@@ -37,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx:
             print_line(f"{error.ctx.get_usage()}\n", err=True)
-        print_line(f"tagger: {escape_unprintable(error.format_message())}", err=True)
+        message = " ".join(error.format_message().split())  # click lists choices on lines
+        print_line(f"tagger: {escape_unprintable(message)}", err=True)
         return error.exit_code
     except TaggerError as error:
         print_line(f"tagger: {escape_unprintable(str(error))}", err=True)

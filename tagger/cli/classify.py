@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tagger import decide
-from tagger.cli.options import MODEL_OPTIONS, settings_from, settings_options
+from tagger.cli.options import MODEL_OPTIONS, add_settings_options, merge_settings
 from tagger.cli.terminal import catch_stop_signals, format_unknown_labels, print_line
 from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_model
@@ -25,36 +25,37 @@ STDIN_NAME = "-"
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=str, metavar="FILE...")
-@click.option("--timeline", is_flag=True, help="Show each window too: where the song changes.")
-@settings_options(
-    **MODEL_OPTIONS, top_k="How many scores to show.", json="Print the scores as JSON."
+@click.option("--timeline", is_flag=True, help="Also show the best label of each window.")
+@add_settings_options(
+    **MODEL_OPTIONS, top_k="The number of scores to show.", json="Print the scores as JSON."
 )
 def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **flags: Any) -> int:
-    """Show what a model hears in each FILE (- is standard input). No file is changed.
+    """Show the scores of a model for each FILE.
 
-    Any audio-classification model will do: of genres, spoken words, languages, sounds.
+    FILE may be - for standard input. No file is changed. Any audio-classification model works: for
+    genres, spoken words, languages, sounds.
     """
     from tagger.classify import apply_user_names, run_classify
     from tagger.cli.progress import LoadingStatus
     from tagger.cli.tables import ScoreTables
 
-    settings = settings_from(config, flags)
+    settings = merge_settings(config, flags)
     if settings.gentle:
         lower_priority()
     if "" in files:
         raise SettingsError("a FILE is empty")
     source = find_model(settings)
     rows = []
-    with catch_stop_signals("stopped", at_once=True) as stopper, _open_paths(files) as paths:
-        loading = LoadingStatus(stopper)
+    with catch_stop_signals("stopped", at_once=True) as stop_signal, _open_paths(files) as paths:
+        loading = LoadingStatus(stop_signal)
         tables = ScoreTables(loading, quiet=settings.json)
         if unknown := decide.find_unknown_labels(settings, source.labels):
-            loading.tell(format_unknown_labels(unknown, source.labels))
+            loading.lines.print(format_unknown_labels(unknown, source.labels))
         with loading.status:
             results = run_classify(paths, source, settings, loading.on_download, timeline=timeline)
-            for name, heard in zip(files, results, strict=True):
-                stopper.check()
-                result = apply_user_names(heard, settings)
+            for name, prediction in zip(files, results, strict=True):
+                stop_signal.check()
+                result = apply_user_names(prediction, settings)
                 rows.append(result_as_json(parse_path(name), result, source.identity))
                 tables.show(parse_path(name), result, source.identity)
     if settings.json:
@@ -64,37 +65,39 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
 
 @contextmanager
 def _open_paths(files: Sequence[str]) -> Iterator[list[AnyPath]]:
-    """Give a path for each file; what comes from standard input lies in a temporary one."""
+    """Yield the path of each file; standard input is copied into a temporary file."""
     if STDIN_NAME not in files:
         yield [parse_path(name) for name in files]
         return
     if sys.stdin is None or sys.stdin.isatty():
-        raise SettingsError("- reads a file from standard input, which is closed or a terminal")
+        raise SettingsError("- stands for standard input, but it is closed or a terminal")
     with tempfile.NamedTemporaryFile(prefix="tagger-") as copy:
         try:
             shutil.copyfileobj(sys.stdin.buffer, copy)
             copy.flush()
         except OSError as error:
-            raise DiskFullError(f"cannot keep standard input: {error.strerror}") from error
+            raise DiskFullError(
+                f"cannot copy standard input to a temporary file: {error.strerror}"
+            ) from error
         yield [parse_path(copy.name if name == STDIN_NAME else name) for name in files]
 
 
 def result_as_json(path: AnyPath, result: Prediction | Failure, model: str) -> dict[str, object]:
-    """Return a result as `--json` prints it."""
+    """Return the element of a result in the list that `--json` prints."""
     row: dict[str, object] = {"path": display_path(path), "model": model, "duration_s": None}
     if isinstance(result, Failure):
         return row | {"error": result.reason}
     row |= {"duration_s": round(result.duration_s, 3), "scores": _scores_as_json(result.scores)}
     if result.timeline:
-        row["timeline"] = [_window_as_json(each) for each in result.timeline]
+        row["timeline"] = [_window_as_json(window) for window in result.timeline]
     return row
 
 
-def _window_as_json(stretch: WindowScores) -> dict[str, object]:
+def _window_as_json(window: WindowScores) -> dict[str, object]:
     return {
-        "start_s": round(stretch.start_s, 3),
-        "end_s": round(stretch.end_s, 3),
-        "scores": _scores_as_json(stretch.scores),
+        "start_s": round(window.start_s, 3),
+        "end_s": round(window.end_s, 3),
+        "scores": _scores_as_json(window.scores),
     }
 
 

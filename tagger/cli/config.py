@@ -21,9 +21,10 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> int:
-    """Print what makes SHELL complete the commands and options of tagger.
+    """Print a completion script for SHELL.
 
-    For bash, in ~/.bashrc: eval "$(tagger completion bash)"
+    SHELL then completes the commands and options of tagger. For bash, add this line to ~/.bashrc:
+    eval "$(tagger completion bash)"
     """
     kind = get_completion_class(shell)
     assert kind is not None
@@ -33,8 +34,8 @@ def completion(context: click.Context, shell: str) -> int:
 
 
 CONFIG_HEADER = """\
-# Options of tagger. Every option of `tagger scan` can stand here; flags win over it.
-# A line that begins with # is off: the value in it is the default, or an example.
+# Options of `tagger scan`. A flag on the command line overrides the value here.
+# A line that begins with # has no effect: it shows the default, or an example.
 """
 
 EXAMPLE_VALUES: dict[str, Any] = {
@@ -49,46 +50,51 @@ EXAMPLE_VALUES: dict[str, Any] = {
     "shard": "1/4",
     "until": "06:00",
 }
-"""What is shown where there is no default."""
+"""The values in a new config file for options without a default."""
 
 
 @click.command()
-@click.option("--init", "init", is_flag=True, help="Write a file with every option, all off.")
-@click.option("--show", "shown", is_flag=True, help="Show the options that are set, and where.")
+@click.option(
+    "--init", "init", is_flag=True, help="Write a config file with every option as a comment."
+)
+@click.option("--show", "show", is_flag=True, help="Show the value of each option and its origin.")
 @click.option(
     "--config",
     metavar="FILE.toml",
     type=click.Path(path_type=Path),
-    help="Instead of the one in the user's config folder.",
+    help="Use this file instead of the one in the user's config folder.",
 )
-def config(config: Path | None, *, init: bool, shown: bool) -> int:
-    """Make a config file, or show what options count and where they come from."""
+def config(config: Path | None, *, init: bool, show: bool) -> int:
+    """Write the config file, or show what is set.
+
+    Without --init this shows the value of each option and where the value comes from.
+    """
     path = config or find_default_config()
     if init:
         write_config(path)
         print_line(
-            f"{escape_unprintable(display_path(path))} has every option, all off:"
+            f"{escape_unprintable(display_path(path))} has every option:"
             " remove the # before an option to set it."
         )
-    if shown or not init:
-        show_config(path, chosen=config)
+    if show or not init:
+        show_config(path, must_exist=config is not None)
     return 0
 
 
 def write_config(path: Path) -> None:
-    """Write a commented file. Raises SettingsError where there is one already."""
+    """Write a config file in which no option is set. Raises SettingsError if the file exists."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(build_config_template())
     except FileExistsError as error:
-        raise SettingsError(f"{path} is there already") from error
+        raise SettingsError(f"{path} exists already") from error
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def build_config_template() -> str:
-    """Return a config file in which every option is off, with its help and default."""
+    """Return a config file in which each option is a comment with its help and default."""
     parts = [
         f"# {option.help}\n# {name} = {_format_example(name, option)}"
         for name, option in OPTIONS.items()
@@ -97,7 +103,7 @@ def build_config_template() -> str:
 
 
 def _format_example(name: str, option: Option) -> str:
-    """Return a value as TOML has it: the default if there is one, which auto is as well."""
+    """Return an example value, or the default, as a TOML value."""
     value = EXAMPLE_VALUES.get(name)
     if value is None:
         raw = getattr(DEFAULTS, name.replace("-", "_"))
@@ -106,19 +112,16 @@ def _format_example(name: str, option: Option) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def show_config(path: Path, chosen: Path | None) -> None:
-    """Print each option, its value, and whether that is the default or stands in the file."""
-    there = path.exists() or chosen is not None
-    given = read_toml(path) if there else {}
-    load_settings({}, path if there else None)  # what is wrong in it is told
-    print_line(f"# {escape_unprintable(display_path(path))}{'' if there else ' is not there'}")
+def show_config(path: Path, *, must_exist: bool) -> None:
+    """Print each option with its value, and whether the value is from the file."""
+    is_read = must_exist or path.exists()
+    values = read_toml(path) if is_read else {}
+    load_settings({}, path if is_read else None)  # raises for a wrong value
+    print_line(f"# {escape_unprintable(display_path(path))}{'' if is_read else ' does not exist'}")
     for name, option in OPTIONS.items():
-        if name in given:
-            print_line(
-                escape_unprintable(
-                    f"{name} = {json.dumps(given[name], default=str)}  # from the file"
-                )
-            )
+        if name in values:
+            value = json.dumps(values[name], default=str)
+            print_line(escape_unprintable(f"{name} = {value}  # from the file"))
         elif default := ("false" if option.convert is to_flag else get_default_text(name)):
             print_line(escape_unprintable(f"{name} = {default}  # default"))
         else:

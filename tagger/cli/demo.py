@@ -5,36 +5,56 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import MODEL_OPTIONS, settings_from, settings_options
+from tagger.cli.options import MODEL_OPTIONS, add_settings_options, merge_settings
 from tagger.cli.terminal import print_line
 from tagger.errors import MissingExtraError, SettingsError
 from tagger.pacing import lower_priority
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", help="Whom to listen to.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="[default: from 7860 on]")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="Address that the page listens on (0.0.0.0: all interfaces).  [default: 127.0.0.1]",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Port that the page listens on.  [default: the first free one from 7860 on]",
+)
 @click.option(
     "--dataset",
     type=click.Path(path_type=Path),
     metavar="DATASET",
-    help="Labelled music to listen to samples of, as for evaluate.",
+    help="Show samples of this labelled music, in any form that `tagger evaluate` reads.",
 )
 @click.option(
-    "--max-size", type=click.IntRange(min=1), default=100, metavar="MB", help="[default: 100]"
+    "--max-size",
+    type=click.IntRange(min=1),
+    default=100,
+    metavar="MB",
+    help="Accept no larger upload.  [default: 100]",
 )
 @click.option(
-    "--max-minutes", type=click.FloatRange(min=0.1), default=60, metavar="N", help="[default: 60]"
+    "--max-minutes",
+    type=click.FloatRange(min=0.1),
+    default=60,
+    metavar="N",
+    help="Accept no longer song.  [default: 60]",
 )
-@settings_options(**MODEL_OPTIONS, top_k="How many scores to show.")
+@add_settings_options(**MODEL_OPTIONS, top_k="The number of scores to show.")
 def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
-    """Show a page on which to drop or record a song and see what a model hears.
+    """Serve a web page that shows the genres of a song.
 
-    It is for you alone, on this machine, unless --host says otherwise: whoever reaches it can have
-    any model of the Hub loaded. --max-size and --max-minutes limit what can be dropped there.
+    You drop or record the song on the page.
+
+    Only this machine can open the page, unless --host allows others. Everybody who can open the
+    page can make tagger load any model of the Hub.
     """
     host, port, size_mb, minutes = map(flags.pop, ("host", "port", "max_size", "max_minutes"))
-    settings = settings_from(config, flags)
+    settings = merge_settings(config, flags)
     if settings.gentle:
         lower_priority()
     try:
@@ -47,7 +67,7 @@ def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
         extra = {"gradio": "demo", "pandas": "demo", "datasets": "demo,train"}.get(error.name or "")
         if extra is None:
             raise
-        raise MissingExtraError(f"this needs: pip install 'tagger[{extra}]'") from error
+        raise MissingExtraError(f"tagger demo needs: pip install 'tagger[{extra}]'") from error
     limits = UploadLimits(size_mb, minutes)
     page = build_page(DemoClassifier(settings, limits), samples)
     try:
@@ -58,4 +78,4 @@ def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
 
 
 def print_address(address: str) -> None:
-    print_line(f"Open {address} in a browser. Ctrl-C ends it.")
+    print_line(f"Open {address} in a browser. Ctrl-C ends the demo.")

@@ -1,6 +1,8 @@
-"""Flags made of the fields of Settings, so that each option is declared in one place."""
+"""Command line flags made from the fields of Settings and other lists of options."""
 
-from collections.abc import Callable, Collection, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from tagger.cli.terminal import escape_unprintable
+from tagger.errors import SettingsError
 from tagger.options import Option, to_flag, to_patterns
+from tagger.paths import display_path
 from tagger.settings import OPTIONS, Settings, load_settings
 
 Command = Callable[..., int]
@@ -23,23 +28,22 @@ MODEL_OPTIONS = dict.fromkeys(
     ),
     "",
 )  # fmt: skip
-"""For `settings_options`: what a command wants that has a model listen, with the usual help."""
+"""For `add_settings_options`: the options of commands that run a model, with their usual help."""
 
 
-def settings_options(**helps: str) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command options of Settings, and `--config`.
+def add_settings_options(**helps: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds options of Settings, and `--config`, to a command.
 
-    `helps` names the fields, each with its own help, or nothing for the usual one. Without any, the
-    command gets them all.
+    helps: a help text for each field, or an empty one for the usual help. Without any argument the
+    command gets all options.
     """
     names = [name.replace("_", "-") for name in helps] or list(OPTIONS)
 
     def decorate(command: Command) -> Command:
         for name in reversed(names):
             text = helps.get(name.replace("-", "_")) or OPTIONS[name].help
-            command = _make_flag(name, OPTIONS[name]._replace(help=text), get_default_text(name))(
-                command
-            )
+            option = OPTIONS[name]._replace(help=text)
+            command = _make_flag(name, option, get_default_text(name))(command)
         config = click.option(
             "--config",
             metavar="FILE.toml",
@@ -51,8 +55,8 @@ def settings_options(**helps: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def make_flags(options: Mapping[str, Option], defaults: object) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command these options; `defaults` has a field for each."""
+def add_options(options: Mapping[str, Option], defaults: object) -> Callable[[Command], Command]:
+    """Return a decorator that adds options to a command; `defaults` has a field for each."""
 
     def decorate(command: Command) -> Command:
         for name in reversed(list(options)):
@@ -61,20 +65,6 @@ def make_flags(options: Mapping[str, Option], defaults: object) -> Callable[[Com
         return command
 
     return decorate
-
-
-def drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the user gave of click's arguments, by the names of the flags."""
-    return {
-        name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
-    }
-
-
-def settings_from(
-    config: Path | None, flags: dict[str, Any], *, taking: Collection[str] = OPTIONS.keys()
-) -> Settings:
-    """Merge the flags that were given with `taking` of the config file. Raises SettingsError."""
-    return load_settings(drop_unset(flags), config, taking=taking)
 
 
 def _make_flag(name: str, option: Option, default: str) -> Callable[[Command], Command]:
@@ -90,16 +80,8 @@ def _make_flag(name: str, option: Option, default: str) -> Callable[[Command], C
     )
 
 
-def _complete_value(values: str, _ctx: object, _param: object, begun: str) -> list[CompletionItem]:
-    """Offer the words among the values of an option to the shell, or files where it wants one."""
-    if values.startswith("FILE") or values == "ID_OR_DIR":
-        return [CompletionItem(begun, type="file")]
-    words = (word for word in values.split("|") if word.islower())
-    return [CompletionItem(word) for word in words if word.startswith(begun)]
-
-
 def _make_switch(name: str, names: list[str], text: str) -> Callable[[Command], Command]:
-    """Make --name, and a silent --no-name for those whose config file says otherwise."""
+    """Make --name, and a hidden --no-name that overrides the config file."""
     field = name.replace("-", "_")
     on = click.option(*names, field, flag_value=True, default=None, type=bool, help=text)
     off = click.option(
@@ -108,15 +90,65 @@ def _make_switch(name: str, names: list[str], text: str) -> Callable[[Command], 
     return lambda command: on(off(command))
 
 
+def _complete_value(values: str, _ctx: object, _param: object, prefix: str) -> list[CompletionItem]:
+    """Offer the shell the words among the values of an option, or files."""
+    if values.startswith("FILE") or values == "ID_OR_DIR":
+        return [CompletionItem(prefix, type="file")]
+    words = (word for word in values.split("|") if word.islower())
+    return [CompletionItem(word) for word in words if word.startswith(prefix)]
+
+
 def get_default_text(name: str) -> str:
-    """Return the default of an option of a scan in words, nothing where there is none."""
+    """Return the default of a scan's option as text, or an empty text where there is none."""
     return format_default(OPTIONS[name], getattr(DEFAULTS, name.replace("-", "_")))
 
 
 def format_default(option: Option, value: object) -> str:
-    """Return a default as it would be given, nothing where there is none."""
+    """Return a default as a user would write it, or an empty text where there is none."""
     if value is None and "auto" in option.values:
         return "auto"
     if value is None or value is False or value in ((), {}):
         return ""
     return str(value).replace(str(Path.home()), "~")
+
+
+def drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of click that the user gave, by flag name."""
+    return {
+        name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
+    }
+
+
+def merge_settings(
+    config: Path | None, flags: dict[str, Any], config_options: Collection[str] = OPTIONS.keys()
+) -> Settings:
+    """Merge the config file with the arguments of click. Raises SettingsError."""
+    return load_settings(drop_unset(flags), config, config_options=config_options)
+
+
+def format_follow_up(words: Sequence[str], settings: Settings, options: Sequence[str]) -> str:
+    """Return a command line of tagger to type after a run, quoted for a shell.
+
+    options: those of the run that the command needs. An option is left out where the command
+    has the same value without it.
+    """
+    usual = DEFAULTS
+    with suppress(SettingsError):  # the run may have read another config file than the user's own
+        usual = load_settings({})
+    return escape_unprintable(
+        shlex.join(["tagger", *words, *_list_changed(settings, usual, options)])
+    )
+
+
+def _list_changed(settings: Settings, usual: Settings, options: Sequence[str]) -> Iterator[str]:
+    for name in options:
+        value = getattr(settings, name.replace("-", "_"))
+        if isinstance(value, Path):
+            value = value.absolute()
+        if value == getattr(usual, name.replace("-", "_")):
+            continue
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        else:
+            yield f"--{name}"
+            yield display_path(value) if isinstance(value, Path) else str(value)

@@ -1,12 +1,10 @@
-"""What a person sees during and after a run."""
+"""Progress on stderr while a command works. Import this late: it imports rich."""
 
-import json
 import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -25,31 +23,34 @@ from rich.text import Text
 
 from tagger.cli.terminal import (
     StopSignal,
-    catch_stop_signals,
     escape_unprintable,
-    format_failures,
     format_megabytes,
-    format_size,
     format_track_count,
     format_unknown_labels,
     ignore_broken_pipe,
-    print_line,
 )
-from tagger.errors import NotifyError, ReportError, TaggerError
-from tagger.pacing import lower_priority
+from tagger.errors import ReportError
 from tagger.paths import AnyPath, display_path
-from tagger.records import Action, Outcome, RepeatedRows, ScanResult
-from tagger.report.overview import review_run
-from tagger.report.page import check_page, write_run_page
-from tagger.service import check_metrics, record_metrics, run_notify_command
+from tagger.records import Action, Outcome, RepeatedRows
 from tagger.settings import Settings
+
+LINE_INTERVAL_S = 30.0
+"""Without a terminal, at most one line of progress is printed in this time."""
+
+BAR_INTERVAL_S = 0.1
+
+MAX_SHOWN_FAILURES = 5
+"""The summary names at most this many new failures; the report has them all."""
 
 
 class PipeSafeConsole(Console):
-    """Goes on when nobody reads any more; rich would end the program, with the code of failures."""
+    """A console that goes on when the reader of its pipe went away.
+
+    rich would end the program with exit code 1, which says that tracks failed.
+    """
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print. Raises ReportError where the disk that it goes to is full."""
+        """Print. Raises ReportError where the output cannot be written (disk full)."""
         try:
             super().print(*objects, **options)
         except OSError as error:
@@ -60,32 +61,69 @@ class PipeSafeConsole(Console):
         ignore_broken_pipe(self.file)
 
 
-LINE_INTERVAL_S = 30.0
-BAR_INTERVAL_S = 0.1
-MAX_SHOWN_FAILURES = 5
-"""How many new failures the summary names; the report has them all."""
+class ProgressLines:
+    """Lines of progress on stderr; between two lines that are not urgent passes some time."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = PipeSafeConsole(file=sys.stderr, quiet=quiet)
+        self.is_live = self.console.is_terminal
+        self.last_line_at = -math.inf
+
+    def print(self, text: str) -> None:
+        self.last_line_at = time.monotonic()
+        self.console.print(Text(f"tagger: {text}"), soft_wrap=True)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a line is due: there is no live bar, and the last line is old enough."""
+        return not self.is_live and time.monotonic() - self.last_line_at >= LINE_INTERVAL_S
+
+
+class LoadingStatus:
+    """`status`, a context manager, is a live line on a terminal; elsewhere lines are printed."""
+
+    def __init__(self, stop_signal: StopSignal) -> None:
+        self.lines = ProgressLines()
+        self.status = self.lines.console.status("Loading the model")
+        self.stop_signal = stop_signal
+
+    def show(self, step: str) -> None:
+        """Show the current step. Raises where the user asked to stop."""
+        self.stop_signal.check()
+        self.status.update(_capitalize(step))
+        if self.lines.is_due:
+            self.lines.print(step)
+
+    def on_download(self, done: int, total: int) -> None:
+        if done < total:
+            self.show(f"downloading the model, {format_megabytes(done, total)}")
+        else:
+            self.show("loading the model")
 
 
 class RunProgress:
-    """Shows a run; a context manager, since a live bar has to be taken down again."""
+    """The progress of a scan, apply or undo; a context manager, which removes the live bar."""
 
     def __init__(
-        self, settings: Settings, stopper: StopSignal, words: Mapping[Action, str] | None = None
+        self,
+        settings: Settings,
+        stop_signal: StopSignal,
+        action_words: Mapping[Action, str] | None = None,
     ) -> None:
-        """Make one that calls the actions by these words, by their own without."""
-        self.verbose, quiet = settings.verbose, settings.quiet
-        self.words = words or {action: action.value for action in Action}
-        self.check_stop = stopper.check
-        self.console = PipeSafeConsole(file=sys.stderr, quiet=quiet)
-        self.live = self.console.is_terminal
+        """action_words: what actions are called; by default as in the report."""
+        self.verbose = settings.verbose
+        self.action_words = action_words or {action: action.value for action in Action}
+        self.check_stop = stop_signal.check
+        self.lines = ProgressLines(quiet=settings.quiet)
+        self.lines.last_line_at = time.monotonic()
         self.failures: list[Outcome] = []
-        self.changed: Counter[AnyPath] = Counter()
-        self.doing = "Looking"
+        self.written_folders: Counter[AnyPath] = Counter()
         self.report: Path | None = None
+        self.step = "Looking"
         self.done = 0
         self.total: int | None = None
-        self.started = self.told = time.monotonic()
-        self.shown = 0.0
+        self.started_at = time.monotonic()
+        self.bar_updated_at = 0.0
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -93,11 +131,11 @@ class RunProgress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=self.console,
+            console=self.lines.console,
             transient=True,
-            disable=quiet or not self.live,
+            disable=settings.quiet or not self.lines.is_live,
         )
-        self.task = self.bar.add_task("Looking", total=None, rate="")
+        self.task = self.bar.add_task(self.step, total=None, rate="")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -111,49 +149,51 @@ class RunProgress:
     ) -> None:
         self.bar.stop()
         if error and self.report:
-            self._line(f"what was done stands in {escape_unprintable(display_path(self.report))}")
+            report = escape_unprintable(display_path(self.report))
+            self.lines.print(f"the report of the tracks that were done is {report}")
 
     def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
-        self._line(format_unknown_labels(unknown, labels))
+        self.lines.print(format_unknown_labels(unknown, labels))
 
     def on_split_names(self, names: Sequence[str], profile: str) -> None:
-        told = ", ".join(names)
-        self._line(
-            escape_unprintable(f"{profile} takes apart: {told} (--genre-map gives other names)")
+        shown = escape_unprintable(", ".join(names))
+        self.lines.print(
+            f"{profile} splits these names into several genres: {shown}"
+            " (--genre-map gives other names)"
         )
-
-    def on_inference_start(self, tracks: int) -> None:
-        self._expect(tracks, "Listening", "to listen to")
-        self.bar.update(self.task, description="Loading the model")
 
     def on_download(self, done: int, total: int) -> None:
         self.check_stop()
-        of = format_megabytes(done, total)
-        doing = "Downloading" if done < total else "Loading"
-        self.bar.update(
-            self.task, description=f"{doing} the model", rate=of if done < total else ""
-        )
-        if not self.live and time.monotonic() - self.told >= LINE_INTERVAL_S:
-            self._line(f"downloading the model, {of}")
+        size = format_megabytes(done, total)
+        if done < total:
+            self.bar.update(self.task, description="Downloading the model", rate=size)
+        else:
+            self.bar.update(self.task, description="Loading the model", rate="")
+        if self.lines.is_due:
+            self.lines.print(f"downloading the model, {size}")
 
     def on_rest(self, wanted: Sequence[str]) -> None:
-        what = " and ".join(wanted)
-        self.bar.update(self.task, description=f"Resting: others wait for {what}")
-        if not self.live and time.monotonic() - self.told >= LINE_INTERVAL_S:
-            self._line(f"resting: other programs wait for {what}")
+        resources = " and ".join(wanted)
+        self.bar.update(self.task, description=f"Pausing: other programs need {resources}")
+        if self.lines.is_due:
+            self.lines.print(f"pausing: other programs need {resources}")
+
+    def on_inference_start(self, tracks: int) -> None:
+        self._start_step("Listening", tracks, "to listen to")
+        self.bar.update(self.task, description="Loading the model")
 
     def on_undo_start(self, tracks: int) -> None:
-        self._expect(tracks, "Putting back", "to put back")
+        self._start_step("Putting back", tracks, "to put back")
 
     def on_apply_start(self, tracks: int) -> None:
-        self._expect(tracks, "Writing", "to write into")
+        self._start_step("Writing", tracks, "to write into")
 
-    def _expect(self, tracks: int, doing: str, what: str) -> None:
-        self.doing, self.done, self.total = doing, 0, tracks
-        self.started = time.monotonic()
-        self.bar.reset(self.task, total=tracks, description=doing, rate="")
-        if not self.live:
-            self._line(f"{format_track_count(tracks)} {what}")
+    def _start_step(self, step: str, tracks: int, purpose: str) -> None:
+        self.step, self.done, self.total = step, 0, tracks
+        self.started_at = time.monotonic()
+        self.bar.reset(self.task, total=tracks, description=step, rate="")
+        if not self.lines.is_live:
+            self.lines.print(f"{format_track_count(tracks)} {purpose}")
 
     def on_report_opened(self, report: Path) -> None:
         self.report = report
@@ -164,141 +204,36 @@ class RunProgress:
         else:
             self.done += 1
             if outcome.action is Action.WRITTEN:
-                self.changed[outcome.track.path.parent] += 1
+                self.written_folders[outcome.track.path.parent] += 1
             if outcome.new and len(self.failures) < MAX_SHOWN_FAILURES:
                 self.failures.append(outcome)
             if self.verbose:
-                self.console.print(Text(self._describe(outcome)), soft_wrap=True)
+                self.lines.console.print(Text(self._format_outcome(outcome)), soft_wrap=True)
         now = time.monotonic()
-        if now - self.shown >= BAR_INTERVAL_S:
-            self.shown = now
-            self._show(now)
+        if now - self.bar_updated_at >= BAR_INTERVAL_S:
+            self.bar_updated_at = now
+            self._show_rate(now)
 
-    def _show(self, now: float) -> None:
-        elapsed = now - self.started
-        rate = self.done / elapsed if elapsed > 0 else 0.0
-        self.bar.update(
-            self.task, completed=self.done, description=self.doing, rate=f"{rate:.1f} tracks/s"
-        )
-        if not self.live and not self.verbose and now - self.told >= LINE_INTERVAL_S:
-            of = "" if self.total is None else f" of {self.total}"
-            left = (
-                ""
-                if self.total is None
-                else f", {_format_duration((self.total - self.done) / rate)} left"
-            )
-            self._line(f"{self.done}{of} tracks, {rate:.1f} tracks/s{left}")
+    def _show_rate(self, now: float) -> None:
+        elapsed = now - self.started_at
+        tracks_per_s = self.done / elapsed if elapsed > 0 else 0.0
+        rate = f"{tracks_per_s:.1f} tracks/s"
+        self.bar.update(self.task, completed=self.done, description=self.step, rate=rate)
+        if self.verbose or not self.lines.is_due:
+            return
+        if self.total is None:
+            self.lines.print(f"{self.done} tracks, {rate}")
+        else:
+            left = timedelta(seconds=round((self.total - self.done) / tracks_per_s))
+            self.lines.print(f"{self.done} of {self.total} tracks, {rate}, {left} left")
 
-    def _describe(self, outcome: Outcome) -> str:
-        score = f" ({outcome.score:.2f})" if outcome.score is not None else ""
+    def _format_outcome(self, outcome: Outcome) -> str:
+        score = "" if outcome.score is None else f" ({outcome.score:.2f})"
         genre = f" {';'.join(outcome.genres)}{score}" if outcome.genres else ""
         error = f": {outcome.error}" if outcome.error else ""
-        word = self.words[outcome.action]
+        word = self.action_words[outcome.action]
         return escape_unprintable(f"{word:<11} {display_path(outcome.track.path)}{genre}{error}")
 
-    def _line(self, text: str) -> None:
-        self.told = time.monotonic()
-        self.console.print(Text(f"tagger: {text}"), soft_wrap=True)
 
-
-def _format_duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
-class LoadingStatus:
-    """`status`, a context manager, is a live line on a terminal; elsewhere lines come at times."""
-
-    def __init__(self, stopper: StopSignal) -> None:
-        self.console = PipeSafeConsole(file=sys.stderr)
-        self.status = self.console.status("Loading the model")
-        self.stopper = stopper
-        self.told = -math.inf
-
-    def tell(self, text: str) -> None:
-        self.told = time.monotonic()
-        self.console.print(Text(f"tagger: {text}"), soft_wrap=True)
-
-    def doing(self, text: str) -> None:
-        """Say what is being done now. Raises where the user asked to stop."""
-        self.stopper.check()
-        self.status.update(text[:1].upper() + text[1:])
-        if not self.console.is_terminal and time.monotonic() - self.told >= LINE_INTERVAL_S:
-            self.tell(text)
-
-    def on_download(self, done: int, total: int) -> None:
-        is_whole = done >= total
-        self.doing(
-            "loading the model"
-            if is_whole
-            else f"downloading the model, {format_megabytes(done, total)}"
-        )
-
-
-ACTION_HINTS = {
-    Action.WRITTEN: "",
-    Action.WOULD_WRITE: "",
-    Action.KEPT: "left alone; --existing replace|append writes, --audit compares",
-    Action.UNCHANGED: "done in an earlier run",
-    Action.LOW_SCORE: "no genre as likely as --min-score",
-    Action.FAILED: "the report says why",
-}
-
-
-def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> int:
-    """Do a run, show what came of it, and return the exit code."""
-    if settings.gentle:
-        lower_priority()
-    if settings.html:
-        check_page(settings.html)
-    check_metrics(settings.metrics)
-    with record_metrics(settings.metrics) as metrics:
-        with catch_stop_signals() as stopper, RunProgress(settings, stopper) as progress:
-            try:
-                result = run(progress)
-            except TaggerError:
-                with suppress(NotifyError):
-                    run_notify_command(settings.notify_cmd, progress.changed, progress.report)
-                raise
-        metrics.result = result
-        if settings.json:
-            print_line(json.dumps(result.summary()))
-        elif not settings.quiet:
-            print_line(format_scan_summary(result, progress.failures))
-        run_notify_command(settings.notify_cmd, progress.changed, progress.report)
-        if settings.html:
-            write_run_page(review_run([settings.state], result.run_id), settings.html)
-            if not settings.quiet and not settings.json:
-                print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
-        metrics.exit_code = 1 if result.failed_new else 0
-    return metrics.exit_code
-
-
-def format_scan_summary(result: ScanResult, failures: Sequence[Outcome]) -> str:
-    """Return the text that ends a scan; `failures` are the first ones that are new."""
-    lines = [
-        f"{format_track_count(result.tracks)} in {result.seconds:.1f} s"
-        + (f", model {escape_unprintable(result.model)}" if result.model else "")
-    ]
-    for action in Action:
-        count = result.counts[action]
-        if count:
-            lines.append(f"  {action:<11} {count:>7}   {ACTION_HINTS[action]}".rstrip())
-    if result.waiting:
-        lines.append(
-            f"It was time to stop: {format_track_count(result.waiting)} left to the next run."
-        )
-    if result.dry_run:
-        lines.append("This was a dry run: no file was changed.")
-    if result.would_rewrite:
-        lines.append(f"It would write {format_size(result.would_rewrite)} anew.")
-    if not result.tracks and result.model:
-        lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
-    if failures:
-        lines.append(f"{result.failed_new} failed for the first time:")
-        lines += format_failures(failures, of=result.failed_new)
-    if result.counts[Action.WRITTEN]:
-        lines.append(f"To take this back: tagger undo --run {result.run_id}")
-    lines.append(f"Report: {escape_unprintable(display_path(result.report))}")
-    if result.counts[Action.WOULD_WRITE]:
-        lines.append("To write what it says, also after editing it: tagger apply REPORT")
-    return "\n".join(lines)
+def _capitalize(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import settings_from, settings_options
+from tagger.cli.options import add_settings_options, merge_settings
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.paths import display_path
@@ -16,17 +16,20 @@ from tagger.state import Run
 
 
 @click.command()
-@settings_options(state="", json="Print the list as JSON.")
+@add_settings_options(state="", json="Print the list as JSON.")
 def runs(config: Path | None, **flags: Any) -> int:
-    """List earlier runs: when, what they wrote, and what of that was undone."""
+    """List earlier runs.
+
+    The list has the time of each run and how many tracks it wrote, and how many were undone since.
+    """
     from tagger.state import read_runs
 
-    settings = settings_from(config, flags)
-    found = read_runs(settings.state)
+    settings = merge_settings(config, flags)
+    all_runs = read_runs(settings.state)
     if settings.json:
-        print_line(json.dumps([run_as_json(run) for run in found]))
-    elif found:
-        print_run_table(found)
+        print_line(json.dumps([run_as_json(run) for run in all_runs]))
+    elif all_runs:
+        print_run_table(all_runs)
     else:
         print_line("There was no run yet.")
     return 0
@@ -47,21 +50,21 @@ def run_as_json(run: Run) -> dict[str, object]:
     }
 
 
-def print_run_table(found: Sequence[Run]) -> None:
-    """Print a table, the newest run last."""
+def print_run_table(all_runs: Sequence[Run]) -> None:
+    """Print a table with the newest run last."""
     from rich.table import Table
     from rich.text import Text
 
     from tagger.cli.progress import PipeSafeConsole
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in found))
-    for name in ("began", "what"):
+    table.add_column("run", no_wrap=True, min_width=max(len(run.id) for run in all_runs))
+    for name in ("started", "kind"):
         table.add_column(name, no_wrap=True)
     for name in ("tracks", "written", "undone", "failed"):
         table.add_column(name, justify="right")
-    for run in found:
-        notes = ("dry" * run.dry_run, "" if run.finished_at else "cut off")
+    for run in all_runs:
+        notes = ("dry" * run.dry_run, "" if run.finished_at else "interrupted")
         cells = (
             run.id,
             f"{datetime.fromisoformat(run.started_at).astimezone():%m-%d %H:%M}",
@@ -77,36 +80,39 @@ def print_run_table(found: Sequence[Run]) -> None:
 
 @click.command()
 @click.option(
-    "--run", "run_id", metavar="ID", help="The run; without it, the newest scan or apply."
+    "--run", "run_id", metavar="ID", help="The run to show.  [default: the newest scan or apply]"
 )
 @click.option(
     "--csv",
     "csv_file",
     metavar="FILE.csv",
     type=click.Path(path_type=Path),
-    help="Copy its report to this file.",
+    help="Copy the CSV report of the run to this file.",
 )
 @click.option(
     "--merge",
     multiple=True,
     metavar="STATE",
     type=click.Path(path_type=Path),
-    help="Count the newest run of this state file too, as of another shard. Repeatable.",
+    help="Add the newest run of this state file, for example of another shard. Repeatable.",
 )
-@settings_options(
-    html="Make a page of it, for a browser.", state="", json="Print the numbers as JSON."
+@add_settings_options(
+    html="Write a page with charts, for a browser.", state="", json="Print the numbers as JSON."
 )
 def report(config: Path | None, **flags: Any) -> int:
-    """Show what a run did: in short, as a page with charts (--html), or its report (--csv)."""
+    """Show the results of a run.
+
+    They are printed in short, or written as a page with charts (--html) or as CSV (--csv).
+    """
     from tagger.cli.tables import print_overview
     from tagger.report.csv import copy_reports
     from tagger.report.overview import review_run
     from tagger.report.page import write_run_page
 
     run_id, csv_file, merge = map(flags.pop, ("run_id", "csv_file", "merge"))
-    settings = settings_from(config, flags)
+    settings = merge_settings(config, flags)
     if merge and run_id:
-        raise SettingsError("--merge goes by the newest runs, --run names one")
+        raise SettingsError("--merge adds the newest runs and cannot be combined with --run")
     review = review_run([settings.state, *merge], run_id)
     if csv_file:
         copy_reports(review.reports, csv_file)

@@ -1,4 +1,4 @@
-"""Scores, and a run in short, as tables on a terminal."""
+"""Tables on a terminal: the scores of tracks, and the overview of a run."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ SCORE_BAR_WIDTH = 32
 
 
 class ScoreTables:
-    """Prints results on stdout, unless `quiet`."""
+    """Prints results on stdout unless it is `quiet`."""
 
     def __init__(self, loading: LoadingStatus, *, quiet: bool) -> None:
         self.out = PipeSafeConsole(quiet=quiet)
@@ -25,7 +25,7 @@ class ScoreTables:
 
     def show(self, path: AnyPath, result: Prediction | Failure, model: str) -> None:
         name = escape_unprintable(display_path(path))
-        self.status.stop()  # it would take what is printed meanwhile over to its own stream
+        self.status.stop()  # a live status would redirect stdout to its own stream
         if isinstance(result, Failure):
             reason = (escape_unprintable(result.reason), "red")
             self.out.print(Text.assemble((name, "bold"), ": ", reason), soft_wrap=True)
@@ -49,9 +49,9 @@ def make_scores_table(scores: Sequence[Score]) -> Table:
 def make_timeline_table(result: Prediction) -> Table:
     """Return a row for each window, with its best label."""
     table = _make_score_table("from", "label")
-    for stretch in result.timeline:
-        for score in stretch.scores[:1]:  # none, where a map drops all that it could be
-            table.add_row(format_time(stretch.start_s), *_make_score_cells(score))
+    for window in result.timeline:
+        for score in window.scores[:1]:  # no score if the genre map drops all labels
+            table.add_row(format_time(window.start_s), *_make_score_cells(score))
     return table
 
 
@@ -82,7 +82,7 @@ SPARKLINE_LEVELS = " ▁▂▃▄▅▆▇█"
 
 
 def print_overview(review: RunReview) -> None:
-    """Print a run in short; names from files come out as text that no terminal obeys."""
+    """Print the overview of a run; control characters in names from files are escaped."""
     console = PipeSafeConsole()
     for part in _make_overview_parts(review):
         if isinstance(part, Table):
@@ -93,10 +93,10 @@ def print_overview(review: RunReview) -> None:
 
 def _make_overview_parts(review: RunReview) -> Iterator[str | Table]:
     run, overview = review.runs[-1], review.overview
-    began = datetime.fromisoformat(run.started_at).astimezone()
+    started = datetime.fromisoformat(run.started_at).astimezone()
     dry = ", dry run" if run.dry_run else ""
     model = f", model {review.models}" if review.models else ""
-    yield f"Run {review.names}, {began:%Y-%m-%d %H:%M}{dry}{model}"
+    yield f"Run {review.names}, {started:%Y-%m-%d %H:%M}{dry}{model}"
     counts = (f"{count} {action}" for action, count in overview.counts.items() if count)
     yield (
         f"{format_track_count(overview.tracks)}: {', '.join(counts)}"
@@ -115,7 +115,7 @@ def _make_overview_parts(review: RunReview) -> Iterator[str | Table]:
     yield ""
     for report in review.reports:
         yield f"Report: {display_path(report)}"
-    yield "--html FILE makes a page of it."
+    yield "Add --html FILE for a page with charts."
 
 
 def _make_genre_table(overview: ReportOverview) -> Table:
@@ -125,18 +125,18 @@ def _make_genre_table(overview: ReportOverview) -> Table:
         table.add_column(name, justify="right")
     table.add_column("")
     shown = overview.genres[:MAX_SHOWN_GENRES]
-    most = max(each.ours + each.kept for each in shown)
-    for each in shown:
-        ours, kept = (round(BAR_WIDTH_CELLS * count / most) for count in (each.ours, each.kept))
+    most = max(row.ours + row.kept for row in shown)
+    for row in shown:
+        ours, kept = (round(BAR_WIDTH_CELLS * count / most) for count in (row.ours, row.kept))
         bar = "█" * ours + "░" * kept
-        table.add_row(Text(escape_unprintable(each.genre)), str(each.ours), str(each.kept), bar)
+        table.add_row(Text(escape_unprintable(row.genre)), str(row.ours), str(row.kept), bar)
     if more := len(overview.genres) - len(shown):
         table.add_row(f"and {more} more", "", "", "")
     return table
 
 
 def _draw_sparkline(counts: Sequence[int]) -> str:
-    """Draw a histogram in one line; what is not empty does not look so."""
+    """Draw a histogram in one line; a bin with few tracks still gets the lowest bar."""
     most = max(counts)
     return "".join(
         SPARKLINE_LEVELS[-(-count * (len(SPARKLINE_LEVELS) - 1) // most)] for count in counts
@@ -146,19 +146,22 @@ def _draw_sparkline(counts: Sequence[int]) -> str:
 def _list_disagreements(overview: ReportOverview) -> Iterator[str]:
     if overview.compared:
         yield ""
-        yield f"{overview.agreed} of {overview.compared} that had a genre have the same from tagger"
+        of = f"{overview.agreed} of {overview.compared}"
+        yield f"{of} tracks with a genre get the same genre from tagger"
         for pair in overview.pairs[:MAX_SHOWN_PAIRS]:
-            yield f"  {pair.tracks:>5}  had {pair.existing}, heard {pair.heard}"
+            yield f"  {pair.tracks:>5}  had {pair.existing}, tagger says {pair.heard}"
 
 
-def _list_outlier_albums(odd: Sequence[AlbumWithOutliers]) -> Iterator[str]:
-    if odd:
+def _list_outlier_albums(albums: Sequence[AlbumWithOutliers]) -> Iterator[str]:
+    if albums:
         yield ""
-        yield f"Albums with a track that sounds like something else: {len(odd)}"
-    for album in odd[:MAX_SHOWN_ALBUMS]:
-        tracks = ", ".join(f"{_get_file_name(each.path)} ({each.best.genre})" for each in album.odd)
+        yield f"Albums with a track of another genre: {len(albums)}"
+    for album in albums[:MAX_SHOWN_ALBUMS]:
+        tracks = ", ".join(
+            f"{_get_file_name(track.path)} ({track.best.genre})" for track in album.odd
+        )
         yield f"  {album.title} ({album.genre}): {tracks}"
-    if len(odd) > MAX_SHOWN_ALBUMS:
+    if len(albums) > MAX_SHOWN_ALBUMS:
         yield "  …"
 
 

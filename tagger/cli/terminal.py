@@ -1,4 +1,4 @@
-"""Text for a terminal, and signals that end a run."""
+"""Text for a terminal, and the signals that end a run."""
 
 import os
 import signal
@@ -17,15 +17,20 @@ from tagger.records import Outcome
 MAX_SHOWN_LABELS = 20
 
 
+def escape_unprintable(text: str) -> str:
+    """Escape control codes, surrogates and other characters that are not shown as text."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def format_track_count(tracks: int) -> str:
     return f"{tracks} track" if tracks == 1 else f"{tracks} tracks"
 
 
 def format_size(count: int) -> str:
-    """Return a number of bytes as people read it, in powers of a thousand."""
+    """Return a number of bytes in decimal units."""
     size, unit = float(count), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:  # noqa: PLR2004
+        if size < 1000:  # noqa: PLR2004 - the step between two units
             break
         size, unit = size / 1000, larger
     return f"{size:.{0 if unit == 'bytes' else 1}f} {unit}"
@@ -36,43 +41,39 @@ def format_megabytes(done: int, total: int) -> str:
 
 
 def format_unknown_labels(unknown: Sequence[str], labels: Sequence[str]) -> str:
-    """Return the warning of a genre map that names labels which the model lacks."""
-    names, known = (
-        escape_unprintable(
-            ", ".join(each[:MAX_SHOWN_LABELS]) + ", …" * (len(each) > MAX_SHOWN_LABELS)
-        )
-        for each in (unknown, labels)
-    )
-    return f"the genre map names what the model does not know: {names} (it knows {known})"
+    """Return the warning about a genre map with labels that the model does not have."""
+    names, known = map(_format_labels, (unknown, labels))
+    return f"--genre-map has labels that the model does not know: {names} (it knows {known})"
 
 
-def escape_unprintable(text: str) -> str:
-    """Escape what a terminal would obey instead of show: control codes, line breaks, surrogates."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+def _format_labels(labels: Sequence[str]) -> str:
+    more = ", …" if len(labels) > MAX_SHOWN_LABELS else ""
+    return escape_unprintable(", ".join(labels[:MAX_SHOWN_LABELS]) + more)
 
 
-def format_failures(outcomes: Sequence[Outcome], *, of: int) -> list[str]:
-    """Return a line for each of the first outcomes that went wrong, out of so many."""
+def format_failures(outcomes: Sequence[Outcome], *, total: int) -> list[str]:
+    """Return a line for each outcome, and one more line if `total` is larger."""
     lines = [
-        escape_unprintable(f"  {display_path(each.track.path)}: {each.error}") for each in outcomes
+        escape_unprintable(f"  {display_path(outcome.track.path)}: {outcome.error}")
+        for outcome in outcomes
     ]
-    return [*lines, "  …"] if of > len(outcomes) else lines
+    return [*lines, "  …"] if total > len(outcomes) else lines
 
 
 def print_line(text: str, *, err: bool = False) -> None:
-    """Print a line; a reader that went away is no failure of the run."""
+    """Print a line; it is no failure if the reader of a pipe went away."""
     try:
         click.echo(text, err=err)
     except BrokenPipeError:
         ignore_broken_pipe(sys.stderr if err else sys.stdout)
     except OSError as error:
         if err:
-            return  # there is nowhere left to say so
+            return  # no other stream is left for a message
         raise ReportError(f"cannot print: {error.strerror}") from error
 
 
 def ignore_broken_pipe(stream: IO[str]) -> None:
-    """Let what is still to be printed there go nowhere, as Python's documentation has it."""
+    """Discard all further output of a stream, as the documentation of Python's signals does."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -83,16 +84,15 @@ SIGNAL_ERRORS: dict[int, type[TaggerError]] = {
     signal.SIGTERM: TerminatedRunError,
 }
 
-
 STOPPED_MESSAGE = "stopped; the next run goes on from here"
 
 
 class StopSignal:
-    """Remembers that the run was asked to stop."""
+    """Remembers that the user asked to stop the run."""
 
-    def __init__(self, words: str, *, at_once: bool = False) -> None:
+    def __init__(self, message: str, *, at_once: bool = False) -> None:
         self.error: TaggerError | None = None
-        self.words = words
+        self.message = message
         self.at_once = at_once
 
     def check(self) -> None:
@@ -100,27 +100,28 @@ class StopSignal:
         if self.error:
             raise self.error
 
-    def stop(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Remember the first signal; raise at once for a second one."""
         if self.error:
             raise self.error
-        self.error = SIGNAL_ERRORS[number](self.words)
+        self.error = SIGNAL_ERRORS[number](self.message)
         if self.at_once:
             raise self.error
 
 
 @contextmanager
 def catch_stop_signals(
-    words: str = STOPPED_MESSAGE, *, at_once: bool = False
+    message: str = STOPPED_MESSAGE, *, at_once: bool = False
 ) -> Iterator[StopSignal]:
-    """Watch for signals; `at_once` is for what leaves nothing half done wherever it ends.
+    """Handle SIGINT and SIGTERM.
 
-    words: what is said then.
+    message: what the user reads then. at_once: raise in the middle of the work, for commands that
+    never leave anything half done.
     """
-    stopper = StopSignal(words, at_once=at_once)
-    before = {number: signal.signal(number, stopper.stop) for number in SIGNAL_ERRORS}
+    stop_signal = StopSignal(message, at_once=at_once)
+    before = {number: signal.signal(number, stop_signal.handle) for number in SIGNAL_ERRORS}
     try:
-        yield stopper
+        yield stop_signal
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

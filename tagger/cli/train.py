@@ -8,10 +8,10 @@ import click
 
 from tagger.cli.options import (
     MODEL_OPTIONS,
+    add_options,
+    add_settings_options,
     drop_unset,
-    make_flags,
-    settings_from,
-    settings_options,
+    merge_settings,
 )
 from tagger.cli.terminal import catch_stop_signals, print_line
 from tagger.errors import MissingExtraError
@@ -43,7 +43,7 @@ TRAIN_MODULES = EVALUATE_MODULES | {"accelerate", "tensorboard"}
     metavar="FILE.png",
     help="Draw the confusion matrix and the calibration.",
 )
-@settings_options(
+@add_settings_options(
     **MODEL_OPTIONS,
     min_score="Also measure the tracks whose best score is this or more.",
     exclude="",
@@ -58,7 +58,7 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
     --from-tags any music library. No file in it is changed.
     """
     from_tags, min_tracks, picture = map(flags.pop, ("from_tags", "min_tracks", "picture"))
-    settings = settings_from(config, flags)
+    settings = merge_settings(config, flags)
     if settings.gentle:
         lower_priority()
     try:
@@ -119,7 +119,7 @@ TRAIN_CONFIG_OPTIONS = {
     required=True,
     help="The folder of the model: a new one, or with --resume an unfinished training.",
 )
-@make_flags(RECIPE_OPTIONS, Recipe())
+@add_options(RECIPE_OPTIONS, Recipe())
 @click.option(
     "--from-tags",
     is_flag=True,
@@ -153,7 +153,7 @@ TRAIN_CONFIG_OPTIONS = {
 @click.option(
     "--private", is_flag=True, help="With --push-to-hub: make the new repository private."
 )
-@settings_options(**TRAIN_SETTINGS)
+@add_settings_options(**TRAIN_SETTINGS)
 def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> int:
     """Fine-tune a model on labelled music.
 
@@ -165,7 +165,7 @@ def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> 
         drop_unset({name: flags.pop(name.replace("-", "_")) for name in RECIPE_OPTIONS})
     )
     chosen = {name: flags.pop(name) for name in TRAIN_SETTINGS}
-    settings = settings_from(config, chosen, taking=TRAIN_CONFIG_OPTIONS)
+    settings = merge_settings(config, chosen, TRAIN_CONFIG_OPTIONS)
     try:
         from tagger.cli.training import TrainCommand, run_train_command
 

@@ -160,7 +160,7 @@ def run_evaluation(
     source = find_model(settings)
     loading = LoadingStatus(stopper)
     with loading.status:
-        loading.doing(f"reading {escape_unprintable(display_path(location))}")
+        loading.show(f"reading {escape_unprintable(display_path(location))}")
         dataset = _read_labelled_clips(
             location,
             settings,
@@ -173,7 +173,7 @@ def run_evaluation(
             source,
             settings,
             loading.on_download,
-            lambda done, total: loading.doing(f"listening, {done} of {total}"),
+            lambda done, total: loading.show(f"listening, {done} of {total}"),
         )
 
 

@@ -16,7 +16,7 @@ from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
-from tagger.settings import Settings
+from tagger.settings import Settings, get_row_settings
 from tagger.state import CachedRow, KnownTrack, State
 from tagger.tags import read_tags
 from tagger.writing import PlannedWrite
@@ -217,25 +217,6 @@ def hash_code() -> str:
     for path in sorted(package.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def get_row_settings(settings: Settings) -> tuple[object, ...]:
-    """Return the values of the options that a row depends on.
-
-    --dry-run is none of them: its rows have an action of their own.
-    """
-    return (
-        sorted(settings.genre_map.items()),
-        settings.existing,
-        settings.min_score,
-        settings.top_k,
-        settings.genres,
-        settings.profile,
-        settings.windows,
-        settings.hardlinks,
-        settings.audit,
-        settings.by_album,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def test_a_map_that_names_what_the_model_does_not_know_is_warned_of(
     names = tmp_path / "names.toml"
     names.write_text('rock = "Rock"\n"Hip Hop" = "Rap"\nTechno = ""\n', "utf-8")
     scan = Scan(capsys, library, "-n", "-m", models / "hubert", "--genre-map", names, *ANY)
-    assert "names what the model does not know: hip hop, techno" in scan.err
+    assert "has labels that the model does not know: hip hop, techno" in scan.err
     assert "it knows rock, jazz, hiphop" in scan.err
     names.write_text('rock = "Rock"\n', "utf-8")
     scan = Scan(capsys, library, "-n", "-m", models / "hubert", "--genre-map", names, *ANY)

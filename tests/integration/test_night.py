@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tagger import service
-from tagger.cli import main, progress
+from tagger.cli import main
 from tagger.cli.progress import RunProgress
 from tagger.errors import InterruptedRunError, ReportError, ScheduleError
 from tagger.records import Outcome
@@ -130,7 +130,7 @@ def test_units_are_put_up_and_taken_down(
         (["--at", "25:00", "."], "--at must be a time of day"),
         (["--min-score", "2", "."], "--min-score"),
         (["--name", "a b", "."], "--name may have letters"),
-        ([], "which PATH"),
+        ([], "name at least one PATH"),
         (["--notify-cmd", "a\nb", "."], "no nightly job can name"),
         (["caf\udce9"], "no nightly job can name"),
     ],
@@ -217,7 +217,7 @@ def test_the_command_is_run_whatever_becomes_of_the_page(
     def refuse(*_: object) -> None:
         raise ReportError("no room for the page")
 
-    monkeypatch.setattr(progress, "make_page", refuse)
+    monkeypatch.setattr("tagger.cli.summary.write_run_page", refuse)
     told = tmp_path / "told"
     options = ("--html", tmp_path / "page.html", "--notify-cmd", f"cat > {shlex.quote(str(told))}")
     scan = Scan(capsys, library, *ANY, *options)
@@ -234,11 +234,11 @@ def test_the_command_is_run_after_an_interruption_as_well(
     told, metrics = tmp_path / "told", tmp_path / "tagger.prom"
 
     def interrupt(self: RunProgress, outcome: Outcome) -> None:
-        settled(self, outcome)
+        on_outcome(self, outcome)
         raise InterruptedRunError("interrupted")
 
-    settled = RunProgress.on_outcome
-    monkeypatch.setattr(RunProgress, "settled", interrupt)
+    on_outcome = RunProgress.on_outcome
+    monkeypatch.setattr(RunProgress, "on_outcome", interrupt)
     options = ("--metrics", metrics, "--notify-cmd", f"cat > {shlex.quote(str(told))}")
     assert Scan(capsys, library, *ANY, *options).code == 130
     assert told.read_text() == f"{library}\n"

@@ -603,7 +603,7 @@ def test_a_run_that_is_stopped_by_the_clock_says_so(
         SystemClock, "now", lambda _: next(clock, datetime(2026, 11, 24, 6).astimezone())
     )
     assert main(["scan", str(library), "--until", "06:00"]) == 0
-    assert "It was time to stop: 3 tracks left to the next run." in capsys.readouterr().out
+    assert "The time was up (--until): 3 tracks left for the next run." in capsys.readouterr().out
 
 
 def test_a_gentle_run_and_all_its_processes_stand_behind_all_others(library: Path) -> None:

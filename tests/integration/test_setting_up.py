@@ -30,14 +30,14 @@ def test_a_new_config_file_changes_nothing_and_each_line_of_it_counts(
         path.write_text(line.replace("~/genres.toml", str(tmp_path / "genres.toml")))
         load_settings({}, path)
     assert main(["config", "--init", "--config", str(path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_it_shows_what_counts_and_where_it_stands(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["config"]) == 0
-    assert "config.toml is not there" in capsys.readouterr().out
+    assert "config.toml does not exist" in capsys.readouterr().out
     (home / "tagger").mkdir(parents=True)
     (home / "tagger" / "config.toml").write_text('top-k = 3\nexclude = ["a", "b"]\n')
     assert main(["config", "--show"]) == 0
@@ -103,12 +103,13 @@ def test_names_that_a_server_takes_apart_are_named(
     names = tmp_path / "names.toml"
     names.write_text('"folk" = "Folk, World"\n"rock" = "Rock / Pop"\n')
     mapped = ("-n", "--genre-map", names)
-    assert "takes apart" not in Scan(capsys, library, *mapped).err
+    assert "splits these names" not in Scan(capsys, library, *mapped).err
     assert (
-        "kodi takes apart: Rock / Pop (" in Scan(capsys, library, *mapped, "--profile", "kodi").err
+        "kodi splits these names into several genres: Rock / Pop ("
+        in Scan(capsys, library, *mapped, "--profile", "kodi").err
     )
-    told = Scan(capsys, library, *mapped, "--profile", "navidrome").err
-    assert "navidrome takes apart: Folk, World, Rock / Pop" in told
+    warning = Scan(capsys, library, *mapped, "--profile", "navidrome").err
+    assert "navidrome splits these names into several genres: Folk, World, Rock / Pop" in warning
 
 
 def test_no_genres_stay_none() -> None:

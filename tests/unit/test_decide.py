@@ -1,4 +1,4 @@
-"""The decision table of CONTRACT.md section 5."""
+"""What becomes of a track, by the table "Which genre stays" of docs/files.md."""
 
 import pytest
 

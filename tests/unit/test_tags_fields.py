@@ -52,14 +52,14 @@ STEM = "----:com.apple.iTunes:TAGGER_"
 MP4_FIELDS = ("©gen", f"{STEM}SCORES", f"{STEM}MODEL", f"{STEM}GENRE")
 ASF_FIELDS = ("WM/Genre", "TAGGER/SCORES", "TAGGER/MODEL", "TAGGER/GENRE")
 APE_FIELDS = ("Genre", "TAGGER_SCORES", "TAGGER_MODEL", "TAGGER_GENRE")
-CONTRACT = {
+WRITTEN_FIELDS = {
     **dict.fromkeys((".mp3", ".wav", ".aif", ".aiff", ".dsf", ".tta"), ID3_FIELDS),
     **dict.fromkeys((".flac", ".ogg", ".oga", ".opus", ".spx"), VORBIS_FIELDS),
     **dict.fromkeys((".m4a", ".m4b", ".mp4"), MP4_FIELDS),
     ".wma": ASF_FIELDS,
     **dict.fromkeys((".ape", ".wv", ".mpc"), APE_FIELDS),
 }
-"""The table of the contract's section 5: genre, scores, model, what we wrote."""
+"""The table of docs/files.md: genre, scores, model, what tagger wrote."""
 UNSEEN_BY_FFMPEG = {".tta"}
 """ffmpeg drops the ID3 tag of a TTA file that has an APE tag too, as ffmpeg's own files have."""
 
@@ -97,7 +97,7 @@ def texts(value: Any) -> list[str]:
 
 
 def test_every_kind_of_the_contract_is_looked_for() -> None:
-    assert set(CONTRACT) == set(ENDINGS)
+    assert set(WRITTEN_FIELDS) == set(ENDINGS)
     assert set(ENDINGS) <= EXTENSIONS
 
 
@@ -109,7 +109,7 @@ def test_the_fields_land_where_the_contract_says(
     path = make(ending, rich=rich)
     write_tags(path, TAGS)
     found = open_tags(path).tags
-    genre, scores, model, written = CONTRACT[ending]
+    genre, scores, model, written = WRITTEN_FIELDS[ending]
     assert texts(found[genre]) == list(TAGS.genres)
     assert texts(found[written]) == list(TAGS.written)
     assert texts(found[scores]) == [TAGS.scores]
@@ -129,7 +129,7 @@ def test_nothing_else_changes(make: Callable[..., Path], ending: str, *, rich: b
     assert packets(path) == sound
     now = {name: repr(value) for name, value in dict(open_tags(path).tags).items()}
     assert {name: now[name] for name in fields} == fields
-    assert now.keys() - fields.keys() == set(CONTRACT[ending])
+    assert now.keys() - fields.keys() == set(WRITTEN_FIELDS[ending])
     ours = {name for name in seen_by_ffmpeg(path) if "TAGGER" in name or name.lower() == "genre"}
     assert {k: v for k, v in seen_by_ffmpeg(path).items() if k not in ours} == metadata
 

@@ -1,0 +1,139 @@
+"""A run from its start to the summary, which names the commands that may follow."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from tagger.cli.options import format_follow_up
+from tagger.cli.progress import RunProgress
+from tagger.cli.terminal import (
+    catch_stop_signals,
+    escape_unprintable,
+    format_failures,
+    format_size,
+    format_track_count,
+    print_line,
+)
+from tagger.errors import NotifyError, TaggerError
+from tagger.pacing import lower_priority
+from tagger.paths import display_path
+from tagger.records import Action, Outcome, ScanResult, UndoResult
+from tagger.report.overview import review_run
+from tagger.report.page import check_page, write_run_page
+from tagger.service import check_metrics, record_metrics, run_notify_command
+from tagger.settings import Settings
+
+ACTION_HINTS = {
+    Action.WRITTEN: "",
+    Action.WOULD_WRITE: "",
+    Action.KEPT: "not changed; --existing replace|append writes, --audit compares",
+    Action.UNCHANGED: "done in an earlier run",
+    Action.LOW_SCORE: "no genre reaches --min-score",
+    Action.FAILED: "the report says why",
+}
+
+UNDO_WORDS = {
+    Action.WRITTEN: "put back",
+    Action.WOULD_WRITE: "to put back",
+    Action.UNCHANGED: "put back",
+    Action.KEPT: "refused",
+    Action.FAILED: "failed",
+}
+"""What the actions are called in an undo."""
+
+DRY_RUN_LINE = "This was a dry run: no file was changed."
+
+UNDO_OPTIONS = ("state", "hardlinks", "preserve-mtime")
+APPLY_OPTIONS = ("existing", *UNDO_OPTIONS)
+"""The options of a run on which depends whether the next command does what the summary says."""
+
+
+def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> int:
+    """Do a run, print its summary, and return the exit code."""
+    if settings.gentle:
+        lower_priority()
+    if settings.html:
+        check_page(settings.html)
+    check_metrics(settings.metrics)
+    with record_metrics(settings.metrics) as metrics:
+        with catch_stop_signals() as stop_signal, RunProgress(settings, stop_signal) as progress:
+            try:
+                result = run(progress)
+            except TaggerError:
+                with suppress(NotifyError):
+                    _notify(settings, progress)
+                raise
+        metrics.result = result
+        if settings.json:
+            print_line(json.dumps(result.summary()))
+        elif not settings.quiet:
+            print_line(format_scan_summary(result, progress.failures, settings))
+        _notify(settings, progress)
+        if settings.html:
+            write_run_page(review_run([settings.state], result.run_id), settings.html)
+            if not settings.quiet and not settings.json:
+                print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
+        metrics.exit_code = 1 if result.failed_new else 0
+    return metrics.exit_code
+
+
+def _notify(settings: Settings, progress: RunProgress) -> None:
+    run_notify_command(settings.notify_cmd, progress.written_folders, progress.report)
+
+
+def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> str:
+    """Return the summary of a scan or apply; `failures` are the first new ones."""
+    model = f", model {escape_unprintable(result.model)}" if result.model else ""
+    lines = [f"{format_track_count(result.tracks)} in {result.seconds:.1f} s{model}"]
+    lines += [
+        f"  {action:<11} {count:>7}   {ACTION_HINTS[action]}".rstrip()
+        for action, count in result.counts.items()
+        if count
+    ]
+    if result.waiting:
+        waiting = format_track_count(result.waiting)
+        lines.append(f"The time was up (--until): {waiting} left for the next run.")
+    if result.dry_run:
+        lines.append(DRY_RUN_LINE)
+    if result.would_rewrite:
+        lines.append(f"A run would rewrite {format_size(result.would_rewrite)}.")
+    if not result.tracks and result.model:
+        lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
+    if failures:
+        lines.append(f"{result.failed_new} failed for the first time:")
+        lines += format_failures(failures, total=result.failed_new)
+    if result.counts[Action.WRITTEN]:
+        lines.append(_format_undo_line(result.run_id, settings))
+    report = display_path(result.report)
+    lines.append(f"Report: {escape_unprintable(report)}")
+    if result.counts[Action.WOULD_WRITE]:
+        command = format_follow_up(["apply", report], settings, APPLY_OPTIONS)
+        lines.append(f"To write its genres, also after you edited it: {command}")
+    return "\n".join(lines)
+
+
+def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], settings: Settings) -> str:
+    """Return the summary of an undo; `failures` are the first files that were not put back."""
+    if not result.tracks:
+        return "Nothing to undo."
+    counts = {
+        Action.WRITTEN: result.restored,
+        Action.WOULD_WRITE: result.would_restore,
+        Action.KEPT: result.refused,
+        Action.FAILED: result.failed,
+    }
+    lines = [f"{format_track_count(result.tracks)} in {result.seconds:.1f} s"]
+    lines += [f"  {UNDO_WORDS[action]:<11} {count:>7}" for action, count in counts.items() if count]
+    if failures:
+        lines.append("Not put back:")
+        lines += format_failures(failures, total=result.refused + result.failed)
+    if result.dry_run:
+        lines.append(DRY_RUN_LINE)
+    elif result.restored:
+        lines.append(_format_undo_line(result.run_id, settings))
+    return "\n".join(lines)
+
+
+def _format_undo_line(run_id: str, settings: Settings) -> str:
+    command = format_follow_up(["undo", "--run", run_id], settings, UNDO_OPTIONS)
+    return f"To take this back: {command}"
