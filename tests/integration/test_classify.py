@@ -98,6 +98,7 @@ def test_the_scores_are_those_of_the_pipeline(
     assert [score["label"] for score in row["scores"]] == [each["label"] for each in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".wav", ".mp3", ".ogg"])
 def test_standard_input_can_be_classified(
     song: Path, hubert: Path, suffix: str, capsys: pytest.CaptureFixture[str]
@@ -147,6 +148,7 @@ def test_a_word_may_be_shorter_than_the_minimum_for_a_genre(
     assert refused["error"] == "too short: 0.05 s of sound, 0.1 s is needed"
 
 
+@pytest.mark.slow
 def test_labels_are_the_models_own_unless_a_map_is_given(
     hubert: Path, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +215,7 @@ def test_one_signal_ends_it_and_removes_its_files(number: int, tmp_path: Path) -
     assert not list(tmp_path.glob("tagger-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["--json"], []])
 def test_a_full_disk_for_stdout_is_reported_in_one_line(song: Path, args: list[str]) -> None:
     command = [sys.executable, "-m", "tagger", "classify", str(song), *args]

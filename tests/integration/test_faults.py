@@ -193,6 +193,7 @@ def fill_disk(path: Path, *, free_bytes: int) -> None:
     path.write_bytes(bytes(max(0, status.f_bavail * status.f_bsize - free_bytes)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linked", [False, True], ids=["renamed", "in place"])
 def test_a_disk_too_full_for_the_copy(
     disk: Path, tmp_path: Path, *, linked: bool, capsys: pytest.CaptureFixture[str]

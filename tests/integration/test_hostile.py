@@ -64,6 +64,7 @@ def test_a_hostile_file_is_a_row_and_the_rest_is_tagged(
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_a_hostile_file_is_tried_again_once_it_changed(
     mixed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_killed_loader_worker_ends_the_run_with_a_clear_message(
     assert scan.err.splitlines()[-1].startswith("tagger: decoding or the network broke down")
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_predicts_leaves_no_lock(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

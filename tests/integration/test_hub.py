@@ -69,6 +69,7 @@ def test_a_model_is_downloaded_once_and_works_offline_from_then_on(
         assert (forced["unchanged"], forced["model"]) == (3, first["model"])
 
 
+@pytest.mark.slow
 def test_a_revision_is_another_model_and_each_keeps_its_own_results(
     hub: Hub, model: Path, tmp_path: Path, library: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_revision_is_another_model_and_each_keeps_its_own_results(
     assert "the model team/genres has no revision v3" in missing.stderr
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_not_even_downloaded(hub: Hub, model: Path, library: Path) -> None:
     weights = load_file(model / "model.safetensors")
     torch.save(weights, model / "pytorch_model.bin")
@@ -106,6 +108,7 @@ def test_pickled_weights_are_not_even_downloaded(hub: Hub, model: Path, library:
     assert read_summary(tagger(NOWHERE, *scan, "--allow-pickle", "--force"))["unchanged"] == 3
 
 
+@pytest.mark.slow
 def test_a_download_that_was_cut_off_is_completed(hub: Hub, model: Path, library: Path) -> None:
     hub.publish("team/genres", model)
     hub.broken.add("model.safetensors")
@@ -170,6 +173,7 @@ def test_other_models_are_refused_before_their_weights_are_downloaded(
     assert "model.safetensors" not in hub.downloads
 
 
+@pytest.mark.slow
 def test_code_of_a_model_is_downloaded_and_run_only_on_demand(
     hub: Hub, model: Path, library: Path
 ) -> None:
@@ -191,6 +195,7 @@ def test_code_of_a_model_is_downloaded_and_run_only_on_demand(
     assert read_summary(tagger(NOWHERE, *trusting, "--force"))["unchanged"] == 3
 
 
+@pytest.mark.slow
 def test_an_incomplete_model_in_the_cache_is_completed(
     hub: Hub, tmp_path: Path, library: Path, home: Path
 ) -> None:
@@ -210,6 +215,7 @@ def test_an_incomplete_model_in_the_cache_is_completed(
     assert (cache / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["scan", "classify"])
 def test_a_download_can_be_interrupted(hub: Hub, model: Path, library: Path, job: str) -> None:
     with (model / "model.safetensors").open("ab") as file:

@@ -113,6 +113,7 @@ def test_silence_in_the_windows_of_one_model_is_no_failure_for_another(
     assert "to listen to" not in back.err
 
 
+@pytest.mark.slow
 def test_messages_of_transformers_are_not_shown(models: Path, library: Path) -> None:
     args = ["scan", str(library), "-n", "-m", str(models / "ast"), *ANY]
     done = subprocess.run(

@@ -62,6 +62,7 @@ def test_systemd_understands_the_units(tmp_path: Path, monkeypatch: pytest.Monke
     assert "OnCalendar=*-*-* 03:05:00" in build_systemd_units(make_job())["tagger.timer"]
 
 
+@pytest.mark.slow
 def test_the_cron_line_tags_a_folder_of_any_name(
     tmp_path: Path, install_tool: Callable[[str, str], Path]
 ) -> None:

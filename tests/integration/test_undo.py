@@ -281,6 +281,7 @@ def test_files_of_one_run_alone_under_one_folder(
     assert read_tags(tmp_path / "music2" / "a.flac").genres
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_undo_is_taken_up_again(
     tmp_path: Path, number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
