@@ -14,11 +14,10 @@ from shutil import copyfile, rmtree
 from tempfile import gettempdir
 from typing import BinaryIO
 
-from tagger.errors import AccessError, TagError, UnfinishedError
+from tagger.errors import AccessError, TagError, UnfinishedError, translate_os_error
 from tagger.paths import RemotePath, display_path
 from tagger.records import TagChange, Track
 from tagger.storage import FILE_CHANGED, NO_PRESERVED_MTIME, prepare_replacement
-from tagger.tags.containers import translate_os_error
 from tagger.tags.fields import find_changed_fields, read_tags, write_raw, write_tags
 
 COPY_CHUNK_BYTES = 1 << 20
