@@ -183,12 +183,12 @@ def make_frames_from_id3v1(trailer: bytes) -> list[bytes]:
     title, artist, album, year, comment = (
         text.split(b"\0")[0].strip() for text in (title, artist, album, year, comment)
     )
-    stamps: Any = TDRC(encoding=LATIN1, text=year.decode("latin-1")).text
+    year_frame: Any = TDRC(encoding=LATIN1, text=year.decode("latin-1"))
     contents = [
         ("TIT2", title),
         ("TPE1", artist),
         ("TALB", album),
-        ("TDRC", b"\0".join(stamp.text.replace(" ", "T").encode() for stamp in stamps)),
+        ("TDRC", b"\0".join(stamp.text.replace(" ", "T").encode() for stamp in year_frame.text)),
         ("COMM", b"engID3v1 Comment\0" + comment if comment else b""),
         ("TRCK", b"%d" % track if track else b""),
         ("TCON", b"%d" % genre[0] if genre != b"\xff" else b""),
