@@ -3,6 +3,7 @@
 Every error takes one string, so that pickling it for another process works.
 """
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -216,3 +217,12 @@ class UnfinishedError(AccessError):
     """A file is half-written, or its copy was left beside it. The next run repairs it."""
 
     default_kind = FailureKind.UNFINISHED
+
+
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
+
+
+def translate_os_error(error: OSError, step: str) -> TaggerError:
+    """Return tagger's error for an error of the system; a full disk ends the run."""
+    reason = f"{step}: {error.strerror or error}"
+    return DiskFullError(reason) if error.errno in DISK_FULL_ERRNOS else AccessError(reason)

@@ -1,4 +1,4 @@
-"""The tags of music files: read and changed as bytes, by container; owns mutagen."""
+"""Read and write the tags of music files, byte by byte, in each container; owns mutagen."""
 
 from tagger.tags.containers import EXTENSIONS
 from tagger.tags.fields import read_other_fields, read_tags, write_raw, write_tags

@@ -1,26 +1,25 @@
 """APEv2 tags: of Monkey's Audio, WavPack and Musepack files, and of MP3s that have one too.
 
-By the "APEv2 specification" of the Hydrogenaudio knowledge base. mutagen finds the tag, which may
-stand at either end, broken in several known ways. It is written here, for mutagen cuts off an
-ID3v1 tag behind it and forgets which items are read-only.
+By the "APEv2 specification" of the Hydrogenaudio knowledge base. The bytes are read and written
+here, because mutagen removes an ID3v1 tag behind the APE tag, and forgets which items are
+read-only.
 """
 
-import errno
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from mutagen.apev2 import APENoHeaderError, _APEv2Data
-
-from tagger.errors import TagError
+from tagger.errors import FailureKind, TagError
 from tagger.tags.tag import (
+    ID3V1_BYTES,
     NamedParts,
     Tag,
-    TagCodec,
+    TagFormat,
     Values,
     get_size,
     hash_range,
+    make_content_error,
     read_at,
     read_id3v1,
     splice,
@@ -29,15 +28,22 @@ from tagger.tags.tag import (
 APE_MAGIC = b"APETAGEX"
 APE_FILE_MAGICS = (b"MAC ", b"wvpk", b"MPCK", b"MP+", b"ID3", APE_MAGIC[:4])
 APE_HEADER_BYTES = 32
+"""The size of the header of a tag, and of its footer."""
+APE_STRAY_HEADER_BYTES = 24
+"""What old PyMusepack left of the header before a tag each time it replaced the tag."""
 APE_VERSION = 2000
 HAS_HEADER, IS_HEADER = 1 << 31, 1 << 29
 APE_ITEM_HEAD = struct.Struct("<II")
 APE_KIND_MASK, APE_TEXT_KIND = 0b110, 0
 
+LYRICS_END = b"LYRICS200"
+LYRICS_SIZE_DIGITS = 6
+"""How a Lyrics3v2 tag ends: its size in digits, then this mark (id3.org/Lyrics3v2)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApeTag:
-    """Where an APE tag stands in a file, and its items."""
+    """An APE tag: where it starts and stops in the file, and its items."""
 
     start: int
     stop: int
@@ -46,79 +52,101 @@ class ApeTag:
 
 
 def open_ape(file: BinaryIO) -> Tag:
-    """Open a file with an APEv2 tag; its sound is none of our business here.
+    """Open a file with an APEv2 tag. The sound itself is not checked.
 
-    mutagen's reader of Musepack streams does not come back from some broken ones (1.48).
+    mutagen's reader of Musepack streams never returns from some broken ones (1.48).
     """
     if not read_at(file, 0, 4).startswith(APE_FILE_MAGICS):
-        raise TagError("it holds no Monkey's Audio, WavPack or Musepack, whatever its name says")
-    found = _find_ape_tag(file)
+        raise make_content_error("Monkey's Audio, WavPack or Musepack")
+    old = find_ape_tag(file)
     end = get_size(file)
-    new_start = end - len(read_id3v1(file))  # an ID3v1 tag is looked for at the very end
-    start, stop = (found.start, found.stop) if found else (new_start, new_start)
+    new_start = end - len(read_id3v1(file))  # players look for an ID3v1 tag at the very end
+    start, stop = (old.start, old.stop) if old else (new_start, new_start)
 
-    def rest(file: BinaryIO) -> NamedParts:
+    def list_other_parts(file: BinaryIO) -> NamedParts:
         yield "the sound", hash_range(file, 0, start)
-        yield "what stands behind the APE tag", hash_range(file, stop, end)
+        yield "the bytes behind the APE tag", hash_range(file, stop, end)
 
-    def save(file: BinaryIO, items: Sequence[bytes]) -> None:
+    def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
         splice(file, start, stop, _build_ape_tag(items) if items else b"")
 
-    old = found is not None and found.version < APE_VERSION
-    refusal = "its tag is APEv1, which holds no Unicode; a tag editor can make it APEv2"
-    items = found.items if found else ()
-    return Tag(APE_CODEC, items, save, rest, refusal=refusal if old else "")
+    is_ape_v1 = old is not None and old.version < APE_VERSION
+    refusal = TagError("its tag is APEv1, which holds no Unicode; a tag editor can make it APEv2")
+    return Tag(
+        APE_FORMAT,
+        old.items if old else (),
+        save_items,
+        list_other_parts,
+        refusal=refusal if is_ape_v1 else None,
+    )
 
 
 def read_ape_genres(file: BinaryIO) -> Values:
-    """Return the genres of the APE tag of a file of another kind."""
-    found = _find_ape_tag(file)
-    items = found.items if found else ()
+    """Return the genres of the APE tag in a file of another kind, such as an MP3."""
+    tag = find_ape_tag(file)
+    items = tag.items if tag else ()
     return tuple(
         text
         for item in items
-        if _get_ape_name(item) == APE_CODEC.genre
+        if _get_ape_name(item) == APE_FORMAT.genre
         for text in _decode_ape_item(item)
     )
 
 
-class _ErrorKeepingFile:
-    """A file that remembers a refusal of the system, for mutagen goes on over it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.refusal: OSError | None = None
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            try:
-                return getattr(self.file, name)(*args)
-            except OSError as error:
-                if error.errno != errno.EINVAL:  # a place before the start of the file
-                    self.refusal = error
-                raise
-
-        return call
-
-
-def _find_ape_tag(file: BinaryIO) -> ApeTag | None:
-    file.seek(0)
-    remembering: Any = _ErrorKeepingFile(file)
-    try:
-        data: Any = _APEv2Data(remembering)
-    except APENoHeaderError:
+def find_ape_tag(file: BinaryIO) -> ApeTag | None:
+    """Return the APE tag at the end or the start of a file. Raises TagError for a broken one."""
+    end = get_size(file)
+    footer = _find_ape_footer(file, end)
+    if footer is None and read_at(file, 0, len(APE_MAGIC)) != APE_MAGIC:
         return None
-    finally:
-        if remembering.refusal:
-            raise remembering.refusal
-    if data.start is None or data.tag is None:
-        return None
-    start, stop = min(data.start, data.header), data.end
-    head = read_at(file, data.header, len(APE_MAGIC)) if data.header != data.data else APE_MAGIC
-    if start < 0 or head != APE_MAGIC:
-        raise TagError("its APE tag is broken: it does not begin where its end says")
-    version = int.from_bytes(data.version, "little")
-    return ApeTag(start, stop, version, tuple(_split_ape_items(data.tag)))
+    described_by = read_at(file, footer or 0, APE_HEADER_BYTES)
+    if len(described_by) < APE_HEADER_BYTES:
+        raise TagError("its APE tag is cut off", FailureKind.TRUNCATED)
+    version, size, _, flags = struct.unpack_from("<IIII", described_by, len(APE_MAGIC))
+    if footer is None:  # the tag is in front of the sound, and its header describes it
+        start, content_start = 0, APE_HEADER_BYTES
+        stop = content_start + size
+        has_footer = read_at(file, stop - APE_HEADER_BYTES, len(APE_MAGIC)) == APE_MAGIC
+    else:
+        stop, has_footer = footer + APE_HEADER_BYTES, True
+        content_start = stop - size
+        start = content_start - (APE_HEADER_BYTES if flags & HAS_HEADER else 0)
+    content_stop = stop - (APE_HEADER_BYTES if has_footer else 0)
+    if (
+        start < 0
+        or content_stop < content_start
+        or stop > end
+        or (start < content_start and read_at(file, start, len(APE_MAGIC)) != APE_MAGIC)
+    ):
+        raise TagError(
+            "its APE tag is broken: it does not begin where its end says", FailureKind.DAMAGED
+        )
+    content = read_at(file, content_start, content_stop - content_start)
+    while start >= APE_STRAY_HEADER_BYTES and (
+        read_at(file, start - APE_STRAY_HEADER_BYTES, len(APE_MAGIC)) == APE_MAGIC
+    ):
+        start -= APE_STRAY_HEADER_BYTES
+    return ApeTag(start, stop, version, tuple(_split_ape_items(content)))
+
+
+def _find_ape_footer(file: BinaryIO, end: int) -> int | None:
+    """Return where the footer of a tag at the end of the file starts.
+
+    An ID3v1 tag may stand behind the footer, and a Lyrics3v2 tag between the two.
+    """
+    stops = [end]
+    if read_id3v1(file):
+        id3v1 = end - ID3V1_BYTES
+        stops.append(id3v1)
+        digits_start = id3v1 - len(LYRICS_END) - LYRICS_SIZE_DIGITS
+        lyrics_end = read_at(file, max(digits_start, 0), id3v1 - max(digits_start, 0))
+        digits = lyrics_end[:LYRICS_SIZE_DIGITS]
+        if lyrics_end.endswith(LYRICS_END) and digits.isdigit():
+            stops.append(digits_start - int(digits))
+    for footer in (stop - APE_HEADER_BYTES for stop in stops):
+        if footer >= 0 and read_at(file, footer, len(APE_MAGIC)) == APE_MAGIC:
+            return footer
+    return None
 
 
 def _split_ape_items(content: bytes) -> list[bytes]:
@@ -127,20 +155,21 @@ def _split_ape_items(content: bytes) -> list[bytes]:
         size, _ = APE_ITEM_HEAD.unpack_from(content, position)
         stop = content.index(b"\0", position + APE_ITEM_HEAD.size) + 1 + size
         if stop > len(content):
-            raise TagError("its APE tag is broken: an item is longer than the tag")
+            raise TagError(
+                "its APE tag is broken: an item is longer than the tag", FailureKind.DAMAGED
+            )
         items.append(content[position:stop])
         position = stop
     if content[position:].strip(b"\0"):
-        raise TagError("its APE tag is broken: there is more in it than items")
+        raise TagError("its APE tag is broken: it holds more than items", FailureKind.DAMAGED)
     return items
 
 
 def _build_ape_tag(items: Sequence[bytes]) -> bytes:
     body = b"".join(items)
     head = APE_MAGIC + struct.pack("<III", APE_VERSION, len(body) + APE_HEADER_BYTES, len(items))
-    flags = (HAS_HEADER | IS_HEADER, HAS_HEADER)
-    first, last = (head + struct.pack("<I8x", each) for each in flags)
-    return first + body + last
+    header = head + struct.pack("<I8x", HAS_HEADER | IS_HEADER)
+    return header + body + head + struct.pack("<I8x", HAS_HEADER)
 
 
 def _get_ape_name(item: bytes) -> str:
@@ -155,25 +184,23 @@ def _decode_ape_item(item: bytes) -> Values:
     return tuple(text.split("\0")) if text else ()
 
 
-def _make_ape_items(name: str, values: Values) -> list[bytes]:
+def _encode_ape_field(name: str, values: Values) -> list[bytes]:
+    if not values:
+        return []
     content = "\0".join(values).encode()
-    return (
-        [APE_ITEM_HEAD.pack(len(content), APE_TEXT_KIND) + name.encode() + b"\0" + content]
-        if values
-        else []
-    )
+    return [APE_ITEM_HEAD.pack(len(content), APE_TEXT_KIND) + name.encode() + b"\0" + content]
 
 
-APE_CODEC = TagCodec(
+APE_FORMAT = TagFormat(
     "Genre",
     "TAGGER_SCORES",
     "TAGGER_MODEL",
     "TAGGER_GENRE",
     _get_ape_name,
     _decode_ape_item,
-    _make_ape_items,
+    _encode_ape_field,
     artists=("album artist", "albumartist", "artist"),
     album="album",
     compilation="compilation",
 )
-APE_FIELD_NAMES = {name.lower(): name for name in APE_CODEC.fields}
+APE_FIELD_NAMES = {name.lower(): name for name in APE_FORMAT.tagger_fields}

@@ -1,7 +1,8 @@
 """ASF files (WMA): the attributes in their head ("Advanced Systems Format Specification" 01.20).
 
-An item is an attribute behind the letter of the object that holds it: X, the extended content
-description, has names once each; what does not fit there stands in L, the metadata library.
+An item is an attribute with a letter before it for the object that holds the attribute. X is the
+extended content description, which has each name once. L is the metadata library, for more values
+of a name and for values of 64 KiB or more.
 """
 
 import struct
@@ -12,8 +13,18 @@ from typing import BinaryIO
 
 from mutagen import PaddingInfo
 
-from tagger.errors import TagError
-from tagger.tags.tag import NamedParts, Tag, TagCodec, Values, get_size, hash_range, read_at, splice
+from tagger.errors import FailureKind, TagError
+from tagger.tags.tag import (
+    NamedParts,
+    Tag,
+    TagFormat,
+    Values,
+    get_size,
+    hash_range,
+    make_content_error,
+    read_at,
+    splice,
+)
 
 ASF_OBJECT_HEAD = struct.Struct("<16sQ")
 ASF_HEADER = struct.Struct("<16sQIH")
@@ -23,7 +34,9 @@ SHORT_LIMIT = 1 << 16
 ASF_UNICODE, ASF_BOOL = 0, 2
 EXTENSION_HEAD = 22
 FILE_SIZE_OFFSET = 16
-"""Where the file's size stands in its properties."""
+"""Where the file properties hold the size of the file."""
+ASF_AUTHOR = "Author"
+"""The artist. It has a place of its own in the content description, so it is no attribute."""
 
 HEADER_GUID = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 DESCRIPTION_GUID = bytes.fromhex("3326b2758e66cf11a6d900aa0062ce6c")
@@ -37,7 +50,7 @@ NEW_EXTENSION = bytes.fromhex("11d2d3abbaa9cf118ee600c00c2053650600") + bytes(4)
 
 @dataclass(frozen=True, slots=True)
 class AsfObject:
-    """An object: what it is and what it holds."""
+    """An object of the head: its type and its content."""
 
     guid: bytes
     content: bytes
@@ -49,62 +62,59 @@ class AsfObject:
 
 
 def open_asf(file: BinaryIO) -> Tag:
-    parts, size, reserved = _read_asf_header(file)
-    inner = _get_inner_objects(parts)
+    objects, head_size, reserved = _read_asf_header(file)
+    inner = _get_inner_objects(objects)
     items = [
-        EXTENDED_ITEM + item
-        for part in parts
-        if part.guid == EXTENDED_GUID
-        for item in _split_extended_items(part)
-    ]
-    items += [
-        LIBRARY_ITEM + item
-        for part in inner
-        if part.guid == LIBRARY_GUID
-        for item in _split_library_items(part)
+        letter + item
+        for letter, guid, container, split_items in (
+            (EXTENDED_ITEM, EXTENDED_GUID, objects, _split_extended_items),
+            (LIBRARY_ITEM, LIBRARY_GUID, inner, _split_library_items),
+        )
+        for each in container
+        if each.guid == guid
+        for item in split_items(each.content)
     ]
 
-    def rest(file: BinaryIO) -> NamedParts:
-        others = [
-            part for part in parts if part.guid not in (EXTENSION_GUID, EXTENDED_GUID, PADDING_GUID)
-        ]
-        others += [part for part in inner if part.guid != LIBRARY_GUID]
-        for number, part in enumerate(others):
-            content = _clear_file_size(part, get_size(file))
-            yield f"object {number} ({part.guid.hex()})", sha256(content).hexdigest()
-        yield "the sound", hash_range(file, size, get_size(file))
+    def list_other_parts(file: BinaryIO) -> NamedParts:
+        edited = (EXTENSION_GUID, EXTENDED_GUID, PADDING_GUID)
+        others = [each for each in objects if each.guid not in edited]
+        others += [each for each in inner if each.guid != LIBRARY_GUID]
+        for number, each in enumerate(others):
+            content = _set_file_size(each, get_size(file), 0).content
+            yield f"object {number} ({each.guid.hex()})", sha256(content).hexdigest()
+        yield "the sound", hash_range(file, head_size, get_size(file))
 
-    def save(file: BinaryIO, items: Sequence[bytes]) -> None:
-        whole = get_size(file)
-        head = _build_asf_header(_with_items(parts, items), size, whole - size, reserved)
-        new_whole = whole - size + len(head)
-        if new_whole != whole:  # no padding changes any more, only a number
-            sized = [_set_file_size(part, whole, new_whole) for part in parts]
-            head = _build_asf_header(_with_items(sized, items), size, whole - size, reserved)
-        splice(file, 0, size, head)
+    def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
+        old_size = get_size(file)
+        sound_size = old_size - head_size
+        new = _replace_items(objects, items)
+        head = _build_asf_header(new, head_size, sound_size, reserved)
+        new_size = sound_size + len(head)
+        if new_size != old_size:  # the new size in the properties changes no other size
+            new = [_set_file_size(each, old_size, new_size) for each in new]
+            head = _build_asf_header(new, head_size, sound_size, reserved)
+        splice(file, 0, head_size, head)
 
-    def description(_: BinaryIO) -> dict[str, str]:
-        return {
-            ASF_AUTHOR: next(
-                (_read_author(part) for part in parts if part.guid == DESCRIPTION_GUID), ""
-            )
-        }
+    def read_author(_: BinaryIO) -> dict[str, str]:
+        description = _find_object(objects, DESCRIPTION_GUID)
+        return {ASF_AUTHOR: _decode_author(description) if description else ""}
 
-    return Tag(ASF_CODEC, tuple(items), save, rest, fields_elsewhere=description)
+    return Tag(
+        ASF_FORMAT, tuple(items), save_items, list_other_parts, read_fallback_fields=read_author
+    )
 
 
 def _read_asf_header(file: BinaryIO) -> tuple[list[AsfObject], int, int]:
-    """Return the objects of the file's head, its size, and two bytes that are always the same."""
+    """Return the objects of the file's head, its size, and its two reserved bytes."""
     start = read_at(file, 0, ASF_HEADER.size)
     if len(start) < ASF_HEADER.size or start[:16] != HEADER_GUID:
-        raise TagError("it holds no ASF sound, whatever its name says")
-    _, size, _, reserved = ASF_HEADER.unpack(
-        start
-    )  # FFmpeg miscounts its objects if there are chapters
+        raise make_content_error("ASF sound")
+    # The number of objects is ignored: FFmpeg writes a wrong one if there are chapters.
+    _, size, _, reserved = ASF_HEADER.unpack(start)
     if size > get_size(file):
-        raise TagError("its head is cut off")
-    parts = list(_split_objects(read_at(file, ASF_HEADER.size, size - ASF_HEADER.size)))
-    return parts, size, reserved
+        raise TagError("its head is cut off", FailureKind.TRUNCATED)
+    objects = list(_split_objects(read_at(file, ASF_HEADER.size, size - ASF_HEADER.size)))
+    return objects, size, reserved
 
 
 def _split_objects(data: bytes) -> Iterator[AsfObject]:
@@ -112,61 +122,69 @@ def _split_objects(data: bytes) -> Iterator[AsfObject]:
     while position < len(data):
         guid, size = ASF_OBJECT_HEAD.unpack_from(data, position)
         if size < ASF_OBJECT_HEAD.size or position + size > len(data):
-            raise TagError("its head is broken: an object is larger than the head")
+            raise TagError(
+                "its head is broken: an object is larger than the head", FailureKind.DAMAGED
+            )
         yield AsfObject(guid, data[position + ASF_OBJECT_HEAD.size : position + size])
         position += size
 
 
-def _read_author(part: AsfObject) -> str:
-    """Return the author, which stands behind the title, and in no attribute."""
-    title, author = struct.unpack_from("<HH", part.content)
+def _find_object(objects: Sequence[AsfObject], guid: bytes) -> AsfObject | None:
+    return next((each for each in objects if each.guid == guid), None)
+
+
+def _decode_author(description: AsfObject) -> str:
+    """Return the author of a content description, which has five sizes, the title, the author."""
+    title, author = struct.unpack_from("<HH", description.content)
     start = 5 * ASF_SHORT.size + title
-    return part.content[start : start + author].decode("utf-16-le", "replace").rstrip("\0")
+    text = description.content[start : start + author]
+    return text.decode("utf-16-le", "replace").rstrip("\0")
 
 
-def _get_inner_objects(parts: Sequence[AsfObject]) -> list[AsfObject]:
-    content = next((part.content for part in parts if part.guid == EXTENSION_GUID), b"")
-    return list(_split_objects(content[EXTENSION_HEAD:]))
+def _get_inner_objects(objects: Sequence[AsfObject]) -> list[AsfObject]:
+    """Return the objects in the header extension object."""
+    extension = _find_object(objects, EXTENSION_GUID)
+    return list(_split_objects(extension.content[EXTENSION_HEAD:])) if extension else []
 
 
-def _split_extended_items(part: AsfObject) -> Iterator[bytes]:
+def _split_extended_items(content: bytes) -> Iterator[bytes]:
     position = ASF_SHORT.size
-    for _ in range(ASF_SHORT.unpack_from(part.content)[0]):
+    for _ in range(ASF_SHORT.unpack_from(content)[0]):
         start = position
-        position += 2 + ASF_SHORT.unpack_from(part.content, position)[0] + 2
-        position += 2 + ASF_SHORT.unpack_from(part.content, position)[0]
-        yield _cut_item(part.content, start, position)
+        position += 2 + ASF_SHORT.unpack_from(content, position)[0] + 2
+        position += 2 + ASF_SHORT.unpack_from(content, position)[0]
+        yield _cut_item(content, start, position)
 
 
-def _split_library_items(part: AsfObject) -> Iterator[bytes]:
+def _split_library_items(content: bytes) -> Iterator[bytes]:
     position = ASF_SHORT.size
-    for _ in range(ASF_SHORT.unpack_from(part.content)[0]):
-        _, _, name_size, _, size = ASF_LONG.unpack_from(part.content, position)
+    for _ in range(ASF_SHORT.unpack_from(content)[0]):
+        _, _, name_size, _, size = ASF_LONG.unpack_from(content, position)
         start, position = position, position + ASF_LONG.size + name_size + size
-        yield _cut_item(part.content, start, position)
+        yield _cut_item(content, start, position)
 
 
 def _cut_item(content: bytes, start: int, stop: int) -> bytes:
     if stop > len(content):
-        raise TagError("its head is broken: an attribute is larger than its object")
+        raise TagError(
+            "its head is broken: an attribute is larger than its object", FailureKind.DAMAGED
+        )
     return content[start:stop]
 
 
-def _with_items(parts: Sequence[AsfObject], items: Sequence[bytes]) -> list[AsfObject]:
-    """Return the objects with these attributes; an object that holds none is left out."""
-    short = [item[1:] for item in items if item[:1] == EXTENDED_ITEM]
-    long = [item[1:] for item in items if item[:1] == LIBRARY_ITEM]
-    inner = _replace_object(
-        _get_inner_objects(parts), AsfObject(LIBRARY_GUID, _join_items(long)), keep=bool(long)
-    )
-    old = next((part.content for part in parts if part.guid == EXTENSION_GUID), NEW_EXTENSION)
-    body = b"".join(part.render() for part in inner)
-    extension = AsfObject(
-        EXTENSION_GUID, old[: EXTENSION_HEAD - 4] + struct.pack("<I", len(body)) + body
-    )
-    has_extension = any(part.guid == EXTENSION_GUID for part in parts)
-    result = _replace_object(parts, AsfObject(EXTENDED_GUID, _join_items(short)), keep=bool(short))
-    return _replace_object(result, extension, keep=bool(body) or has_extension)
+def _replace_items(objects: Sequence[AsfObject], items: Sequence[bytes]) -> list[AsfObject]:
+    """Return the objects with these attributes; an object without attributes is left out."""
+    extended = [item[1:] for item in items if item.startswith(EXTENDED_ITEM)]
+    library = [item[1:] for item in items if item.startswith(LIBRARY_ITEM)]
+    new_library = AsfObject(LIBRARY_GUID, _join_items(library))
+    inner = _replace_object(_get_inner_objects(objects), new_library, keep=bool(library))
+    old = _find_object(objects, EXTENSION_GUID)
+    head = (old.content if old else NEW_EXTENSION)[: EXTENSION_HEAD - 4]
+    body = b"".join(each.render() for each in inner)
+    new_extension = AsfObject(EXTENSION_GUID, head + struct.pack("<I", len(body)) + body)
+    new_extended = AsfObject(EXTENDED_GUID, _join_items(extended))
+    result = _replace_object(objects, new_extended, keep=bool(extended))
+    return _replace_object(result, new_extension, keep=bool(body or old))
 
 
 def _join_items(items: Sequence[bytes]) -> bytes:
@@ -175,40 +193,36 @@ def _join_items(items: Sequence[bytes]) -> bytes:
     return ASF_SHORT.pack(len(items)) + b"".join(items)
 
 
-def _replace_object(parts: Sequence[AsfObject], new: AsfObject, *, keep: bool) -> list[AsfObject]:
-    """Return the objects with the first of this kind replaced, or the new one behind them."""
-    at = next((n for n, part in enumerate(parts) if part.guid == new.guid), len(parts))
-    others = [part for part in parts if part.guid != new.guid]
-    return others[:at] + [new] * keep + others[at:]
+def _replace_object(objects: Sequence[AsfObject], new: AsfObject, *, keep: bool) -> list[AsfObject]:
+    """Return the objects with the new one in place of those of its type, else behind all others.
+
+    keep: whether the new object is put in at all.
+    """
+    place = next((n for n, each in enumerate(objects) if each.guid == new.guid), len(objects))
+    others = [each for each in objects if each.guid != new.guid]
+    return others[:place] + [new] * keep + others[place:]
 
 
 def _build_asf_header(
-    parts: Sequence[AsfObject], room: int, following: int, reserved: int
+    objects: Sequence[AsfObject], room: int, following: int, reserved: int
 ) -> bytes:
-    kept = [part.render() for part in parts if part.guid != PADDING_GUID]
-    needed = ASF_HEADER.size + sum(map(len, kept)) + ASF_OBJECT_HEAD.size
+    """Return a head with padding. room: the size of the old head; following: of the file behind."""
+    rendered = [each.render() for each in objects if each.guid != PADDING_GUID]
+    needed = ASF_HEADER.size + sum(map(len, rendered)) + ASF_OBJECT_HEAD.size
     padding = PaddingInfo(room - needed, following).get_default_padding()
-    kept.append(AsfObject(PADDING_GUID, bytes(padding)).render())
-    body = b"".join(kept)
-    return ASF_HEADER.pack(HEADER_GUID, ASF_HEADER.size + len(body), len(kept), reserved) + body
+    rendered.append(AsfObject(PADDING_GUID, bytes(padding)).render())
+    body = b"".join(rendered)
+    return ASF_HEADER.pack(HEADER_GUID, ASF_HEADER.size + len(body), len(rendered), reserved) + body
 
 
-def _get_file_size(part: AsfObject) -> int:
-    return int.from_bytes(part.content[FILE_SIZE_OFFSET : FILE_SIZE_OFFSET + 8], "little")
-
-
-def _set_file_size(part: AsfObject, old: int, new: int) -> AsfObject:
-    """Return the file's properties with its new size, if they knew the old one."""
-    if part.guid != PROPERTIES_GUID or _get_file_size(part) != old:
-        return part
-    size = struct.pack("<Q", new)
-    return replace(
-        part, content=part.content[:FILE_SIZE_OFFSET] + size + part.content[FILE_SIZE_OFFSET + 8 :]
-    )
-
-
-def _clear_file_size(part: AsfObject, size: int) -> bytes:
-    return _set_file_size(part, size, 0).content
+def _set_file_size(properties: AsfObject, old: int, new: int) -> AsfObject:
+    """Return the file properties with a new file size, if they had the old one; else the object."""
+    content, stop = properties.content, FILE_SIZE_OFFSET + 8
+    size = int.from_bytes(content[FILE_SIZE_OFFSET:stop], "little")
+    if properties.guid != PROPERTIES_GUID or size != old:
+        return properties
+    new_content = content[:FILE_SIZE_OFFSET] + struct.pack("<Q", new) + content[stop:]
+    return replace(properties, content=new_content)
 
 
 def _split_asf_item(item: bytes) -> tuple[str, int, bytes]:
@@ -235,7 +249,7 @@ def _decode_asf_item(item: bytes) -> Values:
     return (content.decode("utf-16-le", "replace").rstrip("\0"),) if kind == ASF_UNICODE else ()
 
 
-def _make_asf_items(name: str, values: Values) -> list[bytes]:
+def _encode_asf_field(name: str, values: Values) -> list[bytes]:
     return [_make_asf_item(name, value, first=not number) for number, value in enumerate(values)]
 
 
@@ -247,15 +261,14 @@ def _make_asf_item(name: str, value: str, *, first: bool) -> bytes:
     return LIBRARY_ITEM + ASF_LONG.pack(0, 0, len(key), ASF_UNICODE, len(content)) + key + content
 
 
-ASF_AUTHOR = "Author"
-ASF_CODEC = TagCodec(
+ASF_FORMAT = TagFormat(
     "WM/Genre",
     "TAGGER/SCORES",
     "TAGGER/MODEL",
     "TAGGER/GENRE",
     _get_asf_name,
     _decode_asf_item,
-    _make_asf_items,
+    _encode_asf_field,
     artists=("WM/AlbumArtist", ASF_AUTHOR),
     album="WM/AlbumTitle",
     compilation="WM/IsCompilation",

@@ -1,15 +1,16 @@
-"""Open the tag of a file by its container; errors of the system and of mutagen stop here."""
+"""Open the tag of a file by its container; translate the errors of mutagen and of the system."""
 
 import errno
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 from mutagen import MutagenError
 
-from tagger.errors import AccessError, DiskFullError, TagError, TaggerError
+from tagger.errors import FailureKind, TagError, translate_os_error
 from tagger.paths import AnyPath
 from tagger.storage import open_for_reading
 from tagger.tags.ape import open_ape
@@ -47,66 +48,65 @@ EXTENSIONS = frozenset(OPENERS)
 
 
 def open_tag(suffix: str, file: BinaryIO) -> Tag:
-    """Return the tag of an open file with this suffix. Raises TagError for one unknown."""
+    """Return the tag of an open file with this suffix. Raises TagError for an unknown suffix."""
     opener = OPENERS.get(suffix.lower())
     if opener is None:
         raise TagError(f"tagger knows no files named *{suffix}")
     return opener(file)
 
 
-DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
-
-
-def translate_os_error(error: OSError, doing: str) -> TaggerError:
-    """Return our error for a refusal of the operating system; a full disk ends the run."""
-    reason = f"{doing}: {error.strerror or error}"
-    return DiskFullError(reason) if error.errno in DISK_FULL_ERRNOS else AccessError(reason)
-
-
 FOREIGN_ERRORS = (
     MutagenError, ValueError, LookupError, ArithmeticError, EOFError, TypeError,
     struct.error, zlib.error, RecursionError, MemoryError,
 )  # fmt: skip
-"""What comes of broken files: mutagen's own error, or whatever a wrong size or offset leads to.
-Not OSError, which is about the disk, nor AttributeError, which would be about our own code."""
+"""The errors that broken files cause: mutagen's own, and those of wrong sizes and offsets.
+
+OSError is not among them, because it is about the disk. Neither is AttributeError, because it would
+be about tagger's own code.
+"""
 
 
 @contextmanager
 def open_tagged_file(
-    path: AnyPath, mode: Literal["rb", "r+b"], doing: str, already: BinaryIO | None = None
+    path: AnyPath, mode: Literal["rb", "r+b"], step: str, open_file: BinaryIO | None = None
 ) -> Iterator[tuple[BinaryIO, Tag]]:
-    """Give the open file and its tag; `already` is the file, where somebody has opened it.
+    """Open a file and its tag; errors inside the `with` block are translated too.
 
+    step: says in messages what cannot be done. open_file: the file, if it is open already.
     Raises TagError, AccessError, DiskFullError.
     """
     try:
-        with _open_file(path, mode, already) as file:
+        with _open_file(path, mode, open_file) as file:
             file.seek(0)
             if not file.read(1):
-                raise TagError("the file is empty")  # noqa: TRY301 - told like all the rest
+                raise TagError("the file is empty", FailureKind.TRUNCATED)  # noqa: TRY301 - as others
             yield file, open_tag(path.suffix, file)
             file.flush()
     except (OSError, TagError, *FOREIGN_ERRORS) as error:
-        refusal = _find_os_error(error)
-        if refusal:
-            raise translate_os_error(refusal, doing) from error
+        os_error = _find_os_error(error)
+        if os_error:
+            raise translate_os_error(os_error, step) from error
         if isinstance(error, TagError):
             raise
         raise TagError(
-            f"{doing}: broken, or not what its name says ({str(error) or type(error).__name__})"
+            f"{step}: broken, or not what its name says ({str(error) or type(error).__name__})",
+            FailureKind.WRONG_CONTENT,
         ) from error
 
 
 def _open_file(
-    path: AnyPath, mode: Literal["rb", "r+b"], already: BinaryIO | None
+    path: AnyPath, mode: Literal["rb", "r+b"], open_file: BinaryIO | None
 ) -> AbstractContextManager[BinaryIO]:
-    if already:
-        return nullcontext(already)
-    return open_for_reading(path) if mode == "rb" else open(path, mode)
+    if open_file:
+        return nullcontext(open_file)
+    return open_for_reading(path) if mode == "rb" else Path(path).open(mode)
 
 
 def _find_os_error(error: BaseException | None) -> OSError | None:
-    """Return what the system refused, even if mutagen turned it into an error of its own."""
-    if isinstance(error, OSError):  # EINVAL: a place before the file's start, in a broken file
+    """Return the error of the system behind an error, even if mutagen turned it into its own.
+
+    EINVAL does not count: a broken file leads to a place before its start.
+    """
+    if isinstance(error, OSError):
         return error if error.errno != errno.EINVAL else None
     return _find_os_error(error.__context__) if error else None

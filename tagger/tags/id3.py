@@ -1,39 +1,69 @@
-"""ID3v2 tags as bytes: frames, and the text of frames."""
+"""ID3v2 tags as bytes: their frames, the texts of frames, and new frames.
+
+By "ID3 tag version 2.4.0", 2.3.0 and 2.2.0, and for ID3v1 by id3.org/ID3v1. Frames stay the bytes
+that they are: mutagen would drop or rewrite those that it cannot parse.
+"""
 
 import re
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mutagen import PaddingInfo
-from mutagen.id3 import TCON, TXXX, BitPaddedInt, Encoding
-from mutagen.id3._id3v1 import ParseID3v1
-from mutagen.id3._tags import save_frame
-from mutagen.id3._util import ID3SaveConfig, unsynch
+from mutagen.id3 import TCON, TDRC
 
-from tagger.errors import TagError
-from tagger.tags.tag import TagCodec, Values, read_at
-
-ID3_HEADER_BYTES = 10
-MAX_ID3_SIZE = 1 << 28
+from tagger.errors import FailureKind, TagError
+from tagger.tags.tag import (
+    ID3_HEADER_BYTES,
+    TagFormat,
+    Values,
+    decode_syncsafe,
+    encode_syncsafe,
+    read_at,
+)
 
 UNSYNCHRONISED_FLAG, EXTENDED_FLAG, FOOTER_FLAG = 0x80, 0x40, 0x10
+FRAME_UNSYNCHRONISED_FLAG = 0x02
+FRAME_FLAGS = {3: (0x80, 0x40, 0x20, 0x80, 0), 4: (0x08, 0x04, 0x40, 0x01, 0x02)}
+"""By version: compressed, encrypted, grouped, with a length, unsynchronised."""
+SYNCHRONISATION = re.compile(rb"\xff(?![\x00-\xdf])")
+"""Bytes that no unsynchronised tag holds, because they look like the start of MPEG sound."""
 V2_2, V2_3, V2_4 = 2, 3, 4
 NEW_VERSION = V2_4
-"""ID3v2.4 for a file that has no tag: the version in which several genres are standard."""
+"""The version for files without a tag: the first one in which several genres are standard."""
 FRAME_NAMES = {
     V2_2: re.compile(rb"[A-Z][A-Z0-9]{2}"),
-    V2_3: re.compile(rb"[A-Z][A-Z0-9]{2}[A-Z0-9 \0]"),  # some write names of 2.2 into 2.3
+    V2_3: re.compile(rb"[A-Z][A-Z0-9]{2}[A-Z0-9 \0]"),  # some programs write names of 2.2 here
     V2_4: re.compile(rb"[A-Z][A-Z0-9]{2}[A-Z0-9 \0]"),
 }
+MAX_UNPACKED_TEXT_BYTES = 1 << 16
+"""No genre is longer, but a few compressed bytes may unpack to gigabytes."""
+
+ID3_2_2_NAMES = {
+    "TCO": "TCON",
+    "TXX": "TXXX",
+    "TP1": "TPE1",
+    "TP2": "TPE2",
+    "TAL": "TALB",
+    "TCP": "TCMP",
+}
+ID3_ARTIST, ID3_ALBUM = "TPE1", "TALB"
+
+LATIN1, UTF16, UTF16_BE, UTF8 = 0, 1, 2, 3
+"""The first byte of a text frame says how its texts are encoded."""
+BYTE_ENCODINGS = {LATIN1: "latin-1", UTF8: "utf-8"}
+UTF16_ENCODINGS = {UTF16: "utf-16-le", UTF16_BE: "utf-16-be"}
+BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 @dataclass(frozen=True, slots=True)
 class Id3Tag:
-    """An ID3v2 tag: its frames, what stands behind them and is no padding, its size in bytes."""
+    """An ID3v2 tag.
+
+    tail: the bytes behind the frames that are no padding. size: of the whole tag, in bytes.
+    """
 
     version: int
     frames: tuple[bytes, ...]
@@ -42,10 +72,10 @@ class Id3Tag:
 
 
 def read_id3_tag(file: BinaryIO, start: int) -> Id3Tag | None:
-    """Return the ID3v2 tag at this place, None where there is none.
+    """Return the ID3v2 tag at this place, or None if there is none. Raises TagError.
 
-    The frames are free of the unsynchronisation that 2.3 spreads over a whole tag, and say
-    themselves whether they have that of 2.4: a tag is written without.
+    ID3v2.3 can unsynchronise a whole tag; the returned frames are the original ones. A frame of
+    2.4 keeps its unsynchronised bytes, and its own flag says so. New tags are not unsynchronised.
     """
     head = read_at(file, start, ID3_HEADER_BYTES)
     if len(head) < ID3_HEADER_BYTES or not head.startswith(b"ID3"):
@@ -53,10 +83,10 @@ def read_id3_tag(file: BinaryIO, start: int) -> Id3Tag | None:
     version, flags = head[3], head[5]
     if version not in FRAME_NAMES:
         raise TagError(f"its tag is ID3v2.{version}, a version that does not exist")
-    size = BitPaddedInt(head[6:])
+    size = decode_syncsafe(head[6:])
     body = file.read(size)
     if len(body) < size or max(head[6:]) >> 7:
-        raise TagError("its ID3v2 tag is cut off, or its size is wrong")
+        raise TagError("its ID3v2 tag is cut off, or its size is wrong", FailureKind.TRUNCATED)
     if flags & UNSYNCHRONISED_FLAG and version < V2_4:
         body = undo_unsynchronisation(body)
     if flags & EXTENDED_FLAG:
@@ -69,42 +99,51 @@ def read_id3_tag(file: BinaryIO, start: int) -> Id3Tag | None:
 
 
 def undo_unsynchronisation(data: bytes) -> bytes:
-    with suppress(ValueError):  # some set the flag and write the bytes as they are
-        data = unsynch.decode(data)
-    return data
+    """Remove the zero bytes that unsynchronisation put behind bytes of 0xFF.
+
+    Some programs set the flag and write the bytes as they are: such bytes are returned unchanged.
+    """
+    return data if SYNCHRONISATION.search(data) else data.replace(b"\xff\0", b"\xff")
 
 
 def _get_extended_header_size(body: bytes, version: int) -> int:
-    """Return the size of the extended header; it may be missing for all that the flag says."""
+    """Return the size of the extended header, 0 if it is missing although the flag is set."""
     if FRAME_NAMES[version].match(body):
         return 0
     if version == V2_4:
-        return int(BitPaddedInt(body[:4]))
+        return decode_syncsafe(body[:4])
     return 4 + int.from_bytes(body[:4], "big")
 
 
 def _split_frames(body: bytes, version: int) -> tuple[list[bytes], bytes]:
-    """Cut a tag's content into frames and what is none; sizes come out as the version has them."""
-    if version == V2_4:
-        frames, tail = _split_frames_by(body, version, 7)
-        if not tail.strip(b"\0"):
-            return frames, tail
-        plain, no_tail = _split_frames_by(body, version, 8)  # as old iTunes wrote them
-        if no_tail.strip(b"\0"):
-            return frames, tail
-        sizes = [BitPaddedInt.to_str(len(frame) - ID3_HEADER_BYTES, width=4) for frame in plain]
-        return [f[:4] + s + f[8:] for f, s in zip(plain, sizes, strict=True)], no_tail
-    return _split_frames_by(body, version, 8)
+    """Return the frames of a tag and the bytes behind them.
+
+    Old versions of iTunes wrote the sizes of 2.3 into tags of 2.4; they are corrected here.
+    """
+    if version != V2_4:
+        return _split_frames_by_size(body, version, 8)
+    frames, tail = _split_frames_by_size(body, version, 7)
+    if not tail.strip(b"\0"):
+        return frames, tail
+    itunes_frames, itunes_tail = _split_frames_by_size(body, version, 8)
+    if itunes_tail.strip(b"\0"):
+        return frames, tail
+    return [
+        frame[:4] + encode_syncsafe(len(frame) - ID3_HEADER_BYTES) + frame[8:]
+        for frame in itunes_frames
+    ], itunes_tail
 
 
-def _split_frames_by(body: bytes, version: int, bits: int) -> tuple[list[bytes], bytes]:
+def _split_frames_by_size(
+    body: bytes, version: int, bits_per_byte: int
+) -> tuple[list[bytes], bytes]:
     width, head = (3, 6) if version == V2_2 else (4, ID3_HEADER_BYTES)
     frames, position = [], 0
     while position + head <= len(body) and FRAME_NAMES[version].match(body, position):
         digits = body[position + width : position + 2 * width]
-        size = sum(byte << bits * i for i, byte in enumerate(reversed(digits)))
+        size = sum(byte << bits_per_byte * i for i, byte in enumerate(reversed(digits)))
         stop = position + head + size
-        if stop > len(body) or max(digits) >> bits:
+        if stop > len(body) or max(digits) >> bits_per_byte:
             break
         frames.append(body[position:stop])
         position = stop
@@ -112,67 +151,73 @@ def _split_frames_by(body: bytes, version: int, bits: int) -> tuple[list[bytes],
 
 
 def _flag_unsynchronised(frame: bytes) -> bytes:
-    """Return a frame of an unsynchronised tag of 2.4 so that it says by itself what it is."""
+    """Return a frame of an unsynchronised 2.4 tag with the flag that says so in the frame."""
     if undo_unsynchronisation(frame[ID3_HEADER_BYTES:]) == frame[ID3_HEADER_BYTES:]:
         return frame
-    return frame[:9] + bytes([frame[9] | 2]) + frame[ID3_HEADER_BYTES:]
+    return frame[:9] + bytes([frame[9] | FRAME_UNSYNCHRONISED_FLAG]) + frame[ID3_HEADER_BYTES:]
 
 
 def build_id3_tag(old: Id3Tag | None, frames: Sequence[bytes], *, following: int) -> bytes:
-    """Return a tag with these frames in the place of an old one; no bytes where it holds nothing.
+    """Return a tag with these frames to replace an old one; no bytes if it would be empty.
 
-    following: the size of what stands behind, by which mutagen reckons how much padding to leave.
+    following: the size in bytes of the file behind the tag. mutagen computes the padding from it.
     """
     body = b"".join(frames) + (old.tail if old else b"")
     if not body:
         return b""
     room = (old.size if old else 0) - ID3_HEADER_BYTES - len(body)
     body += bytes(PaddingInfo(room, following).get_default_padding())
-    if len(body) >= MAX_ID3_SIZE:
-        raise TagError("its ID3v2 tag would be larger than the 256 MB that such a tag can be")
     version = old.version if old else NEW_VERSION
-    return b"ID3" + bytes([version, 0, 0]) + BitPaddedInt.to_str(len(body), width=4) + body
+    return b"ID3" + bytes([version, 0, 0]) + encode_syncsafe(len(body)) + body
 
 
 def make_frames_from_id3v1(trailer: bytes) -> list[bytes]:
-    """Return what an ID3v1 tag says as frames of the version for new tags."""
-    found = ParseID3v1(trailer, NEW_VERSION) or {}
-    return [render_frame(frame, NEW_VERSION) for frame in found.values()]
+    """Return the fields of an ID3v1 tag as frames of the version for new tags."""
+    title, artist, album, year, comment, genre = (
+        trailer[start:stop]
+        for start, stop in ((3, 33), (33, 63), (63, 93), (93, 97), (97, 127), (127, 128))
+    )
+    track = 0
+    if not comment[-2]:  # ID3v1.1: a zero byte, and the number of the track
+        track, comment = comment[-1], comment[:-2]
+    title, artist, album, year, comment = (
+        text.split(b"\0")[0].strip() for text in (title, artist, album, year, comment)
+    )
+    year_frame: Any = TDRC(encoding=LATIN1, text=year.decode("latin-1"))
+    contents = [
+        ("TIT2", title),
+        ("TPE1", artist),
+        ("TALB", album),
+        ("TDRC", b"\0".join(stamp.text.replace(" ", "T").encode() for stamp in year_frame.text)),
+        ("COMM", b"engID3v1 Comment\0" + comment if comment else b""),
+        ("TRCK", b"%d" % track if track else b""),
+        ("TCON", b"%d" % genre[0] if genre != b"\xff" else b""),
+    ]
+    return [
+        build_frame(NEW_VERSION, name, bytes([LATIN1]) + content + b"\0")
+        for name, content in contents
+        if content
+    ]
 
 
-def render_frame(frame: object, version: int) -> bytes:
-    # v23_sep=None: several values stay several in 2.3 too, divided by null as in 2.4
-    return bytes(save_frame(frame, config=ID3SaveConfig(version, None)))
-
-
-MAX_UNPACKED_TEXT = 1 << 16
-"""No genre unfolds to more, but a few compressed bytes may hold gigabytes."""
-
-ID3_2_2_NAMES = {
-    "TCO": "TCON",
-    "TXX": "TXXX",
-    "TP1": "TPE1",
-    "TP2": "TPE2",
-    "TAL": "TALB",
-    "TCP": "TCMP",
-}
-ID3_ARTIST, ID3_ALBUM = "TPE1", "TALB"
-UTF16_ENCODINGS = {1: "utf-16-le", 2: "utf-16-be"}
-BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-BYTE_ENCODINGS = {0: "latin-1", 3: "utf-8"}
+def build_frame(version: int, name: str, content: bytes) -> bytes:
+    """Return a frame of 2.3 or 2.4 without flags."""
+    size = len(content)
+    digits = encode_syncsafe(size) if version == V2_4 else size.to_bytes(4, "big")
+    return name.encode("ascii") + digits + bytes(2) + content
 
 
 @cache
-def get_id3_codec(version: int) -> TagCodec:
-    return TagCodec(
+def get_id3_format(version: int) -> TagFormat:
+    return TagFormat(
         "TCON",
         "TXXX:TAGGER_SCORES",
         "TXXX:TAGGER_MODEL",
         "TXXX:TAGGER_GENRE",
-        name_of=partial(_get_frame_name, version),
-        texts_of=partial(_decode_frame, version),
-        items_for=partial(_make_frames, version),
-        genre_names=_resolve_genre_numbers,
+        get_name=partial(_get_frame_name, version),
+        decode_item=partial(_decode_frame, version),
+        encode_field=partial(encode_text_frames, version),
+        resolve_genres=_resolve_genre_numbers,
         artists=("TPE2", ID3_ARTIST),
         album=ID3_ALBUM,
         compilation="TCMP",
@@ -186,69 +231,75 @@ def _get_frame_name(version: int, frame: bytes) -> str:
 
 
 def _decode_frame(version: int, frame: bytes) -> Values:
-    own = _get_frame_name(version, frame).startswith("TXXX")
-    return tuple(_decode_frame_texts(version, frame)[own:])
+    has_description = _get_frame_name(version, frame).startswith("TXXX")
+    return tuple(_decode_frame_texts(version, frame)[has_description:])
 
 
 def _decode_frame_texts(version: int, frame: bytes) -> list[str]:
-    """Return the texts of a frame, none where they cannot be told."""
+    """Return the texts of a frame, none if the frame cannot be decoded."""
     data = _unpack_frame(version, frame)
-    if data[:1] in (b"\1", b"\2"):
-        return _decode_utf16_texts(data[1:], data[0])
-    if not data or data[0] not in BYTE_ENCODINGS:
+    if not data:
         return []
-    texts = data[1:].decode(BYTE_ENCODINGS[data[0]], "replace").split("\0")
+    if data[0] in UTF16_ENCODINGS:
+        texts = _decode_utf16_texts(data[1:], UTF16_ENCODINGS[data[0]])
+    elif data[0] in BYTE_ENCODINGS:
+        texts = data[1:].decode(BYTE_ENCODINGS[data[0]], "replace").split("\0")
+    else:
+        return []
     return texts if texts[-1] else texts[:-1]
 
 
-def _decode_utf16_texts(data: bytes, encoding: int) -> list[str]:
-    """Decode UTF-16, where each text may begin with a mark of its own."""
+def _decode_utf16_texts(data: bytes, encoding: str) -> list[str]:
+    """Decode texts in UTF-16, each of which may begin with its own byte order mark."""
     units = [data[i : i + 2] for i in range(0, len(data) - 1, 2)]
     stops = [2 * i for i, unit in enumerate(units) if unit == b"\0\0"]
-    texts, name, start = [], UTF16_ENCODINGS[encoding], 0
+    texts, start = [], 0
     for stop in [*stops, 2 * len(units)]:
         piece, start = data[start:stop], stop + 2
-        name = BYTE_ORDER_MARKS.get(piece[:2], name)
+        encoding = BYTE_ORDER_MARKS.get(piece[:2], encoding)
         piece = piece[2:] if piece[:2] in BYTE_ORDER_MARKS else piece
-        texts.append(piece.decode(name, "replace"))
-    return texts if texts[-1] else texts[:-1]
+        texts.append(piece.decode(encoding, "replace"))
+    return texts
 
 
 def _unpack_frame(version: int, frame: bytes) -> bytes:
-    """Return what a frame holds, unfolded; nothing where it is encrypted or broken."""
+    """Return the content of a frame, uncompressed; no bytes if it is encrypted or broken."""
     if version == V2_2:
         return frame[6:]
     flags, data = frame[9], frame[ID3_HEADER_BYTES:]
-    if version == V2_3:
-        folded, secret, grouped, length, shifted = (flags & bit for bit in (128, 64, 32, 128, 0))
-    else:
-        folded, secret, grouped, length, shifted = (flags & bit for bit in (8, 4, 64, 1, 2))
-    if secret:
+    is_compressed, is_encrypted, is_grouped, has_length, is_unsynchronised = (
+        flags & bit for bit in FRAME_FLAGS[version]
+    )
+    if is_encrypted:
         return b""
-    data = data[(1 if grouped else 0) + (4 if length else 0) :]
-    data = undo_unsynchronisation(data) if shifted else data
-    if folded:
+    data = data[(1 if is_grouped else 0) + (4 if has_length else 0) :]
+    data = undo_unsynchronisation(data) if is_unsynchronised else data
+    if is_compressed:
         try:
-            data = zlib.decompressobj().decompress(data, MAX_UNPACKED_TEXT)
+            data = zlib.decompressobj().decompress(data, MAX_UNPACKED_TEXT_BYTES)
         except zlib.error:
             return b""
     return data
 
 
-def _make_frames(version: int, name: str, values: Values) -> list[bytes]:
-    version = max(version, V2_3)  # nothing is written into 2.2
-    kind, _, description = name.partition(":")
-    # UTF-16 is the only Unicode that ID3v2.3 knows, and 2.4 prefers UTF-8.
-    encoding = Encoding.UTF8 if version == V2_4 else Encoding.UTF16
-    text = list(values)
-    frame = (
-        TXXX(encoding=encoding, desc=description, text=text)
-        if kind == "TXXX"
-        else TCON(encoding=encoding, text=text)
-    )
-    return [render_frame(frame, version)] if values else []
+def encode_text_frames(version: int, name: str, values: Values) -> list[bytes]:
+    """Return a TCON or TXXX frame with these texts, no frame if there is no text.
+
+    Several texts are divided by null in 2.3 too, where the standard has only 2.4 do so.
+    """
+    if not "\0".join(values):
+        return []
+    name, _, description = name.partition(":")
+    texts = [description, *values] if name == "TXXX" else values
+    version = max(version, V2_3)  # files with a tag of 2.2 are not written
+    if version == V2_4:
+        content = bytes([UTF8]) + b"".join(f"{text}\0".encode() for text in texts)
+    else:  # UTF-16 is the only Unicode that 2.3 knows
+        encoded = (b"\xff\xfe" + f"{text}\0".encode("utf-16-le") for text in texts)
+        content = bytes([UTF16]) + b"".join(encoded)
+    return [build_frame(version, name, content)]
 
 
 def _resolve_genre_numbers(genres: Values) -> Values:
-    """Return genres as names: ID3 also knows them by number, such as `17` or `(17)`."""
+    """Return genres as names: ID3 also has them as numbers, such as `17` or `(17)`."""
     return tuple(TCON(text=list(genres)).genres) if genres else ()

@@ -1,4 +1,4 @@
-"""Files with an ID3v2 tag: MP3, True Audio, DSF, and in a chunk WAV and AIFF."""
+"""Files with an ID3v2 tag: in front of MP3 and TTA, behind DSF, in a chunk of WAV and AIFF."""
 
 import io
 import struct
@@ -9,88 +9,115 @@ from typing import BinaryIO
 
 from mutagen.mp3 import MPEGInfo
 
-from tagger.errors import TagError
-from tagger.tags import ape, id3, riff
-from tagger.tags.id3 import ID3_ALBUM, ID3_ARTIST, get_id3_codec
+from tagger.errors import FailureKind, TagError
+from tagger.tags import riff
+from tagger.tags.ape import read_ape_genres
+from tagger.tags.id3 import (
+    ID3_ALBUM,
+    ID3_ARTIST,
+    NEW_VERSION,
+    V2_2,
+    Id3Tag,
+    build_id3_tag,
+    get_id3_format,
+    make_frames_from_id3v1,
+    read_id3_tag,
+)
 from tagger.tags.riff import Chunk, ChunkFile, hash_other_chunks, read_chunk_file, replace_chunk
-from tagger.tags.tag import NamedParts, Tag, get_size, hash_range, read_at, read_id3v1, splice
+from tagger.tags.tag import (
+    NamedParts,
+    Tag,
+    get_size,
+    hash_range,
+    make_content_error,
+    read_at,
+    read_id3v1,
+    splice,
+)
 
 DSF_HEADER_BYTES, DSF_SIZES_OFFSET = 28, 12
+ID3_CHUNK_NAMES = (b"id3 ", b"ID3 ")
 ID3_2_2_REFUSAL = "its ID3v2.2 tag cannot be kept; a tag editor can bring it to 2.3 or 2.4"
+HashOtherChunks = Callable[..., NamedParts]
 
 
 def open_mp3(file: BinaryIO) -> Tag:
-    found = id3.read_id3_tag(file, 0)
+    old = read_id3_tag(file, 0)
     file.seek(0)
-    if MPEGInfo(file, found.size if found else 0).sketchy:
-        raise TagError("it holds no MPEG sound, whatever its name says")
-    return replace(_open_id3_in_front(file, found), elsewhere=ape.read_ape_genres)
+    if MPEGInfo(file, old.size if old else 0).sketchy:
+        raise make_content_error("MPEG sound")
+    return replace(_open_leading_id3(file, old), read_fallback_genres=read_ape_genres)
 
 
 def open_tta(file: BinaryIO) -> Tag:
-    found = id3.read_id3_tag(file, 0)
-    if not read_at(file, found.size if found else 0, 4).startswith(b"TTA"):
-        raise TagError("it holds no True Audio, whatever its name says")
-    return _open_id3_in_front(file, found)
+    old = read_id3_tag(file, 0)
+    if not read_at(file, old.size if old else 0, 4).startswith(b"TTA"):
+        raise make_content_error("True Audio")
+    return _open_leading_id3(file, old)
 
 
-def _open_id3_in_front(file: BinaryIO, found: id3.Id3Tag | None) -> Tag:
-    stop = found.size if found else 0
+def _open_leading_id3(file: BinaryIO, old: Id3Tag | None) -> Tag:
+    """Open a file whose ID3v2 tag stands at its start."""
+    stop = old.size if old else 0
 
-    def rest(file: BinaryIO) -> NamedParts:
-        yield from name_id3_parts(found)
+    def list_other_parts(file: BinaryIO) -> NamedParts:
+        yield from _list_id3_parts(old)
         yield "the sound", hash_range(file, stop, get_size(file))
 
     def put(file: BinaryIO, new: bytes) -> None:
         splice(file, 0, stop, new)
 
-    # Once there is an ID3v2 tag, players no longer look at ID3v1: it has to say the same.
-    return make_id3_tag(found, put=put, rest=rest, following=get_size(file), v1=read_id3v1(file))
+    # Players ignore ID3v1 if there is an ID3v2 tag, so a new one has to say the same.
+    id3v1 = read_id3v1(file)
+    return _make_id3_tag(old, put, list_other_parts, following=get_size(file), id3v1=id3v1)
 
 
-def name_id3_parts(found: id3.Id3Tag | None) -> NamedParts:
-    yield "ID3 version", str(found.version if found else id3.NEW_VERSION)
-    yield "what stands behind the ID3 frames", (found.tail if found else b"").hex()
+def _list_id3_parts(old: Id3Tag | None) -> NamedParts:
+    yield "ID3 version", str(old.version if old else NEW_VERSION)
+    yield "the bytes behind the ID3 frames", (old.tail if old else b"").hex()
 
 
-def make_id3_tag(
-    found: id3.Id3Tag | None,
-    *,
+def _make_id3_tag(
+    old: Id3Tag | None,
     put: Callable[[BinaryIO, bytes], None],
-    rest: Callable[[BinaryIO], NamedParts],
+    list_other_parts: Callable[[BinaryIO], NamedParts],
+    *,
     following: int,
-    v1: bytes = b"",
+    id3v1: bytes = b"",
 ) -> Tag:
-    """Return an ID3 tag; with the frames that a new tag takes from an ID3v1 tag."""
-    from_v1 = id3.make_frames_from_id3v1(v1) if v1 else []
+    """Return an ID3 tag. A new one takes over the fields of an ID3v1 tag.
 
-    def save(file: BinaryIO, items: Sequence[bytes]) -> None:
-        is_new = (found.version if found else id3.NEW_VERSION) == id3.NEW_VERSION
-        frames = () if is_new and sorted(items) == sorted(from_v1) else items
-        put(file, id3.build_id3_tag(found, frames, following=following))
+    put: puts the bytes of a new tag into the file, in place of the old ones.
+    """
+    version = old.version if old else NEW_VERSION
+    frames_from_v1 = make_frames_from_id3v1(id3v1) if id3v1 else []
 
-    version = found.version if found else id3.NEW_VERSION
-    frames = found.frames if found else tuple(from_v1)
-    refusal = ID3_2_2_REFUSAL if version == id3.V2_2 else ""
-    return Tag(get_id3_codec(version), frames, save, rest, refusal=refusal)
+    def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
+        says_no_more = version == NEW_VERSION and sorted(items) == sorted(frames_from_v1)
+        put(file, build_id3_tag(old, () if says_no_more else items, following=following))
+
+    return Tag(
+        get_id3_format(version),
+        old.frames if old else tuple(frames_from_v1),
+        save_items,
+        list_other_parts,
+        refusal=TagError(ID3_2_2_REFUSAL) if version == V2_2 else None,
+    )
 
 
 def open_dsf(file: BinaryIO) -> Tag:
     """Open a DSF file, whose head points at the ID3 tag at its end (DSF File Format 1.01)."""
     head = read_at(file, 0, DSF_HEADER_BYTES)
-    if (
-        len(head) < DSF_HEADER_BYTES
-        or head[:4] != b"DSD "
-        or read_at(file, DSF_HEADER_BYTES, 4) != b"fmt "
-    ):
-        raise TagError("it holds no DSF sound, whatever its name says")
+    is_dsf = len(head) == DSF_HEADER_BYTES and head.startswith(b"DSD ")
+    if not is_dsf or read_at(file, DSF_HEADER_BYTES, 4) != b"fmt ":
+        raise make_content_error("DSF sound")
     end = get_size(file)
     _, pointer = struct.unpack_from("<QQ", head, DSF_SIZES_OFFSET)
-    found = id3.read_id3_tag(file, pointer) if pointer else None
-    if pointer and not found:
-        raise TagError("its head points at an ID3 tag that is not there")
+    old = read_id3_tag(file, pointer) if pointer else None
+    if pointer and not old:
+        raise TagError("its head points at an ID3 tag that is not there", FailureKind.DAMAGED)
     start = pointer or end
-    stop = start + found.size if found else end
+    stop = start + old.size if old else end
 
     def put(file: BinaryIO, new: bytes) -> None:
         splice(file, start, stop, new)
@@ -98,22 +125,18 @@ def open_dsf(file: BinaryIO) -> Tag:
         file.seek(DSF_SIZES_OFFSET)
         file.write(sizes)
 
-    def rest(file: BinaryIO) -> NamedParts:
-        yield from name_id3_parts(found)
+    def list_other_parts(file: BinaryIO) -> NamedParts:
+        yield from _list_id3_parts(old)
         yield "the sound", hash_range(file, DSF_HEADER_BYTES, start)
-        yield "what stands behind the ID3 tag", hash_range(file, stop, end)
+        yield "the bytes behind the ID3 tag", hash_range(file, stop, end)
 
-    return make_id3_tag(found, put=put, rest=rest, following=end - start)
-
-
-ID3_CHUNK_NAMES = (b"id3 ", b"ID3 ")
-HashOtherChunks = Callable[..., NamedParts]
+    return _make_id3_tag(old, put, list_other_parts, following=end - start)
 
 
 def open_wav(file: BinaryIO) -> Tag:
-    form = _read_checked_chunks(file, b"fmt ", "little")
-    tag = _open_id3_chunk(file, form, new_name=b"id3 ", others=riff.hash_other_wav_chunks)
-    return replace(tag, has_info=True, fields_elsewhere=_read_info_fields)
+    form = _read_chunks_with(file, b"fmt ", "little")
+    tag = _open_id3_chunk(file, form, b"id3 ", riff.hash_other_wav_chunks)
+    return replace(tag, has_info_chunk=True, read_fallback_fields=_read_info_fields)
 
 
 def _read_info_fields(file: BinaryIO) -> dict[str, str]:
@@ -124,40 +147,40 @@ def _read_info_fields(file: BinaryIO) -> dict[str, str]:
 
 
 def open_aiff(file: BinaryIO) -> Tag:
-    form = _read_checked_chunks(file, b"COMM", "big")
-    return _open_id3_chunk(file, form, new_name=b"ID3 ", others=hash_other_chunks)
+    form = _read_chunks_with(file, b"COMM", "big")
+    return _open_id3_chunk(file, form, b"ID3 ", hash_other_chunks)
 
 
-def _read_checked_chunks(file: BinaryIO, name: bytes, order: str) -> ChunkFile:
+def _read_chunks_with(file: BinaryIO, name: bytes, order: str) -> ChunkFile:
+    """Return the chunks of a file. Raises TagError if it lacks this chunk or is of another kind."""
     form = read_chunk_file(file)
     if form.order != order or not form.find(name):
-        raise TagError("it holds no such sound as its name says")
+        raise TagError("it holds no such sound as its name says", FailureKind.WRONG_CONTENT)
     return form
 
 
 def _open_id3_chunk(
-    file: BinaryIO, form: ChunkFile, *, new_name: bytes, others: HashOtherChunks
+    file: BinaryIO, form: ChunkFile, new_name: bytes, hash_others: HashOtherChunks
 ) -> Tag:
     chunk = form.find(*ID3_CHUNK_NAMES)
     content = read_at(file, chunk.content, chunk.size) if chunk else b""
-    found = id3.read_id3_tag(io.BytesIO(content), 0)
-    if content.strip(b"\0") and not found:
-        raise TagError("its ID3 chunk holds no ID3 tag")
-    behind = content[found.size :].rstrip(b"\0") if found else b""
+    old = read_id3_tag(io.BytesIO(content), 0)
+    if content.strip(b"\0") and not old:
+        raise TagError("its ID3 chunk holds no ID3 tag", FailureKind.DAMAGED)
+    tail = content[old.size :].rstrip(b"\0") if old else b""
 
-    def rest(file: BinaryIO) -> NamedParts:
-        yield from name_id3_parts(found)
-        yield "what stands behind the ID3 tag", behind.hex()
-        yield from others(file, chunk)
+    def list_other_parts(file: BinaryIO) -> NamedParts:
+        yield from _list_id3_parts(old)
+        yield "the bytes behind the ID3 tag", tail.hex()
+        yield from hash_others(file, chunk)
 
-    put = partial(
-        _put_id3_chunk, chunk=chunk, name=chunk.name if chunk else new_name, behind=behind
-    )
+    name = chunk.name if chunk else new_name
+    put = partial(_put_id3_chunk, chunk=chunk, name=name, tail=tail)
     following = get_size(file) - (chunk.content if chunk else form.stop)
-    return make_id3_tag(found, put=put, rest=rest, following=following)
+    return _make_id3_tag(old, put, list_other_parts, following=following)
 
 
 def _put_id3_chunk(
-    file: BinaryIO, new: bytes, *, chunk: Chunk | None, name: bytes, behind: bytes
+    file: BinaryIO, new: bytes, *, chunk: Chunk | None, name: bytes, tail: bytes
 ) -> None:
-    replace_chunk(file, chunk, name, new + behind)
+    replace_chunk(file, chunk, name, new + tail)

@@ -1,4 +1,9 @@
-"""Ogg files: their pages, and the packet of comments of their first stream (RFC 3533)."""
+"""Ogg files: their pages (RFC 3533), and the packet of comments of the first stream.
+
+mutagen makes the bytes of a page. The number and sizes of the pages are computed here, because
+mutagen takes minutes over comments with a large picture, and renumbers the pages of the next
+stream in a chained file.
+"""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -9,21 +14,39 @@ from typing import Any, BinaryIO
 from mutagen import PaddingInfo
 from mutagen.ogg import OggPage
 
-from tagger.errors import TagError
-from tagger.tags.tag import NamedParts, Tag, get_size, hash_range, read_at, splice
-from tagger.tags.vorbis import VORBIS_CODEC, build_comments, read_comments
+from tagger.errors import FailureKind, TagError
+from tagger.tags.tag import (
+    NamedParts,
+    Tag,
+    get_size,
+    hash_range,
+    make_content_error,
+    read_at,
+    splice,
+)
+from tagger.tags.vorbis import (
+    BLOCK_HEADER_BYTES,
+    FLAC_BLOCK_LIMIT,
+    VORBIS_FORMAT,
+    build_comments,
+    read_comments,
+)
 
 PAGE_HEADER = struct.Struct("<4sBBqIIIB")
 FIRST_PAGE_FLAG, LAST_PAGE_FLAG = 2, 4
 MAX_LACING = 255
 SMALL_PAGE_BYTES, LARGE_PAGE_BYTES = 16 * MAX_LACING, 250 * MAX_LACING
-"""Sizes of the pages of new comments: as mutagen makes them, and for those with large pictures."""
-NO_POSITION = -1  # of a page on which no packet ends
+"""The sizes of new pages: small as mutagen makes them, large for comments with large pictures."""
+LARGE_PAGES_FROM_BYTES = 16 * LARGE_PAGE_BYTES
+NO_POSITION = -1
+"""The position of a page on which no packet ends."""
+SHARED_PAGE = "its sound begins on the page of its comments, where no encoder puts it"
+OGG_FLAC = b"\x7fFLAC"
 
 
 @dataclass(frozen=True, slots=True)
 class PageSpan:
-    """A page by its place in the file; flags, position, serial and number as its head says."""
+    """A page: where it and its body start and where it stops; the other fields are its header's."""
 
     start: int
     body: int
@@ -35,7 +58,7 @@ class PageSpan:
 
 
 def iterate_pages(file: BinaryIO, start: int) -> Iterator[PageSpan]:
-    """Yield the pages from this place on, up to what is no page."""
+    """Yield the pages from this place on, up to the first bytes that are no page."""
     while True:
         head = read_at(file, start, PAGE_HEADER.size)
         if len(head) < PAGE_HEADER.size or not head.startswith(b"OggS"):
@@ -49,7 +72,7 @@ def iterate_pages(file: BinaryIO, start: int) -> Iterator[PageSpan]:
 
 
 def fill_same_pages(pages: Sequence[Any], packet: bytes) -> list[Any]:
-    """Return pages with another first packet of the same size."""
+    """Return the pages with a new first packet, which has the size of the old one."""
     position = 0
     for page in pages:
         size = len(page.packets[0])
@@ -59,18 +82,18 @@ def fill_same_pages(pages: Sequence[Any], packet: bytes) -> list[Any]:
 
 
 def lay_out_pages(packets: Sequence[bytes]) -> list[Any]:
-    """Return pages for packets of headers; small ones share a page."""
-    size = LARGE_PAGE_BYTES if max(map(len, packets)) > 16 * LARGE_PAGE_BYTES else SMALL_PAGE_BYTES
+    """Return pages for the packets of headers; small packets share a page."""
+    size = LARGE_PAGE_BYTES if max(map(len, packets)) > LARGE_PAGES_FROM_BYTES else SMALL_PAGE_BYTES
     pages: list[Any] = [OggPage()]
-    for each in packets:
-        if pages[-1].packets and sum(map(len, pages[-1].packets)) + len(each) > size:
+    for packet in packets:
+        if pages[-1].packets and sum(map(len, pages[-1].packets)) + len(packet) > size:
             pages.append(OggPage())
-        for start in range(0, len(each) or 1, size):
+        for start in range(0, len(packet) or 1, size):
             if start:
                 pages[-1].complete, pages[-1].position = False, _get_end_position(pages[-1])
                 pages.append(OggPage())
                 pages[-1].continued = True
-            pages[-1].packets.append(each[start : start + size])
+            pages[-1].packets.append(packet[start : start + size])
     return pages
 
 
@@ -79,24 +102,19 @@ def _get_end_position(page: Any) -> int:
 
 
 def renumber_pages(file: BinaryIO, start: int, serial: int, shift: int) -> None:
-    """Add to the numbers of a stream's pages; a stream that is chained behind has its own."""
+    """Add to the page numbers of a stream, but not to those of a stream chained behind it."""
     for page in iterate_pages(file, start):
         if page.serial != serial:
             continue
         if page.flags & FIRST_PAGE_FLAG:
             return
         file.seek(page.start)
-        whole = OggPage(file)
-        whole.sequence += shift
+        renumbered = OggPage(file)
+        renumbered.sequence += shift
         file.seek(page.start)
-        file.write(whole.write())
+        file.write(renumbered.write())
         if page.flags & LAST_PAGE_FLAG:
             return
-
-
-SHARED_PAGE = "its sound begins on the page of its comments, where no encoder puts it"
-OGG_FLAC = b"\x7fFLAC"
-MAX_FLAC_BLOCK = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,84 +135,86 @@ COMMENT_LAYOUTS = {
 
 @dataclass(frozen=True, slots=True)
 class CommentPages:
-    """The pages from the one on which the comments begin to the one on which they end.
+    """The pages that hold the comments.
 
-    packets: those of these pages, the comments first; others: pages of other streams in between.
+    packets: all packets of these pages, the comments first. other_pages: the bytes of pages of
+    other streams between them.
     """
 
     pages: tuple[Any, ...]
     packets: tuple[bytes, ...]
-    others: tuple[bytes, ...]
+    other_pages: tuple[bytes, ...]
     start: int
     stop: int
 
 
 def open_ogg(file: BinaryIO) -> Tag:
-    magic, kind = _find_layout(file)
+    magic, layout = _find_layout(file)
     header = _read_comment_pages(file)
-    block_head = 4 if magic == OGG_FLAC else 0
     packet = header.packets[0]
-    if not packet.startswith(kind.prefix):
-        raise TagError("its second packet holds no comments")
-    comments = read_comments(packet[block_head + len(kind.prefix) :])
-    tail = comments.tail[len(kind.framing) :]
+    if not packet.startswith(layout.prefix):
+        raise TagError("its second packet holds no comments", FailureKind.DAMAGED)
+    # a packet of Ogg FLAC is a metadata block, head included
+    block_head = packet[: BLOCK_HEADER_BYTES if magic == OGG_FLAC else 0]
+    comments = read_comments(packet[len(block_head) + len(layout.prefix) :])
+    tail = comments.tail[len(layout.framing) :]
     tail = tail if tail.strip(b"\0") else b""
 
-    def rest(file: BinaryIO) -> NamedParts:
-        yield "vendor", repr((packet[: 1 if block_head else 0], comments.vendor))
-        yield "what stands behind the comments", tail.hex()
-        yield from _name_other_pages(file, header)
+    def list_other_parts(file: BinaryIO) -> NamedParts:
+        yield "vendor", repr((block_head[:1], comments.vendor))
+        yield "the bytes behind the comments", tail.hex()
+        yield from _list_other_pages(file, header)
 
-    def save(file: BinaryIO, items: Sequence[bytes]) -> None:
-        body = kind.prefix + build_comments(comments.vendor, items) + kind.framing
-        if magic == OGG_FLAC:
-            new = _build_flac_block(packet[:1], body + tail)
+    def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
+        body = layout.prefix + build_comments(comments.vendor, items) + layout.framing
+        if block_head:
+            new = _build_flac_block(block_head[:1], body + tail)
         else:
-            following = get_size(file) - len(packet)
-            room = PaddingInfo(len(packet) - len(body), following)
-            new = body + (tail or bytes(room.get_default_padding()))
+            room = len(packet) - len(body)
+            padding = PaddingInfo(room, get_size(file) - len(packet)).get_default_padding()
+            new = body + (tail or bytes(padding))
         _replace_comments(file, header, new)
 
     has_sound = len(header.packets) > 1 and header.pages[-1].position > 0
-    return Tag(VORBIS_CODEC, comments.items, save, rest, refusal=SHARED_PAGE if has_sound else "")
+    refusal = TagError(SHARED_PAGE) if has_sound else None
+    return Tag(VORBIS_FORMAT, comments.items, save_items, list_other_parts, refusal=refusal)
 
 
 def _find_layout(file: BinaryIO) -> tuple[bytes, CommentLayout]:
-    """Tell the codec by the first packet; any suffix stands for any."""
+    """Return the layout for the codec of the first packet; the suffix of the file says nothing."""
     first = next(iterate_pages(file, 0), None)
     packet = read_at(file, first.body, 8) if first else b""
-    for magic, kind in COMMENT_LAYOUTS.items():
+    for magic, layout in COMMENT_LAYOUTS.items():
         if packet.startswith(magic):
-            return magic, kind
-    raise TagError("it holds no Ogg Vorbis, Opus, FLAC or Speex, whatever its name says")
+            return magic, layout
+    raise make_content_error("Ogg Vorbis, Opus, FLAC or Speex")
 
 
-def _build_flac_block(code: bytes, body: bytes) -> bytes:
-    if len(body) >= MAX_FLAC_BLOCK:
+def _build_flac_block(kind: bytes, body: bytes) -> bytes:
+    if len(body) >= FLAC_BLOCK_LIMIT:
         raise TagError("its comments would be larger than the 16 MB that a FLAC block can be")
-    return code + len(body).to_bytes(3, "big") + body
+    return kind + len(body).to_bytes(3, "big") + body
 
 
 def _read_comment_pages(file: BinaryIO) -> CommentPages:
     file.seek(0)
     serial = OggPage(file).serial
     pages: list[Any] = []
-    others = []
+    other_pages = []
     while not pages or not (pages[-1].complete or len(pages[-1].packets) > 1):
         page = OggPage(file)
         if page.serial == serial:
             pages.append(page)
         elif pages:
-            others.append(page.write())
+            other_pages.append(page.write())
     packets = tuple(OggPage.to_packets(pages))
-    return CommentPages(tuple(pages), packets, tuple(others), pages[0].offset, file.tell())
+    return CommentPages(tuple(pages), packets, tuple(other_pages), pages[0].offset, file.tell())
 
 
 def _replace_comments(file: BinaryIO, header: CommentPages, packet: bytes) -> None:
-    """Put new comments in the place of the old ones; later pages of the stream are renumbered."""
+    """Replace the comments. If that takes more or fewer pages, later pages are renumbered."""
     first, last = header.pages[0], header.pages[-1]
-    sizes = [len(each) for each in header.packets]
-    if len(packet) == sizes[0]:
+    if len(packet) == len(header.packets[0]):
         new = fill_same_pages(header.pages, packet)
     else:
         new = lay_out_pages([packet, *header.packets[1:]])
@@ -206,40 +226,40 @@ def _replace_comments(file: BinaryIO, header: CommentPages, packet: bytes) -> No
     if not last.complete and len(new[-1].packets) == 1:
         new[-1].position = NO_POSITION
     shift = len(new) - len(header.pages)
-    data = b"".join([*(page.write() for page in new), *header.others])
+    data = b"".join([*(page.write() for page in new), *header.other_pages])
     splice(file, header.start, header.stop, data)
     if shift:
         renumber_pages(file, header.start + len(data), first.serial, shift)
 
 
-def _name_other_pages(file: BinaryIO, header: CommentPages) -> NamedParts:
-    """Tell a digest of each stream but for the comments, and of what is no page.
+def _list_other_pages(file: BinaryIO, header: CommentPages) -> NamedParts:
+    """Yield a digest of each stream without its comments, and of the bytes behind the pages.
 
-    Headers count as packets, for new comments lay them out anew; from the first sound on, a page
-    counts with all that it says but its number and checksum, and with its distance to the last.
+    The packets of headers count without their pages, which new comments may change. A page with
+    sound, and each page behind it, counts with its header, but for checksum and page number. The
+    distance of the number from that of the page before counts instead.
     """
-    ours = header.pages[0].serial
-    streams: dict[int, Any] = {}
+    comment_serial = header.pages[0].serial
+    digests: dict[int, Any] = {}
     numbers: dict[int, int] = {}
     sounding: set[int] = set()
     stop = 0
     for page in iterate_pages(file, 0):
         stop = page.stop
-        found = streams.setdefault(page.serial, sha256())
+        digest = digests.setdefault(page.serial, sha256())
         step = page.number - (0 if page.flags & FIRST_PAGE_FLAG else numbers.get(page.serial, 0))
         numbers[page.serial] = page.number
-        if page.serial == ours and header.start <= page.start < header.stop:
-            found.update(b"".join(header.packets[1:]) if page.start == header.start else b"")
+        if page.serial == comment_serial and header.start <= page.start < header.stop:
+            if page.start == header.start:
+                digest.update(b"".join(header.packets[1:]))
             continue
-        if page.start < header.start or page.position > 0 or page.serial in sounding:
-            sounding |= {page.serial} if page.position > 0 else set()
-            found.update(f"{page.flags} {page.position} {step}".encode())
-            found.update(
-                read_at(
-                    file, page.start + PAGE_HEADER.size, page.body - page.start - PAGE_HEADER.size
-                )
-            )
-        found.update(read_at(file, page.body, page.stop - page.body))
-    for serial, found in streams.items():
-        yield f"the sound (stream {serial:x})", found.hexdigest()
-    yield "what stands behind the Ogg pages", hash_range(file, stop, get_size(file))
+        if page.position > 0:
+            sounding.add(page.serial)
+        if page.start < header.start or page.serial in sounding:
+            digest.update(f"{page.flags} {page.position} {step}".encode())
+            lacing_start = page.start + PAGE_HEADER.size
+            digest.update(read_at(file, lacing_start, page.body - lacing_start))
+        digest.update(read_at(file, page.body, page.stop - page.body))
+    for serial, digest in digests.items():
+        yield f"the sound (stream {serial:x})", digest.hexdigest()
+    yield "the bytes behind the Ogg pages", hash_range(file, stop, get_size(file))

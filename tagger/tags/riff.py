@@ -1,16 +1,27 @@
-"""The chunks of RIFF (WAV) and IFF (AIFF) files, and the LIST/INFO chunk of WAV."""
+"""The chunks of RIFF (WAV) and IFF (AIFF) files, and the genre in the LIST/INFO chunk of WAV.
+
+A chunk is a name, a size and content padded to an even length. By "Multimedia Programming Interface
+and Data Specifications 1.0" and "Audio Interchange File Format 1.3". All chunks but the replaced
+one keep their bytes and their order. FFmpeg and programs built on it read the genre of a WAV from
+the INFO chunk. A field of INFO has one value; several genres are joined as FFmpeg shows them.
+"""
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-from tagger.errors import TagError
+from tagger.errors import FailureKind, TagError
 from tagger.tags.tag import NamedParts, Values, get_size, hash_range, read_at, splice
 
 CHUNK_HEADER_BYTES = 8
 FORM_HEADER_BYTES = 12
 MAX_FORM_SIZE = (1 << 32) - 1
+ByteOrder = Literal["little", "big"]
+INFO_GENRE = "IGNR"
+INFO_SEPARATOR = "; "
+LIST_CHUNK = b"LIST"
+InfoEntries = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +43,21 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ChunkFile:
-    """The chunks of a file, where the last of them ends, and the byte order of sizes."""
+    """The chunks of a file, where the last of them ends, and the byte order of the sizes."""
 
     chunks: tuple[Chunk, ...]
     stop: int
-    order: Literal["little", "big"]
+    order: ByteOrder
 
     def find(self, *names: bytes) -> Chunk | None:
         return next((chunk for chunk in self.chunks if chunk.name in names), None)
 
 
 def read_chunk_file(file: BinaryIO) -> ChunkFile:
-    """Return the chunks of a WAV or AIFF file. Raises TagError for one that cannot be edited."""
+    """Return the chunks of a WAV or AIFF file. Raises TagError if it cannot be edited."""
     head = read_at(file, 0, FORM_HEADER_BYTES)
     if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
-        order: Literal["little", "big"] = "big"
+        order: ByteOrder = "big"
     elif head[:4] == b"RIFF" and head[8:] == b"WAVE":
         order = "little"
     else:
@@ -54,19 +65,19 @@ def read_chunk_file(file: BinaryIO) -> ChunkFile:
     end = get_size(file)
     declared = CHUNK_HEADER_BYTES + int.from_bytes(head[4:8], order)
     chunks = _walk_chunks(file, declared, order) if FORM_HEADER_BYTES < declared <= end else None
-    if chunks is None:  # some writers never come back to set the size of the whole
+    if chunks is None:  # some programs never set the size of the file
         chunks = _walk_chunks(file, end, order)
     if chunks is None:
-        raise TagError("a chunk of it is larger than the file: it was cut off, or never finished")
-    return ChunkFile(
-        chunks, min(max(c.stop for c in chunks), end) if chunks else FORM_HEADER_BYTES, order
-    )
+        raise TagError(
+            "a chunk of it is larger than the file: it was cut off, or never finished",
+            FailureKind.TRUNCATED,
+        )
+    stop = min(max(chunk.stop for chunk in chunks), end) if chunks else FORM_HEADER_BYTES
+    return ChunkFile(chunks, stop, order)
 
 
-def _walk_chunks(
-    file: BinaryIO, stop: int, order: Literal["little", "big"]
-) -> tuple[Chunk, ...] | None:
-    """Return the chunks up to this place, None where one goes beyond it."""
+def _walk_chunks(file: BinaryIO, stop: int, order: ByteOrder) -> tuple[Chunk, ...] | None:
+    """Return the chunks up to this place, or None if one ends behind it."""
     chunks, position = [], FORM_HEADER_BYTES
     while position + CHUNK_HEADER_BYTES <= stop:
         head = read_at(file, position, CHUNK_HEADER_BYTES)
@@ -79,11 +90,11 @@ def _walk_chunks(
 
 
 def replace_chunk(file: BinaryIO, old: Chunk | None, name: bytes, content: bytes) -> None:
-    """Put a chunk in the place of an old one, or behind all others; none if it has no content."""
+    """Put a chunk in place of an old one, or behind all others; without content, remove the old."""
     form = read_chunk_file(file)
     new = build_chunk(name, content, form.order) if content else b""
     start, stop = (old.start, min(old.stop, get_size(file))) if old else (form.stop, form.stop)
-    if not old and new and start % 2:  # the last chunk lacks its byte of padding
+    if not old and new and start % 2:  # the last chunk lacks its padding byte
         new = b"\0" + new
     splice(file, start, stop, new)
     size = form.stop + start + len(new) - stop - CHUNK_HEADER_BYTES
@@ -93,34 +104,27 @@ def replace_chunk(file: BinaryIO, old: Chunk | None, name: bytes, content: bytes
     file.write(size.to_bytes(4, form.order))
 
 
-def build_chunk(name: bytes, content: bytes, order: Literal["little", "big"]) -> bytes:
+def build_chunk(name: bytes, content: bytes, order: ByteOrder) -> bytes:
     layout = "<4sI" if order == "little" else ">4sI"
     return struct.pack(layout, name, len(content)) + content + b"\0" * (len(content) % 2)
 
 
-def hash_other_chunks(file: BinaryIO, *ours: Chunk | None) -> NamedParts:
-    """Tell a digest of each chunk but ours, by its place, and of what is no chunk."""
+def hash_other_chunks(file: BinaryIO, *edited: Chunk | None) -> NamedParts:
+    """Yield a digest of each chunk but the edited ones, and of the bytes behind the chunks."""
     form = read_chunk_file(file)
-    for number, chunk in enumerate(chunk for chunk in form.chunks if chunk not in ours):
+    for number, chunk in enumerate(chunk for chunk in form.chunks if chunk not in edited):
         name = f"chunk {number} ({chunk.name.decode('latin-1')})"
         yield name, hash_range(file, chunk.content, chunk.content + chunk.size)
-    yield "what stands behind the chunks", hash_range(file, form.stop, get_size(file))
-
-
-INFO_GENRE = "IGNR"
-INFO_SEPARATOR = "; "
-LIST_CHUNK = b"LIST"
-
-InfoEntries = list[tuple[bytes, bytes]]
+    yield "the bytes behind the chunks", hash_range(file, form.stop, get_size(file))
 
 
 def read_info_genres(file: BinaryIO) -> Values:
-    """Return the genres of the INFO chunk, none where there is no such field."""
+    """Return the genres of the INFO chunk, none if it has no such field."""
     return split_genres(_decode_info_text(read_raw_info_genre(file) or b""))
 
 
 def read_info_field(file: BinaryIO, name: str) -> str:
-    """Return another field of the INFO chunk, empty where there is no such field."""
+    """Return another field of the INFO chunk, empty if it has no such field."""
     info = find_info(file)
     entries = _read_info_entries(file, info) if info else []
     return _decode_info_text(dict(entries).get(name.encode(), b"")).strip()
@@ -135,13 +139,13 @@ def _decode_info_text(content: bytes) -> str:
 
 
 def read_raw_info_genre(file: BinaryIO) -> bytes | None:
-    """Return the genre of the INFO chunk as the bytes that it is."""
+    """Return the bytes of the genre in the INFO chunk, None if it has no such field."""
     info = find_info(file)
     return dict(_read_info_entries(file, info)).get(INFO_GENRE.encode()) if info else None
 
 
 def encode_info_genre(genres: Sequence[str]) -> bytes:
-    """Return the bytes that genres are stored as."""
+    """Return the bytes of a genre field with these genres."""
     return join_genres(genres).encode() + b"\0"
 
 
@@ -150,15 +154,15 @@ def join_genres(genres: Sequence[str]) -> str:
 
 
 def split_genres(text: str) -> Values:
-    """Undo `join`; also what other programs write: any spaces, empty parts."""
+    """Undo `join_genres`; other programs may have written more spaces and empty parts."""
     parts = (part.strip() for part in text.split(INFO_SEPARATOR.strip()))
     return tuple(part for part in parts if part)
 
 
 def write_info_genre(file: BinaryIO, content: bytes | None) -> None:
-    """Set the genre in the INFO chunk, or remove it; all other entries and chunks stay.
+    """Set or remove the genre in the INFO chunk; all other entries and chunks stay.
 
-    content: as `content_of` makes it.
+    content: as `encode_info_genre` makes it; None removes the genre.
     """
     info = find_info(file)
     entries = _read_info_entries(file, info) if info else []
@@ -172,10 +176,10 @@ def write_info_genre(file: BinaryIO, content: bytes | None) -> None:
         replace_chunk(file, info, LIST_CHUNK, b"INFO" + body if kept else b"")
 
 
-def hash_other_wav_chunks(file: BinaryIO, *ours: Chunk | None) -> NamedParts:
-    """Tell all chunks but ours, and all entries of the INFO chunk but the genre."""
+def hash_other_wav_chunks(file: BinaryIO, *edited: Chunk | None) -> NamedParts:
+    """Yield all chunks but the edited ones, and all entries of the INFO chunk but the genre."""
     info = find_info(file)
-    yield from hash_other_chunks(file, info, *ours)
+    yield from hash_other_chunks(file, info, *edited)
     entries = _read_info_entries(file, info) if info else ()
     others = (entry for entry in entries if entry[0] != INFO_GENRE.encode())
     for number, (name, content) in enumerate(others):
@@ -183,7 +187,7 @@ def hash_other_wav_chunks(file: BinaryIO, *ours: Chunk | None) -> NamedParts:
 
 
 def find_info(file: BinaryIO) -> Chunk | None:
-    """Return the INFO chunk with a genre, else the first INFO chunk, if there is any."""
+    """Return the INFO chunk with a genre, else the first INFO chunk, else None."""
     infos = [
         chunk
         for chunk in read_chunk_file(file).chunks
@@ -202,7 +206,7 @@ def _read_info_entries(file: BinaryIO, info: Chunk) -> InfoEntries:
         name, size = struct.unpack_from("<4sI", content, position)
         position += CHUNK_HEADER_BYTES
         if position + size > len(content):
-            raise TagError("its INFO chunk is broken")
+            raise TagError("its INFO chunk is broken", FailureKind.DAMAGED)
         entries.append((name, content[position : position + size]))
         position += size + size % 2
     return entries

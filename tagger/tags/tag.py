@@ -1,13 +1,16 @@
-"""A tag as a list of items, each the very bytes that stand in the file."""
+"""The tag of an open file as a list of items, and the reading and writing of bytes in a file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
 
+from tagger.errors import FailureKind, TagError
+
 Values = tuple[str, ...]
+"""The texts of one field."""
 NamedParts = Iterator[tuple[str, str]]
-"""Named parts of a file, as text to compare."""
+"""Parts of a file: the name of each, and a text that changes when the part changes."""
 
 
 def _keep_values(values: Values) -> Values:
@@ -15,28 +18,35 @@ def _keep_values(values: Values) -> Values:
 
 
 @dataclass(frozen=True, slots=True)
-class TagCodec:
-    """One kind of tag: the names of our four fields in it, and how an item is read and made.
+class TagFormat:
+    """A format of tags, such as APEv2: the names of tagger's fields, and how items are coded.
 
-    `name_of` spells our fields as the table does, in whatever case they stand in the file.
-    artists, album, compilation: fields that we only read, the artist of the album before that of
-    the track.
+    An item is the bytes of one frame, comment, atom or attribute, as they stand in the file.
+
+    genre, scores, model, written: the names of the fields that tagger writes.
+    get_name: returns the name of an item's field. It returns the names of tagger's fields in the
+        case above, whatever their case in the file.
+    decode_item: returns the texts of an item.
+    encode_field: returns the items of a field with these texts.
+    resolve_genres: turns genre numbers into names.
+    artists, album, compilation: fields that tagger only reads. The artist of the album stands
+        before the artist of the track.
     """
 
     genre: str
     scores: str
     model: str
     written: str
-    name_of: Callable[[bytes], str]
-    texts_of: Callable[[bytes], Values]
-    items_for: Callable[[str, Values], list[bytes]]
-    genre_names: Callable[[Values], Values] = _keep_values
+    get_name: Callable[[bytes], str]
+    decode_item: Callable[[bytes], Values]
+    encode_field: Callable[[str, Values], list[bytes]]
+    resolve_genres: Callable[[Values], Values] = _keep_values
     artists: Values = field(kw_only=True)
     album: str = field(kw_only=True)
     compilation: str = field(kw_only=True)
 
     @property
-    def fields(self) -> Values:
+    def tagger_fields(self) -> Values:
         return (self.genre, self.scores, self.model, self.written)
 
 
@@ -52,40 +62,51 @@ def _read_no_fields(_: BinaryIO) -> Mapping[str, str]:
 class Tag:
     """The tag of an open file.
 
-    `save` puts items in the place of the present ones; `rest` tells all of the file but the items;
-    `elsewhere` tells the genres of another tag, which count where this one names none, and
-    `fields_elsewhere` the artists and the album, by the names that the codec has for them;
-    `has_info` is true of WAV, which tells its genre in a second place too; `refusal` says why the
-    tag cannot be written.
+    save_items: replaces all items of the tag.
+    list_other_parts: lists everything in the file but the items, to find unwanted changes.
+    read_fallback_genres: reads the genres of the file's second tag. They count if this tag has
+        none.
+    read_fallback_fields: reads artist and album from elsewhere, under the names of the format.
+    has_info_chunk: whether the file is a WAV, which has its genre in the INFO chunk too.
+    refusal: why the tag cannot be written; None if it can.
     """
 
-    codec: TagCodec
+    format: TagFormat
     items: tuple[bytes, ...]
-    save: Callable[[BinaryIO, Sequence[bytes]], None]
-    rest: Callable[[BinaryIO], NamedParts]
-    elsewhere: Callable[[BinaryIO], Values] = _read_no_genres
-    fields_elsewhere: Callable[[BinaryIO], Mapping[str, str]] = _read_no_fields
-    has_info: bool = False
-    refusal: str = ""
+    save_items: Callable[[BinaryIO, Sequence[bytes]], None]
+    list_other_parts: Callable[[BinaryIO], NamedParts]
+    read_fallback_genres: Callable[[BinaryIO], Values] = _read_no_genres
+    read_fallback_fields: Callable[[BinaryIO], Mapping[str, str]] = _read_no_fields
+    has_info_chunk: bool = False
+    refusal: TagError | None = None
 
-    def ours(self) -> dict[str, list[bytes]]:
-        """Return the items of our fields by name, in the order of the table."""
-        found: dict[str, list[bytes]] = {name: [] for name in self.codec.fields}
+    def get_tagger_items(self) -> dict[str, list[bytes]]:
+        """Return the items of tagger's fields by field, without fields that the file lacks."""
+        found: dict[str, list[bytes]] = {name: [] for name in self.format.tagger_fields}
         for item in self.items:
-            found.get(self.codec.name_of(item), []).append(item)
+            found.get(self.format.get_name(item), []).append(item)
         return {name: items for name, items in found.items() if items}
 
-    def with_ours(self, wanted: Mapping[str, list[bytes]]) -> list[bytes]:
-        """Return the items with these of ours alone; what was there before keeps its place."""
-        left, result = dict(wanted), []
+    def replace_tagger_items(self, new: Mapping[str, list[bytes]]) -> list[bytes]:
+        """Return all items with new ones for tagger's fields; a field stays where it was."""
+        unplaced, result = dict(new), []
         for item in self.items:
-            name = self.codec.name_of(item)
-            result += left.pop(name, []) if name in self.codec.fields else [item]
-        return result + [item for items in left.values() for item in items]
+            name = self.format.get_name(item)
+            is_tagger_field = name in self.format.tagger_fields
+            result += unplaced.pop(name, []) if is_tagger_field else [item]
+        return result + [item for items in unplaced.values() for item in items]
+
+
+def make_content_error(content: str) -> TagError:
+    """Return the error for a file that is not what its suffix says."""
+    return TagError(f"it holds no {content}, whatever its name says", FailureKind.WRONG_CONTENT)
 
 
 COPY_BLOCK_BYTES = 1 << 20
 ID3V1_BYTES = 128
+ID3_HEADER_BYTES = 10
+MAX_SYNCSAFE = (1 << 28) - 1
+"""The largest number in four bytes of seven bits; no ID3v2 tag is larger."""
 
 
 def get_size(file: BinaryIO) -> int:
@@ -98,18 +119,18 @@ def read_at(file: BinaryIO, start: int, size: int) -> bytes:
 
 
 def hash_range(file: BinaryIO, start: int, stop: int) -> str:
-    """Return the SHA-256 of the bytes from start to stop, or to the end if that comes first."""
+    """Return the SHA-256 of the bytes from start to stop, or to the end of a shorter file."""
     file.seek(start)
-    found = sha256()
-    left = stop - start
-    while left > 0 and (block := file.read(min(COPY_BLOCK_BYTES, left))):
-        found.update(block)
-        left -= len(block)
-    return found.hexdigest()
+    digest = sha256()
+    remaining = stop - start
+    while remaining > 0 and (block := file.read(min(COPY_BLOCK_BYTES, remaining))):
+        digest.update(block)
+        remaining -= len(block)
+    return digest.hexdigest()
 
 
 def splice(file: BinaryIO, start: int, stop: int, new: bytes) -> None:
-    """Put `new` in the place of the bytes from start to stop, moving what follows in blocks."""
+    """Replace the bytes from start to stop; the bytes behind them are moved in blocks."""
     end = get_size(file)
     growth = start + len(new) - stop
     blocks = range(stop, end, COPY_BLOCK_BYTES) if growth else ()
@@ -123,6 +144,21 @@ def splice(file: BinaryIO, start: int, stop: int, new: bytes) -> None:
 
 
 def read_id3v1(file: BinaryIO) -> bytes:
-    """Return the ID3v1 tag at the end of a file, if there is one."""
+    """Return the ID3v1 tag at the end of a file, or no bytes if there is none."""
     trailer = read_at(file, max(get_size(file) - ID3V1_BYTES, 0), ID3V1_BYTES)
     return trailer if trailer.startswith(b"TAG") and len(trailer) == ID3V1_BYTES else b""
+
+
+def decode_syncsafe(data: bytes) -> int:
+    """Decode a size as ID3v2 stores it: seven bits a byte, the highest first."""
+    size = 0
+    for byte in data:
+        size = size << 7 | byte & 0x7F
+    return size
+
+
+def encode_syncsafe(size: int) -> bytes:
+    """Encode a size as four bytes of seven bits. Raises TagError if it is too large."""
+    if size > MAX_SYNCSAFE:
+        raise TagError("its ID3v2 tag would be larger than the 256 MB that such a tag can be")
+    return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))

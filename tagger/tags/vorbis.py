@@ -1,4 +1,8 @@
-"""Vorbis comments, and FLAC files, which keep them in a metadata block."""
+"""Vorbis comments (Xiph, "Vorbis comment header"), and FLAC files (RFC 9639).
+
+A FLAC file keeps the comments in a metadata block; the first such block counts. Ogg files have the
+same comments in a packet, see ogg.py.
+"""
 
 import struct
 from collections.abc import Sequence
@@ -6,15 +10,36 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from mutagen import PaddingInfo
-from mutagen.id3 import BitPaddedInt
 
-from tagger.errors import TagError
-from tagger.tags.tag import NamedParts, Tag, TagCodec, Values, get_size, hash_range, read_at, splice
+from tagger.errors import FailureKind, TagError
+from tagger.tags.tag import (
+    ID3_HEADER_BYTES,
+    NamedParts,
+    Tag,
+    TagFormat,
+    Values,
+    decode_syncsafe,
+    get_size,
+    hash_range,
+    make_content_error,
+    read_at,
+    splice,
+)
+
+FLAC_MAGIC = b"fLaC"
+BLOCK_HEADER_BYTES = 4
+PADDING_BLOCK, COMMENT_BLOCK = 1, 4
+LAST_BLOCK_FLAG = 0x80
+FLAC_BLOCK_LIMIT = 1 << 24
+"""A block is smaller than this many bytes."""
+FRAME_SYNC = 0x3FFE
+"""The first 14 bits of each frame of sound."""
+BLOCK_NAMES = {0: "stream info", 2: "application", 3: "seek table", 5: "cue sheet", 6: "picture"}
 
 
 @dataclass(frozen=True, slots=True)
 class VorbisComments:
-    """A block of comments: who made the stream, the comments, and what stands behind them."""
+    """A block of comments. vendor: the encoder. tail: the bytes behind the comments."""
 
     vendor: bytes = b""
     items: tuple[bytes, ...] = ()
@@ -36,7 +61,10 @@ def _read_sized(data: bytes, position: int) -> tuple[bytes, int]:
     (size,) = struct.unpack_from("<I", data, position)
     stop = position + 4 + size
     if stop > len(data):
-        raise TagError("its comments are broken: one is longer than the block they stand in")
+        raise TagError(
+            "its comments are broken: one is longer than the block that holds them",
+            FailureKind.DAMAGED,
+        )
     return data[position + 4 : stop], stop
 
 
@@ -48,38 +76,31 @@ def build_comments(vendor: bytes, items: Sequence[bytes]) -> bytes:
 
 def _get_comment_name(item: bytes) -> str:
     key = item.partition(b"=")[0].decode("ascii", "backslashreplace")
-    return key.upper() if key.upper() in VORBIS_CODEC.fields and b"=" in item else key.lower()
+    return (
+        key.upper() if key.upper() in VORBIS_FORMAT.tagger_fields and b"=" in item else key.lower()
+    )
 
 
 def _decode_comment(item: bytes) -> Values:
     return (item.partition(b"=")[2].decode("utf-8", "replace"),)
 
 
-def _make_comments(name: str, values: Values) -> list[bytes]:
+def _encode_comments(name: str, values: Values) -> list[bytes]:
     return [f"{name}={value}".encode() for value in values]
 
 
-VORBIS_CODEC = TagCodec(
+VORBIS_FORMAT = TagFormat(
     "GENRE",
     "TAGGER_SCORES",
     "TAGGER_MODEL",
     "TAGGER_GENRE",
     _get_comment_name,
     _decode_comment,
-    _make_comments,
+    _encode_comments,
     artists=("albumartist", "album artist", "artist"),
     album="album",
     compilation="compilation",
 )
-
-
-FLAC_MAGIC = b"fLaC"
-BLOCK_HEADER_BYTES = 4
-PADDING_BLOCK, COMMENT_BLOCK = 1, 4
-LAST_BLOCK_FLAG = 0x80
-MAX_BLOCK_SIZE = 1 << 24
-ID3_HEADER_BYTES = 10
-BLOCK_NAMES = {0: "stream info", 2: "application", 3: "seek table", 5: "cue sheet", 6: "picture"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,85 +113,84 @@ class MetadataBlock:
 
 
 def open_flac(file: BinaryIO) -> Tag:
-    first = _find_stream_start(file)
-    blocks = _read_blocks(file, first)
-    sound = blocks[-1].start + blocks[-1].size
-    ours = next((block for block in blocks if block.kind == COMMENT_BLOCK), None)
-    comments = read_comments(read_at(file, ours.start, ours.size)) if ours else VorbisComments()
+    stream_start = _find_stream_start(file)
+    blocks = _read_blocks(file, stream_start)
+    sound_start = blocks[-1].start + blocks[-1].size
+    comment_block = next((block for block in blocks if block.kind == COMMENT_BLOCK), None)
+    comments = VorbisComments()
+    if comment_block:
+        comments = read_comments(read_at(file, comment_block.start, comment_block.size))
     if comments.tail.strip(b"\0"):
-        raise TagError("its block of comments is broken: there is more in it than comments")
+        raise TagError(
+            "its block of comments is broken: it holds more than comments", FailureKind.DAMAGED
+        )
+    others = [block for block in blocks if block.kind != PADDING_BLOCK and block != comment_block]
 
-    def rest(file: BinaryIO) -> NamedParts:
-        yield "what stands before the FLAC stream", hash_range(file, 0, first)
+    def list_other_parts(file: BinaryIO) -> NamedParts:
+        yield "the bytes before the FLAC stream", hash_range(file, 0, stream_start)
         yield "vendor", repr(comments.vendor)
-        others = [block for block in blocks if block.kind != PADDING_BLOCK and block != ours]
         for number, block in enumerate(others):
             content = hash_range(file, block.start, block.start + block.size)
             yield f"block {number} ({BLOCK_NAMES.get(block.kind, block.kind)})", content
-        yield "the sound", hash_range(file, sound, get_size(file))
+        yield "the sound", hash_range(file, sound_start, get_size(file))
 
-    def save(file: BinaryIO, items: Sequence[bytes]) -> None:
-        held = bool(items or comments.vendor)  # else it is a block that only we could have added
-        new = build_comments(comments.vendor, items) if held else None
-        contents = [
-            (block.kind, new if block == ours else read_at(file, block.start, block.size))
-            for block in (blocks if ours else [*blocks, MetadataBlock(COMMENT_BLOCK, 0, 0)])
-            if block.kind != PADDING_BLOCK
-        ]
-        if not ours:
-            contents[-1] = (COMMENT_BLOCK, new)
-        following = get_size(file) - sound
-        splice(
-            file,
-            first + len(FLAC_MAGIC),
-            sound,
-            _build_blocks(contents, sound - first - 4, following),
-        )
+    def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
+        contents = [(block.kind, read_at(file, block.start, block.size)) for block in others]
+        if items or comments.vendor:  # only tagger adds a block without a vendor
+            place = blocks.index(comment_block) if comment_block else len(blocks)
+            place = sum(block.kind != PADDING_BLOCK for block in blocks[:place])
+            contents.insert(place, (COMMENT_BLOCK, build_comments(comments.vendor, items)))
+        blocks_start = stream_start + len(FLAC_MAGIC)
+        new = _build_blocks(contents, sound_start - blocks_start, get_size(file) - sound_start)
+        splice(file, blocks_start, sound_start, new)
 
-    return Tag(VORBIS_CODEC, comments.items, save, rest)
+    return Tag(VORBIS_FORMAT, comments.items, save_items, list_other_parts)
 
 
 def _find_stream_start(file: BinaryIO) -> int:
-    """Return where the stream begins: behind an ID3 tag, which has no place in FLAC but is met."""
+    """Return where the stream starts: behind an ID3 tag, which some programs put before it."""
     head = read_at(file, 0, ID3_HEADER_BYTES)
-    start = ID3_HEADER_BYTES + BitPaddedInt(head[6:]) if head.startswith(b"ID3") else 0
+    start = ID3_HEADER_BYTES + decode_syncsafe(head[6:]) if head.startswith(b"ID3") else 0
     if read_at(file, start, len(FLAC_MAGIC)) != FLAC_MAGIC:
-        raise TagError("it holds no FLAC stream, whatever its name says")
+        raise make_content_error("FLAC stream")
     return start
 
 
-def _read_blocks(file: BinaryIO, first: int) -> list[MetadataBlock]:
-    """Return the metadata blocks. Raises TagError where they do not lead to sound."""
-    blocks, position, last = [], first + len(FLAC_MAGIC), False
-    while not last:
+def _read_blocks(file: BinaryIO, stream_start: int) -> list[MetadataBlock]:
+    """Return the metadata blocks. Raises TagError if no sound follows them."""
+    blocks, position, is_last = [], stream_start + len(FLAC_MAGIC), False
+    while not is_last:
         head = read_at(file, position, BLOCK_HEADER_BYTES)
         if len(head) < BLOCK_HEADER_BYTES:
-            raise TagError("its metadata blocks are cut off")
+            raise TagError("its metadata blocks are cut off", FailureKind.TRUNCATED)
         block = MetadataBlock(
             head[0] & ~LAST_BLOCK_FLAG,
             position + BLOCK_HEADER_BYTES,
             int.from_bytes(head[1:], "big"),
         )
         blocks.append(block)
-        position, last = block.start + block.size, bool(head[0] & LAST_BLOCK_FLAG)
+        position, is_last = block.start + block.size, bool(head[0] & LAST_BLOCK_FLAG)
     sync = int.from_bytes(read_at(file, position, 2), "big")
-    if sync >> 2 != 0x3FFE:  # noqa: PLR2004 - how each frame of sound begins
-        raise TagError("the size of a metadata block is wrong (a picture of more than 16 MB?)")
+    if sync >> 2 != FRAME_SYNC:
+        raise TagError(
+            "the size of a metadata block is wrong (a picture of more than 16 MB?)",
+            FailureKind.DAMAGED,
+        )
     return blocks
 
 
-def _build_blocks(contents: list[tuple[int, bytes | None]], room: int, following: int) -> bytes:
-    """Return metadata blocks with one of padding at the end, as large as mutagen reckons."""
+def _build_blocks(contents: Sequence[tuple[int, bytes]], room: int, following: int) -> bytes:
+    """Return metadata blocks of these kinds and contents, and one of padding behind them.
+
+    room: the size in bytes of the old blocks; following: the size of the file behind them. mutagen
+    computes the padding from both.
+    """
     parts = []
     for kind, content in contents:
-        if content is None:
-            continue
-        if len(content) >= MAX_BLOCK_SIZE:
+        if len(content) >= FLAC_BLOCK_LIMIT:
             raise TagError("its comments would be larger than the 16 MB that a FLAC block can be")
         parts.append(bytes([kind]) + len(content).to_bytes(3, "big") + content)
-    left = room - sum(map(len, parts)) - BLOCK_HEADER_BYTES
-    padding = min(PaddingInfo(left, following).get_default_padding(), MAX_BLOCK_SIZE - 1)
-    parts.append(
-        bytes([PADDING_BLOCK | LAST_BLOCK_FLAG]) + padding.to_bytes(3, "big") + bytes(padding)
-    )
-    return b"".join(parts)
+    rest = room - sum(map(len, parts)) - BLOCK_HEADER_BYTES
+    padding = min(PaddingInfo(rest, following).get_default_padding(), FLAC_BLOCK_LIMIT - 1)
+    head = bytes([PADDING_BLOCK | LAST_BLOCK_FLAG]) + padding.to_bytes(3, "big")
+    return b"".join([*parts, head, bytes(padding)])

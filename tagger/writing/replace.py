@@ -17,11 +17,10 @@ from shutil import copyfile, rmtree
 from tempfile import gettempdir
 from typing import BinaryIO
 
-from tagger.errors import AccessError, FailureKind, TagError, UnfinishedError
+from tagger.errors import AccessError, FailureKind, TagError, UnfinishedError, translate_os_error
 from tagger.paths import display_path, is_remote
 from tagger.records import TagChange, Track
 from tagger.storage import FILE_CHANGED, NO_PRESERVED_MTIME, prepare_replacement
-from tagger.tags.containers import translate_os_error
 from tagger.tags.fields import find_changed_fields, read_tags, write_raw, write_tags
 
 COPY_CHUNK_BYTES = 1 << 20

@@ -1,12 +1,14 @@
 """APEv2 tags and their neighbours in Monkey's Audio, WavPack and Musepack files."""
 
+import io
 import struct
 from pathlib import Path
 
 import pytest
 
-from tagger.errors import TagError
+from tagger.errors import FailureKind, TagError
 from tagger.tags import read_other_fields, read_tags, write_tags
+from tagger.tags.ape import find_ape_tag
 from tests.builders import PNG, audio_bytes
 from tests.rounds import OURS, written_and_undone
 
@@ -118,3 +120,27 @@ def test_an_item_that_becomes_read_only_is_another(tmp_path: Path) -> None:
     before = read_other_fields(path)
     path.write_bytes(audio_bytes(".wv") + tag(item(b"Title", b"x", READ_ONLY)))
     assert read_other_fields(path) != before
+
+
+@pytest.mark.parametrize("behind", [b"", V1, LYRICS + V1], ids=["end", "v1", "lyrics"])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_tag_is_found_with_its_stray_headers(behind: bytes, *, header: bool) -> None:
+    sound, whole = b"MPCK" + bytes(200), tag(*ITEMS, header=header)
+    found = find_ape_tag(io.BytesIO(sound + whole[:24] * 2 + whole + behind))
+    assert found
+    stray = 48 if header else 0  # without a header these bytes are none of a tag
+    assert found.start == len(sound) + 48 - stray
+    assert found.stop == len(sound) + 48 + len(whole)
+    assert found.items == ITEMS
+
+
+@pytest.mark.parametrize("size", [0, 5, 31, 32, 127, 128, 150])
+def test_a_file_without_a_tag_has_none(size: int) -> None:
+    assert find_ape_tag(io.BytesIO(bytes(size))) is None
+    assert find_ape_tag(io.BytesIO((bytes(size) + V1)[-size - 3 :])) is None
+
+
+def test_a_tag_that_says_it_is_longer_than_the_file_is_refused() -> None:
+    with pytest.raises(TagError, match="is broken") as raised:
+        find_ape_tag(io.BytesIO(tag(*ITEMS, footer=False)[:-1]))
+    assert raised.value.kind is FailureKind.DAMAGED

@@ -1,5 +1,6 @@
 """ID3v2 tags in every shape that stands in the wild, and what stands around them."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,12 @@ from mutagen import id3
 from tagger.errors import TagError
 from tagger.records import Tags
 from tagger.tags import read_other_fields, read_tags, write_tags
+from tagger.tags.id3 import (
+    encode_text_frames,
+    make_frames_from_id3v1,
+    undo_unsynchronisation,
+)
+from tagger.tags.tag import decode_syncsafe, encode_syncsafe
 from tests.builders import audio_bytes
 from tests.rounds import OURS, written_and_undone
 
@@ -236,3 +243,81 @@ def test_ours_left_by_an_earlier_run_come_back_too(tmp_path: Path) -> None:
     write_tags(path, Tags(("Old",), ("Old",), "Old=1.0", "old"))
     written_and_undone(path)
     assert read_tags(path).written == ("Old",)
+
+
+def test_new_frames_are_utf_16_with_a_mark_in_2_3_and_utf_8_in_2_4() -> None:
+    assert encode_text_frames(3, "TCON", ("Ö", "B")) == [
+        frame(3, b"TCON", b"\1\xff\xfe\xd6\0\0\0\xff\xfeB\0\0\0")
+    ]
+    assert encode_text_frames(4, "TXXX:TAGGER_MODEL", ("Ö" * 99,)) == [
+        frame(4, b"TXXX", b"\3TAGGER_MODEL\0" + "Ö".encode() * 99 + b"\0")
+    ]
+    assert encode_text_frames(4, "TCON", ("",)) == encode_text_frames(3, "TCON", ()) == []
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_mutagen_reads_the_new_frames(version: int) -> None:
+    values = ("Hip-Hop", "Música & Söul ☃", "x" * 300)
+    frames = encode_text_frames(version, "TCON", values)
+    frames += encode_text_frames(version, "TXXX:TAGGER_GENRE", values)
+    found = id3.ID3(io.BytesIO(tag(version, b"".join(frames))))
+    assert found["TCON"].text == found["TXXX:TAGGER_GENRE"].text == list(values)
+
+
+def id3v1(year: bytes, comment: bytes, genre: int, title: bytes = b"Title") -> bytes:
+    texts = b"".join(text.ljust(30, b"\0") for text in (title, b" Art\xefst ", b""))
+    return b"TAG" + texts + year.ljust(4, b"\0") + comment.ljust(30, b"\0") + bytes([genre])
+
+
+@pytest.mark.parametrize(
+    ("trailer", "frames"),
+    [
+        (
+            id3v1(b"1999", b"a comment".ljust(28, b"\0") + b"\0\x07", 17),
+            {
+                b"TIT2": b"Title",
+                b"TPE1": b"Art\xefst",
+                b"TDRC": b"1999",
+                b"COMM": b"engID3v1 Comment\0a comment",
+                b"TRCK": b"7",
+                b"TCON": b"17",
+            },
+        ),
+        (
+            id3v1(b"", b"a comment of thirty letters ok", 255, title=b""),
+            {b"TPE1": b"Art\xefst", b"COMM": b"engID3v1 Comment\0a comment of thirty letters ok"},
+        ),
+        (id3v1(b"abcd", b"", 0), {b"TIT2": b"Title", b"TPE1": b"Art\xefst", b"TCON": b"0"}),
+    ],
+    ids=["with a track number", "without", "a year that is none"],
+)
+def test_an_old_tag_becomes_frames(trailer: bytes, frames: dict[bytes, bytes]) -> None:
+    assert make_frames_from_id3v1(trailer) == [
+        frame(4, name, b"\0" + content + b"\0") for name, content in frames.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "decoded"),
+    [
+        (b"a\xff\0\xe0\xff\0\0b", b"a\xff\xe0\xff\0b"),
+        (b"\xff\0\xff\0", b"\xff\xff"),
+        (b"\xff\x01\n\xff\n", b"\xff\x01\n\xff\n"),
+        (b"\xff\0\xff\xe0", b"\xff\0\xff\xe0"),  # as it is, whatever the flag says
+        (b"\xff\0\xff", b"\xff\0\xff"),
+        (b"\xff\xff\0", b"\xff\xff\0"),
+    ],
+)
+def test_unsynchronisation_is_undone(data: bytes, decoded: bytes) -> None:
+    assert undo_unsynchronisation(data) == decoded
+
+
+@pytest.mark.parametrize("size", [0, 127, 128, 300, (1 << 28) - 1])
+def test_a_syncsafe_size_comes_back(size: int) -> None:
+    assert encode_syncsafe(size) == syncsafe(size)
+    assert decode_syncsafe(encode_syncsafe(size)) == size
+
+
+def test_a_tag_that_is_too_large_is_refused() -> None:
+    with pytest.raises(TagError, match="larger than the 256 MB"):
+        encode_syncsafe(1 << 28)

@@ -1,5 +1,6 @@
 """MP4 files: their items as they are, and the places where their sound is."""
 
+import io
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import av
 import pytest
 
-from tagger.errors import TagError
+from tagger.errors import FailureKind, TagError
 from tagger.tags import read_other_fields, read_tags, write_raw, write_tags
+from tagger.tags.mp4 import build_atom, find_atom_path, read_atoms, save_mp4_items
 from tests.builders import PNG, audio_bytes, build_audio
 from tests.rounds import OURS, written_and_undone
 
@@ -234,3 +236,88 @@ def test_a_table_of_offsets_that_is_longer_than_it_says_is_refused(tmp_path: Pat
     with pytest.raises(TagError, match="do not fit"):
         write_tags(path, OURS)
     assert path.read_bytes() == data
+
+
+HANDLER = atom(b"hdlr", bytes(8), b"mdirappl", bytes(9))
+ITEM = atom(b"\xa9nam", data(1, b"Title"))
+
+
+def in_moov(*content: bytes, long: bool = False) -> bytes:
+    """Return a small file: a moov with a table of two offsets into the mdat behind it."""
+    moov = atom(b"stco", bytes(4), struct.pack(">III", 2, 0, 0)) + b"".join(content)
+    head = struct.pack(">I4sQ", 1, b"moov", len(moov) + 16) if long else atom(b"moov", moov)[:8]
+    sound = len(head) + len(moov) + 8
+    return (head + moov + atom(b"mdat", b"SOUND")).replace(
+        struct.pack(">III", 2, 0, 0), struct.pack(">III", 2, sound, sound + 2)
+    )
+
+
+def meta(*content: bytes) -> bytes:
+    return atom(b"udta", atom(b"meta", bytes(4), *content))
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        (),
+        (atom(b"udta"),),
+        (atom(b"udta", atom(b"chpl", b"chapter")),),
+        (meta(HANDLER),),
+        (meta(HANDLER, atom(b"ilst", ITEM)),),
+        (meta(HANDLER, atom(b"ilst", ITEM), atom(b"free", bytes(30))),),
+        (meta(HANDLER, atom(b"free", bytes(90_000)), atom(b"ilst", ITEM)),),
+        (meta(atom(b"ilst", ITEM), HANDLER, atom(b"free")),),
+    ],
+)
+def test_sizes_and_offsets_follow_new_items(content: Sequence[bytes], *, long: bool) -> None:
+    old = in_moov(*content, long=long)
+    file = io.BytesIO(old)
+    save_mp4_items(file, [ITEM, ITEM])
+    atoms = read_atoms(file)
+    assert [each.name for each in atoms] == [b"moov", b"mdat"]
+    moov, udta, _, ilst = find_atom_path(atoms, (b"moov", b"udta", b"meta", b"ilst"))
+    assert moov.children
+    assert moov.children[-1].stop == moov.stop == atoms[1].start
+    assert udta.stop <= moov.stop
+    assert file.getvalue()[ilst.start : ilst.stop] == atom(b"ilst", ITEM, ITEM)
+    table = next(each for each in moov.children if each.name == b"stco")
+    offsets = struct.unpack_from(">II", file.getvalue(), table.start + 16)
+    assert [file.getvalue()[at : at + 2] for at in offsets] == [b"SO", b"UN"]
+    assert HANDLER in file.getvalue()
+    assert (b"chapter" in old) == (b"chapter" in file.getvalue())
+    save_mp4_items(file, [])
+    assert ITEM not in file.getvalue()
+    if b"meta" not in old:
+        assert file.getvalue() == (in_moov(long=long) if content == (atom(b"udta"),) else old)
+
+
+def test_an_offset_that_no_table_can_hold_is_refused() -> None:
+    file = io.BytesIO(in_moov())
+    start = file.getvalue().index(b"stco") + 12
+    file.seek(start)
+    file.write(b"\xff\xff\xff\xff")
+    with pytest.raises(TagError, match="cannot point at"):
+        save_mp4_items(file, [ITEM])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        struct.pack(">I4s", 7, b"free"),
+        struct.pack(">I4sQ", 1, b"free", 15),
+        struct.pack(">I4s", 1, b"free"),
+        atom(b"moov", bytes(4)),
+        atom(b"moov", struct.pack(">I4s", 0, b"free")),
+    ],
+)
+def test_a_broken_atom_is_damage(broken: bytes) -> None:
+    with pytest.raises(TagError) as raised:
+        read_atoms(io.BytesIO(broken))
+    assert raised.value.kind is FailureKind.DAMAGED
+
+
+def test_the_last_atom_may_end_with_the_file() -> None:
+    (found,) = read_atoms(io.BytesIO(struct.pack(">I4s", 0, b"mdat") + b"sound"))
+    assert (found.start, found.stop, found.header_bytes) == (0, 13, 8)
+    assert build_atom(b"free", b"x") == b"\0\0\0\x09freex"
