@@ -1,4 +1,4 @@
-"""Single files through a model, for people who want to see what it hears: no tags, no state."""
+"""Single files through a model, to see its scores. Nothing is written: no tags, no state."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -17,10 +17,10 @@ from tagger.settings import Settings
 from tagger.storage import find_file
 
 MAX_TIMELINE_WINDOWS = 200
-"""How many windows a timeline has by default, at most; in a longer file they lie apart."""
+"""The default number of windows of a timeline. In longer files there are gaps between them."""
 
 MIN_CLASSIFY_DURATION_S = 0.1
-"""Less sound than this is refused; a spoken word may be shorter than what a genre needs."""
+"""Files with less sound are refused. A spoken word may be shorter than the minimum for a genre."""
 
 
 def run_classify(
@@ -31,30 +31,29 @@ def run_classify(
     *,
     timeline: bool = False,
 ) -> Iterator[Prediction | Failure]:
-    """Yield what the model hears in each file, or why it hears nothing, in the order given.
+    """Yield the prediction or the failure of each file, in the given order.
 
-    `on_download` is told how many bytes of a model were downloaded. With `timeline` a Prediction
+    `on_download` gets the downloaded and the total bytes of a model. With `timeline`, a Prediction
     has the scores of each window as well. Raises the errors of a model that cannot be loaded.
     """
-    found = [_look_up_path(path) for path in files]
+    found = [_find_track(path) for path in files]
     tracks = [track for track in found if isinstance(track, Track)]
     if tracks:
         download_missing(source, settings, on_download)
         if timeline and settings.windows is None:
             settings = replace(settings, windows=MAX_TIMELINE_WINDOWS)
-    with open_engine(settings) as listen:
-        heard = listen(
-            tracks, InferenceRequest(source, settings, MIN_CLASSIFY_DURATION_S, timeline)
-        )
+    request = InferenceRequest(source, settings, MIN_CLASSIFY_DURATION_S, timeline)
+    with open_engine(settings) as predict:
+        results = predict(tracks, request)
         for track in found:
-            yield track if isinstance(track, Failure) else next(heard)
+            yield track if isinstance(track, Failure) else next(results)
 
 
 def classify_song(path: Path, settings: Settings, minutes: float) -> Prediction:
-    """Return what the model hears in a file and in each window of it, named as the user asked.
+    """Return the prediction of a file, with its timeline and the labels that the user chose.
 
-    Raises TrackError for a file that cannot be heard or is longer than `minutes`, and the errors of
-    a model that cannot be loaded.
+    Raises TrackError for a file that cannot be classified or is longer than `minutes`, and the
+    errors of a model that cannot be loaded.
     """
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
         if isolated.call(read_duration_s, path) > minutes * 60:
@@ -63,25 +62,25 @@ def classify_song(path: Path, settings: Settings, minutes: float) -> Prediction:
     (result,) = run_classify([path], source, settings, lambda *_: None, timeline=True)
     result = apply_user_names(result, settings)
     if isinstance(result, Failure):
-        raise TrackError(result.reason)
+        raise TrackError(result.reason, result.kind)
     return result
 
 
 def apply_user_names(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
-    """Return the top k, renamed only if the user asked: else they are what the model says."""
+    """Return only the top k scores, with the labels of the genre map if the user gave one."""
     if isinstance(result, Failure):
         return result
 
-    def top(scores: tuple[Score, ...]) -> tuple[Score, ...]:
+    def choose(scores: tuple[Score, ...]) -> tuple[Score, ...]:
         if settings.genre_map:
             scores = decide.relabel(scores, decide.get_label_names(settings))
         return scores[: settings.top_k]
 
-    timeline = tuple(replace(each, scores=top(each.scores)) for each in result.timeline)
-    return replace(result, scores=top(result.scores), timeline=timeline)
+    timeline = tuple(replace(window, scores=choose(window.scores)) for window in result.timeline)
+    return replace(result, scores=choose(result.scores), timeline=timeline)
 
 
-def _look_up_path(path: AnyPath) -> Track | Failure:
+def _find_track(path: AnyPath) -> Track | Failure:
     try:
         return find_file(path)
     except AccessError as error:

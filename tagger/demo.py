@@ -1,4 +1,4 @@
-"""A page to try models on single songs, and to listen to samples of a data set; owns gradio."""
+"""A page to try models on single songs, and to play samples of a data set; owns gradio."""
 
 import random
 from collections.abc import Callable
@@ -23,11 +23,9 @@ from tagger.records import Prediction
 from tagger.settings import Settings, load_settings
 from tagger.training.clips import Clip, Dataset
 
-UPLOAD_LIFETIME_S = (600, 3600)
-"""Every so many seconds, uploads older than so many are deleted."""
+UPLOAD_CLEANUP_INTERVAL_S, UPLOAD_LIFETIME_S = 600, 3600
 
 MAX_TIMELINE_GENRES = 5
-"""So many genres have a line in the timeline."""
 
 SAMPLE_DURATION_S = 30.0
 SAMPLE_RATE_HZ = 44_100
@@ -39,7 +37,7 @@ OFFERED_MODELS = (
     "sanchit-gandhi/whisper-medium-fleurs-lang-id",
     "laion/clap-htsat-unfused",
 )
-"""What the list of models offers; any other can be typed."""
+"""The models in the list of the page. The user can type the name of any other."""
 
 DemoResult = tuple[str, dict[str, float], pd.DataFrame | None]
 GradioAudio = tuple[int, "np.ndarray[Any, np.dtype[np.int16]]"]
@@ -47,63 +45,60 @@ GradioAudio = tuple[int, "np.ndarray[Any, np.dtype[np.int16]]"]
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What a visitor may send: bytes, and minutes of sound."""
+    """The largest file, and the longest song, that a visitor may upload."""
 
     size_mb: int = 100
     minutes: float = 60.0
 
 
 class DemoClassifier:
-    """Listens in a process of its own, one song at a time: loaders of data want a main thread."""
+    """Classifies one song at a time, in another process: a DataLoader needs a main thread."""
 
     def __init__(self, settings: Settings, limits: UploadLimits) -> None:
-        """Make it ready; the process begins anew, for a fork would copy the locks of threads."""
+        """Prepare the process. It is spawned, because a fork copies the locks of threads."""
         self.settings = replace(settings, genre_map=dict(settings.genre_map))  # can be pickled
         self.limits = limits
         self.pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
-    def hear(self, path: str | None, model: str, labels: str) -> DemoResult:
-        """Return a sentence, the scores by label and the timeline of a song; never raises our own.
+    def classify(self, path: str | None, model: str, labels: str) -> DemoResult:
+        """Return a sentence, the scores by label and the timeline of a song.
 
-        labels: the visitor's own, for a zero-shot model, commas between; empty for the model's.
+        A TaggerError becomes the sentence. labels: the visitor's labels for a zero-shot model,
+        separated by commas; empty for the labels of the model.
         """
         if not path:
-            return "Drop a song, or record one, first.", {}, None
+            return "First drop or record a song.", {}, None
         try:
             settings = _apply_choice(self.settings, model, labels)
-            heard = self.pool.submit(
-                classify_song, Path(path), settings, self.limits.minutes
-            ).result()
+            minutes = self.limits.minutes
+            prediction = self.pool.submit(classify_song, Path(path), settings, minutes).result()
         except TaggerError as error:
-            return f"That did not work: {error}", {}, None
+            return f"This did not work: {error}", {}, None
         except BrokenProcessPool:
-            return (
-                "That did not work, nor will anything until the demo is started anew.",
-                {},
-                None,
-            )
-        scores = {score.genre: score.probability for score in heard.scores}
-        best, likely = next(iter(scores.items()))
-        text = f"{best}: {likely:.0%}, over {heard.duration_s:.0f} s of sound ({heard.model})"
-        return text, scores, _make_timeline(heard)
+            return "The process of the model ended: start the demo again.", {}, None
+        scores = {score.genre: score.probability for score in prediction.scores}
+        best, probability = next(iter(scores.items()))
+        seconds = f"{prediction.duration_s:.0f} s of sound"
+        text = f"{best}: {probability:.0%}, from {seconds} ({prediction.model})"
+        return text, scores, _make_timeline(prediction)
 
 
 def _apply_choice(settings: Settings, model: str, labels: str) -> Settings:
     """Return the settings with a visitor's choice. Raises SettingsError."""
-    chosen = {"model": model.strip(), "labels": labels.strip()}
-    asked = load_settings(
-        {name: value for name, value in chosen.items() if value}, config_options=()
+    choice = {"model": model.strip(), "labels": labels.strip()}
+    chosen = load_settings(
+        {name: value for name, value in choice.items() if value}, config_options=()
     )
-    return replace(settings, model=asked.model, labels=asked.labels)
+    return replace(settings, model=chosen.model, labels=chosen.labels)
 
 
-def _make_timeline(heard: Prediction) -> pd.DataFrame:
-    wanted = [score.genre for score in heard.scores[:MAX_TIMELINE_GENRES]]
+def _make_timeline(prediction: Prediction) -> pd.DataFrame:
+    genres = [score.genre for score in prediction.scores[:MAX_TIMELINE_GENRES]]
     points = [
-        (round((stretch.start_s + stretch.end_s) / 2, 2), score.probability, score.genre)
-        for stretch in heard.timeline
-        for score in stretch.scores
-        if score.genre in wanted
+        (round((window.start_s + window.end_s) / 2, 2), score.probability, score.genre)
+        for window in prediction.timeline
+        for score in window.scores
+        if score.genre in genres
     ]
     return pd.DataFrame(points, columns=["seconds", "score", "label"])
 
@@ -111,13 +106,16 @@ def _make_timeline(heard: Prediction) -> pd.DataFrame:
 def choose_sample(
     dataset: Dataset, label: str, settings: Settings
 ) -> tuple[GradioAudio | None, str]:
-    """Return half a minute of a clip of a label (of any, without one), and what it is."""
+    """Return half a minute of a random clip with this label, and the labels of the clip.
+
+    An empty label stands for any.
+    """
     clips = [clip for clip in dataset.clips if not label or label in clip.labels]
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
         for clip in random.sample(clips, len(clips)):
             with suppress(TrackError):
                 return _decode_sample(clip, isolated), ", ".join(clip.labels)
-    return None, "No clip of it can be played."
+    return None, "No clip of this label can be played."
 
 
 def _decode_sample(clip: Clip, isolated: IsolatedCaller) -> GradioAudio:
@@ -128,22 +126,24 @@ def _decode_sample(clip: Clip, isolated: IsolatedCaller) -> GradioAudio:
     return SAMPLE_RATE_HZ, samples.astype(np.int16)
 
 
-def build_page(ear: DemoClassifier, dataset: Dataset | None) -> gradio.Blocks:
+def build_page(classifier: DemoClassifier, dataset: Dataset | None) -> gradio.Blocks:
     page: gradio.Blocks
     with gradio.Blocks(
-        title="tagger", analytics_enabled=False, delete_cache=UPLOAD_LIFETIME_S
+        title="tagger",
+        analytics_enabled=False,
+        delete_cache=(UPLOAD_CLEANUP_INTERVAL_S, UPLOAD_LIFETIME_S),
     ) as page:
         gradio.Markdown("# What does it sound like?")
         with gradio.Tab("Listen"):
-            _add_classify_tab(ear)
+            _add_classify_tab(classifier)
         if dataset:
             with gradio.Tab("Samples"):
-                _add_samples_tab(dataset, ear.settings)
+                _add_samples_tab(dataset, classifier.settings)
     return page
 
 
-def _add_classify_tab(ear: DemoClassifier) -> None:
-    settings = ear.settings
+def _add_classify_tab(classifier: DemoClassifier) -> None:
+    settings = classifier.settings
     models = list(dict.fromkeys((settings.model, *OFFERED_MODELS)))
     with gradio.Row():
         with gradio.Column():
@@ -151,7 +151,7 @@ def _add_classify_tab(ear: DemoClassifier) -> None:
                 sources=["upload", "microphone"],
                 type="filepath",
                 label="A song, or a recording",
-                buttons=["download"],  # and none that shares it with the world
+                buttons=["download"],  # no button that uploads it to a public place
             )
             model = gradio.Dropdown(
                 models,
@@ -160,20 +160,20 @@ def _add_classify_tab(ear: DemoClassifier) -> None:
                 label="Model: a folder, or an id of the Hugging Face Hub",
             )
             labels = gradio.Textbox(
-                label="Labels of your own, for CLAP (techno, chamber music, …)",
+                label="Your own labels, for CLAP models (techno, chamber music, …)",
                 value=",".join(label.name for label in settings.labels),
             )
             button = gradio.Button("Listen", variant="primary")
         with gradio.Column():
-            said = gradio.Textbox(label="What it says", interactive=False)
+            answer = gradio.Textbox(label="Result", interactive=False)
             scores = gradio.Label(num_top_classes=settings.top_k, label="Scores")
     timeline = gradio.LinePlot(
-        x="seconds", y="score", color="label", y_lim=[0, 1], label="Through the song"
+        x="seconds", y="score", color="label", y_lim=[0, 1], label="Scores over time"
     )
     button.click(
-        ear.hear,
+        classifier.classify,
         [song, model, labels],
-        [said, scores, timeline],
+        [answer, scores, timeline],
         concurrency_limit=1,
     )
 
@@ -181,23 +181,23 @@ def _add_classify_tab(ear: DemoClassifier) -> None:
 def _add_samples_tab(dataset: Dataset, settings: Settings) -> None:
     gradio.Markdown(f"{len(dataset.clips)} clips of {len(dataset.labels)} labels")
     label = gradio.Dropdown([("any", ""), *dataset.labels], value="", label="Label")
-    button = gradio.Button("Play one")
+    button = gradio.Button("Play a clip")
     sound = gradio.Audio(label="Sample", interactive=False, autoplay=True, buttons=["download"])
-    said = gradio.Textbox(label="It is", interactive=False)
-    button.click(lambda label: choose_sample(dataset, label, settings), label, [sound, said])
+    clip_labels = gradio.Textbox(label="Its labels", interactive=False)
+    button.click(lambda label: choose_sample(dataset, label, settings), label, [sound, clip_labels])
 
 
 def serve_page(
     page: gradio.Blocks,
     limits: UploadLimits,
-    opened: Callable[[str], None],
+    on_ready: Callable[[str], None],
     *,
     host: str,
     port: int | None,
 ) -> None:
-    """Show the page until somebody presses Ctrl-C; `opened` is told its address.
+    """Serve the page until Ctrl-C. `on_ready` gets its address.
 
-    Raises OSError where the port is taken.
+    Raises OSError if another program uses the port.
     """
     _, address, _ = page.launch(
         server_name=host,
@@ -209,5 +209,5 @@ def serve_page(
         footer_links=[],
         theme=gradio.themes.Base(font="system-ui", font_mono="monospace"),
     )
-    opened(address)
+    on_ready(address)
     page.block_thread()

@@ -1,4 +1,4 @@
-"""What surrounds a nightly run: the job that starts it, the file of metrics, the hook after it.
+"""A nightly run: the job that starts it, its metrics, the user's command after it.
 
 Owns prometheus_client and the programs systemctl and crontab.
 """
@@ -22,27 +22,30 @@ from tagger.report.csv import check_overwrite, make_write_error
 from tagger.settings import find_systemd_user_folder
 
 LOCKED_EXIT_CODE = 4
-"""The exit code of a run that found another one at work: for a nightly job that is no failure."""
+"""The exit code if another run uses the state file. For a nightly job that is no failure."""
 
 NOTIFY_TIMEOUT_S = 600
 
 STDERR_DESCRIPTOR = 2
-"""Where a hook's words go: the summary of the run has standard output for itself."""
+"""The output of --notify-cmd goes there: standard output has only the summary of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class NightlyJob:
-    """A scan that is to run every night. arguments: those of `tagger`, from `scan` on."""
+    """A scan that runs every night. arguments: the arguments of `tagger`, from `scan` on."""
 
     name: str
     at: time
     arguments: Sequence[str]
 
     def __post_init__(self) -> None:
-        """Raise ScheduleError for what cannot stand in a unit or a crontab."""
+        """Raise ScheduleError for an argument that no unit and no crontab can have."""
         for word in self.arguments:
             if any(char < " " or "\ud800" <= char <= "\udfff" for char in word):
-                raise ScheduleError(f"no nightly job can name {word!r}")
+                raise ScheduleError(
+                    f"a nightly job cannot have the argument {word!r}:"
+                    " it has control characters, or is not UTF-8"
+                )
 
     @property
     def command(self) -> list[str]:
@@ -60,7 +63,7 @@ class NightlyJob:
 def build_systemd_units(job: NightlyJob) -> Mapping[str, str]:
     """Return the texts of the systemd units by name (systemd.service(5), systemd.timer(5)).
 
-    A night that the machine slept through is not made up for by day.
+    If the machine is off at that time, the run of the next night does the work.
     """
     service = f"""\
 # Made by `tagger schedule`
@@ -91,27 +94,27 @@ WantedBy=timers.target
 
 
 def _quote_for_systemd(word: str) -> str:
-    """Quote a word for ExecStart, which has specifiers, variables and escapes of its own."""
+    """Quote a word for ExecStart, which has its own specifiers, variables and escapes."""
     for char, escaped in ("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"):
         word = word.replace(char, escaped)
     return f'"{word}"'
 
 
 def build_cron_line(job: NightlyJob) -> str:
-    """Return a line for crontab(5), which ends with a mark by which it is found again."""
+    """Return a line for crontab(5). Its comment at the end is the mark to find it again."""
     words = shlex.join(job.command).replace("%", "\\%")
     line = f"{job.at.minute} {job.at.hour} * * * {words} 2>&1 | logger -t {job.name}"
-    return f"{line} {_make_cron_comment(job.name)}"
+    return f"{line} {_make_cron_mark(job.name)}"
 
 
-def _make_cron_comment(name: str) -> str:
+def _make_cron_mark(name: str) -> str:
     return f"# tagger schedule: {name}"
 
 
 def install_job(job: NightlyJob) -> str:
-    """Set a job up, in place of one of its name, and return what was done.
+    """Install a job, in place of one of the same name, and return what was done.
 
-    A user's systemd timer where systemd runs, else a line of the user's crontab.
+    Use a systemd timer of the user where systemd runs, else a line of the user's crontab.
     Raises ScheduleError where there is neither.
     """
     if _has_systemd():
@@ -125,12 +128,15 @@ def install_job(job: NightlyJob) -> str:
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", job.timer)
         return f"{folder / job.timer} is enabled"
-    _write_crontab([*_drop_job_line(job.name, _read_crontab()), build_cron_line(job)])
+    lines = _drop_job_line(job.name, _read_crontab())
+    if lines and not lines[-1].endswith(b"\n"):
+        lines[-1] += b"\n"
+    _write_crontab([*lines, f"{build_cron_line(job)}\n".encode()])
     return "a line was added to your crontab"
 
 
 def remove_job(name: str) -> str:
-    """Take a job down again and return what was done. Raises ScheduleError."""
+    """Remove a job and return what was done. Raises ScheduleError."""
     if _has_systemd():
         folder = find_systemd_user_folder()
         if not (folder / f"{name}.timer").exists():
@@ -143,9 +149,9 @@ def remove_job(name: str) -> str:
     lines = _read_crontab()
     others = _drop_job_line(name, lines)
     if others == lines:
-        raise ScheduleError(f"your crontab has no line {name}")
+        raise ScheduleError(f"your crontab has no line of tagger for {name}")
     _write_crontab(others)
-    return f"your crontab has no line {name} any more"
+    return f"the line of tagger for {name} was removed from your crontab"
 
 
 def _has_systemd() -> bool:
@@ -157,47 +163,55 @@ def _systemctl(*words: str) -> None:
     _run_command(["systemctl", "--user", *words])
 
 
-def _read_crontab() -> list[str]:
-    """Return the lines of the user's crontab. Raises ScheduleError."""
+def _read_crontab() -> list[bytes]:
+    """Return the lines of the user's crontab, as bytes: lines of other jobs must stay as they are.
+
+    Raises ScheduleError. The package python-crontab is no help here: it rewrites all lines, drops
+    variables behind the last job, and turns lines that it does not know into comments.
+    """
     try:
-        return _run_command(["crontab", "-l"]).splitlines()
+        return _run_command(["crontab", "-l"]).splitlines(keepends=True)
     except ScheduleError as error:
         if "no crontab for" not in str(error):
             raise
         return []
 
 
-def _drop_job_line(name: str, lines: Sequence[str]) -> list[str]:
-    return [line for line in lines if not line.endswith(_make_cron_comment(name))]
+def _drop_job_line(name: str, lines: Sequence[bytes]) -> list[bytes]:
+    mark = _make_cron_mark(name).encode()
+    return [line for line in lines if not line.rstrip(b"\r\n").endswith(mark)]
 
 
-def _write_crontab(lines: Sequence[str]) -> None:
-    _run_command(["crontab", "-"], text="".join(f"{line}\n" for line in lines))
+def _write_crontab(lines: Sequence[bytes]) -> None:
+    _run_command(["crontab", "-"], b"".join(lines))
 
 
-def _run_command(command: Sequence[str], *, text: str = "") -> str:
+def _run_command(command: Sequence[str], text: bytes = b"") -> bytes:
+    """Run a command with `text` as its input, and return its output. Raises ScheduleError."""
     try:
-        done = subprocess.run(  # noqa: S603 - names and paths are quoted, or no part of it
-            command, input=text, capture_output=True, text=True, check=True
+        done = subprocess.run(  # noqa: S603 - names and paths are quoted, or not part of it
+            command, input=text, capture_output=True, check=True
         )
     except FileNotFoundError as error:
         raise ScheduleError(
-            "there is neither systemd nor cron here: without --install you get the command to run"
+            "this machine has neither systemd nor cron: without --install, tagger prints the"
+            " command to run"
         ) from error
     except subprocess.CalledProcessError as error:
-        raise ScheduleError(f"{shlex.join(command)}: {error.stderr.strip()}") from error
+        reason = error.stderr.decode(errors="replace").strip()
+        raise ScheduleError(f"{shlex.join(command)}: {reason}") from error
     return done.stdout
 
 
 @contextmanager
 def record_metrics(path: Path | None) -> Iterator["RunMetrics"]:
-    """Give what takes note of a run's result, and write the metrics whatever ends the run."""
+    """Give a RunMetrics for the result of a run, and write it whatever ends the run."""
     metrics = RunMetrics()
     try:
         yield metrics
     except TaggerError as error:
         metrics.exit_code = error.exit_code
-        with suppress(ReportError, DiskFullError):  # the run's own error is what has to be told
+        with suppress(ReportError, DiskFullError):  # the error of the run matters more
             write_metrics(path, metrics)
         raise
     write_metrics(path, metrics)
@@ -205,7 +219,7 @@ def record_metrics(path: Path | None) -> Iterator["RunMetrics"]:
 
 @dataclass(slots=True)
 class RunMetrics:
-    """What a file of metrics tells of a run; result: None where it could not go on."""
+    """The metrics of a run. result: None if the run could not go on."""
 
     result: ScanResult | None = None
     exit_code: int = 3
@@ -215,7 +229,7 @@ METRICS_START = b"# HELP tagger_"
 
 
 def check_metrics(path: Path | None) -> None:
-    """Raise SettingsError for a file that is there and holds no metrics of ours; ReportError."""
+    """Raise SettingsError for an existing file without metrics of tagger, or ReportError."""
     if path is None:
         return
     try:
@@ -235,18 +249,16 @@ def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
 
     registry = CollectorRegistry()
 
-    def tell(name: str, text: str, value: float) -> None:
+    def add_gauge(name: str, text: str, value: float) -> None:
         Gauge(f"tagger_{name}", text, registry=registry).set(value)
 
-    tell("run_timestamp_seconds", "When the last run ended.", timer.time())
-    tell("run_exit_code", "The exit code of the last run.", metrics.exit_code)
+    add_gauge("run_timestamp_seconds", "When the last run ended.", timer.time())
+    add_gauge("run_exit_code", "The exit code of the last run.", metrics.exit_code)
     if result := metrics.result:
-        tell("run_duration_seconds", "How long the last run took.", result.seconds)
-        tell("run_failed_new", "Tracks that failed for the first time.", result.failed_new)
-        tell("run_waiting", "Tracks left to the next run by --until.", result.waiting or 0)
-        tracks = Gauge(
-            "tagger_run_tracks", "Tracks by what became of them.", ["action"], registry=registry
-        )
+        add_gauge("run_duration_seconds", "How long the last run took.", result.seconds)
+        add_gauge("run_failed_new", "Tracks that failed for the first time.", result.failed_new)
+        add_gauge("run_waiting", "Tracks left to the next run by --until.", result.waiting or 0)
+        tracks = Gauge("tagger_run_tracks", "Tracks by action.", ["action"], registry=registry)
         for action in Action:
             tracks.labels(action=action).set(result.counts[action])
     try:
@@ -257,14 +269,15 @@ def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
 
 
 def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Path | None) -> None:
-    """Run a command of the user's, if there is one, once files were written.
+    """Run the user's command, if there is one and the run wrote files.
 
-    changed: how many were written in each folder. A shell runs it; each folder is a line of its
-    input. TAGGER_WRITTEN and TAGGER_REPORT tell of the run. Raises NotifyError where it fails.
+    changed: how many files were written in each folder. A shell runs the command. Its input has a
+    line for each folder; TAGGER_WRITTEN is the number of files, TAGGER_REPORT the path of the
+    report. Raises NotifyError if it fails.
     """
     if not command or not changed:
         return
-    told = {"TAGGER_WRITTEN": str(sum(changed.values())), "TAGGER_REPORT": os.fspath(report or "")}
+    env = {"TAGGER_WRITTEN": str(sum(changed.values())), "TAGGER_REPORT": os.fspath(report or "")}
     folders = sorted(map(os.fsencode, changed), key=lambda folder: folder.split(b"/"))
     lines = b"".join(folder + b"\n" for folder in folders)
     try:
@@ -274,10 +287,10 @@ def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Pat
             check=True,
             input=lines,
             stdout=STDERR_DESCRIPTOR,
-            env=os.environ | told,
+            env=os.environ | env,
             timeout=NOTIFY_TIMEOUT_S,
         )
     except subprocess.CalledProcessError as error:
-        raise NotifyError(f"--notify-cmd ended with {error.returncode}: {command}") from error
+        raise NotifyError(f"--notify-cmd ended with code {error.returncode}: {command}") from error
     except subprocess.TimeoutExpired as error:
         raise NotifyError(f"--notify-cmd took more than {NOTIFY_TIMEOUT_S} s: {command}") from error

@@ -13,10 +13,19 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HAS_BROWSER = CHROMIUM is not None and find_spec("playwright") is not None
 
 
+BROWSER_MARKS = (
+    pytest.mark.extra,
+    pytest.mark.skipif(
+        not HAS_BROWSER, reason="needs Debian's chromium, and playwright from the extra `dev`"
+    ),
+)
+
+
 def needs_browser(test: Any) -> Any:
     """Skip a test where Chromium or Playwright is missing."""
-    reason = "needs Debian's chromium, and playwright from the extra `dev`"
-    return pytest.mark.extra(pytest.mark.skipif(not HAS_BROWSER, reason=reason)(test))
+    for mark in BROWSER_MARKS:
+        test = mark(test)
+    return test
 
 
 class Visit:

@@ -71,7 +71,7 @@ def run_without_torch(*args: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the program in a process of its own, and fail if it imports what is heavy."""
     script = (
         "import sys; from tagger.cli import main; code = main(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers', 'fsspec', 's3fs', 'aiohttp'} & sys.modules.keys();"
+        "heavy = {'torch', 'transformers', 'fsspec', 'boto3', 'aiohttp'} & sys.modules.keys();"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     command = [sys.executable, "-c", script, *map(str, args)]

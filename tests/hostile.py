@@ -1,6 +1,6 @@
-"""Readers that do what a hostile file can make a native library do; the file's name says what.
+"""Functions that read files, and behave as a native library does with a hostile file.
 
-They run in the guarded process, which finds them by name like any function.
+The name of the file says how. They run in the isolated process, which imports them by name.
 """
 
 import os
@@ -14,7 +14,7 @@ from tagger.records import Tags
 
 
 def misbehave(path: Path) -> None:
-    """Crash, abort, hang or devour memory, if the name of the file begins with that word."""
+    """Crash, abort, hang or use up memory, as the first word of the file's name says."""
     match path.name.partition("-")[0].lstrip("."):
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -28,9 +28,9 @@ def misbehave(path: Path) -> None:
             os.kill(os.getppid(), signal.SIGKILL)
 
 
-def read_windows(path: Path, **plan: Any) -> audio.Recording:
+def read_windows(path: Path, **options: Any) -> audio.Recording:
     misbehave(path)
-    return audio.read_windows(path, **plan)
+    return audio.read_windows(path, **options)
 
 
 def read_tags(path: Path) -> Tags:
@@ -38,6 +38,6 @@ def read_tags(path: Path) -> Tags:
     return tags.read_tags(path)
 
 
-def stream_digests(path: Path, **how: Any) -> dict[str, str]:
+def hash_streams(path: Path, **options: Any) -> dict[str, str]:
     misbehave(path)
-    return audio.hash_streams(path, **how)
+    return audio.hash_streams(path, **options)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 NOWHERE = "http://127.0.0.1:9"
-"""Where no Hub is."""
+"""An address where nothing listens."""
 
 REFUSALS = {
     "gated": (HTTPStatus.FORBIDDEN, "GatedRepo"),
@@ -31,7 +31,7 @@ REFUSALS = {
 
 
 def commit_of(folder: Path) -> str:
-    """Return a commit's name that follows the files' content."""
+    """Return a commit id that depends on the files' content."""
     whole = hashlib.sha1(usedforsecurity=False)
     for path in files_in(folder):
         whole.update(str(path.relative_to(folder)).encode() + path.read_bytes())
@@ -44,7 +44,7 @@ def files_in(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a repository was at one time."""
+    """A version of a repository."""
 
     oid: str
     folder: Path
@@ -54,12 +54,13 @@ class Commit:
 
 @dataclass
 class Hub:
-    """What is on the Hub: id of a model, or `datasets/` and that of a data set, -> revision.
+    """The repositories of the Hub, and its users.
 
-    `history` holds the commits of each repository's main branch, the oldest first. `token` may do
-    everything, opening what is `gated` and `private`; `reader` may only read; they are those of
-    `user`, who is in `orgs`. `broken` files cannot be had at the moment; after each MiB of a file
-    there is a pause.
+    repos: id of a model, or `datasets/` and the id of a data set -> revision -> folder.
+    history: the commits of each main branch, oldest first.
+    token: may do everything, also read `gated` and `private` repositories. reader: a token that may
+    only read. Both belong to `user`, a member of `orgs`.
+    broken: names of files that the Hub refuses for now. pause_s: a pause after each MiB.
     """
 
     repos: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -78,7 +79,7 @@ class Hub:
     def publish(
         self, name: str, folder: Path, revision: str = "main", *, message: str = "published"
     ) -> str:
-        """Put a folder there as a revision of a repository; returns its commit."""
+        """Add a folder as a revision of a repository; return its commit."""
         oid = commit_of(folder)
         self.repos.setdefault(name, {}).update({revision: folder, oid: folder})
         if revision == "main":
@@ -88,7 +89,7 @@ class Hub:
         return oid
 
     def refusal(self, name: str, revision: str, token: str) -> str:
-        """Return why a request is refused, nothing where it is not."""
+        """Return why a request is refused; empty where it is allowed."""
         hidden = name in self.private and token != self.token
         if hidden or name not in self.repos:
             return "missing"
@@ -99,7 +100,7 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an address asks for; what: `resolve`, `tree`, `revision`, … of the API."""
+    """A parsed request. what: `resolve`, `tree`, `revision` and so on."""
 
     api: bool
     name: str
@@ -120,7 +121,7 @@ def parse(address: str) -> Request:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers what is asked to read: lists of files, and files."""
+    """Serves files and lists of files."""
 
     hub: ClassVar[Hub]
 
@@ -152,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(path.read_bytes(), folder)
 
     def do_POST(self) -> None:
-        """Tell what is known of single paths, the one question that is posted."""
+        """Answer with the entries of single paths, the only read request that is a POST."""
         asked = parse(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if reason := self.hub.refusal(asked.name, asked.revision, self.token):
@@ -184,8 +185,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-Repo-Commit", commit_of(folder))
         self.end_headers()
         if self.command == "GET":
-            for start in range(0, len(body), PIECE):
-                self.wfile.write(body[start : start + PIECE])
+            for start in range(0, len(body), CHUNK_BYTES):
+                self.wfile.write(body[start : start + CHUNK_BYTES])
                 time.sleep(self.hub.pause_s)
 
     def refuse(self, reason: str) -> None:
@@ -201,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def entry(path: Path, folder: Path) -> dict[str, object]:
-    """Return what the API tells of a file or folder."""
+    """Return the API's entry for a file or folder."""
     name = str(path.relative_to(folder))
     if path.is_dir():
         return {"type": "directory", "path": name, "oid": "0" * 40}
@@ -214,7 +215,7 @@ def etag(path: Path) -> str:
 
 @contextmanager
 def serving(hub: Hub, kind: type[Handler] = Handler) -> Iterator[Hub]:
-    """Let the Hub be reached at `hub.endpoint` for as long as this lasts."""
+    """Serve the Hub at `hub.endpoint`."""
     handler = type("OwnHandler", (kind,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -230,7 +231,7 @@ def serving(hub: Hub, kind: type[Handler] = Handler) -> Iterator[Hub]:
 def tagger(
     endpoint: str, *args: str | Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program in a process of its own: where the Hub is, is read as it starts."""
+    """Run the program in a process of its own, which reads the Hub's address as it starts."""
     env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     env |= {"HF_ENDPOINT": endpoint} | environment
     command = [sys.executable, "-m", "tagger", *map(str, args)]

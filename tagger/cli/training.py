@@ -161,12 +161,9 @@ def run_evaluation(
     loading = LoadingStatus(stopper)
     with loading.status:
         loading.show(f"reading {escape_unprintable(display_path(location))}")
+        names = decide.get_label_names(settings)
         dataset = _read_labelled_clips(
-            location,
-            settings,
-            decide.get_label_names(settings),
-            from_tags=from_tags,
-            min_tracks=min_tracks,
+            location, settings, names, from_tags=from_tags, min_tracks=min_tracks
         )
         return evaluate(
             dataset,
@@ -325,12 +322,9 @@ def _push_result(request: TrainingRequest, progress: TrainingProgress, *, privat
     if not request.repo:
         return ""
     message = f"{request.base_name} fine-tuned by tagger"
+    upload = progress.on_upload
     return push_model(
-        request.folder,
-        request.repo,
-        private=private,
-        message=message,
-        progress=progress.on_upload,
+        request.folder, request.repo, private=private, message=message, progress=upload
     )
 
 
@@ -348,14 +342,11 @@ def _open_folders(command: TrainCommand) -> Iterator[tuple[Path, Path]]:
 
 
 def _read_training_data(command: TrainCommand) -> Dataset:
-    default = MIN_TAGGED_TRACKS_PER_GENRE if command.from_tags else MIN_CLIPS_PER_GENRE
-    return _read_labelled_clips(
-        Path(command.dataset),
-        command.settings,
-        command.settings.genre_map,
-        from_tags=command.from_tags,
-        min_tracks=command.min_tracks or default,
-    )
+    settings, from_tags = command.settings, command.from_tags
+    default = MIN_TAGGED_TRACKS_PER_GENRE if from_tags else MIN_CLIPS_PER_GENRE
+    count, path = command.min_tracks or default, Path(command.dataset)
+    names = settings.genre_map
+    return _read_labelled_clips(path, settings, names, from_tags=from_tags, min_tracks=count)
 
 
 def _split_dataset(command: TrainCommand, dataset: Dataset) -> Split:

@@ -140,6 +140,8 @@ class FsspecStore:
         from fsspec.core import url_to_fs
 
         host, _, rest = path.location.partition("/")
+        if "::" in host:
+            raise AccessError("fsspec cannot read a host name with ::", FailureKind.OTHER)
         unknown = f"tagger knows no server for {path.scheme}://"
         if path.scheme in LOCAL_SCHEMES:
             raise AccessError(unknown, FailureKind.OTHER)

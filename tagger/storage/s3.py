@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from threading import Thread
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlencode
@@ -161,18 +162,20 @@ class S3Store:
         return [(tag["Key"], tag["Value"]) for tag in answer["TagSet"]]
 
     def replace_object(self, old: ObjectVersion, file: BinaryIO) -> Track:
-        """Put a file in the place of an object; return the Track of the new object.
+        """Put a file, which has a name, in the place of an object; return the new Track.
 
         Raises AccessError where somebody else replaced the object, or the store refuses, and
         UnfinishedError where nobody can tell whether the file was written.
         """
         size = file.seek(0, os.SEEK_END)
-        file.seek(0)
         try:
-            answer = self._call(
-                "put_object", **_split_object_path(old.path), **old.kept, Body=file,
-                IfMatch=old.info.version, timeout_s=_get_timeout_s(size),
-            )  # fmt: skip
+            # A request that timed out may still read. Nobody else moves the position of this body,
+            # and it is closed then, which ends the request before it is complete.
+            with Path(file.name).open("rb") as body:
+                answer = self._call(
+                    "put_object", **_split_object_path(old.path), **old.kept, Body=body,
+                    IfMatch=old.info.version, timeout_s=_get_timeout_s(size),
+                )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - of botocore, of urllib3, a time-out
             return self._settle_failed_put(error, old, file)
         written = ObjectInfo(size, 0, answer["ETag"])

@@ -1,6 +1,7 @@
 """Clips as decoded windows on disk, so that memory does not grow with the data set."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from tagger.errors import DiskFullError, ReportError
 from tagger.inference.dataset import IsolatedDataset, choose_jobs, load_tracks
 from tagger.isolation import get_call_limits
 from tagger.models.checkpoint import WindowExtractor
-from tagger.paths import display_path
+from tagger.paths import display_path, write_file_whole
 from tagger.records import Failure, Track
 from tagger.settings import Settings
 from tagger.training.fingerprints import compute_fingerprint
@@ -96,28 +97,21 @@ class DecodingDataset(IsolatedDataset[DecodedClip]):
 
 
 def _load_or_create(path: Path, create: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """Load an array. Create and save it if there is no file, or a power cut left a damaged one."""
-    with suppress(OSError, ValueError, EOFError):
-        return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
-    _save_array(path, create())
-    return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
-
-
-def _save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write a file as `paths.write_file_whole` does, without a second copy of the array in memory.
+    """Load an array. Create and save it if there is no file, or a power cut left a damaged one.
 
     Raises DiskFullError.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with suppress(OSError, ValueError, EOFError):
+        return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
+    content = io.BytesIO()
+    np.save(content, create())
     try:
-        with part.open("wb") as file:
-            np.save(file, array)
-        part.replace(path)
+        write_file_whole(path, content.getvalue())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise DiskFullError(
             f"cannot keep decoded sound in {display_path(path.parent)}: {error.strerror}"
         ) from error
+    return cast("NDArray[Any]", np.load(path, mmap_mode="r"))
 
 
 def decode_clips(
@@ -132,8 +126,7 @@ def decode_clips(
     except OSError as error:
         raise ReportError(f"cannot make {display_path(cache)}: {error.strerror}") from error
     dataset = DecodingDataset(plan, cache, settings)
-    jobs = choose_jobs(settings.jobs, slow=False)
-    yield from load_tracks(dataset, tracks, jobs=jobs)
+    yield from load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs, slow=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -320,14 +320,7 @@ class ObserverCallback(TrainerCallback):
     ) -> None:
         self.observer.on_step(state.global_step, state.max_steps)
 
-    def on_prediction_step(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **_: Any,
-    ) -> None:
-        self.observer.on_step(state.global_step, state.max_steps)
+    on_prediction_step = on_step_end
 
     def on_evaluate(
         self,

@@ -93,15 +93,12 @@ def _make_clip(
     labels = tuple(_list_row_labels(row[columns.label], columns.label_type))
     if not labels:
         return Failure.without_stat(shown_path, "it has no label")
-    path = (
-        _write_sound(data, PurePosixPath(labels[0], original_name), base_path)
-        if data
-        else Path(original_name)
-    )
+    path = Path(original_name)
+    if data:
+        path = _write_sound(data, PurePosixPath(labels[0], original_name), base_path)
     try:
         if not path.is_file():
-            reason = "its sound is neither in the row nor on this disk"
-            return Failure.without_stat(shown_path, reason)
+            return Failure.without_stat(shown_path, "its sound is not in the row and not on disk")
         track = Track.from_stat(path, path.stat())  # Hugging Face's cache has symbolic links
     except (OSError, ValueError) as error:
         return Failure.without_stat(shown_path, f"its file cannot be read: {error}")

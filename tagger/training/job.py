@@ -152,10 +152,8 @@ def prepare_training(
     crop_sources = {}
     if request.recipe.random_crops:
         crop_plan = replace(decode_plan, window_s=max(CROP_SOURCE_S, extractor.window_s), count=1)
-        results = _decode_clips(split.train, crop_plan, request, observer)
-        crop_sources = {
-            result.track.path: result for result in results if isinstance(result, DecodedClip)
-        }
+        crops = _decode_clips(split.train, crop_plan, request, observer)
+        crop_sources = {crop.track.path: crop for crop in crops if isinstance(crop, DecodedClip)}
     defaults = choose_defaults(request.recipe.freeze, config.model_type)
     return TrainingPlan(
         request=request,
@@ -172,13 +170,10 @@ def prepare_training(
 
 
 def _decode_clips(
-    clips: Sequence[Clip],
-    decode_plan: DecodePlan,
-    request: TrainingRequest,
-    observer: TrainingObserver,
+    clips: Sequence[Clip], plan: DecodePlan, request: TrainingRequest, observer: TrainingObserver
 ) -> Iterator[DecodedClip | Failure]:
     tracks = [clip.track for clip in clips]
-    results = decode_clips(tracks, decode_plan, request.cache, request.settings)
+    results = decode_clips(tracks, plan, request.cache, request.settings)
     for number, result in enumerate(results, 1):
         observer.on_decoded(number, len(tracks))
         yield result
@@ -206,9 +201,7 @@ def make_part_segments(
         label, crop_source = numbers[clip.labels[0]], crop_sources.get(clip.track.path)
         file = (crop_source or plan.decoded[clip.track.path]).file
         segments += [Segment(file, 0 if crop_source else n, label) for n in range(count)]
-    label_numbers = [
-        frozenset(numbers[label] for label in clip.labels if label in numbers) for clip in clips
-    ]
+    label_numbers = [frozenset(numbers[x] for x in clip.labels if x in numbers) for clip in clips]
     return PartSegments(tuple(segments), tuple(counts), tuple(label_numbers))
 
 

@@ -87,35 +87,25 @@ class Recipe:
     ] = None
     learning_rate: Annotated[
         float | None,
-        Option(
-            allow_auto(to_positive), "The highest learning rate; it falls linearly to 0.", "X|auto"
-        ),
+        Option(allow_auto(to_positive), "The highest rate; it falls linearly to 0.", "X|auto"),
     ] = None
     weight_decay: Annotated[
         float | None, Option(allow_auto(to_probability), "The weight decay of AdamW.", "X|auto")
     ] = None
     batch_size: Annotated[int, Option(to_count, "The number of segments in a batch.", "N")] = 8
     gradient_accumulation: Annotated[
-        int,
-        Option(to_count, "Batches per step; more act like a larger batch without its memory.", "N"),
+        int, Option(to_count, "Batches per step: like a larger batch, with less memory.", "N")
     ] = 1
     warmup: Annotated[
         float, Option(to_probability, "The share of steps in which the learning rate rises.", "X")
     ] = 0.1
-    freeze: Annotated[Freeze, make_choice(Freeze, "The layers that keep their weights.")] = (
-        Freeze.NONE
-    )
+    freeze: Annotated[Freeze, make_choice(Freeze, "Layers that keep their weights.")] = Freeze.NONE
     dropout: Annotated[
         float | None,
-        Option(
-            allow_auto(to_probability),
-            "The dropout of all layers; auto: that of the model.",
-            "X|auto",
-        ),
+        Option(allow_auto(to_probability), "Dropout of all layers; auto: the model's.", "X|auto"),
     ] = None
     label_smoothing: Annotated[
-        float,
-        Option(to_probability, "The share of each label that is spread over all labels.", "X"),
+        float, Option(to_probability, "The share of a label that all labels get.", "X")
     ] = 0.0
     segment_seconds: Annotated[
         float | None,
@@ -136,7 +126,10 @@ class Recipe:
         bool, Option(to_flag, "Save memory: compute the outputs of the layers twice.")
     ] = False
     seed: Annotated[
-        int, Option(to_seed, "Seed of the split, of the new weights and of the order.", "N")
+        int,
+        Option(
+            to_seed, "Seed of the split, of the new weights and of the order of the clips.", "N"
+        ),
     ] = 42
     split: Annotated[
         SplitKind | None,

@@ -357,7 +357,7 @@ def _make_path_key(name: str) -> PathKey:
     return (*folders, last.removesuffix(suffix) if suffix in DATASET_SUFFIXES else last)
 
 
-def _index_by_ending(dataset: Dataset, max_length: int) -> Mapping[PathKey, Sequence[int]]:
+def _index_by_ending(dataset: Dataset, max_length: int) -> Mapping[PathKey, ClipNumbers]:
     """Return the clips by each ending of their paths, up to `max_length` folders and the name."""
     index: dict[PathKey, list[int]] = defaultdict(list)
     for number, clip in enumerate(dataset.clips):
@@ -378,12 +378,10 @@ def _count_common_folders(entries: Sequence[SplitFileEntry]) -> int:
 
 
 def _find_clip(
-    dataset: Dataset,
-    by_ending: Mapping[PathKey, Sequence[int]],
-    entry: SplitFileEntry,
-    common_folders: int,
+    dataset: Dataset, by_ending: Mapping[PathKey, ClipNumbers], entry: SplitFileEntry, skip: int
 ) -> int | None:
-    numbers = by_ending.get(entry.key) or by_ending.get(entry.key[common_folders:]) or ()
+    """Return the clip whose path ends with the name, or with the name without `skip` folders."""
+    numbers = by_ending.get(entry.key) or by_ending.get(entry.key[skip:]) or ()
     if len(numbers) > 1:
         paths = [display_path(dataset.clips[number].track.path) for number in numbers[:2]]
         raise LibraryError(f"{entry.name} may be {paths[0]} or {paths[1]}")

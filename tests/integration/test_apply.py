@@ -191,6 +191,7 @@ def other_song(path: Path) -> None:
     build_audio(path, seconds=7, frequency_hz=300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scanned_again", [False, True])
 @pytest.mark.parametrize(
     ("change", "reason"),

@@ -1,4 +1,4 @@
-"""Files that crash, hang or bloat what reads them: each is one row, and the others are tagged."""
+"""Files that crash the reader, hang it or use up its memory: one failed row each."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def mixed(library: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(dataset, "read_windows"), (tracks, "read_tags"), (writer, "stream_digests")],
+    [(dataset, "read_windows"), (tracks, "read_tags"), (writer, "hash_streams")],
     ids=["decoding", "reading tags", "comparing"],
 )
 def test_a_hostile_file_is_a_row_and_the_rest_is_tagged(
@@ -60,10 +60,11 @@ def test_a_hostile_file_is_a_row_and_the_rest_is_tagged(
         assert read_tags(path).genres == (() if reason else (row["genre"],))
     assert set(mixed.iterdir()) == set(before)
 
-    again = run_without_torch("scan", mixed, *LIMITS, *ANY)  # without listening again
+    again = run_without_torch("scan", mixed, *LIMITS, *ANY)  # nothing is predicted again
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_a_hostile_file_is_tried_again_once_it_changed(
     mixed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +75,7 @@ def test_a_hostile_file_is_tried_again_once_it_changed(
     assert Scan(capsys, mixed, *ANY).row("crash-a.flac")["action"] == "written"
 
 
-def test_a_loader_worker_that_is_killed_ends_the_run_with_a_clear_word(
+def test_a_killed_loader_worker_ends_the_run_with_a_clear_message(
     library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(library / "a.flac", library / "murder-.flac")
@@ -84,7 +85,8 @@ def test_a_loader_worker_that_is_killed_ends_the_run_with_a_clear_word(
     assert scan.err.splitlines()[-1].startswith("tagger: decoding or the network broke down")
 
 
-def test_a_run_killed_while_it_listens_leaves_no_lock(
+@pytest.mark.slow
+def test_a_run_killed_while_it_predicts_leaves_no_lock(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = build_audio(tmp_path / "source.flac", seconds=4)

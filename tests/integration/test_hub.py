@@ -29,21 +29,21 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("hub") / "model", "hubert")
 
 
 @pytest.fixture
-def model(made: Path, tmp_path: Path) -> Path:
-    """Give a checkpoint's folder that a test may change."""
-    return Path(shutil.copytree(made, tmp_path / "model"))
+def model(saved_model: Path, tmp_path: Path) -> Path:
+    """Copy a checkpoint that a test may change."""
+    return Path(shutil.copytree(saved_model, tmp_path / "model"))
 
 
-def command(library: Path, model: str) -> list[str]:
+def make_command(library: Path, model: str) -> list[str]:
     return ["scan", str(library), "-m", model, "--json", *ANY]
 
 
-def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def read_summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -55,20 +55,21 @@ def test_a_model_is_downloaded_once_and_works_offline_from_then_on(
     torch.save({}, model / "pytorch_model.bin")
     (model / "own.py").write_text("raise SystemExit('remote code ran')", "utf-8")
     commit = hub.publish("team/genres", model)
-    scan = command(library, "team/genres")
-    first = summary(tagger(hub.endpoint, *scan))
+    scan = make_command(library, "team/genres")
+    first = read_summary(tagger(hub.endpoint, *scan))
     assert (first["written"], first["model"]) == (3, f"team/genres@{commit[:8]}")
     assert read_tags(library / "a.flac").genres[0] in {"Rock", "Jazz", "Hip-Hop"}
     assert sorted(hub.downloads) == [
         "config.json", "model.safetensors", "preprocessor_config.json",
     ]  # fmt: skip
-    again = summary(tagger(NOWHERE, *scan))
+    again = read_summary(tagger(NOWHERE, *scan))
     assert (again["unchanged"], again["model"]) == (3, first["model"])
     for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
-        forced = summary(tagger(NOWHERE, *scan, "--force", **environment))
+        forced = read_summary(tagger(NOWHERE, *scan, "--force", **environment))
         assert (forced["unchanged"], forced["model"]) == (3, first["model"])
 
 
+@pytest.mark.slow
 def test_a_revision_is_another_model_and_each_keeps_its_own_results(
     hub: Hub, model: Path, tmp_path: Path, library: Path
 ) -> None:
@@ -78,38 +79,40 @@ def test_a_revision_is_another_model_and_each_keeps_its_own_results(
     save_file(weights, newer / "model.safetensors", metadata={"format": "pt"})
     hub.publish("team/genres", model)
     commit = hub.publish("team/genres", newer, "v2")
-    scan = command(library, "team/genres")
-    assert summary(tagger(hub.endpoint, *scan))["written"] == 3
-    second = summary(tagger(hub.endpoint, *scan, "--revision", "v2"))
+    scan = make_command(library, "team/genres")
+    assert read_summary(tagger(hub.endpoint, *scan))["written"] == 3
+    second = read_summary(tagger(hub.endpoint, *scan, "--revision", "v2"))
     assert (second["written"], second["model"]) == (3, f"team/genres@{commit[:8]}")
     assert read_tags(library / "a.flac").genres == ("Hip-Hop",)
     back = tagger(NOWHERE, *scan)
-    assert summary(back)["written"] == 3
+    assert read_summary(back)["written"] == 3
     assert "to listen to" not in back.stderr
     missing = tagger(hub.endpoint, *scan, "--revision", "v3")
     assert missing.returncode == 3
     assert "the model team/genres has no revision v3" in missing.stderr
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_not_even_downloaded(hub: Hub, model: Path, library: Path) -> None:
     weights = load_file(model / "model.safetensors")
     torch.save(weights, model / "pytorch_model.bin")
     (model / "model.safetensors").unlink()
     hub.publish("team/old", model)
-    scan = command(library, "team/old")
+    scan = make_command(library, "team/old")
     refused = tagger(hub.endpoint, *scan)
     assert refused.returncode == 3
     assert "has only pickled weights (pytorch_model.bin)" in refused.stderr
     assert "--allow-pickle" in refused.stderr
     assert "pytorch_model.bin" not in hub.downloads
-    assert summary(tagger(hub.endpoint, *scan, "--allow-pickle"))["written"] == 3
-    assert summary(tagger(NOWHERE, *scan, "--allow-pickle", "--force"))["unchanged"] == 3
+    assert read_summary(tagger(hub.endpoint, *scan, "--allow-pickle"))["written"] == 3
+    assert read_summary(tagger(NOWHERE, *scan, "--allow-pickle", "--force"))["unchanged"] == 3
 
 
+@pytest.mark.slow
 def test_a_download_that_was_cut_off_is_completed(hub: Hub, model: Path, library: Path) -> None:
     hub.publish("team/genres", model)
     hub.broken.add("model.safetensors")
-    scan = command(library, "team/genres")
+    scan = make_command(library, "team/genres")
     done = tagger(hub.endpoint, *scan)
     assert done.returncode == 3
     assert f"as a whole, and {hub.endpoint} answers with status 403" in done.stderr
@@ -117,7 +120,7 @@ def test_a_download_that_was_cut_off_is_completed(hub: Hub, model: Path, library
     assert offline.returncode == 3
     assert "connect once to download it" in offline.stderr
     hub.broken.clear()
-    assert summary(tagger(hub.endpoint, *scan))["written"] == 3
+    assert read_summary(tagger(hub.endpoint, *scan))["written"] == 3
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def test_a_download_that_was_cut_off_is_completed(hub: Hub, model: Path, library
         ("not a name", "neither a model folder nor the id of a model"),
     ],
 )
-def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
+def test_a_refusal_of_the_hub_is_one_line_with_advice(
     hub: Hub, model: Path, library: Path, name: str, words: str
 ) -> None:
     hub.publish("team/closed", model)
@@ -141,11 +144,11 @@ def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     if name.startswith("team") and name != "team/none":
-        opened = tagger(hub.endpoint, *command(library, name), HF_TOKEN=hub.token)
-        assert summary(opened)["written"] == 3
+        opened = tagger(hub.endpoint, *make_command(library, name), HF_TOKEN=hub.token)
+        assert read_summary(opened)["written"] == 3
 
 
-def test_without_the_hub_the_error_names_model_cache_and_cure(library: Path, home: Path) -> None:
+def test_without_the_hub_the_error_names_model_cache_and_advice(library: Path, home: Path) -> None:
     cache = home / "elsewhere"
     done = tagger(NOWHERE, "scan", library, "-m", "team/genres", HF_HOME=str(cache))
     assert done.returncode == 3
@@ -154,7 +157,7 @@ def test_without_the_hub_the_error_names_model_cache_and_cure(library: Path, hom
     assert done.stderr.count("\n") == 1
 
 
-def test_what_is_no_classifier_is_refused_before_its_weights_are_downloaded(
+def test_other_models_are_refused_before_their_weights_are_downloaded(
     hub: Hub, model: Path, tmp_path: Path, library: Path
 ) -> None:
     image = Path(shutil.copytree(model, tmp_path / "image"))
@@ -165,11 +168,12 @@ def test_what_is_no_classifier_is_refused_before_its_weights_are_downloaded(
         ("team/image", 3, "not an audio classifier but ViTForImageModeling"),
         ("team/clap", 2, "team/clap is a CLAP model: name the labels"),
     ):
-        done = tagger(hub.endpoint, *command(library, name))
+        done = tagger(hub.endpoint, *make_command(library, name))
         assert (done.returncode, words in done.stderr) == (code, True), done.stderr
     assert "model.safetensors" not in hub.downloads
 
 
+@pytest.mark.slow
 def test_code_of_a_model_is_downloaded_and_run_only_on_demand(
     hub: Hub, model: Path, library: Path
 ) -> None:
@@ -182,31 +186,36 @@ def test_code_of_a_model_is_downloaded_and_run_only_on_demand(
         "utf-8",
     )
     hub.publish("team/own", model)
-    refused = tagger(hub.endpoint, *command(library, "team/own"))
+    refused = tagger(hub.endpoint, *make_command(library, "team/own"))
     assert refused.returncode == 3
     assert "code of its own, which --trust-remote-code would run" in refused.stderr
     assert "own.py" not in hub.downloads
-    trusting = [*command(library, "team/own"), "--trust-remote-code"]
-    assert summary(tagger(hub.endpoint, *trusting))["written"] == 3
-    assert summary(tagger(NOWHERE, *trusting, "--force"))["unchanged"] == 3
+    trusting = [*make_command(library, "team/own"), "--trust-remote-code"]
+    assert read_summary(tagger(hub.endpoint, *trusting))["written"] == 3
+    assert read_summary(tagger(NOWHERE, *trusting, "--force"))["unchanged"] == 3
 
 
-def test_what_another_program_left_half_in_the_cache_is_completed(
+@pytest.mark.slow
+def test_an_incomplete_model_in_the_cache_is_completed(
     hub: Hub, tmp_path: Path, library: Path, home: Path
 ) -> None:
     folder = save(tmp_path / "clap", "clap")
     commit = hub.publish("team/clap", folder)
     labels = ["--labels", "techno,birdsong"]
-    assert summary(tagger(hub.endpoint, *command(library, "team/clap"), *labels))["written"] == 3
+    assert (
+        read_summary(tagger(hub.endpoint, *make_command(library, "team/clap"), *labels))["written"]
+        == 3
+    )
     cache = home / ".cache" / "huggingface" / "hub" / "models--team--clap" / "snapshots" / commit
     if not cache.is_dir():
         cache = next(home.rglob(commit))
     (cache / "tokenizer.json").unlink()
-    again = tagger(hub.endpoint, *command(library, "team/clap"), *labels, "--force")
-    assert summary(again)["unchanged"] == 3
+    again = tagger(hub.endpoint, *make_command(library, "team/clap"), *labels, "--force")
+    assert read_summary(again)["unchanged"] == 3
     assert (cache / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["scan", "classify"])
 def test_a_download_can_be_interrupted(hub: Hub, model: Path, library: Path, job: str) -> None:
     with (model / "model.safetensors").open("ab") as file:
@@ -221,7 +230,7 @@ def test_a_download_can_be_interrupted(hub: Hub, model: Path, library: Path, job
         while "model.safetensors" not in hub.downloads:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=40)  # the whole of it would take a minute
+        _, err = process.communicate(timeout=40)  # the whole download would take a minute
     hub.pause_s = 0.0
     assert process.returncode == 130, err
     assert "Traceback" not in err

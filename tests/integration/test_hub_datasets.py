@@ -101,6 +101,7 @@ def on_hub(hub: Hub, name: str, model: Path, **environment: str) -> Any:
     return line
 
 
+@pytest.mark.slow
 def test_what_save_to_disk_made_is_read_and_its_sound_is_written_once(
     clips: Path, model: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,10 +162,7 @@ def test_rows_without_sound_or_label_are_told(clips: Path, tmp_path: Path) -> No
     assert Path(found.clips[1].track.path).parents[2] == tmp_path / "cache" / "s"
     assert found.clips[1].track.path.suffix == ".wav"
     reasons = [failure.reason for failure in found.left_out]
-    assert (
-        reasons
-        == ["its sound is neither in the row nor on this disk"] * 3 + ["it has no label"] * 2
-    )
+    assert reasons == ["its sound is not in the row and not on disk"] * 3 + ["it has no label"] * 2
     assert str(found.left_out[0].track.path) == str(gone)
 
 
@@ -222,6 +220,7 @@ def test_without_the_library_the_extra_is_named(
     assert "pip install 'tagger[train]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_is_downloaded_once_and_works_offline_from_then_on(
     hub: Hub, clips: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,6 +239,7 @@ def test_a_data_set_of_the_hub_is_downloaded_once_and_works_offline_from_then_on
     assert hub.downloads == ["train-00000-of-00001.parquet"]
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
     hub: Hub, model: Path, home: Path
 ) -> None:
@@ -257,9 +257,10 @@ def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
         assert words in offline
     nowhere = tagger("http://[bad", "evaluate", "team/none", "-m", model)
     assert nowhere.returncode == 3
-    assert "HF_ENDPOINT is no address" in nowhere.stderr
+    assert "HF_ENDPOINT is not an address" in nowhere.stderr
 
 
+@pytest.mark.slow
 def test_a_script_is_not_run_but_the_hubs_copy_is_read(
     hub: Hub, clips: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -278,6 +279,7 @@ def test_a_script_is_not_run_but_the_hubs_copy_is_read(
     assert offline["accuracy"]["clips"] == 6
 
 
+@pytest.mark.slow
 def test_files_of_sound_are_read_from_the_hubs_copy(
     hub: Hub, clips: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -293,6 +295,7 @@ def test_files_of_sound_are_read_from_the_hubs_copy(
     assert not [name for name in hub.downloads if name.endswith(".wav")]
 
 
+@pytest.mark.slow
 def test_of_several_configurations_the_usual_one_is_taken(
     hub: Hub, clips: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Scans with other models than the bundled one: names, several genres, what is known of whom."""
+"""Scans with other models than the bundled one: genre names, several genres, stored scores."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_labels_of_gtzan_get_their_usual_names_and_the_users_map_wins(
     assert again.row("a.flac")["scores"].startswith("Rap=")
 
 
-def test_a_map_that_names_what_the_model_does_not_know_is_warned_of(
+def test_a_warning_names_the_entries_of_a_map_that_the_model_does_not_know(
     models: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = tmp_path / "names.toml"
@@ -71,7 +71,7 @@ def test_several_genres_are_true_multi_values(
     assert one.actions == {"written": 3}
 
 
-def test_words_of_the_user_are_written_as_they_are(
+def test_labels_of_the_user_are_written_unchanged(
     models: Path, library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan = Scan(capsys, library, "-m", models / "clap", "--labels", "rock,hiphop,Techno", *ANY)
@@ -94,7 +94,7 @@ def test_a_new_model_makes_only_its_own_results_stale(
     assert "3 tracks to listen to" in Scan(capsys, library, "-n", *shorter, *ANY).err
 
 
-def test_silence_where_one_model_listens_is_no_failure_for_another(
+def test_silence_in_the_windows_of_one_model_is_no_failure_for_another(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = np.zeros(16_000 * 40)
@@ -113,9 +113,8 @@ def test_silence_where_one_model_listens_is_no_failure_for_another(
     assert "to listen to" not in back.err
 
 
-def test_what_transformers_has_to_say_is_not_the_users_business(
-    models: Path, library: Path
-) -> None:
+@pytest.mark.slow
+def test_messages_of_transformers_are_not_shown(models: Path, library: Path) -> None:
     args = ["scan", str(library), "-n", "-m", str(models / "ast"), *ANY]
     done = subprocess.run(
         [sys.executable, "-m", "tagger", *args], capture_output=True, text=True, check=True

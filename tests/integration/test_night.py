@@ -1,4 +1,4 @@
-"""What surrounds a nightly run: schedule, metrics, and the command that is run after it."""
+"""A nightly run: the schedule, the metrics, and the user's command after it."""
 
 import json
 import os
@@ -21,13 +21,13 @@ from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Scan
 
-ODD = 'it\'s 100% "my" $HOME;\\music here'
-"""A name that a shell, cron and systemd would each read otherwise, if it were not quoted."""
+ODD_NAME = 'it\'s 100% "my" $HOME;\\music here'
+"""A name that a shell, cron and systemd each read differently if it is not quoted."""
 
 
 @pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Give a function that puts a program of some lines of shell before all others."""
+def install_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Give a function that puts a shell script in front of all programs of its name."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -41,17 +41,17 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
     return make
 
 
-def job(*paths: str | Path) -> NightlyJob:
+def make_job(*paths: str | Path) -> NightlyJob:
     arguments = ["scan", "--min-score=0", "--", *map(str, paths)]
     return NightlyJob("tagger", time(3, 5), arguments)
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd")
 def test_systemd_understands_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in build_systemd_units(job(ODD)).items():
+    for name, text in build_systemd_units(make_job(ODD_NAME)).items():
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    names = [str(tmp_path / name) for name in build_systemd_units(job())]
+    names = [str(tmp_path / name) for name in build_systemd_units(make_job())]
     verify = ["systemd-analyze", "--user", "verify", *names]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -59,54 +59,96 @@ def test_systemd_understands_the_units(tmp_path: Path, monkeypatch: pytest.Monke
         ["systemd-analyze", "calendar", "*-*-* 03:05:00"], capture_output=True, check=False
     )
     assert calendar.returncode == 0
-    assert "OnCalendar=*-*-* 03:05:00" in build_systemd_units(job())["tagger.timer"]
+    assert "OnCalendar=*-*-* 03:05:00" in build_systemd_units(make_job())["tagger.timer"]
 
 
-def test_the_line_for_cron_tags_a_folder_of_any_name(
-    tmp_path: Path, tool: Callable[[str, str], Path]
+@pytest.mark.slow
+def test_the_cron_line_tags_a_folder_of_any_name(
+    tmp_path: Path, install_tool: Callable[[str, str], Path]
 ) -> None:
-    folder = tmp_path / ODD
+    folder = tmp_path / ODD_NAME
     folder.mkdir()
     song = build_audio(folder / "a.flac", seconds=4)
     log = tmp_path / "log"
-    tool("logger", f"cat > {shlex.quote(str(log))}")
-    fields, _, command = build_cron_line(job(folder)).partition(" * * * ")
+    install_tool("logger", f"cat > {shlex.quote(str(log))}")
+    fields, _, command = build_cron_line(make_job(folder)).partition(" * * * ")
     assert fields == "5 3"
-    command = command.replace("\\%", "%")  # as cron hands it to the shell
-    subprocess.run(["sh", "-c", command], check=True)
+    command = command.replace("\\%", "%")  # as cron does before it calls the shell
+    subprocess.run(["sh", "-c", command], check=True, timeout=120)
     assert read_tags(song).genres
     assert "1 track in" in log.read_text()
 
 
-def test_a_line_of_the_crontab_comes_and_goes(
-    tmp_path: Path, tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+FOREIGN_CRONTAB = (
+    b"# my jobs\r\n"
+    b"\n"
+    b"  MAILTO =  caf\xe9@example.org \n"
+    b"-*/5  1-3\t* * mon,TUE backup '100\\%' # tagger\x0c\xe2\x80\xa8no end\n"
+    b"0 1 * * * old-tagger # tagger schedule: other\n"
+    b"@daily rest\n"
+    b"MAILTO=\n"
+    b"#0 1 * * * off"
+)
+"""Lines that a parser easily changes. The last one has no newline."""
+
+
+def test_a_cron_line_is_installed_and_removed_and_the_others_stay(
+    tmp_path: Path, install_tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "table"
-    table.write_text("0 1 * * * backup # tagger\n")
+    table.write_bytes(FOREIGN_CRONTAB)
     quoted = shlex.quote(str(table))
     monkeypatch.setattr(service, "_has_systemd", lambda: False)
-    tool("crontab", "echo you may not >&2; exit 1")
-    assert main(["schedule", "--install", str(tmp_path)]) == 3  # and nothing is written
-    tool("crontab", f'if [ "$1" = -l ]; then cat {quoted}; else cat > {quoted}; fi')
-    for _ in range(2):  # the second takes the place of the first
-        assert main(["schedule", "--at", "3:05", "--install", str(tmp_path)]) == 0
-    lines = table.read_text().splitlines()
-    assert lines[0] == "0 1 * * * backup # tagger"
-    assert len(lines) == 2
-    assert lines[1].startswith("5 3 * * * ")
-    assert "--gentle" in lines[1]
+    install_tool("crontab", "echo you may not >&2; exit 1")
+    assert main(["schedule", "--install", str(tmp_path)]) == 3
+    assert table.read_bytes() == FOREIGN_CRONTAB
+    install_tool("crontab", f'if [ "$1" = -l ]; then cat {quoted}; else cat > {quoted}; fi')
+    for _ in range(2):  # the second line replaces the first
+        assert main(["schedule", "--at", "3:05", "--install", str(tmp_path / "100%")]) == 0
+    content = table.read_bytes()
+    assert content.startswith(FOREIGN_CRONTAB + b"\n5 3 * * * ")
+    line = content.removeprefix(FOREIGN_CRONTAB + b"\n")
+    assert line.count(b"\n") == 1
+    assert b"--gentle" in line
+    assert b"100\\%" in line
     assert main(["schedule", "--remove"]) == 0
+    assert table.read_bytes() == FOREIGN_CRONTAB + b"\n"
     assert main(["schedule", "--remove"]) == 3
-    assert table.read_text() == "0 1 * * * backup # tagger\n"
+    assert main(["schedule", "--remove", "--name", "other"]) == 0  # a job of an older version
+    old_line = b"0 1 * * * old-tagger # tagger schedule: other\n"
+    assert table.read_bytes() == FOREIGN_CRONTAB.replace(old_line, b"") + b"\n"
 
 
-def test_units_are_put_up_and_taken_down(
-    tmp_path: Path, home: Path, tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+def test_without_a_crontab_one_is_made(
+    tmp_path: Path, install_tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "table"
+    empty = "echo no crontab for me >&2; exit 1"
+    monkeypatch.setattr(service, "_has_systemd", lambda: False)
+    install_tool("crontab", f'if [ "$1" = -l ]; then {empty}; fi; cat > {shlex.quote(str(table))}')
+    install_job(make_job(tmp_path))
+    assert table.read_text() == f"{build_cron_line(make_job(tmp_path))}\n"
+
+
+def test_without_systemd_and_cron_the_message_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_has_systemd", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ScheduleError, match="neither systemd nor cron: without --install"):
+        install_job(make_job(tmp_path))
+
+
+def test_systemd_units_are_installed_and_removed(
+    tmp_path: Path,
+    home: Path,
+    install_tool: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = tmp_path / "calls"
-    tool("systemctl", f'echo "$@" >> {shlex.quote(str(calls))}')
+    install_tool("systemctl", f'echo "$@" >> {shlex.quote(str(calls))}')
     monkeypatch.setattr(service, "_has_systemd", lambda: True)
-    install_job(job(tmp_path))
+    install_job(make_job(tmp_path))
     folder = home / "systemd" / "user"
     assert sorted(path.name for path in folder.iterdir()) == ["tagger.service", "tagger.timer"]
     remove_job("tagger")
@@ -119,9 +161,9 @@ def test_units_are_put_up_and_taken_down(
     ]
     with pytest.raises(ScheduleError, match="there is no timer other"):
         remove_job("other")
-    tool("systemctl", "echo no bus >&2; exit 1")
+    install_tool("systemctl", "echo no bus >&2; exit 1")
     with pytest.raises(ScheduleError, match="no bus"):
-        install_job(job(tmp_path))
+        install_job(make_job(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -131,18 +173,18 @@ def test_units_are_put_up_and_taken_down(
         (["--min-score", "2", "."], "--min-score"),
         (["--name", "a b", "."], "--name may have letters"),
         ([], "name at least one PATH"),
-        (["--notify-cmd", "a\nb", "."], "no nightly job can name"),
-        (["caf\udce9"], "no nightly job can name"),
+        (["--notify-cmd", "a\nb", "."], "a nightly job cannot have"),
+        (["caf\udce9"], "a nightly job cannot have"),
     ],
 )
-def test_what_is_wrong_shows_at_once(
+def test_wrong_arguments_are_refused_at_once(
     words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["schedule", *words]) == (3 if "nightly" in reason else 2)
     assert reason in capsys.readouterr().err
 
 
-def test_what_is_printed_has_the_options_that_were_given(
+def test_the_printed_job_has_the_given_options(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "my.toml"
@@ -152,7 +194,7 @@ def test_what_is_printed_has_the_options_that_were_given(
     options += ["--state", "state.sqlite"]
     assert main(["schedule", *options, "music"]) == 0
     printed = capsys.readouterr().out
-    state = f"--state={tmp_path / 'state.sqlite'}"  # given as seen from here
+    state = f"--state={tmp_path / 'state.sqlite'}"  # the path was relative
     for word in ("--until=06:00", "--exclude=a*", "--exclude=b", "--gentle", str(config), state):
         assert printed.count(word) == 2  # for systemd and for cron
     assert f'"{Path("music").resolve()}"' in printed
@@ -164,74 +206,79 @@ def test_metrics_of_a_run(
     metrics = tmp_path / "new" / "tagger.prom"
     build_audio(library / "short.mp3", seconds=0.5)
     assert Scan(capsys, library, *ANY, "--metrics", metrics).code == 1
-    told = metrics.read_text().splitlines()
-    assert 'tagger_run_tracks{action="written"} 3.0' in told
-    assert 'tagger_run_tracks{action="failed"} 1.0' in told
-    assert "tagger_run_exit_code 1.0" in told
+    lines = metrics.read_text().splitlines()
+    assert 'tagger_run_tracks{action="written"} 3.0' in lines
+    assert 'tagger_run_tracks{action="failed"} 1.0' in lines
+    assert "tagger_run_exit_code 1.0" in lines
     Scan(capsys, library / "none", "--metrics", metrics)
-    told = metrics.read_text().splitlines()
-    assert "tagger_run_exit_code 3.0" in told
-    assert not any(line.startswith("tagger_run_tracks{") for line in told)
+    lines = metrics.read_text().splitlines()
+    assert "tagger_run_exit_code 3.0" in lines
+    assert not any(line.startswith("tagger_run_tracks{") for line in lines)
     (tmp_path / "file").write_text("")
     refused = Scan(capsys, library, *ANY, "--metrics", tmp_path / "file" / "tagger.prom")
     assert (refused.code, "cannot write the metrics" in refused.err) == (3, True)
 
 
-def test_the_command_gets_the_folders_that_changed(
+def test_the_command_gets_the_changed_folders(
     library: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (library / "sub").mkdir()
     (library / "c.ogg").rename(library / "sub" / "c.ogg")
-    told = tmp_path / "told"
+    folders = tmp_path / "folders"
     command = (
-        f'cat > {shlex.quote(str(told))}; echo "$TAGGER_WRITTEN" >> "$TAGGER_REPORT.count"; echo'
+        f'cat > {shlex.quote(str(folders))}; echo "$TAGGER_WRITTEN" >> "$TAGGER_REPORT.count"; echo'
     )
     scan = ["scan", str(library), *ANY, "--json", "--notify-cmd", command]
     assert main(scan) == 0
-    summary = json.loads(capfd.readouterr().out)  # what the command says goes elsewhere
-    assert told.read_text().splitlines() == [str(library), str(library / "sub")]
+    summary = json.loads(capfd.readouterr().out)  # the output of the command goes to stderr
+    assert folders.read_text().splitlines() == [str(library), str(library / "sub")]
     assert Path(f"{summary['report']}.count").read_text() == "3\n"
-    told.unlink()
+    folders.unlink()
     assert main(scan) == 0
-    assert not told.exists()  # nothing was written
+    assert not folders.exists()  # nothing was written
 
 
-def test_a_command_that_fails_is_told(
+def test_a_command_that_fails_is_reported(
     library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = Scan(capsys, library, *ANY, "--notify-cmd", "exit 7")
     assert (scan.code, scan.actions) == (3, {"written": 3})
-    assert "--notify-cmd ended with 7: exit 7" in scan.err
+    assert "--notify-cmd ended with code 7: exit 7" in scan.err
     monkeypatch.setattr(service, "NOTIFY_TIMEOUT_S", 0.1)
     for path in library.iterdir():
         build_audio(path, seconds=4, seed=5)
     assert "took more than" in Scan(capsys, library, *ANY, "--notify-cmd", "sleep 5").err
 
 
-def test_the_command_is_run_whatever_becomes_of_the_page(
+def test_the_command_runs_even_if_the_page_cannot_be_written(
     library: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object) -> None:
-        raise ReportError("no room for the page")
+        raise ReportError("the disk is full")
 
     monkeypatch.setattr("tagger.cli.summary.write_run_page", refuse)
-    told = tmp_path / "told"
-    options = ("--html", tmp_path / "page.html", "--notify-cmd", f"cat > {shlex.quote(str(told))}")
+    folders = tmp_path / "folders"
+    options = (
+        "--html",
+        tmp_path / "page.html",
+        "--notify-cmd",
+        f"cat > {shlex.quote(str(folders))}",
+    )
     scan = Scan(capsys, library, *ANY, *options)
     assert (scan.code, scan.actions) == (3, {"written": 3})
-    assert told.read_text() == f"{library}\n"
+    assert folders.read_text() == f"{library}\n"
 
 
-def test_the_command_is_run_after_an_interruption_as_well(
+def test_the_command_runs_after_an_interrupt_too(
     library: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told, metrics = tmp_path / "told", tmp_path / "tagger.prom"
+    folders, metrics = tmp_path / "folders", tmp_path / "tagger.prom"
 
     def interrupt(self: RunProgress, outcome: Outcome) -> None:
         on_outcome(self, outcome)
@@ -239,15 +286,13 @@ def test_the_command_is_run_after_an_interruption_as_well(
 
     on_outcome = RunProgress.on_outcome
     monkeypatch.setattr(RunProgress, "on_outcome", interrupt)
-    options = ("--metrics", metrics, "--notify-cmd", f"cat > {shlex.quote(str(told))}")
+    options = ("--metrics", metrics, "--notify-cmd", f"cat > {shlex.quote(str(folders))}")
     assert Scan(capsys, library, *ANY, *options).code == 130
-    assert told.read_text() == f"{library}\n"
+    assert folders.read_text() == f"{library}\n"
     assert "tagger_run_exit_code 130.0" in metrics.read_text()
 
 
-def test_metrics_take_the_place_of_nothing_but_metrics(
-    library: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_metrics_overwrite_only_metrics(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
     song = library / "b.mp3"
     before = song.read_bytes()
     for place in (song, library):

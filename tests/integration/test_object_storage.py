@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+
+pytest.importorskip("moto.server", reason="needs moto, from the extra `dev`")
+
 from moto.server import ThreadedMotoServer
 
 from tagger.audio import hash_streams
@@ -30,6 +33,8 @@ from tests.checkpoints import save
 from tests.front_door import ANY, Command, Scan, set_genre
 from tests.replacing import inspect_file
 from tests.stores import Bucket, RangeHandler, web_server
+
+pytestmark = pytest.mark.extra
 
 FORMATS = (".mp3", ".flac", ".ogg", ".opus", ".m4a")
 
@@ -87,6 +92,7 @@ def track_of(bucket: Bucket, key: str) -> Track:
     return track_in(track)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_two_hundred_objects_one_of_them_changed_in_between(
     bucket: Bucket, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -181,6 +187,7 @@ def test_an_answer_that_is_lost_is_made_out_by_what_is_there(
     assert Command(capsys, "undo", bucket.url).summary["restored"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_a_run_killed_around_the_put_is_settled_by_the_next(
     bucket: Bucket, model: Path, song: Path, capsys: pytest.CaptureFixture[str], *, before: bool

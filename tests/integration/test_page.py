@@ -9,13 +9,13 @@ import pytest
 
 from tagger.cli import main
 from tagger.records import Album
-from tests.browser import Visit, expect, needs_browser, visiting
+from tests.browser import BROWSER_MARKS, Visit, expect, visiting
 from tests.front_door import ANY, Scan
 from tests.reports import HOSTILE, many_outcomes, write_run
 
 MANY = 50_000
 
-pytestmark = needs_browser
+pytestmark = list(BROWSER_MARKS)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("ray", reason="needs ray, from the extra `dev`")
+
 from tagger.audio import hash_streams
 from tagger.cli import main
 from tagger.inference.ray import workers
@@ -26,7 +28,7 @@ from tests.builders import build_audio
 from tests.front_door import ANY, Scan, run_without_torch, set_genre
 from tests.ray_nodes import NODES, make_node_options, start_ray_nodes
 
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster, in one pytest worker
+pytestmark = [pytest.mark.extra, pytest.mark.xdist_group("ray")]  # one cluster, in one worker
 
 ENDINGS = (".flac", ".mp3", ".ogg", ".m4a", ".opus", ".wma", ".wv")
 
@@ -111,6 +113,7 @@ def assert_all_written_once(scan: Scan, music: ClusterLibrary, paths: list[Path]
         assert {each.name for each in path.parent.iterdir()} <= {each.name for each in paths}
 
 
+@pytest.mark.slow
 def test_rows_and_tags_are_those_of_one_machine(
     cluster: Any, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +138,7 @@ def test_rows_and_tags_are_those_of_one_machine(
     assert {row["action"] for row in scans["ray"][0]} == {"written", "kept", "failed"}
 
 
+@pytest.mark.slow
 def test_a_node_killed_in_the_middle_of_a_run(music: ClusterLibrary, tmp_path: Path) -> None:
     cluster, report = music.cluster, tmp_path / "report.csv"
     paths = music.fill(500)
@@ -164,6 +168,7 @@ def test_a_node_killed_in_the_middle_of_a_run(music: ClusterLibrary, tmp_path: P
     assert again.actions == {"unchanged": 500}
 
 
+@pytest.mark.slow
 def test_a_track_that_kills_its_process_twice_is_a_failed_row(
     music: ClusterLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +193,7 @@ def test_a_track_that_kills_its_process_twice_is_a_failed_row(
     )
 
 
+@pytest.mark.slow
 def test_a_predictor_that_dies_costs_only_the_track_that_kills_it(
     music: ClusterLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +213,7 @@ def test_a_predictor_that_dies_costs_only_the_track_that_kills_it(
     assert "died twice" in scan.row(deadly)["error"]
 
 
+@pytest.mark.slow
 def test_hard_links_written_in_place_keep_together(music: ClusterLibrary) -> None:
     (first,) = music.fill(1)
     second = first.with_name(f"twin{first.suffix}")
@@ -258,6 +265,7 @@ def test_a_run_with_nothing_to_do_needs_no_cluster(
     assert "unchanged" in done.stdout
 
 
+@pytest.mark.slow
 def test_more_predictors_than_the_cluster_has_cores_for(
     cluster: Any, library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -606,6 +606,7 @@ def test_a_run_that_is_stopped_by_the_clock_says_so(
     assert "The time was up (--until): 3 tracks left for the next run." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_gentle_run_and_all_its_processes_stand_behind_all_others(library: Path) -> None:
     script = """
 import json, sys, psutil

@@ -1,4 +1,4 @@
-"""Model cards, and models put on the Hub: what they say, what goes there, what is refused."""
+"""Model cards and pushes to the Hub: contents, uploaded files, refusals."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tagger.models.card import CardContent, CardScores, write_card
 from tagger.models.musicnn import CHECKPOINT
 from tests.checkpoints import save
 from tests.hub import NOWHERE, serving
-from tests.hub_uploads import OpenHub, Taking
+from tests.hub_uploads import UploadHandler, WritableHub
 
 CARD = CardContent(
     name="team/genres",
@@ -56,21 +56,21 @@ except TaggerError as error:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[OpenHub]:
-    with serving(OpenHub(root=tmp_path / "hub"), Taking) as hub:
-        assert isinstance(hub, OpenHub)
+def hub(tmp_path: Path) -> Iterator[WritableHub]:
+    with serving(WritableHub(root=tmp_path / "hub"), UploadHandler) as hub:
+        assert isinstance(hub, WritableHub)
         yield hub
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("sharing") / "model", "hubert")
 
 
 @pytest.fixture
-def model(made: Path, tmp_path: Path) -> Path:
-    """Give what a training leaves: a model, its card, a picture, and what is nobody's business."""
-    folder = Path(shutil.copytree(made, tmp_path / "model"))
+def model(saved_model: Path, tmp_path: Path) -> Path:
+    """Make the folder of a trained model: its card, a picture, and files that must stay private."""
+    folder = Path(shutil.copytree(saved_model, tmp_path / "model"))
     (folder / "curves.png").write_bytes(b"\x89PNG")
     (folder / "recipe.json").write_text("{}", "utf-8")
     write_card(folder, CARD)
@@ -86,18 +86,20 @@ def model(made: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def share(
+def run_script(
     endpoint: str, *args: str | Path, token: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the script in a process of its own: where the Hub is, is read as it starts."""
+    """Run the script in a process of its own, which reads the Hub's address as it starts."""
     env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     env |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": token} | environment
     command = [sys.executable, "-W", "error", "-c", SCRIPT, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
-def test_a_model_is_pushed_as_a_commit_and_another_is_put_on_top(hub: OpenHub, model: Path) -> None:
-    done = share(hub.endpoint, "push-private", "team/genres", model, "first", token=hub.token)
+def test_a_model_is_pushed_as_a_commit_and_another_is_put_on_top(
+    hub: WritableHub, model: Path
+) -> None:
+    done = run_script(hub.endpoint, "push-private", "team/genres", model, "first", token=hub.token)
     (first,) = hub.history["team/genres"]
     assert (done.stdout, done.stderr) == (f"{hub.endpoint}/team/genres/commit/{first.oid}\n", "")
     assert sorted(path.name for path in first.folder.iterdir()) == [
@@ -108,27 +110,25 @@ def test_a_model_is_pushed_as_a_commit_and_another_is_put_on_top(hub: OpenHub, m
         assert path.read_bytes() == (model / path.name).read_bytes()
     assert hub.private == {"team/genres"}
     (model / "recipe.json").write_text('{"epochs": 2}', "utf-8")
-    done = share(hub.endpoint, "push", "team/genres", model, "second", token=hub.token)
+    done = run_script(hub.endpoint, "push", "team/genres", model, "second", token=hub.token)
     _, second = hub.history["team/genres"]
     assert done.stdout.strip().endswith(second.oid)
     assert (second.parent, second.message) == (first.oid, "second")
     assert (first.folder / "recipe.json").read_text("utf-8") == "{}"
     assert (second.folder / "recipe.json").read_text("utf-8") == '{"epochs": 2}'
     assert hub.private == {"team/genres"}
-    again = share(hub.endpoint, "push", "team/genres", model, "third", token=hub.token)
+    again = run_script(hub.endpoint, "push", "team/genres", model, "third", token=hub.token)
     assert again.stdout == done.stdout
     assert len(hub.history["team/genres"]) == 2
 
 
-def test_what_was_pushed_can_be_found_and_a_name_alone_is_the_users(
-    hub: OpenHub, model: Path
-) -> None:
-    checked = share(hub.endpoint, "check", "genres", token=hub.token)
+def test_a_name_without_an_owner_is_the_users(hub: WritableHub, model: Path) -> None:
+    checked = run_script(hub.endpoint, "check", "genres", token=hub.token)
     assert checked.stdout == "me/genres\n"
     assert not hub.history
-    done = share(hub.endpoint, "push", "genres", model, "first", token=hub.token)
+    done = run_script(hub.endpoint, "push", "genres", model, "first", token=hub.token)
     assert done.stdout.startswith(f"{hub.endpoint}/me/genres/commit/")
-    assert share(hub.endpoint, "check", "team/x", token=hub.token).stdout == "team/x\n"
+    assert run_script(hub.endpoint, "check", "team/x", token=hub.token).stdout == "team/x\n"
 
 
 @pytest.mark.parametrize(
@@ -142,26 +142,38 @@ def test_what_was_pushed_can_be_found_and_a_name_alone_is_the_users(
         ("others/genres", "hf_secret", "me may only write to me, team"),
     ],
 )
-def test_what_cannot_be_pushed_to_is_told_beforehand(
-    hub: OpenHub, repo: str, token: str, words: str
+def test_a_push_that_would_fail_is_refused_beforehand(
+    hub: WritableHub, repo: str, token: str, words: str
 ) -> None:
-    done = share(hub.endpoint, "check", repo, token=token)
+    done = run_script(hub.endpoint, "check", repo, token=token)
     assert done.returncode == 1
     assert f"cannot push to {repo}: " in done.stderr
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_push_that_fails_is_one_line_and_the_folder_stays(hub: OpenHub, model: Path) -> None:
+def test_a_push_that_fails_is_one_line_and_the_folder_stays(hub: WritableHub, model: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in model.rglob("*"))
     hub.full = True
     cases = (
-        (share(hub.endpoint, "push", "team/a", model, "m", token=hub.reader), "lets this token"),
-        (share(hub.endpoint, "push", "else/a", model, "m", token=hub.token), "lets this token"),
-        (share(hub.endpoint, "push", "team/a", model, "m", token=hub.token), "lets this token"),
-        (share(NOWHERE, "push", "team/a", model, "m", token="t"), f"{NOWHERE} cannot be reached"),
         (
-            share(NOWHERE, "push", "team/a", model, "m", token="t", HF_HUB_OFFLINE="1"),
+            run_script(hub.endpoint, "push", "team/a", model, "m", token=hub.reader),
+            "lets this token",
+        ),
+        (
+            run_script(hub.endpoint, "push", "else/a", model, "m", token=hub.token),
+            "lets this token",
+        ),
+        (
+            run_script(hub.endpoint, "push", "team/a", model, "m", token=hub.token),
+            "lets this token",
+        ),
+        (
+            run_script(NOWHERE, "push", "team/a", model, "m", token="t"),
+            f"{NOWHERE} cannot be reached",
+        ),
+        (
+            run_script(NOWHERE, "push", "team/a", model, "m", token="t", HF_HUB_OFFLINE="1"),
             "HF_HUB_OFFLINE is set",
         ),
     )
@@ -172,7 +184,7 @@ def test_a_push_that_fails_is_one_line_and_the_folder_stays(hub: OpenHub, model:
         assert done.stderr.count("\n") == 1
     assert not hub.history["team/a"]
     assert sorted((path, path.stat().st_mtime_ns) for path in model.rglob("*")) == before
-    done = share("http://[bad", "check", "team/a", token="t")
+    done = run_script("http://[bad", "check", "team/a", token="t")
     assert "HF_ENDPOINT is no address" in done.stderr
 
 

@@ -24,7 +24,7 @@ from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, WAVE, save
 from tests.front_door import set_genre
 from tests.hub import serving, tagger
-from tests.hub_uploads import OpenHub, Taking
+from tests.hub_uploads import UploadHandler, WritableHub
 from tests.unit.test_fingerprints import tune
 
 Capsys = pytest.CaptureFixture[str]
@@ -152,6 +152,7 @@ def test_the_result_is_a_model_like_any_other(trained: Path, tones: Path, capsys
     assert {score["label"] for score in scores} == set(FREQUENCIES_HZ)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_frames")
 @pytest.mark.parametrize("kind", [*CLASSIFIERS, "musicnn"])
 def test_a_head_alone_is_what_the_whole_model_has_in_the_end(
@@ -201,6 +202,7 @@ def losses(found: dict[str, Any]) -> list[float]:
     return [epoch["train_loss"] for epoch in found["epochs"]]
 
 
+@pytest.mark.slow
 def test_random_crops_lie_elsewhere_in_each_epoch(command: list[str]) -> None:
     short = ("--segment-seconds", "0.4", "--learning-rate", "1e-12", "--dropout", "0")
     plain = losses(trained_with(command, *short))
@@ -211,6 +213,7 @@ def test_random_crops_lie_elsewhere_in_each_epoch(command: list[str]) -> None:
     assert cropped == losses(trained_with(command, *short, "--random-crops"))
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_give_the_loss_of_one_batch(command: list[str]) -> None:
     still = ("--learning-rate", "1e-12", "--dropout", "0", "--gradient-checkpointing")
     whole = losses(trained_with(command, *still, "--batch-size", "8"))
@@ -218,6 +221,7 @@ def test_accumulated_gradients_give_the_loss_of_one_batch(command: list[str]) ->
     assert losses(parts) == pytest.approx(whole, rel=0.05)
 
 
+@pytest.mark.slow
 def test_smoothing_dropout_and_frozen_convolutions(command: list[str], hubert: Path) -> None:
     from safetensors.torch import load_file
 
@@ -235,6 +239,7 @@ def test_smoothing_dropout_and_frozen_convolutions(command: list[str], hubert: P
     assert [name for name in changed if name.startswith("hubert.encoder")]
 
 
+@pytest.mark.slow
 def test_it_stops_early_and_keeps_logs_where_that_is_asked(command: list[str]) -> None:
     options = ("--epochs", "6", "--early-stopping", "1", "--learning-rate", "1e-12")
     found = trained_with(command, *options, "--tensorboard", "--split", "stratified")
@@ -242,11 +247,13 @@ def test_it_stops_early_and_keeps_logs_where_that_is_asked(command: list[str]) -
     assert list((Path(command[2]) / "runs").glob("events*"))
 
 
+@pytest.mark.slow
 def test_every_layer_of_the_bundled_model_can_be_trained(command: list[str]) -> None:
     found = trained_with([*command, "--base-model", "musicnn"])
     assert losses(found)[1] < losses(found)[0]
 
 
+@pytest.mark.slow
 def test_clips_of_any_length_are_heard_alone(hubert: Path, tmp_path: Path) -> None:
     """What the training sees of each clip is what a scan hears, whoever is in its batch."""
     root = tmp_path / "set"
@@ -288,6 +295,7 @@ def _umask() -> int:
     return mask
 
 
+@pytest.mark.slow
 def test_a_stop_while_it_is_measured_loses_nothing(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +324,7 @@ def test_two_trainings_do_not_share_a_folder(
     assert "another training is running in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_split_can_be_used_again(trained: Path, command: list[str], capsys: Capsys) -> None:
     capsys.readouterr()
     assert train(*command, "--split-file", trained / "split.csv", "-n", "--json") == 0
@@ -333,6 +342,7 @@ def killed_in_the_second_epoch(command: list[str], folder: Path) -> None:
         process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_and_ends_the_same(
     tones: Path, hubert: Path, tmp_path: Path, capsys: Capsys
 ) -> None:
@@ -501,14 +511,15 @@ def test_a_folder_with_other_things_in_it_is_left_alone(
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[OpenHub]:
-    with serving(OpenHub(root=tmp_path / "hub"), Taking) as hub:
-        assert isinstance(hub, OpenHub)
+def hub(tmp_path: Path) -> Iterator[WritableHub]:
+    with serving(WritableHub(root=tmp_path / "hub"), UploadHandler) as hub:
+        assert isinstance(hub, WritableHub)
         yield hub
 
 
+@pytest.mark.slow
 def test_the_result_is_published_with_its_card_commit_by_commit(
-    hub: OpenHub, command: list[str], tones: Path
+    hub: WritableHub, command: list[str], tones: Path
 ) -> None:
     keys = {"HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1"}
     done = tagger(
@@ -531,8 +542,9 @@ def test_the_result_is_published_with_its_card_commit_by_commit(
     assert heard.returncode == 0, heard.stderr
 
 
+@pytest.mark.slow
 def test_a_training_that_could_not_be_published_is_not_begun(
-    hub: OpenHub, command: list[str], tmp_path: Path
+    hub: WritableHub, command: list[str], tmp_path: Path
 ) -> None:
     done = tagger(hub.endpoint, "train", *command, "--push-to-hub", "tones")
     assert done.returncode == 3

@@ -19,7 +19,7 @@ from tagger.state.schema import SCHEMA
 from tagger.tags import read_other_fields, read_tags
 from tests.builders import add_genre, audio_bytes, build_audio, open_tags
 from tests.front_door import ANY, Command, Scan, set_genre
-from tests.integration.test_killed import learn
+from tests.integration.test_killed import save_predictions
 from tests.replacing import retag
 
 
@@ -281,6 +281,7 @@ def test_files_of_one_run_alone_under_one_folder(
     assert read_tags(tmp_path / "music2" / "a.flac").genres
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_undo_is_taken_up_again(
     tmp_path: Path, number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
@@ -290,7 +291,7 @@ def test_an_interrupted_undo_is_taken_up_again(
     songs = [folder / f"{index:02}.flac" for index in range(60)]
     for song in songs:
         song.write_bytes(audio_bytes(".flac"))
-    learn(state, songs)
+    save_predictions(state, songs)
     Scan(capsys, folder, "--state", state)
     command = [sys.executable, "-m", "tagger", "undo", "-v", "--state", str(state)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

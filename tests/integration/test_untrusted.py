@@ -20,7 +20,7 @@ NAMES = ["\x1b[31mred.flac", "two\nlines.flac", "[bold]x[red].flac", "back\x9b2J
 
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
-    """Build a library whose names and genres are written to be obeyed."""
+    """Build a library whose names and genres contain codes, markup and formulas."""
     folder = tmp_path / "m"
     folder.mkdir()
     for name in NAMES:
@@ -42,16 +42,16 @@ COMMANDS = (
 )
 
 
-def outputs(folder: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[str]:
+def run_commands(folder: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[str]:
     for command in COMMANDS:
         main([*command, *([] if command == ("runs",) else [str(folder)])])
         yield from capfd.readouterr()
 
 
-def test_nothing_on_the_terminal_is_obeyed(
+def test_the_terminal_gets_no_codes_and_no_markup(
     strange: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = "".join(outputs(strange, capfd))
+    text = "".join(run_commands(strange, capfd))
     assert "\\x1b[31mred.flac" in text
     assert "two\\nlines.flac" in text
     assert "[bold]x[red].flac" in text

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tagger.audio import hash_streams, plan_windows, read_windows
 from tagger.audio.decoders import open_av, open_soundfile
-from tagger.errors import AccessError, DecodeError
+from tagger.errors import AccessError, DecodeError, FailureKind
 from tagger.tags import read_other_fields
 from tests.builders import add_rich_tags, build_audio, truncate
 from tests.robustness.mutate import with_ogg_checksums
@@ -224,18 +224,19 @@ def test_silent_stretches_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "reason"),
+    ("samples", "reason", "kind"),
     [
-        (np.zeros(5 * RATE_HZ), "silent: nothing above -70 dBFS"),
-        (np.full(RATE_HZ * 9 // 10, 0.5), "too short: 0.90 s of sound"),
+        (np.zeros(5 * RATE_HZ), "silent: nothing above -70 dBFS", FailureKind.SILENT),
+        (np.full(RATE_HZ * 9 // 10, 0.5), "too short: 0.90 s of sound", FailureKind.TOO_SHORT),
     ],
 )
 def test_a_genre_is_never_guessed_from_nothing(
-    tmp_path: Path, samples: NDArray[np.float64], reason: str
+    tmp_path: Path, samples: NDArray[np.float64], reason: str, kind: FailureKind
 ) -> None:
     soundfile.write(tmp_path / "a.flac", samples, RATE_HZ)
-    with pytest.raises(DecodeError, match=reason):
+    with pytest.raises(DecodeError, match=reason) as caught:
         read_windows(tmp_path / "a.flac", rate_hz=RATE_HZ, window_s=2.0, count=2)
+    assert caught.value.kind is kind
 
 
 @pytest.mark.parametrize("keep", [0.6, 0.95])
@@ -244,8 +245,9 @@ def test_a_file_that_was_cut_off_is_no_recording(
     tmp_path: Path, suffix: str, keep: float, count: int
 ) -> None:
     path = truncate(build_audio(tmp_path / f"a{suffix}", seconds=40), keep=keep)
-    with pytest.raises(DecodeError):
+    with pytest.raises(DecodeError) as caught:
         read_windows(path, rate_hz=RATE_HZ, window_s=2.0, count=count)
+    assert caught.value.kind in (FailureKind.TRUNCATED, FailureKind.CANNOT_DECODE)
 
 
 def test_a_stream_of_unknown_size_is_not_taken_for_cut_off(tmp_path: Path) -> None:
@@ -259,12 +261,14 @@ def test_a_stream_of_unknown_size_is_not_taken_for_cut_off(tmp_path: Path) -> No
 def test_what_is_no_recording_says_why(tmp_path: Path) -> None:
     (tmp_path / "empty.mp3").touch()
     (tmp_path / "text.flac").write_text("la la la\n" * 100)
-    with pytest.raises(DecodeError, match="the file is empty"):
-        read_windows(tmp_path / "empty.mp3", rate_hz=RATE_HZ, window_s=1, count=1)
-    with pytest.raises(DecodeError, match="cannot be decoded"):
-        read_windows(tmp_path / "text.flac", rate_hz=RATE_HZ, window_s=1, count=1)
-    with pytest.raises(AccessError, match="No such file"):
-        read_windows(tmp_path / "gone.flac", rate_hz=RATE_HZ, window_s=1, count=1)
+    for name, error, reason, kind in (
+        ("empty.mp3", DecodeError, "the file is empty", FailureKind.TRUNCATED),
+        ("text.flac", DecodeError, "cannot be decoded", FailureKind.CANNOT_DECODE),
+        ("gone.flac", AccessError, "No such file", FailureKind.NO_ACCESS),
+    ):
+        with pytest.raises(error, match=reason) as caught:
+            read_windows(tmp_path / name, rate_hz=RATE_HZ, window_s=1, count=1)
+        assert caught.value.kind is kind
 
 
 def test_a_playlist_with_the_name_of_a_song_opens_no_other_file(tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def test_the_logits_of_windows_are_averaged(tiny: Path) -> None:
         assert scores[0].probability == pytest.approx(row.max().item(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_top_genre_is_the_same_in_bf16(checkpoint: Callable[[str], Path]) -> None:
     for kind in ("musicnn", "hubert", "ast"):
         classifier = load(checkpoint(kind))
@@ -467,6 +468,7 @@ def test_failures_wait_for_no_batch_to_fill(tiny: Path) -> None:
     assert len(list(results)) == 99
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's, of its own code and that of transformers
 def test_a_compiled_network_gives_the_same_scores(tiny: Path) -> None:
     if not shutil.which("g++"):
@@ -528,6 +530,7 @@ class Greedy(torch.nn.Module):
         return self.model(**inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
 def test_a_batch_that_memory_does_not_hold_is_halved_until_it_does(
     tiny: Path, error: type[RuntimeError]

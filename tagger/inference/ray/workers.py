@@ -139,10 +139,8 @@ class PredictorPool:
             self.check()
             if time.monotonic() > deadline:
                 cpus, gpus = self.plan.cpus_per_predictor, self.plan.gpus_per_predictor
-                raise ClusterError(
-                    f"no node has room for a predictor: {cpus} cores and {gpus:g} GPUs"
-                    " (see ray status)"
-                )
+                wanted = f"{cpus} cores and {gpus:g} GPUs (see ray status)"
+                raise ClusterError(f"no node has room for a predictor: {wanted}")
             self._update_ready(timeout_s=1)
             self._replace_lost()
         chosen = min(ready, key=lambda each: each.pending_groups)

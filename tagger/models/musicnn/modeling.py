@@ -200,12 +200,9 @@ def run_temporal_blocks_half(blocks: Sequence[TemporalBlock], frames: Tensor) ->
     left, length = (taps - 1) // 2, frames.shape[1]
     extra = -length % TEMPORAL_FRAMES_AT_ONCE
     filters = torch.cat([pad_kernel(weight, left, taps) for weight in weights]).to(frames.dtype)
-    kernel = torch.stack(
-        [
-            functional.pad(filters, (at, TEMPORAL_FRAMES_AT_ONCE - 1 - at))
-            for at in range(TEMPORAL_FRAMES_AT_ONCE)
-        ]
-    ).flatten(0, 1)
+    shifts = range(TEMPORAL_FRAMES_AT_ONCE)
+    copies = [functional.pad(filters, (shift, shifts[-1] - shift)) for shift in shifts]
+    kernel = torch.stack(copies).flatten(0, 1)
     padded = functional.pad(frames.permute(2, 0, 1), (left, taps // 2 + extra))
     rows = padded.unfold(2, kernel.shape[1], TEMPORAL_FRAMES_AT_ONCE).flatten(1, 2)
     maxima = max_product(rows, kernel.T).float().view(len(frames), length + extra, -1)
@@ -305,12 +302,10 @@ class MusicnnTower(nn.Module):
         layers = [features]
         convolutions = cast("list[nn.Conv1d]", list(self.convolutions))
         for convolution, norm in zip(convolutions, self.norms, strict=True):
-            if avoid_cudnn:
-                maps = convolve_frames(layers[-1], convolution)
-            else:
-                maps = convolution(layers[-1].mT).mT
+            last = layers[-1]
+            maps = convolve_frames(last, convolution) if avoid_cudnn else convolution(last.mT).mT
             new = norm(functional.relu(maps))
-            layers.append(new if len(layers) == 1 else new + layers[-1])
+            layers.append(new if len(layers) == 1 else new + last)
         return torch.cat(layers, 2)
 
 
