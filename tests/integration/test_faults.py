@@ -263,7 +263,7 @@ def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     save_predictions(state, [song])
     song.parent.chmod(0o500)
     command = as_anyone("scan", song.parent, "--state", state, "--report", report)
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     song.parent.chmod(0o700)
     assert result.returncode == 1, result.stderr
     assert "Permission denied" in read_report(report)[0]["error"]

@@ -74,7 +74,7 @@ def test_the_cron_line_tags_a_folder_of_any_name(
     fields, _, command = build_cron_line(make_job(folder)).partition(" * * * ")
     assert fields == "5 3"
     command = command.replace("\\%", "%")  # as cron does before it calls the shell
-    subprocess.run(["sh", "-c", command], check=True, timeout=120)
+    subprocess.run(["sh", "-c", command], check=True, timeout=300)
     assert read_tags(song).genres
     assert "1 track in" in log.read_text()
 
