@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.builders import ENDINGS, add_rich_tags, audio_bytes, build_audio
+from tests.builders import EACH_ENDING, ENDINGS, add_rich_tags, audio_bytes, build_audio
 from tests.robustness.calls import CALLS, judge
 from tests.robustness.mutate import mutate
 
@@ -18,7 +18,7 @@ HEARD_S = 1.2
 """Long enough for a genre, so that the sound is decoded."""
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", EACH_ENDING)
 def test_a_damaged_file_is_read_and_rewritten_or_refused(tmp_path: Path, ending: str) -> None:
     chance = Random(ending)
     whole = add_rich_tags(build_audio(tmp_path / f"whole{ending}", seconds=HEARD_S)).read_bytes()

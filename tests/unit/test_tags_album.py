@@ -11,7 +11,7 @@ from mutagen import id3
 from tagger.errors import AccessError, TagError
 from tagger.records import Album
 from tagger.tags import read_tags
-from tests.builders import ENDINGS, add_rich_tags, audio_bytes, open_tags, write_text
+from tests.builders import EACH_ENDING, add_rich_tags, audio_bytes, open_tags, write_text
 
 FRAMES: Any = id3  # mutagen has no types
 ID3_KINDS = {".mp3", ".wav", ".aif", ".aiff", ".dsf", ".tta"}
@@ -22,7 +22,7 @@ ALBUM_ARTIST = {
     ".wma": "WM/AlbumArtist",
 }
 
-each_kind = pytest.mark.parametrize("ending", ENDINGS)
+each_kind = pytest.mark.parametrize("ending", EACH_ENDING)
 
 
 def write(folder: Path, ending: str, *, rich: bool = True) -> Path:
