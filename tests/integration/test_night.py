@@ -129,7 +129,7 @@ def test_units_are_put_up_and_taken_down(
     [
         (["--at", "25:00", "."], "--at must be a time of day"),
         (["--min-score", "2", "."], "--min-score"),
-        (["--name", "a b", "."], "--name may have letters"),
+        (["--name", "a b", "."], "--name may only have letters"),
         ([], "name at least one PATH"),
         (["--notify-cmd", "a\nb", "."], "no nightly job can name"),
         (["caf\udce9"], "no nightly job can name"),
