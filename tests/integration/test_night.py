@@ -171,7 +171,7 @@ def test_systemd_units_are_installed_and_removed(
     [
         (["--at", "25:00", "."], "--at must be a time of day"),
         (["--min-score", "2", "."], "--min-score"),
-        (["--name", "a b", "."], "--name may have letters"),
+        (["--name", "a b", "."], "--name may only have letters"),
         ([], "name at least one PATH"),
         (["--notify-cmd", "a\nb", "."], "a nightly job cannot have"),
         (["caf\udce9"], "a nightly job cannot have"),
