@@ -160,7 +160,7 @@ def _add_classify_tab(classifier: DemoClassifier) -> None:
                 label="Model: a folder, or an id of the Hugging Face Hub",
             )
             labels = gradio.Textbox(
-                label="Your own labels, for CLAP models (techno, chamber music, …)",
+                label="Your own labels, for CLAP (techno, chamber music, …)",
                 value=",".join(label.name for label in settings.labels),
             )
             button = gradio.Button("Listen", variant="primary")
