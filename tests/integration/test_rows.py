@@ -24,6 +24,9 @@ from tests.front_door import ANY, Command, Scan, set_album, set_genre
 Capsys = pytest.CaptureFixture[str]
 Rows = dict[str, dict[str, str]]
 
+QUICK = {"existing", "min-score", "jobs"}
+"""Options that a plain pytest tries; `.ci/run` tries all of them."""
+
 MARK = "-repeated"
 """Stands in the path of each row that a test's state file keeps, and so in a repeated row."""
 
@@ -135,7 +138,10 @@ def first(folder: Path, tmp_path: Path, capsys: Capsys, monkeypatch: pytest.Monk
     return rows
 
 
-@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FLAGS],
+)
 def test_a_row_is_repeated_where_no_option_changed_it(
     folder: Path, first: Rows, name: str, tmp_path: Path, capsys: Capsys
 ) -> None:

@@ -68,7 +68,7 @@ def rewrite(path: Path) -> None:
 CALLS: dict[str, Callable[[Path], object]] = {
     "read_tags": read_tags,
     "other_fields": read_other_fields,
-    "stream_digests": hash_streams,
+    "hash_streams": hash_streams,
     "read_windows": listen,
     "rewrite": rewrite,
 }
