@@ -25,6 +25,9 @@ AUTOGROUP_RETRY_DELAY_S = 0.12
 MAX_AUTOGROUP_TRIES = 20
 """Linux accepts ten changes of a session's niceness a second, from all users but root together."""
 
+CGROUP_FOLDER = Path("/sys/fs/cgroup")
+"""Where a container sees its own limits."""
+
 MAX_WAITING_SHARES = MappingProxyType({"cpu": 0.25, "io": 0.25, "memory": 0.1})
 """A resource is short if some program waits for it for more than this share of the time.
 
@@ -78,10 +81,17 @@ def keep_niceness_in_new_session() -> None:
                 return
 
 
-def count_usable_cores() -> int:
-    """Return how many cores this process may use. A container may allow fewer than there are."""
+def count_usable_cores(cgroup: Path = CGROUP_FOLDER) -> int:
+    """Return how many cores this process may use. A container may allow fewer than there are.
+
+    Its quota (`docker run --cpus`) is in the file cpu.max of cgroup v2.
+    """
     get_affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(get_affinity(0)) if get_affinity else os.cpu_count() or 1
+    cores = len(get_affinity(0)) if get_affinity else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no cgroup v2, or "max": no quota
+        quota, period = map(int, (cgroup / "cpu.max").read_text("ascii").split())
+        cores = min(cores, -(-quota // period))  # rounded up
+    return max(1, cores)
 
 
 def halve_cores(count: int) -> int:

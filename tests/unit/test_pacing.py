@@ -13,6 +13,7 @@ from tagger.pacing import (
     PRESSURE_CHECK_INTERVAL_S,
     Pacer,
     SystemClock,
+    count_usable_cores,
     find_next_time,
     read_pressure,
 )
@@ -164,3 +165,22 @@ def test_the_counters_of_this_machine_are_read() -> None:
     first, second = read_pressure(SystemClock()), read_pressure(SystemClock())
     assert first.waited_s.keys() == second.waited_s.keys() == {"cpu", "io", "memory"}
     assert all(second.waited_s[name] >= waited_s for name, waited_s in first.waited_s.items())
+
+
+@pytest.mark.parametrize(
+    ("cpu_max", "cores"),
+    [
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("50000 100000", 1),
+        ("max 100000", 16),
+        (None, 16),
+    ],
+)
+def test_the_quota_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_max: str | None, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)), raising=False)
+    if cpu_max:
+        (tmp_path / "cpu.max").write_text(f"{cpu_max}\n")
+    assert count_usable_cores(tmp_path) == cores
