@@ -36,7 +36,7 @@ KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
         ),
         KeepReason.HARD_LINKS: "it has several hard links (--hardlinks break|in-place writes it)",
         KeepReason.TIME_IS_UP: (
-            "it was not its turn yet when the time was up (--until); the next run goes on from here"
+            "the time of --until came before this track; the next run goes on with it"
         ),
     }
 )

@@ -142,7 +142,7 @@ FAILURE_HELP: Mapping[FailureKind, FailureHelp] = MappingProxyType(
         ),
         FailureKind.WRONG_CONTENT: FailureHelp(
             "Not what its name says",
-            "Give the file the ending of its content (`ffprobe FILE` shows it), or remove it.",
+            "Run `ffprobe FILE` to see what it is; rename it with that suffix, or remove it.",
         ),
         FailureKind.CANNOT_DECODE: FailureHelp(
             "Cannot be decoded",

@@ -38,8 +38,8 @@ PRESSURE_CHECK_INTERVAL_S = 15.0
 MAX_PRESSURE_CHECK_INTERVAL_S = 120.0
 REST_STEP_S = 1.0
 MAX_REST_S = 60.0
-"""After such a rest, work goes on until the next check: an always busy machine gets a fifth of a
-run."""
+"""After a rest of this length the run works until the next check. On a machine that is always
+busy, the run works a fifth of the time."""
 
 OWN_LOAD_REST_S = 5.0
 """If the waiting ends this soon after work stops, this run caused it. Begun tracks still finish."""

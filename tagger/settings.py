@@ -313,7 +313,7 @@ class Settings:
     audit: Annotated[
         bool,
         Option(
-            to_flag, "Also listen to tracks that keep their genre, so that the report compares."
+            to_flag, "Also listen to tracks that keep their genre; the report shows both genres."
         ),
         ROWS,
     ] = False

@@ -137,8 +137,8 @@ MAX_PLANES = 7
 """PyAV (18.1) crashes on a planar frame with more: it reads past the end of its list of planes."""
 
 DOWNMIXED_FRAMES = 256
-"""Frames that are joined before their channels are averaged. One by one, that costs as much as
-decoding them; all at once, an hour of them would be in memory twice."""
+"""The number of frames that are mixed to mono together. Single frames take as long as decoding.
+All frames of an hour would need twice the memory."""
 
 MAX_APE_FRAME_SAMPLES = 73_728 * 64
 """The longest that Monkey's Audio makes. FFmpeg believes any number: 24 bytes become hours."""

@@ -45,7 +45,8 @@ DRY_RUN_LINE = "This was a dry run: no file was changed."
 
 UNDO_OPTIONS = ("state", "hardlinks", "preserve-mtime")
 APPLY_OPTIONS = ("existing", *UNDO_OPTIONS)
-"""The options of a run on which depends whether the next command does what the summary says."""
+"""The next command must get these options of the run: without them it could act on other files, or
+write other tags."""
 
 
 def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> int:

@@ -27,7 +27,7 @@ from tagger.report.overview import (
 PAGE_FOLDER = Path(__file__).parent
 PAGE_START = b"<!doctype html><!-- a report of tagger -->"
 MAX_TABLE_ROWS = 100_000
-"""A browser opens no larger page with ease. Rows with news go in first."""
+"""A browser gets slow with more rows. Rows that need attention go in first."""
 
 MAX_GENRE_BARS = 25
 MAX_MATRIX_GENRES = 15

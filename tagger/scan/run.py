@@ -151,7 +151,7 @@ class RunInterrupts:
             raise
 
     def end_in_time(self, items: Iterable[T]) -> Iterator[T]:
-        """Do the same, and end when the time of --until has come."""
+        """Yield items with the checks of `check_between`; end when the time of --until comes."""
         for item in self.check_between(items):
             yield item
             if self.pacer.is_over():

@@ -256,7 +256,7 @@ def _build_free_atom(room: int, following: int) -> bytes:
 
 
 def _remove_empty_meta(file: BinaryIO) -> None:
-    """Remove the meta atom if it holds only what is put into a file that has none."""
+    """Remove the meta atom if it contains only the empty atoms that tagger itself adds."""
     atoms = read_atoms(file)
     if not _find_ilst(atoms):
         return

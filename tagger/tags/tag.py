@@ -24,8 +24,8 @@ class TagFormat:
     An item is the bytes of one frame, comment, atom or attribute, as they stand in the file.
 
     genre, scores, model, written: the names of the fields that tagger writes.
-    get_name: returns the name of an item's field. It returns the names of tagger's fields in the
-        case above, whatever their case in the file.
+    get_name: returns the name of an item's field. For tagger's fields it returns exactly the name
+    given here, even if the file has the name in another case.
     decode_item: returns the texts of an item.
     encode_field: returns the items of a field with these texts.
     resolve_genres: turns genre numbers into names.

@@ -174,7 +174,8 @@ MAX_WARMUP_SHARE = 0.999
 class ClipwiseTrainer(Trainer):
     """Evaluates the segments of one clip at a time, which have the same length.
 
-    Beside a longer segment a segment is padded, and networks without a mask give it other scores.
+    A batch pads a short segment to the length of the longest one. Networks without an attention
+    mask then give the short segment other scores.
     """
 
     validation_part: PartSegments

@@ -23,18 +23,20 @@ from tagger.writing.replace import (
 
 MIN_WRITE_BYTES_PER_S = 1 << 20
 MIN_WRITE_ALLOWANCE_S = 60.0
-"""An interrupted write in place took at most as long as a disk of this speed needs, but a minute is
-always allowed. A later change of the file comes from another program."""
+"""Assume that the disk writes at least this fast, and allow at least a minute. A change that came
+later than the write can have lasted was made by another program."""
 
 NO_FILE_STAT = (0, 0, 0)
-"""Size, time and inode that no file has: an undo refuses a file with such an entry as changed."""
+"""No file has this size, time and inode. An entry with these values fits no file, so an undo
+refuses the file."""
 
 
 def recover_entries(state: State, isolated: IsolatedCaller) -> dict[AnyPath, UnfinishedError]:
     """Make files and journal agree again, whatever the last run was doing when it was killed.
 
-    Return the files that cannot be recovered, each with the error. Their entries stay open. So do
-    the entries of files in a folder that is not there: an unmounted disk, a server without answer.
+    Return the files that cannot be recovered, each with the error. Their entries stay open.
+    Entries also stay open if their folder cannot be reached: the disk is not mounted, or the
+    server does not answer.
     """
     unrecovered: dict[AnyPath, UnfinishedError] = {}
     for entry in state.journal.list_unfinished():
@@ -116,7 +118,8 @@ def _is_old_or_new(path: Path, full_copy: Path, old: Track) -> bool:
 def _finish_overwrite(path: Path, full_copy: Path, old: Track) -> None:
     """Write the verified copy over its original, if no other program can have changed that since.
 
-    The change times tell it, because no program can set them: the copy has the start of the write.
+    Compare the change times of both files, which no program can set. The write began at the change
+    time of the copy.
     """
     copy_status = full_copy.lstat()
     longest_s = max(MIN_WRITE_ALLOWANCE_S, copy_status.st_size / MIN_WRITE_BYTES_PER_S)

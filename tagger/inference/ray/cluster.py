@@ -27,7 +27,8 @@ STALL_TIMEOUT_S = 20.0
 """After this time without a result, the run checks whether the cluster lost machines."""
 
 DEFAULT_CPUS_PER_PREDICTOR = 3
-"""Cores of a predictor on a CPU, for one core that decodes: the ratio of what the two cost."""
+"""The cores of a predictor without a GPU. Predicting costs about three times as much as decoding,
+so three cores predict for each core that decodes."""
 
 NO_CLUSTER = (
     "no Ray cluster runs here: `ray start --head` starts one, --ray-address local one for this run"
