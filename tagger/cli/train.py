@@ -1,4 +1,4 @@
-"""The options of `tagger train` and `tagger evaluate`; cli.training does the work."""
+"""Options of `tagger train` and `tagger evaluate`. cli.training and cli.evaluation do the work."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
     if settings.gentle:
         lower_priority()
     try:
-        from tagger.cli.training import print_evaluation, run_evaluation
+        from tagger.cli.evaluation import print_evaluation, run_evaluation
         from tagger.training.evaluate import make_evaluation_json
         from tagger.training.pictures import check_picture, draw_measures
 

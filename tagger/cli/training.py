@@ -1,4 +1,4 @@
-"""Run `tagger train` and `tagger evaluate`, and print their progress and results.
+"""Run `tagger train`, and print its progress and result.
 
 cli.train imports this module late: it needs the libraries of the extra `train`.
 """
@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,30 +17,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from tagger import decide
-from tagger.cli.progress import LINE_INTERVAL_S, LoadingStatus, PipeSafeConsole
+from tagger.cli.evaluation import (
+    MAX_GENRE_WIDTH,
+    MAX_SHOWN_LINES,
+    list_left_out,
+    print_evaluation,
+    read_labelled_clips,
+)
+from tagger.cli.progress import LINE_INTERVAL_S, PipeSafeConsole
 from tagger.cli.terminal import (
     StopSignal,
     catch_stop_signals,
     escape_unprintable,
-    format_track_count,
     print_line,
 )
-from tagger.errors import LibraryError
-from tagger.models import find_base_model, find_model
+from tagger.models import find_base_model
 from tagger.models.hub import check_push, push_model
 from tagger.paths import display_path
 from tagger.settings import Settings
-from tagger.training.clips import PARTS, Dataset, drop_rare_labels
-from tagger.training.datasets import read_dataset, read_library
-from tagger.training.evaluate import (
-    EpochMeasures,
-    Evaluation,
-    Measures,
-    Proportion,
-    evaluate,
-    make_evaluation_json,
-)
+from tagger.training.clips import PARTS, Dataset
+from tagger.training.evaluate import EpochMeasures, make_evaluation_json
 from tagger.training.job import (
     TrainingPlan,
     TrainingRequest,
@@ -54,13 +50,6 @@ from tagger.training.splits import Split, choose_split_kind, read_split_files, s
 from tagger.training.workspace import DECODED_FOLDER, check_workspace, lock_workspace
 
 BYTES_PER_MB = 1_000_000
-MAX_SHOWN_LINES = 5
-"""The most reasons, files, names or pairs in one list."""
-MAX_GENRE_WIDTH = 24
-"""Columns for a genre. A longer name is cut off, to keep the numbers in sight."""
-CONFUSION_HEAD_LENGTH = 4
-"""Letters of a label over a column of the confusion matrix."""
-
 TRAINING_STOPPED_MESSAGE = "stopped; --resume continues after the last whole epoch"
 MIN_CLIPS_PER_GENRE, MIN_TAGGED_TRACKS_PER_GENRE = 2, 10
 """The defaults of `train --min-tracks`, without and with --from-tags."""
@@ -132,112 +121,6 @@ class TrainingProgress:
         if is_due and not self.console.is_terminal:
             self.last_line_time = time.monotonic()
             self.console.print(Text(f"tagger: {step}, {done} of {total}"), soft_wrap=True)
-
-
-def _read_labelled_clips(
-    location: Path,
-    settings: Settings,
-    label_names: Mapping[str, str],
-    *,
-    from_tags: bool,
-    min_tracks: int,
-) -> Dataset:
-    """Read a data set or a library, and leave out rare genres. Raises LibraryError."""
-    read = read_library if from_tags else read_dataset
-    dataset = read(location, settings, label_names)
-    if not dataset.clips:
-        raise LibraryError(f"{dataset.name} has no track with a genre")
-    frequent = drop_rare_labels(dataset, min_tracks)
-    if not frequent.clips:
-        raise LibraryError(f"{dataset.name} has no genre with {min_tracks} tracks (--min-tracks)")
-    return frequent
-
-
-def run_evaluation(
-    location: Path, settings: Settings, stopper: StopSignal, *, from_tags: bool, min_tracks: int
-) -> Evaluation:
-    """Evaluate the model of the settings on a data set or a library, and show the progress."""
-    source = find_model(settings)
-    loading = LoadingStatus(stopper)
-    with loading.status:
-        loading.show(f"reading {escape_unprintable(display_path(location))}")
-        names = decide.get_label_names(settings)
-        dataset = _read_labelled_clips(
-            location, settings, names, from_tags=from_tags, min_tracks=min_tracks
-        )
-        return evaluate(
-            dataset,
-            source,
-            settings,
-            loading.on_download,
-            lambda done, total: loading.show(f"listening, {done} of {total}"),
-        )
-
-
-def print_evaluation(evaluation: Evaluation, min_score: float) -> None:
-    """Print the measures, the measures of each genre, and the confusion matrix."""
-    console = PipeSafeConsole()
-    for line in _list_measures(evaluation, min_score):
-        console.print(Text(line), soft_wrap=True)
-    console.print(make_genre_table(evaluation.measures))
-    console.print(Text("labelled (rows) and predicted (columns):"))
-    console.print(make_confusion_table(evaluation.measures))
-
-
-def _list_measures(evaluation: Evaluation, min_score: float) -> list[str]:
-    measures, confident = evaluation.measures, evaluation.confident_accuracy
-    lines = [
-        f"{escape_unprintable(evaluation.model)} on {escape_unprintable(evaluation.dataset.name)}",
-        f"accuracy            {_format_proportion(measures.accuracy)}",
-        f"among its labels    {_format_proportion(evaluation.restricted_measures.accuracy)}",
-        f"macro-F1            {measures.macro_f1:.3f}",
-        f"calibration (ECE)   {measures.ece:.3f}",
-        f"clips a second      {evaluation.clips_per_s:.1f}",
-    ]
-    if confident:
-        lines.insert(3, f"score {min_score:g} or more   {_format_proportion(confident)}")
-    for label, clips in evaluation.unknown_labels.items():
-        tracks = f"{format_track_count(clips)} of {escape_unprintable(label)}"
-        lines.append(f"{tracks}: no label of the model, not counted")
-    reasons = Counter(
-        failure.reason for failure in (*evaluation.dataset.left_out, *evaluation.failures)
-    )
-    return [*lines, *_list_left_out(reasons)]
-
-
-def _list_left_out(reasons: Counter[str]) -> Iterator[str]:
-    for reason, clips in reasons.most_common(MAX_SHOWN_LINES):
-        yield f"{format_track_count(clips)} left out: {escape_unprintable(reason)}"
-    if len(reasons) > MAX_SHOWN_LINES:
-        yield "…"
-
-
-def _format_proportion(share: Proportion) -> str:
-    return f"{share.value:.1%} of {share.clips} (95 %: {share.low:.1%} to {share.high:.1%})"
-
-
-def make_genre_table(measures: Measures) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("genre", no_wrap=True, max_width=MAX_GENRE_WIDTH)
-    for name in ("clips", "precision", "recall", "F1"):
-        table.add_column(name, justify="right")
-    for row in measures.genres:
-        numbers = (f"{value:.2f}" for value in (row.precision, row.recall, row.f1))
-        table.add_row(Text(escape_unprintable(row.genre)), str(row.clips), *numbers)
-    return table
-
-
-def make_confusion_table(measures: Measures) -> Table:
-    """Return the counts. The first letters of a label name its column."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True, max_width=MAX_GENRE_WIDTH)
-    for label in measures.labels:
-        head = Text(escape_unprintable(label)[:CONFUSION_HEAD_LENGTH])
-        table.add_column(head, justify="right", no_wrap=True)
-    for row, counts in zip(measures.genres, measures.confusion.tolist(), strict=False):
-        cells = (Text(str(count or "·"), "" if count else "dim") for count in counts)
-        table.add_row(Text(escape_unprintable(row.genre)), *cells)
-    return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +229,7 @@ def _read_training_data(command: TrainCommand) -> Dataset:
     default = MIN_TAGGED_TRACKS_PER_GENRE if from_tags else MIN_CLIPS_PER_GENRE
     count, path = command.min_tracks or default, Path(command.dataset)
     names = settings.genre_map
-    return _read_labelled_clips(path, settings, names, from_tags=from_tags, min_tracks=count)
+    return read_labelled_clips(path, settings, names, from_tags=from_tags, min_tracks=count)
 
 
 def _split_dataset(command: TrainCommand, dataset: Dataset) -> Split:
@@ -368,7 +251,7 @@ def _list_warnings(plan: TrainingPlan) -> Iterator[str]:
     split = plan.split
     reasons = Counter(failure.reason for failure in (*plan.dataset.left_out, *plan.failures))
     reasons.update("in none of the lists" for _ in split.left_out)
-    yield from _list_left_out(reasons)
+    yield from list_left_out(reasons)
     for failure in plan.failures[:MAX_SHOWN_LINES]:
         yield escape_unprintable(f"  {display_path(failure.track.path)}: {failure.reason}")
     if len(plan.failures) > MAX_SHOWN_LINES:
