@@ -226,6 +226,7 @@ def test_a_full_disk_for_stdout_is_reported_in_one_line(song: Path, args: list[s
     assert (done.returncode, done.stderr) == (3, "tagger: cannot print: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_more_jobs_than_cores_print_no_warning(song: Path) -> None:
     command = [sys.executable, "-m", "tagger", "classify", str(song), "--jobs", "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)

@@ -37,8 +37,11 @@ def mixed(library: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(dataset, "read_windows"), (tracks, "read_tags"), (writer, "hash_streams")],
-    ids=["decoding", "reading tags", "comparing"],
+    [
+        pytest.param(dataset, "read_windows", id="decoding"),
+        pytest.param(tracks, "read_tags", id="reading tags", marks=pytest.mark.slow),
+        pytest.param(writer, "hash_streams", id="comparing", marks=pytest.mark.slow),
+    ],
 )
 def test_a_hostile_file_is_a_row_and_the_rest_is_tagged(
     mixed: Path,

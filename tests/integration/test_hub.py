@@ -127,8 +127,11 @@ def test_a_download_that_was_cut_off_is_completed(hub: Hub, model: Path, library
     ("name", "words"),
     [
         ("team/none", "there is no model team/none"),
-        ("team/closed", "the model team/closed is gated: accept its terms at"),
-        ("team/secret", "or it is private"),
+        pytest.param(
+            *("team/closed", "the model team/closed is gated: accept its terms at"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("team/secret", "or it is private", marks=pytest.mark.slow),
         ("not a name", "neither a model folder nor the id of a model"),
     ],
 )

@@ -177,6 +177,7 @@ def test_a_head_alone_is_what_the_whole_model_has_in_the_end(
     assert found["epochs"][-1]["train_loss"] < found["epochs"][0]["train_loss"]
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_stays_to_the_bit(tones: Path, hubert: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -278,6 +279,7 @@ def test_a_config_file_for_scans_does_not_reach_a_training(
     assert train(*command, *QUICK, "--config", config) == 0
 
 
+@pytest.mark.slow
 def test_names_are_no_formulas_and_the_media_server_may_read_the_weights(
     tones: Path, command: list[str], tmp_path: Path
 ) -> None:
@@ -384,6 +386,7 @@ def test_a_dry_run_shows_the_split_and_the_memory_and_leaves_nothing(
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_the_same_recording_in_two_parts_is_shown(
     hubert: Path, tmp_path: Path, capsys: Capsys
 ) -> None:

@@ -113,6 +113,7 @@ def test_one_run_goes_back_by_itself_but_not_below_a_later_one(
     assert Undo(capsys, "--run", first.summary["run_id"]).counts == {"restored": 3}
 
 
+@pytest.mark.slow
 def test_an_undo_can_be_undone_and_that_too(
     tagged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_file_changed_since_is_refused_and_an_edited_genre_always(
     assert read_tags(tagged / "b.mp3").genres == ("Swing",)
 
 
+@pytest.mark.slow
 def test_an_edit_between_two_runs_is_as_far_back_as_it_goes(
     tagged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,7 +109,17 @@ def assert_same(scores: Sequence[Score], expected: Sequence[dict[str, Any]]) -> 
     assert scores[0].genre == expected[0]["label"]
 
 
-@pytest.mark.parametrize("kind", [*CLASSIFIERS, "musicnn"])
+# They share their feature extractor with hubert.
+LIKE_HUBERT = ("wav2vec2", "xlsr", "wavlm")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if kind in LIKE_HUBERT else [])
+        for kind in (*CLASSIFIERS, "musicnn")
+    ],
+)
 def test_scores_are_those_of_the_pipeline_alone_and_among_clips_of_other_lengths(
     checkpoint: Callable[[str], Path], kind: str
 ) -> None:
