@@ -73,7 +73,9 @@ def test_shells_complete_commands_options_and_values(capsys: pytest.CaptureFixtu
     assert completed("scan", "--report", "a") == ["file,a"]
 
 
+@pytest.mark.extra
 def test_the_manual_pages_are_those_of_the_commands(tmp_path: Path) -> None:
+    pytest.importorskip("click_man", reason="needs click-man, from the extra `dev`")
     hidden = ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     subprocess.run([sys.executable, ROOT / ".ci/manual", tmp_path], check=True, env=environment)

@@ -2,9 +2,14 @@
 
 import pytest
 
+# Not "ray": see test_ray.py.
+pytest.importorskip("tagger.inference.ray.cluster", reason="needs ray, from the extra `dev`")
+
 from tagger.errors import ClusterError, SettingsError
 from tagger.inference.ray.cluster import Node, RayCluster, ResourcePlan, plan_resources
 from tagger.settings import Settings
+
+pytestmark = pytest.mark.extra
 
 
 @pytest.mark.parametrize(

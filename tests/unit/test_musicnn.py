@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -155,9 +154,10 @@ def test_the_checkpoint_is_small_and_its_package_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 @pytest.mark.parametrize("samples", [WINDOW, WINDOW + 1, 100_000])
 def test_log_mel_is_that_of_librosa(samples: int, extractor: MusicnnFeatureExtractor) -> None:
+    librosa = pytest.importorskip("librosa", reason="needs librosa, from the extra `dev`")
     clip = noise(samples)
     mel = librosa.feature.melspectrogram(y=clip, sr=RATE, n_fft=512, hop_length=256, n_mels=96)
     features = extractor(clip, RATE)["input_values"]

@@ -245,11 +245,12 @@ def test_a_request_is_given_up_after_its_time() -> None:
         s3._run_with_timeout(lambda: 1 // 0, 60)
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(("value", "is_signed"), [("true", False), ("1", False), ("false", True)])
 def test_an_environment_variable_reads_public_buckets(
     monkeypatch: pytest.MonkeyPatch, value: str, *, is_signed: bool
 ) -> None:
-    pytest.importorskip("boto3")
+    pytest.importorskip("boto3", reason="needs boto3, from the extra `dev`")
     monkeypatch.setenv("FSSPEC_S3_ANON", value)
     client = s3._get_client.__wrapped__(0)
     assert isinstance(client.meta.config.signature_version, str) is is_signed
