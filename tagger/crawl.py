@@ -111,7 +111,7 @@ class FolderWalk:
             if self.scope.is_in_shard(b".", path.name):
                 track = get_filesystem(path).look_up(path)
         except AccessError as error:
-            yield _make_failure(path, error)
+            yield _failure_from_access_error(path, error)
             return
         if track:
             listed = ListedFile(path.name, track.size, track.mtime_ns, track.inode, track.links)
@@ -124,7 +124,7 @@ class FolderWalk:
         try:
             entries = self._list_entries(folder, root)
         except AccessError as error:
-            yield _make_failure(folder, error)
+            yield _failure_from_access_error(folder, error)
             return
         others = []
         files: list[ListedFile] = []
@@ -135,7 +135,7 @@ class FolderWalk:
                 is_new_audio = self.scope.is_audio(entry.name) and entry.path not in self.files
                 file = look_up_entry(entry) if is_new_audio else None
             except AccessError as error:
-                yield _make_failure(folder / entry.name, error)
+                yield _failure_from_access_error(folder / entry.name, error)
                 continue
             if file is None:
                 others.append(entry)
@@ -176,12 +176,14 @@ class FolderWalk:
                 elif self.scope.is_audio(target.path.name):
                     yield from self.list_named_file(target.path)
         except OSError as error:
-            yield _make_failure(path, AccessError(f"cannot be looked at: {error.strerror}"))
+            yield _failure_from_access_error(
+                path, AccessError(f"cannot be looked at: {error.strerror}")
+            )
         except AccessError as error:
-            yield _make_failure(path, error)
+            yield _failure_from_access_error(path, error)
 
 
-def _make_failure(path: AnyPath, error: AccessError) -> Failure:
+def _failure_from_access_error(path: AnyPath, error: AccessError) -> Failure:
     return Failure.without_stat(path, str(error), error.kind)
 
 

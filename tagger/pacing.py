@@ -170,7 +170,7 @@ class Pacer:
         self.check_interval_s = PRESSURE_CHECK_INTERVAL_S
         self.last_reading = read_pressure(clock)
 
-    def is_over(self) -> bool:
+    def is_time_up(self) -> bool:
         """Tell whether the time is over. It stays over even if somebody puts the clock back."""
         if self.deadline and not self.was_over:
             self.was_over = self.clock.now() >= self.deadline
@@ -182,7 +182,7 @@ class Pacer:
         if not self.gentle or passed_s < self.check_interval_s:
             return
         rested_s = 0.0
-        while (short := self._check_pressure()) and rested_s < MAX_REST_S and not self.is_over():
+        while (short := self._check_pressure()) and rested_s < MAX_REST_S and not self.is_time_up():
             yield short
             self.clock.sleep(REST_STEP_S)
             rested_s += REST_STEP_S

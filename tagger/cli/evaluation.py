@@ -20,7 +20,7 @@ from tagger.paths import display_path
 from tagger.settings import Settings
 from tagger.training.clips import Dataset, drop_rare_labels
 from tagger.training.datasets import read_dataset, read_library
-from tagger.training.evaluate import Evaluation, Measures, Proportion, evaluate
+from tagger.training.evaluate import Evaluation, Measures, Proportion, evaluate_model
 
 MAX_SHOWN_LINES = 5
 """The most reasons, files, names or pairs in one list."""
@@ -50,18 +50,18 @@ def read_labelled_clips(
 
 
 def run_evaluation(
-    location: Path, settings: Settings, stopper: StopSignal, *, from_tags: bool, min_tracks: int
+    location: Path, settings: Settings, stop_signal: StopSignal, *, from_tags: bool, min_tracks: int
 ) -> Evaluation:
     """Evaluate the model of the settings on a data set or a library, and show the progress."""
     source = find_model(settings)
-    loading = LoadingStatus(stopper)
+    loading = LoadingStatus(stop_signal)
     with loading.status:
         loading.show(f"reading {escape_unprintable(display_path(location))}")
         names = decide.get_label_names(settings)
         dataset = read_labelled_clips(
             location, settings, names, from_tags=from_tags, min_tracks=min_tracks
         )
-        return evaluate(
+        return evaluate_model(
             dataset,
             source,
             settings,

@@ -68,9 +68,9 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
 
         if picture:
             check_picture(picture)
-        with catch_stop_signals("stopped", at_once=True) as stopper:
+        with catch_stop_signals("stopped", at_once=True) as stop_signal:
             evaluation = run_evaluation(
-                dataset, settings, stopper, from_tags=from_tags, min_tracks=min_tracks
+                dataset, settings, stop_signal, from_tags=from_tags, min_tracks=min_tracks
             )
     except ModuleNotFoundError as error:
         if error.name not in EVALUATE_MODULES:

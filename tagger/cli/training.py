@@ -61,8 +61,8 @@ class TrainingProgress:
     The bar is a context manager. Each epoch is a line in both cases.
     """
 
-    def __init__(self, stopper: StopSignal) -> None:
-        self.stopper = stopper
+    def __init__(self, stop_signal: StopSignal) -> None:
+        self.stop_signal = stop_signal
         self.console = PipeSafeConsole(file=sys.stderr)
         self.last_line_time = time.monotonic()
         self.step = ""
@@ -113,7 +113,7 @@ class TrainingProgress:
         self.console.print(f"{epoch.number:5}  {losses}  {epoch.accuracy:8.1%}")
 
     def _update(self, step: str, done: int, total: int) -> None:
-        self.stopper.check()
+        self.stop_signal.check()
         if step != self.step:
             self.begin_step(step, total)
         self.bar.update(self.task, completed=done)
@@ -150,11 +150,11 @@ class TrainCommand:
 def run_train_command(command: TrainCommand) -> int:
     """Train, or with `--dry-run` only show the plan. Return the exit code."""
     with (
-        catch_stop_signals(TRAINING_STOPPED_MESSAGE) as stopper,
+        catch_stop_signals(TRAINING_STOPPED_MESSAGE) as stop_signal,
         _open_folders(command) as (folder, cache),
     ):
         request = _make_request(command, folder, cache)
-        return _run_training(command, request, TrainingProgress(stopper))
+        return _run_training(command, request, TrainingProgress(stop_signal))
 
 
 def _run_training(

@@ -48,7 +48,7 @@ def run_scan(
     paths: Sequence[AnyPath],
     settings: Settings,
     observer: ScanObserver,
-    host: SystemClock = SYSTEM_CLOCK,
+    clock: SystemClock = SYSTEM_CLOCK,
 ) -> ScanResult:
     """Scan `paths` and return the counts. The report and the observer get every outcome.
 
@@ -65,7 +65,7 @@ def run_scan(
         whole_folders=settings.by_album,
     )
     found = crawl_folders(paths, scope)
-    pacer = Pacer(host, until=settings.until, gentle=settings.gentle)
+    pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
     with (
         open_engine(settings) as predict,
@@ -77,7 +77,7 @@ def run_scan(
             source.identity,
             session.writer.isolated,
             session.writer.unrecovered,
-            pacer.is_over,
+            pacer.is_time_up,
         )
         settler = _make_settler(decider)
         known = settler.settle_known(found)
@@ -85,7 +85,7 @@ def run_scan(
         results = _predict_queued(source, decider, interrupts, predict)
         session.process(_skip_queued(settler.settle_predictions(results)))
         session.process(decider.report_unprocessed())
-        if pacer.is_over():
+        if pacer.is_time_up():
             session.counts.waiting = session.state.queue.count(with_scored=True)
     return session.counts.make_result()
 
@@ -154,7 +154,7 @@ class RunInterrupts:
         """Yield items with the checks of `check_between`; end when the time of --until comes."""
         for item in self.check_between(items):
             yield item
-            if self.pacer.is_over():
+            if self.pacer.is_time_up():
                 return
 
     def _rest(self) -> None:

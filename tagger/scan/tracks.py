@@ -62,7 +62,7 @@ class TrackDecider:
             return KnownTrack()
         known = self.load(track)
         force = self.settings.force
-        if force or (self._lacks_tags(known) and not self._find_lasting_failure(known)):
+        if force or (self._lacks_tags(known) and not self._find_permanent_failure(known)):
             try:
                 tags = self.isolated.call(read_tags, track.path)
             except TrackError as error:
@@ -75,7 +75,7 @@ class TrackDecider:
     def _decide_without_scores(self, track: Track, known: KnownTrack) -> Outcome | None:
         audit = self.settings.audit
         kept = decide.decide_by_tags(known.tags or Tags(), self.settings.existing)
-        failure = self._find_lasting_failure(known)
+        failure = self._find_permanent_failure(known)
         if failure and (audit or not kept):
             return Outcome.from_failure(failure, known.tags, reported=True)
         if not kept and (known.scores is None or self.settings.force):
@@ -84,10 +84,10 @@ class TrackDecider:
             return self._make_outcome(track, known, kept, self.propose(known))
         return None
 
-    def _find_lasting_failure(self, known: KnownTrack) -> Failure | None:
+    def _find_permanent_failure(self, known: KnownTrack) -> Failure | None:
         """Return the failure that forbids another try."""
-        is_lasting = known.failure and known.failure.permanent and not self.settings.force
-        return known.failure if is_lasting else None
+        is_permanent = known.failure and known.failure.permanent and not self.settings.force
+        return known.failure if is_permanent else None
 
     def _lacks_tags(self, known: KnownTrack) -> bool:
         return known.tags is None or (self.settings.by_album and known.tags.album is None)

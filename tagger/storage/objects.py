@@ -29,7 +29,7 @@ UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
 @contextmanager
-def translate_storage_errors(doing: str) -> Iterator[None]:
+def translate_storage_errors(step: str) -> Iterator[None]:
     """Raise AccessError for every error of a foreign library: each library has its own."""
     try:
         yield
@@ -38,7 +38,7 @@ def translate_storage_errors(doing: str) -> Iterator[None]:
     except Exception as error:
         is_refused = get_http_status(error) in (UNAUTHORIZED, FORBIDDEN)
         kind = FailureKind.NO_ACCESS if is_refused else FailureKind.SERVER
-        raise AccessError(f"{doing}: {describe_storage_error(error)}", kind) from error
+        raise AccessError(f"{step}: {describe_storage_error(error)}", kind) from error
 
 
 def describe_storage_error(error: BaseException) -> str:
@@ -159,7 +159,7 @@ class FsspecStore:
         with suppress(FileNotFoundError):
             properties = self.fs.info(str(path))
             if properties["type"] == "file":
-                return _make_info(properties)
+                return _info_from_properties(properties)
         return None
 
     def has_folder(self, path: RemotePath) -> bool:
@@ -185,7 +185,7 @@ class FsspecStore:
         return self.fs.ls(str(folder), detail=True)
 
 
-def _make_info(properties: dict[str, Any]) -> ObjectInfo:
+def _info_from_properties(properties: dict[str, Any]) -> ObjectInfo:
     """Turn fsspec's properties into an ObjectInfo. Times have many forms: the version has them."""
     if properties.get("size") is None:
         raise AccessError("its server does not say how long it is", FailureKind.SERVER)

@@ -84,6 +84,8 @@ def _to_genre_names(tag: Tag, genres: Values) -> Values:
 
 def _find_new_genres(second: Values, genres: Values) -> Values:
     """Return the genres of the second tag (INFO in WAV, APEv2 in MP3) that are not in the first."""
+    if not second:
+        return ()
     known = {genre.casefold() for genre in riff.split_genres(riff.join_genres(genres))}
     return tuple(genre for genre in second if genre.casefold() not in known)
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from tagger.audio import read_windows
+from tagger.audio import Samples, read_windows
 from tagger.errors import DiskFullError, ReportError
 from tagger.inference.dataset import IsolatedDataset, choose_jobs, load_tracks
 from tagger.isolation import get_call_limits
@@ -34,8 +34,6 @@ CROP_SOURCE_S = 120.0
 
 CACHE_FORMAT = 1
 """Raise this number when another decoder, resampler or fingerprint changes what the cache holds."""
-
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

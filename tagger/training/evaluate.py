@@ -189,7 +189,7 @@ class Evaluation:
     clips_per_s: float
 
 
-def evaluate(
+def evaluate_model(
     dataset: Dataset,
     source: ModelSource,
     settings: Settings,

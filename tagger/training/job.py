@@ -26,7 +26,7 @@ from tagger.training.decoding import (
     SegmentDataset,
     decode_clips,
 )
-from tagger.training.evaluate import EpochMeasures, Evaluation, evaluate, make_evaluation_json
+from tagger.training.evaluate import EpochMeasures, Evaluation, evaluate_model, make_evaluation_json
 from tagger.training.finetune import (
     FinetuneObserver,
     FinetuneTask,
@@ -354,7 +354,7 @@ def _evaluate_result(plan: TrainingPlan, observer: TrainingObserver) -> Evaluati
         genre_map={},
     )
     clips = plan.split.test or plan.split.validation
-    return evaluate(
+    return evaluate_model(
         Dataset(plan.dataset.name, clips, title=plan.dataset.title),
         find_model(settings),
         settings,

@@ -62,7 +62,7 @@ def replace_tags(
     track = change.track
     try:
         if is_remote(track.path):
-            return _replace_object(change, inspect, preserve_mtime=preserve_mtime)
+            return _replace_stored_object(change, inspect, preserve_mtime=preserve_mtime)
         path = Path(track.path)
         with _open_replacement(track, change.copy) as files:
             copy_bytes(files.original, files.copy)
@@ -361,7 +361,9 @@ def _copy_times(source: int, target: int) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _replace_object(change: TagChange, inspect: InspectFile, *, preserve_mtime: bool) -> Track:
+def _replace_stored_object(
+    change: TagChange, inspect: InspectFile, *, preserve_mtime: bool
+) -> Track:
     """Write tags into an object, whole or not at all, and return its new Track.
 
     Work on copies in the folder for temporary files. The errors are those of `replace_tags`.

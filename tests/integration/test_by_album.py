@@ -161,12 +161,12 @@ def test_time_that_is_up_leaves_an_album_whole(
         set_album(path, "Title")
     asked: list[bool] = []
 
-    def is_over(_: Pacer) -> bool:
+    def is_time_up(_: Pacer) -> bool:
         asked.append(True)
         return len(asked) > 5  # after the first track was heard
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pacer, "is_over", is_over)
+        patch.setattr(Pacer, "is_time_up", is_time_up)
         scan = Scan(capsys, library, *BY_ALBUM)
     assert scan.actions == {"kept": 3}
     assert scan.summary["waiting"] == 3

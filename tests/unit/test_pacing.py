@@ -88,14 +88,14 @@ def test_the_next_time_is_that_of_local_clocks(now: str, time_of_day: time, hour
 
 def test_a_time_that_is_over_stays_over(fake_clock: FakeClock) -> None:
     pacer = Pacer(fake_clock, until=time(6), gentle=False)
-    assert not pacer.is_over()
+    assert not pacer.is_time_up()
     fake_clock.pass_s(58)
-    assert not pacer.is_over()
+    assert not pacer.is_time_up()
     fake_clock.pass_s(1)
-    assert pacer.is_over()
+    assert pacer.is_time_up()
     fake_clock.pass_s(-30)  # somebody puts the clock back
-    assert pacer.is_over()
-    assert not Pacer(fake_clock, until=None, gentle=False).is_over()
+    assert pacer.is_time_up()
+    assert not Pacer(fake_clock, until=None, gentle=False).is_time_up()
 
 
 def rest(pacer: Pacer) -> list[tuple[str, ...]]:
@@ -143,7 +143,7 @@ def test_a_rest_ends_when_the_time_is_over(fake_clock: FakeClock) -> None:
     pacer = Pacer(fake_clock, until=time(6), gentle=True)
     fake_clock.pass_s(50)
     assert len(rest(pacer)) < 20
-    assert pacer.is_over()
+    assert pacer.is_time_up()
 
 
 def test_no_rest_without_gentle_or_without_pressure_counters(
