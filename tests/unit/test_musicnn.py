@@ -154,6 +154,7 @@ def test_the_checkpoint_is_small_and_its_package_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
+@pytest.mark.slow
 @pytest.mark.extra
 @pytest.mark.parametrize("samples", [WINDOW, WINDOW + 1, 100_000])
 def test_log_mel_is_that_of_librosa(samples: int, extractor: MusicnnFeatureExtractor) -> None:
