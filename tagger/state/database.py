@@ -295,6 +295,17 @@ class State:
             "UPDATE tracks SET failure = NULL WHERE path = ?", (os.fsencode(track.path),)
         )
 
+    def forget_other_content(self, track: Track) -> bool:
+        """Forget a recording if another one stands in its file, with the same size, time and inode.
+
+        Return whether it does.
+        """
+        row, sample = self._find_row(track), sample_content(track.path).digest
+        if row is None or not row.sample or row.sample == sample:
+            return False
+        self._insert_track(track)
+        return True
+
     def mark_not_wanted(self, track: Track) -> None:
         """Record that a person does not want tagger's genre in this file."""
         self._db.execute("UPDATE tracks SET undone = 1 WHERE id = ?", (self._add_track(track),))
@@ -384,8 +395,9 @@ class State:
     def _add_track(self, track: Track) -> int:
         """Return the id of this version of the file; delete the row of an older version."""
         row = self._find_row(track)
-        if row is not None:
-            return row.id
+        return self._insert_track(track) if row is None else row.id
+
+    def _insert_track(self, track: Track) -> int:
         path, undone = os.fsencode(track.path), self._is_undone(track.path)
         self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
         cursor = self._db.execute(

@@ -179,9 +179,10 @@ class Writer:
             check_no_writer(track.path, is_settled=self.state.journal.has_written(track))
         except TrackError as error:
             return self._record_failure(planned, error)
-        if before != planned.before:  # by an editor that restores size and mtime
+        is_other = self.state.forget_other_content(track)
+        if is_other or before != planned.before:  # by a program that restores size and mtime
             self.state.save_tags(track, before)
-            reason = "its tags were changed since they were read"
+            reason = "its content was changed since it was read"
             return self._record_failure(planned, AccessError(reason, FailureKind.CHANGED))
         change = TagChange(
             track,

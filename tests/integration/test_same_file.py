@@ -64,6 +64,25 @@ def test_another_recording_under_the_name_of_a_known_one_is_listened_to(
     assert first != second == Scan(capsys, path, "-n", *ANY).row("song.wav")["scores"]
 
 
+def test_another_recording_copied_into_the_file_of_a_known_one_gets_no_genre_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song, other = tmp_path / "song.flac", tmp_path / "other"
+    song.write_bytes(audio_bytes(".flac", rich=True))
+    state = tmp_path / "state.sqlite"
+    save_predictions(state, [song])
+    inode, content = song.stat().st_ino, bytearray(song.read_bytes())
+    content[-1] ^= 1
+    other.write_bytes(content)
+    shutil.copystat(song, other)
+    shutil.copy2(other, song)
+    assert song.stat().st_ino == inode
+    row = Scan(capsys, song, "--state", state).row("song.flac")
+    assert (row["action"], row["kind"]) == ("failed", "changed")
+    assert song.read_bytes() == content
+    assert Scan(capsys, song, "--state", state).row("song.flac")["genre"] != "Jazz"
+
+
 @contextmanager
 def mount(folder: Path) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
