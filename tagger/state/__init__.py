@@ -1,6 +1,7 @@
 """The SQLite file that lets a run skip what earlier runs learned; owns sqlite3.
 
-It knows each file by path, size, mtime and inode. It keeps the scores of every model for each file,
+It knows each file by path, size, mtime and inode; if a path or an inode is another, by some of its
+content. It keeps the scores of every model for each file,
 the journal of replaced tags, and the runs.
 """
 
