@@ -96,6 +96,7 @@ class FailureKind(StrEnum):
     CANNOT_DECODE = "cannot-decode"
     CANNOT_TAG = "cannot-tag"
     CHANGED = "changed"
+    IN_USE = "in-use"
     UNFINISHED = "unfinished"
     NO_ACCESS = "no-access"
     SERVER = "server"
@@ -153,6 +154,9 @@ FAILURE_HELP: Mapping[FailureKind, FailureHelp] = MappingProxyType(
         ),
         FailureKind.CHANGED: FailureHelp(
             "Changed during the run", "Nothing to do: the next run tries again."
+        ),
+        FailureKind.IN_USE: FailureHelp(
+            "Being written by another program", "Nothing to do: the next run tries again."
         ),
         FailureKind.UNFINISHED: FailureHelp(
             "Half-written",

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from zlib import crc32
@@ -28,6 +28,22 @@ class Track:
     def from_stat(cls, path: AnyPath, status: os.stat_result) -> "Track":
         mtime_ns, inode = to_signed_64(status.st_mtime_ns), to_signed_64(status.st_ino)
         return cls(path, status.st_size, mtime_ns, inode, status.st_nlink)
+
+    def is_same_version(self, other: "Track") -> bool:
+        """Tell whether path, size and mtime are alike. Some mounts give new inodes each time."""
+        return replace(self, inode=other.inode) == other
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSample:
+    """Something of the content of a file, by which two files can be told apart.
+
+    volume: the file system that has the file; None if that is not known. digest: of some blocks of
+    the content; empty if nobody could read them.
+    """
+
+    volume: int | None = None
+    digest: bytes = b""
 
 
 def to_signed_64(number: int) -> int:

@@ -60,6 +60,13 @@ class Hardlinks(StrEnum):
     IN_PLACE = "in-place"
 
 
+class Owner(StrEnum):
+    """What to do with a file whose owner and group a copy of it cannot get."""
+
+    KEEP = "keep"
+    IN_PLACE = "in-place"
+
+
 class Profile(StrEnum):
     """The program that reads the tags; `any` writes each genre as a value of its own."""
 
@@ -307,6 +314,14 @@ class Settings:
         make_choice(Hardlinks, "What to do with files that have several hard links."),
         ROWS,
     ] = Hardlinks.SKIP
+    owner: Annotated[
+        Owner,
+        make_choice(
+            Owner,
+            "Files whose owner a copy cannot get: keep them as they are, or write into the file.",
+        ),
+        FILES,
+    ] = Owner.IN_PLACE
     preserve_mtime: Annotated[
         bool, Option(to_flag, "Keep the modification time of written files."), FILES
     ] = False

@@ -44,6 +44,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     state="",
     existing="",
     hardlinks="",
+    owner="",
     preserve_mtime="",
     max_seconds="",
     max_memory="",

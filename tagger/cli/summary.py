@@ -43,7 +43,7 @@ UNDO_WORDS = {
 
 DRY_RUN_LINE = "This was a dry run: no file was changed."
 
-UNDO_OPTIONS = ("state", "hardlinks", "preserve-mtime")
+UNDO_OPTIONS = ("state", "hardlinks", "owner", "preserve-mtime")
 APPLY_OPTIONS = ("existing", *UNDO_OPTIONS)
 """The next command must get these options of the run: without them it could act on other files, or
 write other tags."""

@@ -21,6 +21,7 @@ from tagger.paths import parse_path
     state="",
     force="Also put back the genre of files that were changed since, if the genre was not edited.",
     hardlinks="",
+    owner="",
     preserve_mtime="",
     max_seconds="",
     max_memory="",

@@ -18,6 +18,7 @@ from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
 from tagger.settings import Settings, get_row_settings
 from tagger.state import CachedRow, KnownTrack, State
+from tagger.storage import check_no_writer
 from tagger.tags import read_tags
 from tagger.writing import PlannedWrite
 
@@ -64,6 +65,7 @@ class TrackDecider:
         force = self.settings.force
         if force or (self._lacks_tags(known) and not self._find_permanent_failure(known)):
             try:
+                check_no_writer(track.path, is_settled=True)
                 tags = self.isolated.call(read_tags, track.path)
             except TrackError as error:
                 return self.report_failure(Failure.from_error(track, error))

@@ -196,7 +196,7 @@ class UndoPlan:
             reason = f"run {latest.run_id} wrote it later: undo that first"
         elif tags != newest.after:
             reason = GENRE_EDITED
-        elif track != newest.new and not self.settings.force:
+        elif not (newest.new and track.is_same_version(newest.new)) and not self.settings.force:
             reason = CHANGED_SINCE_WRITE
         else:
             return decide_by_links(track, self.settings.hardlinks)

@@ -12,11 +12,27 @@ from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
-from tagger.errors import DiskFullError, FailureKind, LockedError, StateError
+from tagger.errors import (
+    DISK_FULL_ERRNOS,
+    DiskFullError,
+    FailureKind,
+    LockedError,
+    StateError,
+)
 from tagger.paths import FILENAME_CODEC, AnyPath, parse_path
-from tagger.records import Action, Album, Failure, Prediction, Score, Tags, Track
+from tagger.records import (
+    Action,
+    Album,
+    ContentSample,
+    Failure,
+    Prediction,
+    Score,
+    Tags,
+    Track,
+)
 from tagger.state.journal import Journal, Run, Runs
 from tagger.state.schema import (
+    DAMAGE_CURE,
     check_is_ours,
     is_current,
     migrate,
@@ -24,7 +40,7 @@ from tagger.state.schema import (
     tags_from_json,
     tags_to_json,
 )
-from tagger.storage import was_moved_from
+from tagger.storage import find_volume, sample_content, was_moved_from
 
 
 class CachedRow(NamedTuple):
@@ -49,13 +65,16 @@ class RowCache:
     ) -> Sequence[CachedRow | None]:
         """Return the row of each of these files of one folder, or None where it is not valid.
 
-        files: sorted by name as bytes. Rows that were made with other settings are not valid.
+        files: sorted by name as bytes. Rows that were made with other settings are not valid. If
+        another file system is mounted there now, `State.load_track` looks at each file.
         """
         first, last = os.fsencode(files[0][0]), os.fsencode(files[-1][0])
         found = self._db.execute(
-            "SELECT name, size, mtime_ns, inode, links, action, text FROM rows"
-            " WHERE folder = ? AND name BETWEEN ? AND ? AND settings = ?",
-            (os.fsencode(folder), first, last, settings),
+            "SELECT name, rows.size, rows.mtime_ns, rows.inode, links, action, text"
+            " FROM rows JOIN tracks ON tracks.id = track_id"
+            " WHERE folder = ? AND name BETWEEN ? AND ? AND settings = ?"
+            " AND (volume = ? OR volume IS NULL)",
+            (os.fsencode(folder), first, last, settings, find_volume(parse_path(folder))),
         )
         rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
         return [_match_row(rows.get(file[0]), file) for file in files]
@@ -179,6 +198,22 @@ class TrackRow(NamedTuple):
     lasting: int
     kind: str | None
     undone: int
+    inode: int
+    volume: int | None
+    sample: bytes | None
+
+    def has_moved_to(self, track: Track, sample: ContentSample) -> bool:
+        """Tell whether a file with the same size, mtime and inode is the file of this row, moved.
+
+        Inodes are used again. So content and file system must be the same too, except for rows that
+        tagger 0.1.0 made.
+        """
+        is_alike = self.sample in (None, sample.digest) and self.volume in (None, sample.volume)
+        return is_alike and was_moved_from(parse_path(os.fsdecode(self.path)), track.inode)
+
+    def is_on_volume_of(self, track: Track) -> bool:
+        """Tell whether the file system is still the same, as far as that is known."""
+        return self.volume is None or find_volume(track.path) in (None, self.volume)
 
 
 class State:
@@ -260,6 +295,17 @@ class State:
             "UPDATE tracks SET failure = NULL WHERE path = ?", (os.fsencode(track.path),)
         )
 
+    def forget_other_content(self, track: Track) -> bool:
+        """Forget a recording if another one stands in its file, with the same size, time and inode.
+
+        Return whether it does.
+        """
+        row, sample = self._find_row(track), sample_content(track.path).digest
+        if row is None or not row.sample or row.sample == sample:
+            return False
+        self._insert_track(track)
+        return True
+
     def mark_not_wanted(self, track: Track) -> None:
         """Record that a person does not want tagger's genre in this file."""
         self._db.execute("UPDATE tracks SET undone = 1 WHERE id = ?", (self._add_track(track),))
@@ -268,8 +314,9 @@ class State:
         """Record, also in the journal, that a file was replaced and has these tags now."""
         undone = not self.journal.close_entry(entry, new)
         self._db.execute(  # for all hard links: an undo in place changes each of them
-            "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?",
-            (undone, old.size, old.mtime_ns, old.inode),
+            "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?"
+            " AND (volume, sample) IS (SELECT volume, sample FROM tracks WHERE path = ?)",
+            (undone, old.size, old.mtime_ns, old.inode, os.fsencode(old.path)),
         )
         self.update_track(old, new, tags)
         self._db.execute(
@@ -280,11 +327,13 @@ class State:
 
     def update_track(self, old: Track, new: Track, tags: Tags) -> None:
         """Let `new` take over all that is known of `old`, but not its failure."""
+        sample = sample_content(new.path)
         self._db.execute(
-            "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL"
-            " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+            "UPDATE tracks SET size = ?, mtime_ns = ?, inode = ?, tags = ?, failure = NULL,"
+            " volume = ?, sample = ? WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
             (
                 new.size, new.mtime_ns, new.inode, tags_to_json(tags),
+                sample.volume, sample.digest,
                 os.fsencode(old.path), old.size, old.mtime_ns, old.inode,
             ),
         )  # fmt: skip
@@ -299,23 +348,45 @@ class State:
             self.commit()
 
     def _find_row(self, track: Track) -> TrackRow | None:
-        """Find the row of exactly this file. If the file was moved here, move its row too."""
+        """Find the row of exactly this file. If the file was moved here, move its row too.
+
+        If a file has the path, size and time of its row but another inode or file system, its
+        content decides: some mounts give new inodes each time.
+        """
         path = os.fsencode(track.path)
         found = self._db.execute(
-            "SELECT id, path, duration_s, tags, failure, lasting, kind, undone FROM tracks"
-            " WHERE inode = ? AND size = ? AND mtime_ns = ?",
-            (track.inode, track.size, track.mtime_ns),
+            "SELECT id, path, duration_s, tags, failure, lasting, kind, undone, inode, volume,"
+            " sample FROM tracks WHERE (inode = ? OR path = ?) AND size = ? AND mtime_ns = ?",
+            (track.inode, path, track.size, track.mtime_ns),
         )
         rows = [TrackRow(*row) for row in found]
         for row in rows:
-            if row.path == path:
+            if row.path == path and row.inode == track.inode and row.is_on_volume_of(track):
+                if row.sample is None:
+                    self._save_sample(row.id, track)
                 return row
+        if not rows or not (sample := sample_content(track.path)).digest:
+            return None
         for row in rows:
-            if track.inode and was_moved_from(parse_path(os.fsdecode(row.path)), track.inode):
+            if row.inode == track.inode and track.inode and row.has_moved_to(track, sample):
                 self._rename(path, b"moved away %d" % row.id)
                 self._rename(row.path, path)
                 return row
+        for row in rows:
+            if row.path == path and row.sample == sample.digest:
+                self._db.execute(
+                    "UPDATE tracks SET inode = ?, volume = ? WHERE id = ?",
+                    (track.inode, sample.volume, row.id),
+                )
+                return row
         return None
+
+    def _save_sample(self, track_id: int, track: Track) -> None:
+        sample = sample_content(track.path)
+        self._db.execute(
+            "UPDATE tracks SET volume = ?, sample = ? WHERE id = ?",
+            (sample.volume, sample.digest, track_id),
+        )
 
     def _rename(self, old: bytes, new: bytes) -> None:
         self._db.execute("UPDATE tracks SET path = ? WHERE path = ?", (new, old))
@@ -324,8 +395,9 @@ class State:
     def _add_track(self, track: Track) -> int:
         """Return the id of this version of the file; delete the row of an older version."""
         row = self._find_row(track)
-        if row is not None:
-            return row.id
+        return self._insert_track(track) if row is None else row.id
+
+    def _insert_track(self, track: Track) -> int:
         path, undone = os.fsencode(track.path), self._is_undone(track.path)
         self._db.execute("DELETE FROM tracks WHERE path = ?", (path,))
         cursor = self._db.execute(
@@ -333,6 +405,7 @@ class State:
             (path, track.size, track.mtime_ns, track.inode, undone),
         )
         assert cursor.lastrowid is not None
+        self._save_sample(cursor.lastrowid, track)
         return cursor.lastrowid
 
     def _is_undone(self, path: AnyPath) -> bool:
@@ -352,6 +425,20 @@ def _failure_from_columns(track: Track, reason: str, lasting: int, kind: str | N
 T = TypeVar("T")
 
 
+USER_CURE = "the user that runs tagger must be able to write into it and its folder"
+CURES = {
+    sqlite3.SQLITE_NOTADB: DAMAGE_CURE,
+    sqlite3.SQLITE_CORRUPT: DAMAGE_CURE,
+    sqlite3.SQLITE_CANTOPEN: USER_CURE,
+    sqlite3.SQLITE_READONLY: USER_CURE,
+    sqlite3.SQLITE_PERM: USER_CURE,
+    sqlite3.SQLITE_IOERR: "its disk is full, fails, or is a network share that locks no files",
+}
+"""What helps, by SQLite's primary result codes."""
+
+PRIMARY_CODE_MASK = 0xFF
+
+
 @contextmanager
 def open_state(path: Path) -> Iterator[State]:
     """Open or create the database, for this process alone.
@@ -359,31 +446,55 @@ def open_state(path: Path) -> Iterator[State]:
     Raises LockedError while another run uses it, StateError if it is unusable, DiskFullError.
     """
     path = path.resolve()  # all names of the file share one lock
+    with _name_state_file(path), _lock(path), _connect(path) as connection:
+        yield State(connection)
+
+
+@contextmanager
+def _name_state_file(path: Path) -> Iterator[None]:
+    """Translate the errors of the database. Say which file it is, and what helps."""
+    try:
+        yield
+    except StateError as error:
+        raise StateError(f"the state file {path} {error}") from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE_MASK
+        if code == sqlite3.SQLITE_FULL:
+            raise DiskFullError(f"no space left for the state file {path}") from error
+        cure = f" ({CURES[code]})" if code in CURES else ""
+        raise StateError(f"the state file {path} cannot be used: {error}{cure}") from error
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock of the state file, and make its folder. Errors as of `open_state`."""
     lock = FileLock(f"{path}.lock")  # flock: the system frees the lock of a process that died
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_regular(path)
         if path.exists() and path.stat().st_nlink > 1:
-            raise StateError(
-                f"the state file {path} has several hard links, and so several locks: remove all"
-                " but one"
-            )
+            raise StateError("has several hard links, and so several locks: remove all but one")
         lock.acquire(blocking=False)
     except Timeout as error:
         raise LockedError(f"another run is using {path}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StateError(f"cannot be made: {error.filename} is no folder") from error
     except OSError as error:
-        raise StateError(f"the state file {path} cannot be used: {error.strerror}") from error
-    try:
-        with _connect(path) as connection:
-            yield State(connection)
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if error.errno in DISK_FULL_ERRNOS:
             raise DiskFullError(f"no space left for the state file {path}") from error
-        raise StateError(
-            f"the state file {path} cannot be used: {error} (if you move it away, tagger makes a"
-            " new one, without what earlier runs learned and without their undo)"
-        ) from error
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        raise StateError(f"cannot be used: {reason} (--state names another file)") from error
+    try:
+        yield
     finally:
         lock.release()
+
+
+def _check_regular(path: Path) -> None:
+    if path.is_dir():
+        raise StateError("is a folder: --state must name a file")
+    if path.exists() and not path.is_file():
+        raise StateError("is no regular file: --state must name another one")
 
 
 def read_runs(path: Path) -> list[Run]:
@@ -408,14 +519,15 @@ def _select_albums(connection: sqlite3.Connection) -> Mapping[AnyPath, Album]:
 
 
 def _read_database(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    with _name_state_file(path):
+        _check_regular(path)
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
             if is_current(connection):
                 return read(connection)
-    except sqlite3.Error as error:
-        raise StateError(f"the state file {path} cannot be read: {error}") from error
-    with open_state(path):  # migrates it to the newest layout
-        return _read_database(path, read)
+    with open_state(path):
+        pass  # it is migrated to the newest layout now
+    return _read_database(path, read)
 
 
 @contextmanager

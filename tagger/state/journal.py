@@ -228,6 +228,14 @@ class Journal:
             os.fsencode(path), run_id,
         )  # fmt: skip
 
+    def has_written(self, track: Track) -> bool:
+        """Tell whether the last change of a file was a write of tagger."""
+        row = self._db.execute(
+            "SELECT 1 FROM journal WHERE path = ? AND size = ? AND mtime_ns = ?",
+            (os.fsencode(track.path), track.size, track.mtime_ns),
+        ).fetchone()
+        return row is not None
+
     def find_last_run(self) -> str | None:
         """Return the newest run, but an undo, that has an active entry."""
         row = self._db.execute(

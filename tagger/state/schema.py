@@ -143,14 +143,25 @@ UPDATE tracks SET kind = {OLD_FAILURE_KIND} WHERE failure IS NOT NULL;
 UPDATE unheard SET kind = {OLD_FAILURE_KIND};
 """  # noqa: S608 - both parts are constants
 
+CONTENT_SAMPLES_MIGRATION = """
+ALTER TABLE tracks ADD COLUMN volume INTEGER; -- of a records.ContentSample
+ALTER TABLE tracks ADD COLUMN sample BLOB;    -- its digest; NULL: older than this column
+"""
+
 MIGRATIONS = (
     SCHEMA,
     UNDO_MIGRATION,
     MODEL_FAILURES_MIGRATION,
     REPORT_ROWS_MIGRATION,
     FAILURE_KINDS_MIGRATION,
+    CONTENT_SAMPLES_MIGRATION,
 )
 """Each script turns one version of the layout into the next. Version 0 is an empty file."""
+
+DAMAGE_CURE = (
+    "tagger did not touch it; if you move it away yourself, the next run makes a new one, without"
+    " what earlier runs learned and without their undo"
+)
 
 TEMPORARY_TABLES = """
 CREATE TEMP TABLE queue (
@@ -176,15 +187,21 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def check_is_ours(connection: sqlite3.Connection) -> None:
-    """Raise StateError for a database of another program or of a newer tagger. Change nothing."""
+    """Raise StateError for a database of another program or of a newer tagger. Change nothing.
+
+    The messages of this module go on with the name of the file in front: the state file X …
+    """
     version = _read_version(connection)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     is_first = version == 1 and {"tracks", "journal"} <= tables
     if tables and application != APPLICATION_ID and not is_first:
-        raise StateError("the state file is the database of another program")
+        raise StateError("is the database of another program (--state names another file)")
     if version > len(MIGRATIONS):
-        raise StateError(f"the state file is of a newer tagger (version {version} of its layout)")
+        raise StateError(
+            f"is of a newer tagger (version {version} of its layout): use that tagger, or name"
+            " another file with --state"
+        )
 
 
 def is_current(connection: sqlite3.Connection) -> bool:
@@ -205,7 +222,7 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise StateError(f"the state file is damaged ({error})") from error
+        raise StateError(f"is damaged: {error} ({DAMAGE_CURE})") from error
 
 
 def tags_from_json(text: str) -> Tags:
@@ -221,4 +238,4 @@ def tags_from_json(text: str) -> Tags:
             album=Album(**stored["album"]) if stored.get("album") else None,
         )
     except (LookupError, TypeError) as error:
-        raise StateError(f"the state file is damaged: {error!r} in the tags of a file") from error
+        raise StateError(f"is damaged: {error!r} in the tags of a file ({DAMAGE_CURE})") from error

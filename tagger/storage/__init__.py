@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tagger.paths import AnyPath, is_remote
-from tagger.records import Track
+from tagger.records import ContentSample, Track
 from tagger.storage.filesystem import FILE_CHANGED, FileSystem, FolderEntry, ListedFile, Root
-from tagger.storage.local import LocalFiles
+from tagger.storage.local import LocalFiles, check_no_open_writer
 from tagger.storage.remote import NO_PRESERVED_MTIME, RemoteFiles, prepare_replacement
 
 __all__ = [
@@ -21,14 +21,18 @@ __all__ = [
     "FolderEntry",
     "ListedFile",
     "Root",
+    "check_no_open_writer",
+    "check_no_writer",
     "check_writable",
     "find_file",
+    "find_volume",
     "get_filesystem",
     "is_reachable",
     "look_up",
     "open_for_decoding",
     "open_for_reading",
     "prepare_replacement",
+    "sample_content",
     "was_moved_from",
 ]
 
@@ -61,6 +65,18 @@ def is_reachable(path: AnyPath) -> bool:
 
 def was_moved_from(path: AnyPath, inode: int) -> bool:
     return get_filesystem(path).was_moved_from(path, inode)
+
+
+def sample_content(path: AnyPath) -> ContentSample:
+    return get_filesystem(path).sample_content(path)
+
+
+def find_volume(path: AnyPath) -> int | None:
+    return get_filesystem(path).find_volume(path)
+
+
+def check_no_writer(path: AnyPath, *, is_settled: bool) -> None:
+    get_filesystem(path).check_no_writer(path, is_settled=is_settled)
 
 
 def check_writable(paths: Iterable[AnyPath], *, preserve_mtime: bool) -> None:

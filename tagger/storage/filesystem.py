@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from tagger.paths import AnyPath
-from tagger.records import Track
+from tagger.records import ContentSample, Track
 
 CANNOT_OPEN = "cannot open"
 CANNOT_LOOK_UP = "cannot be looked at"
@@ -84,6 +84,19 @@ class FileSystem(Protocol):
 
     def was_moved_from(self, path: Any, inode: int) -> bool:
         """Tell whether a file is no longer at a path: there is none, or one with another inode."""
+
+    def sample_content(self, path: Any) -> ContentSample:
+        """Return something of the content of a file. It is empty where the file is not read."""
+
+    def find_volume(self, path: Any) -> int | None:
+        """Return a number that tells the file system from others; None if that is not known."""
+
+    def check_no_writer(self, path: Any, *, is_settled: bool) -> None:
+        """Raise AccessError if another program has a file open for writing.
+
+        Some systems cannot tell. There, a file that changed in the last minutes is refused, unless
+        `is_settled`: the last change is known to be over. Do nothing if the file cannot be opened.
+        """
 
     def check_writable(self, path: Any, *, preserve_mtime: bool) -> None:
         """Raise SettingsError where no file can be replaced, or its time cannot be kept."""

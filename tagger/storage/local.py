@@ -1,15 +1,21 @@
 """Files on the disks of this machine."""
 
+import errno
+import fcntl
 import os
+import signal
 import stat
+import sys
+import time
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 from tagger.errors import AccessError, FailureKind, LibraryError
 from tagger.paths import FILENAME_CODEC
-from tagger.records import Track, to_signed_64
+from tagger.records import ContentSample, Track, to_signed_64
 from tagger.storage.filesystem import (
     CANNOT_LIST,
     CANNOT_LOOK_UP,
@@ -17,6 +23,20 @@ from tagger.storage.filesystem import (
     ListedFile,
     Root,
 )
+
+SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 4, 16 << 10
+"""A sample has the first block of a file, the last one, and those at a third and two thirds."""
+
+SETTLING_S = 120
+"""A file is left alone for so long after its last change, if nobody can tell who writes it."""
+
+OPEN_FOR_WRITING = "another program has it open for writing: left as it is"
+JUST_CHANGED = (
+    "it changed in the last two minutes, perhaps another program still writes it: left as it is"
+)
+
+NETWORK_FILE_SYSTEMS = {"nfs4", "cifs", "smb3"}
+"""They refuse a lease also if the server has not given them one of its own."""
 
 
 class LocalFiles:
@@ -110,5 +130,81 @@ class LocalFiles:
         except OSError:
             return False  # the file may be there, although this user may not look
 
+    def sample_content(self, path: Path) -> ContentSample:
+        digest = sha256()
+        try:
+            with os.fdopen(_open_without_waiting(path), "rb") as file:
+                last = max(0, os.fstat(file.fileno()).st_size - SAMPLE_BLOCK_BYTES)
+                for number in range(SAMPLE_BLOCKS):
+                    file.seek(last * number // (SAMPLE_BLOCKS - 1))
+                    digest.update(file.read(SAMPLE_BLOCK_BYTES))
+        except OSError:
+            return ContentSample()
+        return ContentSample(self.find_volume(path), digest.digest())
+
+    def find_volume(self, path: Path) -> int | None:
+        try:
+            return to_signed_64(os.statvfs(path).f_fsid)
+        except OSError:
+            return None
+
+    def check_no_writer(self, path: Path, *, is_settled: bool) -> None:
+        try:
+            descriptor = _open_without_waiting(path)
+        except BlockingIOError as error:  # another program has a lease, as Samba for its clients
+            raise AccessError(OPEN_FOR_WRITING, FailureKind.IN_USE) from error
+        except OSError:
+            return
+        try:
+            check_no_open_writer(descriptor, is_settled=is_settled)
+        finally:
+            os.close(descriptor)
+
     def check_writable(self, path: Path, *, preserve_mtime: bool) -> None:
         """Accept every path: whether a folder can be written shows with its first file."""
+
+
+def _open_without_waiting(path: Path) -> int:
+    """Open a file for reading, but no link; do not wait for the other end of a pipe."""
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def check_no_open_writer(descriptor: int, *, is_settled: bool) -> None:
+    """Do what FileSystem.check_no_writer does for a file that is open for reading only."""
+    has_writer = _has_writer(descriptor)
+    if has_writer:
+        raise AccessError(OPEN_FOR_WRITING, FailureKind.IN_USE)
+    age_s = time.time() - os.fstat(descriptor).st_mtime
+    if has_writer is None and not is_settled and abs(age_s) < SETTLING_S:
+        raise AccessError(JUST_CHANGED, FailureKind.IN_USE)
+
+
+def _has_writer(descriptor: int) -> bool | None:
+    """Tell whether anybody has a file open for writing; None if the system cannot tell.
+
+    Linux gives no read lease on such a file. Only the owner and root may ask for a lease. For files
+    of others the answer is False, so that libraries shared by a group can be written.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        # A program that opens the file now sends a signal. SIGIO would end this process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            return None if _is_on_network(descriptor) else True
+        return False if error.errno == errno.EACCES else None
+    return False
+
+
+def _is_on_network(descriptor: int) -> bool:
+    device = os.fstat(descriptor).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError), Path("/proc/self/mountinfo").open(errors="replace") as mounts:
+        for line in mounts:  # ID PARENT MAJOR:MINOR ROOT FOLDER OPTIONS... - TYPE SOURCE OPTIONS
+            fields, _, source = line.partition(" - ")
+            if fields.split()[2] == number:
+                return source.split()[0] in NETWORK_FILE_SYSTEMS
+    return False

@@ -16,7 +16,7 @@ from tagger.errors import (
     SettingsError,
 )
 from tagger.paths import RemotePath, is_remote
-from tagger.records import Track
+from tagger.records import ContentSample, Track
 from tagger.storage.filesystem import (
     CANNOT_LIST,
     CANNOT_LOOK_UP,
@@ -120,6 +120,15 @@ class RemoteFiles:
 
     def was_moved_from(self, path: RemotePath, inode: int) -> bool:  # noqa: ARG002 - as FileSystem
         return False  # an object under another key is another object
+
+    def sample_content(self, path: RemotePath) -> ContentSample:  # noqa: ARG002 - as FileSystem
+        return ContentSample()  # the inode is made from the version of the content
+
+    def find_volume(self, path: RemotePath) -> None:  # noqa: ARG002 - as FileSystem
+        return None
+
+    def check_no_writer(self, path: RemotePath, *, is_settled: bool) -> None:
+        """Do nothing: servers show an object only after all of it has arrived."""
 
     def check_writable(self, path: RemotePath, *, preserve_mtime: bool) -> None:
         if path.scheme != S3_SCHEME:

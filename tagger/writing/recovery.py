@@ -11,7 +11,7 @@ from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath, display_path, is_remote
 from tagger.records import Track
 from tagger.state import JournalEntry, State
-from tagger.storage import is_reachable, look_up
+from tagger.storage import check_no_writer, is_reachable, look_up
 from tagger.tags import read_tags
 from tagger.writing.replace import (
     find_work_folder,
@@ -127,6 +127,7 @@ def _finish_overwrite(path: Path, full_copy: Path, old: Track) -> None:
         status = path.lstat()
         passed_s = status.st_ctime - copy_status.st_ctime
         if status.st_ino == old.inode and -1 <= passed_s <= longest_s:
+            check_no_writer(path, is_settled=True)
             with (
                 open_descriptor(full_copy, os.O_RDONLY) as source,
                 open_descriptor(path, os.O_RDWR) as target,

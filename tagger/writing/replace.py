@@ -10,17 +10,30 @@ import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile, rmtree
 from tempfile import gettempdir
 from typing import BinaryIO
 
-from tagger.errors import AccessError, FailureKind, TagError, UnfinishedError, translate_os_error
-from tagger.paths import display_path, is_remote
+from tagger.errors import (
+    DISK_FULL_ERRNOS,
+    AccessError,
+    FailureKind,
+    TagError,
+    UnfinishedError,
+    translate_os_error,
+)
+from tagger.paths import display_path, is_remote, to_one_line
 from tagger.records import TagChange, Track
-from tagger.storage import FILE_CHANGED, NO_PRESERVED_MTIME, prepare_replacement
+from tagger.settings import Owner
+from tagger.storage import (
+    FILE_CHANGED,
+    NO_PRESERVED_MTIME,
+    check_no_open_writer,
+    prepare_replacement,
+)
 from tagger.tags.fields import find_changed_fields, read_tags, write_raw, write_tags
 
 COPY_CHUNK_BYTES = 1 << 20
@@ -32,6 +45,18 @@ NO_KERNEL_COPY_ERRNOS = {
 XATTR_NOT_KEPT_ERRNOS = {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA}
 SPECIAL_XATTRS = ("security.", "system.", "trusted.")
 """Attributes that only the system or root may set: a copy may lack them."""
+
+OWNER_REFUSED_ERRNOS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP}
+"""Only root may give a file to another user; a container may not even know the user."""
+
+OWNER_NOT_KEPT = (
+    "its owner and group cannot be kept in a new file: run tagger as its owner, or use --owner"
+    " in-place (with several hard links: --hardlinks in-place)"
+)
+NOT_WRITABLE = (
+    "only a write into the file itself keeps its owner or its hard links, and this user may not"
+    " write into it: run tagger as its owner, or give the group write access (chmod g+w)"
+)
 
 NEW_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL
 MAX_NAME_BYTES = 255
@@ -51,13 +76,15 @@ def replace_tags(
     *,
     preserve_mtime: bool = False,
     in_place: bool = False,
+    owner: Owner = Owner.KEEP,
 ) -> Track:
     """Write tags into a file, whole or not at all, and return its new Track.
 
     Raises TagError if `inspect` finds any other change, AccessError if the file is not the one that
     the Track describes or the system refuses, DiskFullError if no space is left. The original is
     unchanged then. Raises UnfinishedError if the original may be half-written, or a copy is left.
-    in_place: keep the inode, and with it the hard links.
+    in_place: keep the inode, and with it the hard links. owner: what to do if a copy cannot get the
+    owner and the group of the file; a file with several hard links is not written in place for it.
     """
     track = change.track
     try:
@@ -68,6 +95,7 @@ def replace_tags(
             copy_bytes(files.original, files.copy)
             with os.fdopen(os.dup(files.copy), "r+b") as file:
                 _edit_copy(change, file, path, path.with_name(change.copy), inspect)
+            in_place = in_place or not _copy_owner(track, files, owner)
             finish = _write_in_place if in_place else _rename_over
             status = finish(track, files, preserve_mtime=preserve_mtime)
             with suppress(OSError):  # the file is the new one, even if its disk has an error now
@@ -194,6 +222,7 @@ def _rename_over(track: Track, files: OpenReplacement, *, preserve_mtime: bool) 
         _copy_times(files.original, files.copy)
     os.fsync(files.copy)
     status = os.fstat(files.copy)
+    check_no_open_writer(files.original, is_settled=True)
     _check_unchanged(track, files)
     os.replace(files.copy_name, track.path.name, src_dir_fd=files.folder, dst_dir_fd=files.folder)
     return status
@@ -208,11 +237,14 @@ def _write_in_place(
     finds such a copy knows that the original may be half-written, and finishes it from the copy.
     Return the stat of the new file.
     """
-    with open_descriptor(track.path.name, os.O_RDWR, folder=files.folder) as target:
+    check_no_open_writer(files.original, is_settled=True)  # while tagger is no writer itself
+    with _open_for_overwriting(track, files.folder) as target:
         old_status = os.fstat(target)
         _check_track(track, old_status)
         os.fsync(files.copy)
         _check_unchanged(track, files)
+        if preserve_mtime:
+            _check_times_can_be_set(target)
         full_name = make_full_copy_name(files.copy_name)
         os.rename(files.copy_name, full_name, src_dir_fd=files.folder, dst_dir_fd=files.folder)
         try:
@@ -233,6 +265,16 @@ def _write_in_place(
             raise UnfinishedError(reason) from error
         _remove_copy(full_name, files.folder)
         return status
+
+
+@contextmanager
+def _open_for_overwriting(track: Track, folder: int) -> Iterator[int]:
+    with ExitStack() as stack:
+        try:
+            target = stack.enter_context(open_descriptor(track.path.name, os.O_RDWR, folder=folder))
+        except PermissionError as error:
+            raise AccessError(NOT_WRITABLE) from error
+        yield target
 
 
 def make_copy_name(track: Track) -> str:
@@ -320,17 +362,31 @@ def _reserve_space(target: int, old_size: int, new_size: int) -> None:
         raise
 
 
+def _copy_owner(track: Track, files: OpenReplacement, owner: Owner) -> bool:
+    """Give the copy owner and group of the original.
+
+    If the system refuses, return False if the file may be written in place instead, else raise
+    AccessError. A write in place would change the other hard links too.
+    """
+    old, new = os.fstat(files.original), os.fstat(files.copy)
+    if (old.st_uid, old.st_gid) == (new.st_uid, new.st_gid):
+        return True
+    try:
+        os.fchown(files.copy, old.st_uid, old.st_gid)
+    except OSError as error:
+        if error.errno not in OWNER_REFUSED_ERRNOS:
+            raise
+        if owner is Owner.KEEP or track.links > 1:
+            raise AccessError(OWNER_NOT_KEPT) from error
+        return False
+    return True
+
+
 def _copy_attributes(source: int, target: int) -> None:
-    """Give the copy owner, mode and extended attributes (with the ACL) of the original."""
-    old, new = os.fstat(source), os.fstat(target)
-    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
-        try:
-            os.fchown(target, old.st_uid, old.st_gid)
-        except PermissionError as error:  # only root may give a file to another user
-            raise AccessError("its owner and group could not be kept") from error
+    """Give the copy mode and extended attributes (with the ACL) of the original."""
     if sys.platform == "linux":
         _copy_xattrs(source, target)
-    os.fchmod(target, stat.S_IMODE(old.st_mode))
+    os.fchmod(target, stat.S_IMODE(os.fstat(source).st_mode))
 
 
 def _copy_xattrs(source: int, target: int) -> None:
@@ -343,8 +399,13 @@ def _copy_xattrs(source: int, target: int) -> None:
             else:
                 os.removexattr(target, name)
         except OSError as error:
-            if error.errno not in XATTR_NOT_KEPT_ERRNOS or not name.startswith(SPECIAL_XATTRS):
+            if error.errno in DISK_FULL_ERRNOS:
                 raise
+            if error.errno not in XATTR_NOT_KEPT_ERRNOS or not name.startswith(SPECIAL_XATTRS):
+                raise AccessError(
+                    f"its extended attribute {to_one_line(name)} cannot be kept in the new file:"
+                    f" {error.strerror} (let the user that runs tagger set it, or remove it)"
+                ) from error
 
 
 def _list_xattrs(descriptor: int) -> list[str]:
@@ -353,12 +414,20 @@ def _list_xattrs(descriptor: int) -> list[str]:
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return []
-        raise
+        raise AccessError(f"its extended attributes cannot be read: {error.strerror}") from error
 
 
 def _copy_times(source: int, target: int) -> None:
     status = os.fstat(source)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _check_times_can_be_set(descriptor: int) -> None:
+    try:
+        _copy_times(descriptor, descriptor)
+    except PermissionError as error:
+        reason = "only its owner may keep its modification time: leave out --preserve-mtime"
+        raise AccessError(reason) from error
 
 
 def _replace_stored_object(

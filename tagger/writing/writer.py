@@ -6,10 +6,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import gettempdir
 
 from tagger.audio import hash_streams
 from tagger.errors import (
     AccessError,
+    DiskFullError,
     FailureKind,
     TagError,
     TaggerError,
@@ -18,11 +20,11 @@ from tagger.errors import (
 )
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.pacing import count_usable_cores
-from tagger.paths import AnyPath
+from tagger.paths import AnyPath, display_path, is_remote
 from tagger.records import Action, Failure, Outcome, RepeatedRows, TagChange, Tags, Track
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
-from tagger.storage import look_up
+from tagger.storage import check_no_writer, look_up
 from tagger.tags import read_other_fields, read_tags
 from tagger.writing.recovery import recover_entries
 from tagger.writing.replace import make_copy_name, replace_tags
@@ -174,11 +176,13 @@ class Writer:
                 self.state.journal.mark_undone(planned.undone_entries, self.run_id)
                 self.state.commit_if_due()
                 return replace(planned.outcome, action=Action.UNCHANGED)
+            check_no_writer(track.path, is_settled=self.state.journal.has_written(track))
         except TrackError as error:
             return self._record_failure(planned, error)
-        if before != planned.before:  # by an editor that restores size and mtime
+        is_other = self.state.forget_other_content(track)
+        if is_other or before != planned.before:  # by a program that restores size and mtime
             self.state.save_tags(track, before)
-            reason = "its tags were changed since they were read"
+            reason = "its content was changed since it was read"
             return self._record_failure(planned, AccessError(reason, FailureKind.CHANGED))
         change = TagChange(
             track,
@@ -195,6 +199,7 @@ class Writer:
             FileInspector(self.isolated),
             preserve_mtime=self.settings.preserve_mtime,
             in_place=track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE,
+            owner=self.settings.owner,
         )
         return PendingWrite(planned, entry, future)
 
@@ -220,6 +225,8 @@ class Writer:
             error = TagError(reason, FailureKind.OTHER)
         if not isinstance(error, UnfinishedError):  # the next run settles an unfinished entry
             self.state.journal.cancel_entry(pending.entry)
+        if isinstance(error, DiskFullError):
+            error = _name_full_disk(error, planned.track.path)
         if not isinstance(error, TrackError):
             self.fatal_error = error
         return self._record_failure(planned, error)
@@ -233,3 +240,10 @@ class Writer:
             self.state.save_failure(failure)
             self.state.commit_if_due()
         return Outcome.from_failure(failure, planned.before, reported=planned.reported)
+
+
+def _name_full_disk(error: DiskFullError, path: AnyPath) -> DiskFullError:
+    folder = gettempdir() if is_remote(path) else display_path(path.parent)
+    return DiskFullError(
+        f"{display_path(path)}: {error} (make room on the disk of {folder}; the next run goes on)"
+    )

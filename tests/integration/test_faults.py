@@ -242,6 +242,34 @@ def test_a_disk_too_full_for_the_journal(
     assert read_tags(song) == Tags()
 
 
+def test_a_full_disk_and_an_attribute_are_told_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song, state = tmp_path / "m" / "song.flac", tmp_path / "state.sqlite"
+    song.parent.mkdir()
+    song.write_bytes(audio_bytes(".flac"))
+    os.setxattr(song, "user.rating", b"5")
+    save_predictions(state, [song])
+
+    def fail(number: int) -> Callable[..., None]:
+        def raise_error(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return raise_error
+
+    monkeypatch.setattr(os, "setxattr", fail(errno.EACCES))
+    row = Scan(capsys, song, "--state", state).row("song.flac")
+    assert "its extended attribute user.rating cannot be kept" in row["error"]
+    assert "Permission denied" in row["error"]
+    monkeypatch.setattr(os, "setxattr", fail(errno.ENOSPC))
+    scan = Scan(capsys, song, "--state", state)
+    assert scan.code == 3
+    assert f"{song}: cannot replace the file: No space left on device" in scan.err
+    assert f"make room on the disk of {song.parent}" in scan.err
+    assert read_tags(song).genres == ()
+    assert [path.name for path in song.parent.iterdir()] == ["song.flac"]
+
+
 def test_a_disk_mounted_read_only(
     disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

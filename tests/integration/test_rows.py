@@ -75,6 +75,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "ray-predictor-cpus": ("--ray-predictor-cpus", "2"),
     "ray-predictor-gpus": ("--ray-predictor-gpus", "0.5"),
     "hardlinks": ("--hardlinks", "in-place"),
+    "owner": ("--owner", "keep"),
     "preserve-mtime": ("--preserve-mtime",),
     "audit": ("--audit",),
     "json": ("--json",),

@@ -120,6 +120,19 @@ def test_a_file_that_somebody_may_have_changed_stays_and_so_does_the_copy(
     assert killed.full_copy.read_bytes() == killed.after
 
 
+def test_a_half_written_file_waits_while_another_program_writes_it(killed: KilledWrite) -> None:
+    killed.write_half()
+    half = killed.song.read_bytes()
+    with (
+        killed.song.open("r+b"),
+        pytest.raises(AccessError, match="another program has it open for writing"),
+    ):
+        killed.recover()
+    assert killed.song.read_bytes() == half
+    killed.recover()
+    assert killed.song.read_bytes() == killed.after
+
+
 def test_an_unverified_copy_is_removed_and_no_other_file(tmp_path: Path) -> None:
     song = tmp_path / "song.mp3"
     song.write_bytes(audio_bytes(".mp3"))

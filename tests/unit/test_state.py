@@ -1,8 +1,10 @@
 """What the state file knows, and of which version of a file."""
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tagger.errors import FailureKind, LockedError, StateError
+from tagger.errors import DiskFullError, FailureKind, LockedError, StateError
 from tagger.records import Action, Failure, Prediction, RawField, Score, TagChange, Tags, Track
-from tagger.state import CachedRow, KnownTrack, RunKind, State, open_state
+from tagger.state import CachedRow, KnownTrack, RunKind, State, open_state, read_runs
 from tagger.state.schema import MIGRATIONS
 
 TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
@@ -60,6 +62,7 @@ def test_a_row_is_forgotten_with_whatever_is_learned_of_its_file(
     state: State, track: Track, lesson: Callable[[State, Track], None]
 ) -> None:
     other = replace(track, path=track.path.with_name("b.mp3"), inode=7)
+    Path(other.path).write_bytes(b"abc")
     for each in (track, other):
         learn(state, each)
         state.rows.save(each, b"key", Action.KEPT, "the row\r\n")
@@ -92,7 +95,28 @@ def test_an_untouched_file_is_known_whole(state: State, track: Track) -> None:
     assert known.tags.raw == TAGS.raw
 
 
-@pytest.mark.parametrize("field", ["size", "mtime_ns", "inode"])
+def test_a_file_with_another_inode_is_known_by_its_content(state: State, track: Track) -> None:
+    learn(state, track)
+    mounted_anew = replace(track, inode=4)
+    assert load(state, mounted_anew) == KnownTrack(TAGS, SCORES, 61.5)
+    Path(track.path).write_bytes(b"xyz")
+    assert load(state, replace(track, inode=5)) == KnownTrack()
+    assert load(state, mounted_anew) == KnownTrack(TAGS, SCORES, 61.5)
+
+
+def test_another_recording_on_a_used_inode_is_not_taken_for_a_moved_file(
+    state: State, track: Track
+) -> None:
+    learn(state, track)
+    Path(track.path).unlink()
+    other = replace(track, path=Path(track.path).with_name("b.mp3"))
+    Path(other.path).write_bytes(b"xyz")
+    assert load(state, other) == KnownTrack()
+    Path(other.path).write_bytes(b"abc")
+    assert load(state, other) == KnownTrack(TAGS, SCORES, 61.5)
+
+
+@pytest.mark.parametrize("field", ["size", "mtime_ns"])
 def test_a_changed_file_is_unknown_and_its_old_scores_are_gone(
     state: State, track: Track, field: str
 ) -> None:
@@ -100,7 +124,6 @@ def test_a_changed_file_is_unknown_and_its_old_scores_are_gone(
     changed = {
         "size": replace(track, size=4),
         "mtime_ns": replace(track, mtime_ns=4),
-        "inode": replace(track, inode=4),
     }[field]
     assert load(state, changed) == KnownTrack()
     state.save_tags(changed, Tags())
@@ -185,6 +208,66 @@ def test_a_second_run_is_refused_while_the_first_holds_the_file(tmp_path: Path) 
     with open_state(path), pytest.raises(LockedError), open_state(path):
         pass
     with open_state(path):
+        pass
+
+
+@contextmanager
+def refuse(*words: str) -> Iterator[None]:
+    """Expect a StateError with these words, and none about what was not done."""
+    with pytest.raises(StateError) as raised:
+        yield
+    assert all(word in str(raised.value) for word in words), raised.value
+    assert "moved away" not in str(raised.value)
+
+
+def test_what_cannot_be_a_state_file_is_named_with_the_cure(tmp_path: Path) -> None:
+    folder, pipe, file = tmp_path / "folder", tmp_path / "pipe", tmp_path / "file"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    file.write_bytes(b"no database, but text that is longer than the header of a database" * 9)
+    unusable = {
+        folder: "is a folder: --state must name a file",
+        pipe: "is no regular file",
+        file: "if you move it away yourself",
+        file / "state.sqlite": f"{file} is no folder",
+    }
+    for path, words in unusable.items():
+        with refuse(str(path), words), open_state(path):
+            pass
+        if path.exists():
+            with refuse(str(path), words):
+                read_runs(path)
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (sqlite3.SQLITE_CORRUPT_INDEX, "tagger did not touch it; if you move it away yourself"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "must be able to write into it and its folder"),
+        (sqlite3.SQLITE_IOERR_WRITE, "its disk is full, fails"),
+    ],
+)
+def test_an_error_of_the_database_has_its_own_cure(tmp_path: Path, code: int, words: str) -> None:
+    path = tmp_path / "state.sqlite"
+    error = sqlite3.OperationalError("it went wrong")
+    error.sqlite_errorcode = code
+    with refuse(str(path), "it went wrong", words), open_state(path):
+        raise error
+
+
+def test_a_full_disk_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.sqlite"
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    with pytest.raises(DiskFullError, match=str(path)), open_state(path):
+        raise error
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(DiskFullError, match=str(path)), open_state(path):
         pass
 
 
