@@ -50,7 +50,10 @@ class Recipe:
 
 RECIPES = {
     ".mp3": Recipe("libmp3lame", "mp3", "s16p"),
+    ".mp2": Recipe("mp2", "mp2", "s16"),
+    ".aac": Recipe("aac", "adts", "fltp"),
     ".wav": Recipe("pcm_s16le", "wav", "s16"),
+    ".wave": Recipe("pcm_s16le", "wav", "s16"),
     ".aif": Recipe("pcm_s16be", "aiff", "s16"),
     ".aiff": Recipe("pcm_s16be", "aiff", "s16"),
     ".tta": Recipe("tta", "tta", "s16"),
@@ -58,6 +61,7 @@ RECIPES = {
     ".opus": Recipe("libopus", "opus", "s16", OPUS_RATE_HZ),
     ".m4a": Recipe("aac", "ipod", "fltp"),
     ".m4b": Recipe("aac", "ipod", "fltp"),
+    ".m4r": Recipe("aac", "ipod", "fltp"),
     ".mp4": Recipe("aac", "mp4", "fltp"),
     ".wma": Recipe("wmav2", "asf", "fltp", bit_rate=128_000),
     ".wv": Recipe("wavpack", "wv", "s16p"),
@@ -253,7 +257,7 @@ BY_HAND: dict[str, Callable[[Path, NDArray[np.float32]], None]] = {
 
 def open_tags(path: Path) -> Any:
     """Open a file with mutagen, which has no types; with an empty tag where there is none."""
-    audio = mutagen.File(path)
+    audio = id3.ID3FileType(path) if path.suffix == ".aac" else mutagen.File(path)
     assert audio is not None, f"mutagen does not know {path.name}"
     if audio.tags is None:
         audio.add_tags()
@@ -407,10 +411,12 @@ VORBIS = Kind(_rich_vorbis, _genre_named("genre"))
 MP4 = Kind(_rich_mp4, _genre_named("©gen"))
 APE = Kind(_rich_ape, _genre_named("Genre"))
 KINDS = {
-    **dict.fromkeys((".mp3", ".wav", ".aif", ".aiff", ".dsf", ".tta"), ID3),
+    **dict.fromkeys(
+        (".mp3", ".mp2", ".aac", ".wav", ".wave", ".aif", ".aiff", ".dsf", ".tta"), ID3
+    ),
     **dict.fromkeys((".ogg", ".oga", ".opus", ".spx"), VORBIS),
     ".flac": Kind(_rich_flac, _genre_named("genre")),
-    **dict.fromkeys((".m4a", ".m4b", ".mp4"), MP4),
+    **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4"), MP4),
     ".wma": Kind(_rich_asf, _genre_named("WM/Genre")),
     **dict.fromkeys((".ape", ".wv", ".mpc"), APE),
 }

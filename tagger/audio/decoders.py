@@ -130,7 +130,7 @@ DECLARED_SIZE_READERS: dict[bytes, Callable[[BinaryIO], int]] = {
 }
 
 
-SOUNDFILE_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac", ".au"})
+SOUNDFILE_SUFFIXES = frozenset({".wav", ".wave", ".aif", ".aiff", ".aifc", ".flac", ".au"})
 SOUNDFILE_MAGIC = re.compile(
     rb"(RIFF|RIFX|RF64)....WAVE|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|fLaC|\.snd", re.DOTALL
 )

@@ -15,7 +15,7 @@ from tagger.paths import AnyPath
 from tagger.storage import open_for_reading
 from tagger.tags.ape import open_ape
 from tagger.tags.asf import open_asf
-from tagger.tags.id3_files import open_aiff, open_dsf, open_mp3, open_tta, open_wav
+from tagger.tags.id3_files import open_aac, open_aiff, open_dsf, open_mp3, open_tta, open_wav
 from tagger.tags.mp4 import open_mp4
 from tagger.tags.ogg import open_ogg
 from tagger.tags.tag import Tag
@@ -23,7 +23,10 @@ from tagger.tags.vorbis import open_flac
 
 OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
     ".mp3": open_mp3,
+    ".mp2": open_mp3,
+    ".aac": open_aac,
     ".wav": open_wav,
+    ".wave": open_wav,
     ".aif": open_aiff,
     ".aifc": open_aiff,
     ".aiff": open_aiff,
@@ -36,6 +39,7 @@ OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
     ".spx": open_ogg,
     ".m4a": open_mp4,
     ".m4b": open_mp4,
+    ".m4r": open_mp4,
     ".mp4": open_mp4,
     ".wma": open_asf,
     ".ape": open_ape,
@@ -45,6 +49,16 @@ OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
 
 EXTENSIONS = frozenset(OPENERS)
 """The suffixes of the files that tagger knows, in lower case."""
+
+UNKNOWN_SOUND_EXTENSIONS = frozenset((
+    ".3ga", ".8svx", ".aa", ".aa3", ".aax", ".aaxc", ".ac3", ".amr", ".at3", ".at9", ".au",
+    ".awb", ".caf", ".dff", ".dts", ".dtshd", ".eac3", ".ec3", ".gsm", ".it", ".m3a", ".m4p",
+    ".mid", ".midi", ".mka", ".mlp", ".mo3", ".mod", ".mp1", ".mpga", ".mpp", ".mptm", ".mtm",
+    ".nsf", ".ofr", ".ofs", ".okt", ".oma", ".qoa", ".ra", ".rf64", ".s3m", ".shn", ".sid",
+    ".snd", ".spc", ".stm", ".tak", ".thd", ".truehd", ".voc", ".vqf", ".w64", ".weba",
+    ".webm", ".wsd", ".xm",
+))  # fmt: skip
+"""The suffixes of sound that tagger does not know. A scan says how many such files it saw."""
 
 
 def open_tag(suffix: str, file: BinaryIO) -> Tag:

@@ -1,4 +1,4 @@
-"""Files with an ID3v2 tag: in front of MP3 and TTA, behind DSF, in a chunk of WAV and AIFF."""
+"""Files with an ID3v2 tag: in front of MP3, AAC and TTA, behind DSF, in a chunk of WAV and AIFF."""
 
 import io
 import struct
@@ -36,6 +36,8 @@ from tagger.tags.tag import (
 )
 
 DSF_HEADER_BYTES, DSF_SIZES_OFFSET = 28, 12
+ADTS_SYNC_MASK, ADTS_SYNC = 0xFFF6, 0xFFF0
+"""The first 16 bits of a frame without its version and its protection bit. Layer 0 is no MPEG."""
 ID3_CHUNK_NAMES = (b"id3 ", b"ID3 ")
 ID3_2_2_REFUSAL = "its ID3v2.2 tag cannot be kept; a tag editor can bring it to 2.3 or 2.4"
 HashOtherChunks = Callable[..., NamedParts]
@@ -47,6 +49,15 @@ def open_mp3(file: BinaryIO) -> Tag:
     if MPEGInfo(file, old.size if old else 0).sketchy:
         raise make_content_error("MPEG sound")
     return replace(_open_leading_id3(file, old), read_fallback_genres=read_ape_genres)
+
+
+def open_aac(file: BinaryIO) -> Tag:
+    """Open AAC in ADTS frames (ISO 13818-7), which may have an ID3v2 tag in front."""
+    old = read_id3_tag(file, 0)
+    head = int.from_bytes(read_at(file, old.size if old else 0, 2))
+    if head & ADTS_SYNC_MASK != ADTS_SYNC:
+        raise make_content_error("AAC sound")
+    return _open_leading_id3(file, old)
 
 
 def open_tta(file: BinaryIO) -> Tag:

@@ -41,8 +41,8 @@ from tests.front_door import (
 )
 
 DECODED = (
-    ".mp3", ".wav", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b",
-    ".mp4", ".wma", ".wv",
+    ".mp3", ".mp2", ".aac", ".wav", ".wave", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga",
+    ".opus", ".m4a", ".m4b", ".m4r", ".mp4", ".wma", ".wv",
 )  # fmt: skip
 """The containers for which a test can make sound; for ape, mpc and spx there is no encoder."""
 
