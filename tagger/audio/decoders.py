@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import av
 import av.subtitles.stream  # PyAV would load it with the first text, when memory may be short
@@ -28,6 +28,7 @@ from tagger.errors import AccessError, DecodeError, FailureKind
 from tagger.paths import AnyPath
 
 Samples = NDArray[np.float32]
+Packet: TypeAlias = "av.Packet[av.AudioStream]"
 
 AudioInput = Path | BinaryIO
 """A local file by its path, or an open object. Decoders read a local file faster by its path."""
@@ -209,14 +210,24 @@ class AvSource:
         self.stream = container.streams.audio[0]
         if self.stream.codec_context is None:
             raise DecodeError("cannot be decoded: FFmpeg knows no decoder for its sound")
+        first = next(self._demux(), None)
+        if self._is_encrypted(first):
+            raise DecodeError("cannot be decoded: it has copy protection; get a copy without it")
         self.rate_hz: int = self.stream.rate
         if not self.rate_hz:
-            raise DecodeError("cannot be decoded: its sampling rate is not known")
+            raise DecodeError(
+                "cannot be decoded: its sampling rate is not known (free-format MP3?)"
+            )
         self.duration_s = self._get_duration_s()
-        self.is_length_declared = not self._is_guess(self.duration_s)
+        self.is_length_declared = not self._is_guess(self.duration_s, first)
         if not self.is_length_declared:
             self.container.flags &= ~FAST_SEEK.value
             self.duration_s = self._measure_duration_s()
+
+    def _is_encrypted(self, packet: "Packet | None") -> bool:
+        """Tell whether the sound is locked: iTunes marks the stream, others mark each packet."""
+        is_marked = packet is not None and packet.has_sidedata("encryption_info")
+        return is_marked or self.stream.codec_context.codec_tag == "drms"
 
     def _get_duration_s(self) -> float:
         """Return the length that FFmpeg names, 0 if it names none."""
@@ -224,14 +235,13 @@ class AvSource:
             return float(self.stream.duration * self.stream.time_base)
         return float(self.container.duration or 0) / av.time_base
 
-    def _is_guess(self, duration_s: float) -> bool:
+    def _is_guess(self, duration_s: float, packet: "Packet | None") -> bool:
         """Tell whether the file itself says nothing of its length."""
         if not duration_s:
             return True
         if self.container.format.name not in GUESSED_LENGTH_DEMUXERS:
             return False
-        first = next(self._demux(), None)
-        sound_bytes = self.container.size - ((first and first.pos) or 0)
+        sound_bytes = self.container.size - ((packet and packet.pos) or 0)
         bytes_per_s = (self.stream.codec_context.bit_rate or 0) / 8
         rounding_s = float(self.stream.time_base or 0)
         return abs(duration_s * bytes_per_s - sound_bytes) <= rounding_s * bytes_per_s + 1
@@ -303,7 +313,7 @@ class AvSource:
         name = "fltp" if frame.layout.nb_channels <= MAX_PLANES else "flt"
         return av.AudioResampler(name, rate=self.rate_hz)
 
-    def _demux(self) -> Iterator["av.Packet[av.AudioStream]"]:
+    def _demux(self) -> Iterator[Packet]:
         is_ape = self.container.format.name == "ape"
         with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
             for packet in self.container.demux(self.stream):

@@ -38,6 +38,13 @@ from tagger.tags.tag import (
 DSF_HEADER_BYTES, DSF_SIZES_OFFSET = 28, 12
 ADTS_SYNC_MASK, ADTS_SYNC = 0xFFF6, 0xFFF0
 """The first 16 bits of a frame without its version and its protection bit. Layer 0 is no MPEG."""
+MPEG_SYNC_MASK = MPEG_SYNC = 0xFFE00000
+MPEG_LAYER_MASK, BIT_RATE_MASK = 0x00060000, 0x0000F000
+"""Parts of the first 32 bits of an MPEG frame."""
+FREE_FORMAT_REFUSAL = (
+    "it is a free-format MP3, whose frames tell no bit rate: neither FFmpeg nor most players decode"
+    " it; `lame --decode` makes a WAV of it"
+)
 ID3_CHUNK_NAMES = (b"id3 ", b"ID3 ")
 ID3_2_2_REFUSAL = "its ID3v2.2 tag cannot be kept; a tag editor can bring it to 2.3 or 2.4"
 HashOtherChunks = Callable[..., NamedParts]
@@ -45,6 +52,9 @@ HashOtherChunks = Callable[..., NamedParts]
 
 def open_mp3(file: BinaryIO) -> Tag:
     old = read_id3_tag(file, 0)
+    head = int.from_bytes(read_at(file, old.size if old else 0, 4))
+    if head & MPEG_SYNC_MASK == MPEG_SYNC and head & MPEG_LAYER_MASK and not head & BIT_RATE_MASK:
+        raise TagError(FREE_FORMAT_REFUSAL, FailureKind.CANNOT_DECODE)
     file.seek(0)
     if MPEGInfo(file, old.size if old else 0).sketchy:
         raise make_content_error("MPEG sound")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tagger.cli import main
+from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 from tests.builders import write_empty
 from tests.front_door import Command, Scan
 
@@ -34,6 +35,10 @@ def test_sound_that_tagger_does_not_know_is_counted(
     assert words in page.read_text()
     assert main(["report"]) == 0
     assert words in capsys.readouterr().out
+
+
+def test_no_suffix_is_both_known_and_unknown() -> None:
+    assert UNKNOWN_SOUND_EXTENSIONS.isdisjoint(EXTENSIONS)
 
 
 def test_what_is_left_out_or_belongs_to_another_machine_is_not_counted(

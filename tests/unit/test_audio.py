@@ -347,6 +347,13 @@ def test_chapters_and_pictures_are_told_like_streams(tmp_path: Path) -> None:
     assert hash_streams(book)["chapters"] != rich["chapters"]
 
 
+def test_copy_protection_is_named(tmp_path: Path) -> None:
+    path = build_audio(tmp_path / "a.m4a", seconds=2)
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"drms", 1))  # as iTunes did
+    with pytest.raises(DecodeError, match="copy protection"):
+        read_windows(path, rate_hz=RATE_HZ, window_s=1.0, count=1)
+
+
 def test_a_file_that_vanished_is_no_bad_file(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="No such file"):
         hash_streams(tmp_path / "gone.mp3")
