@@ -215,9 +215,8 @@ class AvSource:
             raise DecodeError("cannot be decoded: it has copy protection; get a copy without it")
         self.rate_hz: int = self.stream.rate
         if not self.rate_hz:
-            raise DecodeError(
-                "cannot be decoded: its sampling rate is not known (free-format MP3?)"
-            )
+            hint = " (free-format MP3?)" if container.format.name == "mp3" else ""
+            raise DecodeError(f"cannot be decoded: its sampling rate is not known{hint}")
         self.duration_s = self._get_duration_s()
         self.is_length_declared = not self._is_guess(self.duration_s, first)
         if not self.is_length_declared:
