@@ -86,8 +86,8 @@ CONTENT_MAGICS = {
     ".ape": rb"MAC ",
     ".wv": rb"wvpk",
     ".mpc": rb"MPCK|MP\+",
-    ".aac": rb"\xff[\xf0\xf1\xf8\xf9]",
-    ".mp3": rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]",
+    ".aac": rb"\xff[\xf0\xf1]",  # f8 and f9 begin frames of FLAC as well
+    ".mp3": rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]",  # fe begins text in UTF-16
 }
 """How the content of a file begins behind any ID3v2 tag, by the suffix that it should have."""
 

@@ -100,3 +100,11 @@ def test_a_free_format_mp3_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfb\x00\x64" + bytes(2000))
     with pytest.raises(TagError, match="free-format"):
         read_tags(path)
+
+
+@pytest.mark.parametrize("start", [b"\xff\xf8", b"\xff\xf9", b"\xff\xfe", b"\xff\xff", b"la"])
+def test_no_kind_is_named_where_the_content_may_be_several(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(TagError, match="no FLAC stream, whatever its name says"):
+        read_tags(path)
