@@ -1,6 +1,7 @@
 """Find the audio files below folders, in a stable order."""
 
 import os
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -36,7 +37,8 @@ EMPTY_NAME_PART = "its name has an empty part (//), which a path cannot keep: it
 class Scope:
     """Which files of a folder count.
 
-    suffixes: in lower case. exclude: patterns of names, or of paths below the root.
+    suffixes: in lower case. unknown_suffixes: files with these are only counted.
+    exclude: patterns of names, or of paths below the root.
     shard: only the files of this shard count. The path below the root decides, so that all
     machines agree wherever the library is mounted. whole_folders: the folder alone decides.
     """
@@ -46,9 +48,10 @@ class Scope:
     follow_symlinks: bool = False
     shard: Shard | None = None
     whole_folders: bool = False
+    unknown_suffixes: Collection[str] = ()
 
     def is_audio(self, name: str) -> bool:
-        return name[name.rfind(".") :].lower() in self.suffixes
+        return _get_suffix(name) in self.suffixes
 
     def is_skipped(self, entry: FolderEntry, root: AnyPath) -> bool:
         if entry.name.startswith(HIDDEN_PREFIX) or entry.name in SKIPPED_NAMES:
@@ -69,6 +72,10 @@ class Scope:
         return self.shard.has(folder_below_root + b"/" + os.fsencode(name))
 
 
+def _get_suffix(name: str) -> str:
+    return name[name.rfind(".") :].lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """Audio files that follow one another in a folder, by name. The folder is absolute."""
@@ -82,9 +89,13 @@ class Listing:
 
 @dataclass(slots=True)
 class FolderWalk:
-    """One crawl. It remembers files and folders, as roots overlap and links go in circles."""
+    """One crawl. It remembers files and folders, as roots overlap and links go in circles.
+
+    passed_over: how many files of each unknown suffix it met.
+    """
 
     scope: Scope
+    passed_over: Counter[str] = field(default_factory=Counter)
     files: set[str] = field(default_factory=set)
     folders: set[Hashable] = field(default_factory=set)
 
@@ -147,7 +158,7 @@ class FolderWalk:
         if files:
             yield Listing(str(folder), files)
         for entry in others:
-            yield from self._enter(entry, folder / entry.name)
+            yield from self._enter(entry, folder / entry.name, below_root)
 
     def _list_entries(self, folder: AnyPath, root: AnyPath) -> list[FolderEntry]:
         """Return the entries that count; none where the folder was walked already."""
@@ -161,15 +172,22 @@ class FolderWalk:
             return []
         return [entry for entry in entries if not self.scope.is_skipped(entry, root)]
 
-    def _enter(self, entry: FolderEntry, path: AnyPath) -> Iterator[Listing | Failure | AnyPath]:
+    def _enter(
+        self, entry: FolderEntry, path: AnyPath, below_root: bytes
+    ) -> Iterator[Listing | Failure | AnyPath]:
         """Yield the folder that an entry is or, where links are followed, what it leads to."""
         if not entry.name:
             yield Failure.without_stat(path, EMPTY_NAME_PART)
             return
         try:
             if not entry.is_symlink():
+                suffix = _get_suffix(entry.name)
                 if entry.is_dir():
                     yield path
+                elif suffix in self.scope.unknown_suffixes and (
+                    self.scope.is_in_shard(below_root, entry.name)
+                ):
+                    self.passed_over[suffix] += 1
             elif self.scope.follow_symlinks and (target := get_filesystem(path).follow_link(path)):
                 if target.is_folder:
                     yield target.path
@@ -196,17 +214,20 @@ def _list_tracks(item: Listing | Failure) -> Iterator[Track | Failure]:
     return map(item.track, item.files) if isinstance(item, Listing) else iter((item,))
 
 
-def crawl_folders(paths: Sequence[AnyPath], scope: Scope) -> Iterator[Listing | Failure]:
+def crawl_folders(
+    paths: Sequence[AnyPath], scope: Scope, passed_over: Counter[str] | None = None
+) -> Iterator[Listing | Failure]:
     """Yield every audio file below `paths` once: the files named, then folder by folder, by name.
 
     The files of a folder come before the folders in it, and local files before remote ones. Paths
     come out absolute. A folder or file that the system does not show is a Failure. A link is passed
     over, or with `follow_symlinks` stands for what it leads to.
+    passed_over: gets the number of files of each unknown suffix.
     Raises LibraryError at once where one of `paths` is not there or no part of a library.
     """
     roots = [get_filesystem(path).find_root(path, scope.suffixes) for path in paths]
     roots.sort(key=lambda root: (is_remote(root.path), root.is_folder))  # stable
-    walk = FolderWalk(scope)
+    walk = FolderWalk(scope, Counter() if passed_over is None else passed_over)
 
     def walk_root(root: Root) -> Iterator[Listing | Failure]:
         return walk.walk_folder(root.path) if root.is_folder else walk.list_named_file(root.path)

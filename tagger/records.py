@@ -268,12 +268,19 @@ class RepeatedRows:
     would_rewrite: int = 0
 
 
+def format_suffix_counts(counts: Mapping[str, int]) -> str:
+    """Return numbers of files by suffix as text, the commonest suffix first."""
+    items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {suffix}" for suffix, count in items)
+
+
 @dataclass(frozen=True, slots=True)
 class ScanResult:
     """What a whole run did. `counts` has every Action.
 
     would_rewrite: the size in bytes of the files that a dry run would write; else None.
     waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
+    passed_over: how many files of sound were seen that tagger does not know, by suffix.
     """
 
     run_id: str
@@ -285,6 +292,7 @@ class ScanResult:
     report: Path
     would_rewrite: int | None = None
     waiting: int | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tracks(self) -> int:
@@ -302,6 +310,7 @@ class ScanResult:
             "failed_new": self.failed_new,
             **({} if self.would_rewrite is None else {"would_rewrite_bytes": self.would_rewrite}),
             **({} if self.waiting is None else {"waiting": self.waiting}),
+            **({"passed_over": dict(self.passed_over)} if self.passed_over else {}),
             "seconds": round(self.seconds, 3),
             "report": display_path(self.report),
         }

@@ -5,8 +5,8 @@ real, Monkey's Audio and Musepack (and Speex) only as far as a demuxer looks.
 """
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -45,11 +45,15 @@ class Recipe:
     sample_format: str
     rate_hz: int = RATE_HZ
     bit_rate: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 RECIPES = {
     ".mp3": Recipe("libmp3lame", "mp3", "s16p"),
+    ".mp2": Recipe("mp2", "mp2", "s16"),
+    ".aac": Recipe("aac", "adts", "fltp"),
     ".wav": Recipe("pcm_s16le", "wav", "s16"),
+    ".wave": Recipe("pcm_s16le", "wav", "s16"),
     ".aif": Recipe("pcm_s16be", "aiff", "s16"),
     ".aiff": Recipe("pcm_s16be", "aiff", "s16"),
     ".tta": Recipe("tta", "tta", "s16"),
@@ -57,6 +61,7 @@ RECIPES = {
     ".opus": Recipe("libopus", "opus", "s16", OPUS_RATE_HZ),
     ".m4a": Recipe("aac", "ipod", "fltp"),
     ".m4b": Recipe("aac", "ipod", "fltp"),
+    ".m4r": Recipe("aac", "ipod", "fltp"),
     ".mp4": Recipe("aac", "mp4", "fltp"),
     ".wma": Recipe("wmav2", "asf", "fltp", bit_rate=128_000),
     ".wv": Recipe("wavpack", "wv", "s16p"),
@@ -72,7 +77,8 @@ CHAPTERS: Any = [
     for number in range(2)
 ]
 ALAC = Recipe("alac", "ipod", "s16p")
-CODECS = {"alac": ALAC, "aac": RECIPES[".m4a"]}
+VBR = Recipe("libmp3lame", "mp3", "s16p", options={"flags": "+qscale", "global_quality": "236"})
+CODECS = {"alac": ALAC, "aac": RECIPES[".m4a"], "vbr": VBR}
 
 
 Sound = Callable[[float, int], NDArray[np.float32]]
@@ -97,25 +103,43 @@ def build_audio(
     seed: int = 0,
     codec: str | None = None,
     sound: Sound | None = None,
+    piped: bool = False,
 ) -> Path:
     """Write music of the kind that the path's ending asks for; `codec="alac"` for such an m4a.
 
-    `sound` makes other samples than music.
+    `sound` makes other samples than music. piped: as `ffmpeg -f … - > path` writes, which cannot go
+    back and put lengths into the header.
     """
     recipe = CODECS[codec] if codec else RECIPES.get(path.suffix.lower())
     rate_hz = recipe.rate_hz if recipe else RATE_HZ
     sound = sound or partial(music, frequency_hz=frequency_hz, seed=seed)
     samples = sound(seconds, rate_hz)
     if recipe:
-        _encode(path, samples, recipe)
+        _encode(path, samples, recipe, piped=piped)
     else:
         BY_HAND[path.suffix.lower()](path, samples)
     return path
 
 
-def _encode(path: Path, samples: NDArray[np.float32], recipe: Recipe) -> None:
-    with av.open(path, "w", format=recipe.muxer) as container:
-        stream: Any = container.add_stream(recipe.codec, rate=recipe.rate_hz)
+class Pipe:
+    """A file that can only be written, from start to end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_bytes(b"")
+
+    def write(self, data: bytes) -> int:
+        with self.path.open("ab") as file:
+            return file.write(data)
+
+
+def _encode(
+    path: Path, samples: NDArray[np.float32], recipe: Recipe, *, piped: bool = False
+) -> None:
+    target: Any = Pipe(path) if piped else path
+    with av.open(target, "w", format=recipe.muxer) as container:
+        options = dict(recipe.options)
+        stream: Any = container.add_stream(recipe.codec, rate=recipe.rate_hz, options=options)
         stream.layout, stream.format = "stereo", recipe.sample_format
         if recipe.bit_rate:
             stream.bit_rate = recipe.bit_rate
@@ -233,7 +257,7 @@ BY_HAND: dict[str, Callable[[Path, NDArray[np.float32]], None]] = {
 
 def open_tags(path: Path) -> Any:
     """Open a file with mutagen, which has no types; with an empty tag where there is none."""
-    audio = mutagen.File(path)
+    audio = id3.ID3FileType(path) if path.suffix == ".aac" else mutagen.File(path)
     assert audio is not None, f"mutagen does not know {path.name}"
     if audio.tags is None:
         audio.add_tags()
@@ -387,10 +411,12 @@ VORBIS = Kind(_rich_vorbis, _genre_named("genre"))
 MP4 = Kind(_rich_mp4, _genre_named("©gen"))
 APE = Kind(_rich_ape, _genre_named("Genre"))
 KINDS = {
-    **dict.fromkeys((".mp3", ".wav", ".aif", ".aiff", ".dsf", ".tta"), ID3),
+    **dict.fromkeys(
+        (".mp3", ".mp2", ".aac", ".wav", ".wave", ".aif", ".aiff", ".dsf", ".tta"), ID3
+    ),
     **dict.fromkeys((".ogg", ".oga", ".opus", ".spx"), VORBIS),
     ".flac": Kind(_rich_flac, _genre_named("genre")),
-    **dict.fromkeys((".m4a", ".m4b", ".mp4"), MP4),
+    **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4"), MP4),
     ".wma": Kind(_rich_asf, _genre_named("WM/Genre")),
     **dict.fromkeys((".ape", ".wv", ".mpc"), APE),
 }

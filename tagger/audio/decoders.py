@@ -15,19 +15,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import av
 import av.subtitles.stream  # PyAV would load it with the first text, when memory may be short
 import numpy as np
 import soundfile
-from av.container import InputContainer
+from av.container import Flags, InputContainer
 from numpy.typing import NDArray
 
 from tagger.errors import AccessError, DecodeError, FailureKind
 from tagger.paths import AnyPath
 
 Samples = NDArray[np.float32]
+Packet: TypeAlias = "av.Packet[av.AudioStream]"
 
 AudioInput = Path | BinaryIO
 """A local file by its path, or an open object. Decoders read a local file faster by its path."""
@@ -95,6 +96,17 @@ def _read_dsf_size(file: BinaryIO) -> int:
     return int.from_bytes(field, "little")
 
 
+def _read_asf_size(file: BinaryIO) -> int:
+    """Return where the packets should end: they follow the header, and both have a size."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(16)
+    header = int.from_bytes(file.read(8), "little")
+    if header > size:
+        return header
+    file.seek(header + 16)
+    return header + int.from_bytes(file.read(8), "little")
+
+
 def _read_ogg_size(file: BinaryIO) -> int:
     """Return where the last page in the file should end (RFC 3533, section 6)."""
     size = file.seek(0, os.SEEK_END)
@@ -115,10 +127,11 @@ DECLARED_SIZE_READERS: dict[bytes, Callable[[BinaryIO], int]] = {
     b"FORM": _read_iff_size,
     b"DSD ": _read_dsf_size,
     b"OggS": _read_ogg_size,
+    b"\x30\x26\xb2\x75": _read_asf_size,
 }
 
 
-SOUNDFILE_SUFFIXES = frozenset({".wav", ".aif", ".aiff", ".aifc", ".flac", ".au"})
+SOUNDFILE_SUFFIXES = frozenset({".wav", ".wave", ".aif", ".aiff", ".aifc", ".flac", ".au"})
 SOUNDFILE_MAGIC = re.compile(
     rb"(RIFF|RIFX|RF64)....WAVE|riff\x2e\x91\xcf\x11|FORM....AIF[FC]|fLaC|\.snd", re.DOTALL
 )
@@ -143,8 +156,16 @@ All frames of an hour would need twice the memory."""
 MAX_APE_FRAME_SAMPLES = 73_728 * 64
 """The longest that Monkey's Audio makes. FFmpeg believes any number: 24 bytes become hours."""
 
-SYSTEM_ERRORS = (FileNotFoundError, NotADirectoryError, PermissionError)
-"""Errors of FFmpeg that are not the file's fault. PyAV's errors are subclasses of Python's."""
+GUESSED_LENGTH_DEMUXERS = {"aac", "asf", "mp3", "wav"}
+"""Containers that may say no length. FFmpeg then divides the size by the bit rate, as if all of the
+recording had the bit rate of its first frames."""
+
+NO_SUCH_PLACE = (av.error.EOFError, av.error.PermissionError)
+"""How a seek of FFmpeg fails where there is no sound: it returns -1, which is also EPERM."""
+
+FAST_SEEK: Any = Flags.fast_seek  # PyAV's stub gives its value a wrong type
+
+READ_CHUNK_BYTES = 1 << 20
 
 
 class AudioSource(Protocol):
@@ -152,6 +173,8 @@ class AudioSource(Protocol):
 
     rate_hz: int
     duration_s: float
+    is_length_declared: bool
+    """Whether the file says how long it is: it is cut off if it has less sound."""
 
     def read(self, start_s: float, length_s: float) -> Samples:
         """Return mono float32 of shape (n,) at `rate_hz`; shorter where the recording ends."""
@@ -163,9 +186,12 @@ class SoundfileSource:
     def __init__(self, file: soundfile.SoundFile) -> None:
         if file.subtype.startswith("MPEG"):
             raise DecodeError("cannot be decoded exactly: it is MP3 inside WAV")
+        if not file.frames:  # or a size of 0, with which FFmpeg reads on
+            raise DecodeError("too short: there is no sound in it", FailureKind.TOO_SHORT)
         self.file = file
         self.rate_hz: int = file.samplerate
         self.duration_s: float = file.frames / file.samplerate
+        self.is_length_declared = True
 
     def read(self, start_s: float, length_s: float) -> Samples:
         self.file.seek(min(round(start_s * self.rate_hz), self.file.frames))
@@ -184,17 +210,48 @@ class AvSource:
         self.stream = container.streams.audio[0]
         if self.stream.codec_context is None:
             raise DecodeError("cannot be decoded: FFmpeg knows no decoder for its sound")
+        first = next(self._demux(), None)
+        if self._is_encrypted(first):
+            raise DecodeError("cannot be decoded: it has copy protection; get a copy without it")
         self.rate_hz: int = self.stream.rate
         if not self.rate_hz:
-            raise DecodeError("cannot be decoded: its sampling rate is not known")
+            hint = " (free-format MP3?)" if container.format.name == "mp3" else ""
+            raise DecodeError(f"cannot be decoded: its sampling rate is not known{hint}")
         self.duration_s = self._get_duration_s()
+        self.is_length_declared = not self._is_guess(self.duration_s, first)
+        if not self.is_length_declared:
+            self.container.flags &= ~FAST_SEEK.value
+            self.duration_s = self._measure_duration_s()
+
+    def _is_encrypted(self, packet: "Packet | None") -> bool:
+        """Tell whether the sound is locked: iTunes marks the stream, others mark each packet."""
+        is_marked = packet is not None and packet.has_sidedata("encryption_info")
+        return is_marked or self.stream.codec_context.codec_tag == "drms"
 
     def _get_duration_s(self) -> float:
+        """Return the length that FFmpeg names, 0 if it names none."""
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
-        if self.container.duration:
-            return float(self.container.duration) / av.time_base
-        raise DecodeError("cannot be decoded: its length is not known")
+        return float(self.container.duration or 0) / av.time_base
+
+    def _is_guess(self, duration_s: float, packet: "Packet | None") -> bool:
+        """Tell whether the file itself says nothing of its length."""
+        if not duration_s:
+            return True
+        if self.container.format.name not in GUESSED_LENGTH_DEMUXERS:
+            return False
+        sound_bytes = self.container.size - ((packet and packet.pos) or 0)
+        bytes_per_s = (self.stream.codec_context.bit_rate or 0) / 8
+        rounding_s = float(self.stream.time_base or 0)
+        return abs(duration_s * bytes_per_s - sound_bytes) <= rounding_s * bytes_per_s + 1
+
+    def _measure_duration_s(self) -> float:
+        """Read all packets without decoding them. FFmpeg then knows where each of them lies."""
+        base, start = self.stream.time_base, self.stream.start_time or 0
+        assert base is not None
+        self.container.seek(start, stream=self.stream)
+        stops = ((packet.pts or 0) + (packet.duration or 0) for packet in self._demux())
+        return float((max(stops, default=start) - start) * base)
 
     def read(self, start_s: float, length_s: float) -> Samples:
         """Seek to the packet before `start_s` and decode until `length_s` is full, or the end."""
@@ -203,7 +260,7 @@ class AvSource:
         offset = (self.stream.start_time or 0) * base
         try:
             self.container.seek(int((start_s + offset) / base), stream=self.stream)
-        except av.error.EOFError:
+        except NO_SUCH_PLACE:
             return np.empty(0, np.float32)
         length = round(length_s * self.rate_hz)
         blocks = self._decode(start_s + float(offset), length)
@@ -231,7 +288,7 @@ class AvSource:
         In Musepack only the first of the 64 frames of a packet has a time, in WMA Pro and Lossless
         none has: these frames begin about where their packet does.
         """
-        planar, packed = (av.AudioResampler(name, rate=self.rate_hz) for name in ("fltp", "flt"))
+        convert, converted_kind = None, None
         time_s: float | None = None
         for packet in self._demux():
             try:
@@ -244,12 +301,18 @@ class AvSource:
                 time_s = time_s if frame.time is None else frame.time
                 if time_s is None:
                     continue
-                convert = planar if frame.layout.nb_channels <= MAX_PLANES else packed
+                kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+                if convert is None or kind != converted_kind:  # it may change in a stream
+                    convert, converted_kind = self._make_resampler(frame), kind
                 for converted in convert.resample(frame):
                     yield time_s, _to_planes(converted)
-                time_s += frame.samples / self.rate_hz
+                time_s += frame.samples / frame.sample_rate
 
-    def _demux(self) -> Iterator["av.Packet[av.AudioStream]"]:
+    def _make_resampler(self, frame: av.AudioFrame) -> av.AudioResampler:
+        name = "fltp" if frame.layout.nb_channels <= MAX_PLANES else "flt"
+        return av.AudioResampler(name, rate=self.rate_hz)
+
+    def _demux(self) -> Iterator[Packet]:
         is_ape = self.container.format.name == "ape"
         with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
             for packet in self.container.demux(self.stream):
@@ -305,15 +368,32 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
     try:
         with av.open(source, options=AV_OPTIONS, metadata_errors="replace") as container:
             yield AvSource(container)
-    except SYSTEM_ERRORS as error:
-        raise AccessError(f"cannot open: {error.strerror}") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(f"cannot be decoded (FFmpeg: {_describe_ffmpeg_error(error)})") from error
+        kind = FailureKind.TRUNCATED if isinstance(error, av.error.EOFError) else None
+        reason = f"cannot be decoded (FFmpeg: {_describe_ffmpeg_error(error, audio)})"
+        raise DecodeError(reason, kind) from error
 
 
-def _describe_ffmpeg_error(error: Exception) -> str:
-    """Return FFmpeg's message without the file name that PyAV adds."""
-    return getattr(error, "strerror", None) or str(error)
+def _describe_ffmpeg_error(error: Exception, audio: AudioInput) -> str:
+    """Return FFmpeg's message without the file name that PyAV adds.
+
+    FFmpeg also uses the system's numbers (EPERM, EIO, ENOENT) for what it dislikes in a file. So
+    only the system itself can tell whether it refused: raises AccessError if it does so again.
+    """
+    if not isinstance(error, OSError):
+        return getattr(error, "strerror", None) or str(error)
+    _check_readable(audio)
+    return f"it gives up with error {error.errno}"
+
+
+def _check_readable(audio: AudioInput) -> None:
+    """Read a file to its end. Raises AccessError."""
+    try:
+        with _reopen(audio) as file:
+            while file.read(READ_CHUNK_BYTES):
+                pass
+    except OSError as error:
+        raise AccessError(f"cannot read: {error.strerror}") from error
 
 
 def get_openers(
@@ -357,10 +437,8 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
                 digest.update(payload)
             hashes = {name: digest.hexdigest() for name, digest in digests.items()}
             return hashes | {"chapters": repr(container.chapters())}
-    except SYSTEM_ERRORS as error:
-        raise AccessError(f"cannot open: {error.strerror}") from error
     except (av.error.FFmpegError, ValueError) as error:
-        reason = f"cannot be taken apart (FFmpeg: {_describe_ffmpeg_error(error)})"
+        reason = f"cannot be taken apart (FFmpeg: {_describe_ffmpeg_error(error, path)})"
         raise DecodeError(reason, FailureKind.DAMAGED) from error
     except IndexError as error:  # PyAV counts the streams only once
         reason = "cannot be taken apart: a stream begins in the middle of it"

@@ -52,9 +52,16 @@ def read_windows(
         if duration_s < shortest_s:
             return Recording((), starts_s, duration_s)
         length_s = min(window_s, duration_s)
-        windows = tuple(_decode_window(source, start_s, length_s, rate_hz) for start_s in starts_s)
-        _check_tail(source)
-        return Recording(windows, starts_s, duration_s)
+        windows = {}
+        for start_s in starts_s:
+            try:
+                windows[start_s] = _decode_window(source, start_s, length_s, rate_hz)
+            except DecodeError:
+                if source.is_length_declared or (start_s == starts_s[-1] and not windows):
+                    raise
+        if source.is_length_declared:
+            _check_tail(source)
+        return Recording(tuple(windows.values()), tuple(windows), duration_s)
 
     recording = _try_decoders(path, decode)
     if not recording.windows:
@@ -72,14 +79,15 @@ def _try_decoders(path: AnyPath, decode: Callable[[AudioSource], T]) -> T:
     """Return what `decode` makes of a file, by the first decoder that can read it."""
     with open_for_decoding(path) as audio:
         check_complete(audio)
-        failure = DecodeError("no decoder for it")
+        failures = []
         for opener in get_openers(path):
             try:
                 with opener(audio) as source:
                     return decode(source)
             except DecodeError as error:
-                failure = error
-        raise failure
+                failures.append(error)
+        telling = (each for each in reversed(failures) if each.kind is not each.default_kind)
+        raise next(telling, failures[-1])
 
 
 def plan_windows(duration_s: float, window_s: float, count: int) -> tuple[float, ...]:

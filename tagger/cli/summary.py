@@ -17,7 +17,7 @@ from tagger.cli.terminal import (
 from tagger.errors import NotifyError, TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
-from tagger.records import Action, Outcome, ScanResult, UndoResult
+from tagger.records import Action, Outcome, ScanResult, UndoResult, format_suffix_counts
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
 from tagger.service import check_metrics, record_metrics, run_notify_command
@@ -91,6 +91,9 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         for action, count in result.counts.items()
         if count
     ]
+    if result.passed_over:
+        passed_over = format_suffix_counts(result.passed_over)
+        lines.append(f"Passed over, because tagger does not know these formats: {passed_over}")
     if result.waiting:
         waiting = format_track_count(result.waiting)
         lines.append(f"The time was up (--until): {waiting} left for the next run.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from tagger.decide import AlbumTrack, find_outliers
 from tagger.errors import FAILURE_HELP, FailureKind, SettingsError
 from tagger.paths import display_path
-from tagger.records import Action, AlbumWithOutliers, normalize_label
+from tagger.records import Action, AlbumWithOutliers, format_suffix_counts, normalize_label
 from tagger.report.csv import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
 
@@ -168,6 +168,13 @@ class RunReview:
     @property
     def names(self) -> str:
         return ", ".join(run.id for run in self.runs)
+
+    @property
+    def passed_over(self) -> str:
+        counts: Counter[str] = Counter()
+        for run in self.runs:
+            counts.update(run.result.get("passed_over", {}))
+        return format_suffix_counts(counts)
 
     @property
     def models(self) -> str:

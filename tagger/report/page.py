@@ -47,13 +47,17 @@ STYLES = (
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """The facts of a run on its page. report: the paths of the CSV files."""
+    """The facts of a run on its page.
+
+    report: the paths of the CSV files. passed_over: what tagger does not know, by suffix.
+    """
 
     title: str
     run_id: str
     started_at: str
     model: str
     report: str
+    passed_over: str
 
 
 @dataclass(slots=True)
@@ -193,5 +197,6 @@ def write_run_page(review: RunReview, path: Path) -> None:
         started_at=f"{started_at:%Y-%m-%d %H:%M %Z}",
         model=review.models,
         report=", ".join(map(display_path, review.reports)),
+        passed_over=review.passed_over,
     )
     write_page(path, render_page(facts, review.overview, rows))

@@ -1,5 +1,6 @@
 """A whole scan, in three passes: known tracks, predictions, tracks that wait for the next run."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -17,7 +18,7 @@ from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
 from tagger.settings import Settings
 from tagger.state import RunKind
-from tagger.tags import EXTENSIONS
+from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 
 T = TypeVar("T")
 
@@ -63,8 +64,10 @@ def run_scan(
         settings.follow_symlinks,
         settings.shard,
         whole_folders=settings.by_album,
+        unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
     )
-    found = crawl_folders(paths, scope)
+    passed_over: Counter[str] = Counter()
+    found = crawl_folders(paths, scope, passed_over)
     pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
     with (
@@ -82,6 +85,7 @@ def run_scan(
         settler = _make_settler(decider)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))
+        session.counts.passed_over = passed_over
         results = _predict_queued(source, decider, interrupts, predict)
         session.process(_skip_queued(settler.settle_predictions(results)))
         session.process(decider.report_unprocessed())

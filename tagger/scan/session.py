@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class RunCounts:
     failed_new: int = 0
     would_rewrite: int = 0
     waiting: int | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def add(self, outcome: Outcome | RepeatedRows) -> None:
         if isinstance(outcome, RepeatedRows):
@@ -66,6 +67,7 @@ class RunCounts:
             self.report,
             self.would_rewrite if self.dry_run else None,
             self.waiting,
+            dict(self.passed_over),
         )
 
 

@@ -1,4 +1,4 @@
-"""Files with an ID3v2 tag: in front of MP3 and TTA, behind DSF, in a chunk of WAV and AIFF."""
+"""Files with an ID3v2 tag: in front of MP3, AAC and TTA, behind DSF, in a chunk of WAV and AIFF."""
 
 import io
 import struct
@@ -36,6 +36,15 @@ from tagger.tags.tag import (
 )
 
 DSF_HEADER_BYTES, DSF_SIZES_OFFSET = 28, 12
+ADTS_SYNC_MASK, ADTS_SYNC = 0xFFF6, 0xFFF0
+"""The first 16 bits of a frame without its version and its protection bit. Layer 0 is no MPEG."""
+MPEG_SYNC_MASK = MPEG_SYNC = 0xFFE00000
+MPEG_LAYER_MASK, BIT_RATE_MASK = 0x00060000, 0x0000F000
+"""Parts of the first 32 bits of an MPEG frame."""
+FREE_FORMAT_REFUSAL = (
+    "it is a free-format MP3, whose frames tell no bit rate: neither FFmpeg nor most players decode"
+    " it; `lame --decode` makes a WAV of it"
+)
 ID3_CHUNK_NAMES = (b"id3 ", b"ID3 ")
 ID3_2_2_REFUSAL = "its ID3v2.2 tag cannot be kept; a tag editor can bring it to 2.3 or 2.4"
 HashOtherChunks = Callable[..., NamedParts]
@@ -43,10 +52,22 @@ HashOtherChunks = Callable[..., NamedParts]
 
 def open_mp3(file: BinaryIO) -> Tag:
     old = read_id3_tag(file, 0)
+    head = int.from_bytes(read_at(file, old.size if old else 0, 4))
+    if head & MPEG_SYNC_MASK == MPEG_SYNC and head & MPEG_LAYER_MASK and not head & BIT_RATE_MASK:
+        raise TagError(FREE_FORMAT_REFUSAL, FailureKind.CANNOT_DECODE)
     file.seek(0)
     if MPEGInfo(file, old.size if old else 0).sketchy:
         raise make_content_error("MPEG sound")
     return replace(_open_leading_id3(file, old), read_fallback_genres=read_ape_genres)
+
+
+def open_aac(file: BinaryIO) -> Tag:
+    """Open AAC in ADTS frames (ISO 13818-7), which may have an ID3v2 tag in front."""
+    old = read_id3_tag(file, 0)
+    head = int.from_bytes(read_at(file, old.size if old else 0, 2))
+    if head & ADTS_SYNC_MASK != ADTS_SYNC:
+        raise make_content_error("AAC sound")
+    return _open_leading_id3(file, old)
 
 
 def open_tta(file: BinaryIO) -> Tag:

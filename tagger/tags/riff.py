@@ -8,7 +8,7 @@ the INFO chunk. A field of INFO has one value; several genres are joined as FFmp
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 from tagger.errors import FailureKind, TagError
@@ -21,6 +21,9 @@ ByteOrder = Literal["little", "big"]
 INFO_GENRE = "IGNR"
 INFO_SEPARATOR = "; "
 LIST_CHUNK = b"LIST"
+SOUND_CHUNKS = (b"data", b"SSND")
+MIN_STREAMED_SIZE = 0x7FFFF000
+"""A program that streams into a pipe writes a size from here on, or 0."""
 InfoEntries = list[tuple[bytes, bytes]]
 
 
@@ -82,6 +85,8 @@ def _walk_chunks(file: BinaryIO, stop: int, order: ByteOrder) -> tuple[Chunk, ..
     while position + CHUNK_HEADER_BYTES <= stop:
         head = read_at(file, position, CHUNK_HEADER_BYTES)
         chunk = Chunk(head[:4], position, int.from_bytes(head[4:], order))
+        if chunk.name in SOUND_CHUNKS and _is_open_ended(file, chunk, order):
+            chunk = replace(chunk, size=get_size(file) - chunk.content)
         if chunk.content + chunk.size > stop:
             return None
         chunks.append(chunk)
@@ -89,9 +94,27 @@ def _walk_chunks(file: BinaryIO, stop: int, order: ByteOrder) -> tuple[Chunk, ..
     return tuple(chunks)
 
 
+def _is_open_ended(file: BinaryIO, chunk: Chunk, order: ByteOrder) -> bool:
+    """Tell whether the program that wrote a chunk of sound never knew its size.
+
+    All readers take the rest of the file for sound then.
+    """
+    end = get_size(file)
+    if chunk.size:
+        return chunk.size >= MIN_STREAMED_SIZE and chunk.content + chunk.size > end
+    head = read_at(file, chunk.content, CHUNK_HEADER_BYTES)
+    following = Chunk(head[:4], chunk.content, int.from_bytes(head[4:], order))
+    has_name = following.name.isascii() and following.name.decode("ascii").isprintable()
+    return not (has_name and following.content + following.size <= end)
+
+
 def replace_chunk(file: BinaryIO, old: Chunk | None, name: bytes, content: bytes) -> None:
     """Put a chunk in place of an old one, or behind all others; without content, remove the old."""
     form = read_chunk_file(file)
+    for chunk in form.chunks:
+        if chunk.name in SOUND_CHUNKS:  # else an open-ended one would have the new chunk as well
+            file.seek(chunk.start + len(chunk.name))
+            file.write(min(chunk.size, MAX_FORM_SIZE).to_bytes(4, form.order))
     new = build_chunk(name, content, form.order) if content else b""
     start, stop = (old.start, min(old.stop, get_size(file))) if old else (form.stop, form.stop)
     if not old and new and start % 2:  # the last chunk lacks its padding byte

@@ -41,8 +41,8 @@ from tests.front_door import (
 )
 
 DECODED = (
-    ".mp3", ".wav", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b",
-    ".mp4", ".wma", ".wv",
+    ".mp3", ".mp2", ".aac", ".wav", ".wave", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga",
+    ".opus", ".m4a", ".m4b", ".m4r", ".mp4", ".wma", ".wv",
 )  # fmt: skip
 """The containers for which a test can make sound; for ape, mpc and spx there is no encoder."""
 
@@ -102,7 +102,7 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     assert "empty" in reasons["empty.mp3"]
     assert "not what its name says (can't sync to MPEG frame)" in reasons["text.mp3"]
     assert "truncated or damaged" in reasons["cut.flac"]
-    assert "whatever its name says" in reasons["wrong-suffix.m4a"]
+    assert "it is a .flac file, whatever its name says" in reasons["wrong-suffix.m4a"]
     assert "silent" in reasons["silent.wav"]
     assert "too short" in reasons["short.wav"]
     assert all(bool(row["kind"]) == (row["action"] == "failed") for row in scan.rows)

@@ -14,10 +14,10 @@ from tagger.tags import read_tags
 from tests.builders import EACH_ENDING, add_rich_tags, audio_bytes, open_tags, write_text
 
 FRAMES: Any = id3  # mutagen has no types
-ID3_KINDS = {".mp3", ".wav", ".aif", ".aiff", ".dsf", ".tta"}
+ID3_KINDS = {".mp3", ".mp2", ".aac", ".wav", ".wave", ".aif", ".aiff", ".dsf", ".tta"}
 ALBUM_ARTIST = {
     **dict.fromkeys((".flac", ".ogg", ".oga", ".opus", ".spx"), "albumartist"),
-    **dict.fromkeys((".m4a", ".m4b", ".mp4"), "aART"),
+    **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4"), "aART"),
     **dict.fromkeys((".ape", ".wv", ".mpc"), "Album Artist"),
     ".wma": "WM/AlbumArtist",
 }
@@ -45,7 +45,7 @@ def set_compilation(path: Path, *, flag: bool) -> None:
     audio = open_tags(path)
     if path.suffix in ID3_KINDS:
         audio.tags.add(FRAMES.TCMP(encoding=3, text=str(int(flag))))
-    elif path.suffix in {".m4a", ".m4b", ".mp4"}:
+    elif path.suffix in {".m4a", ".m4b", ".m4r", ".mp4"}:
         audio.tags["cpil"] = flag
     elif path.suffix == ".wma":
         audio.tags["WM/IsCompilation"] = [flag]

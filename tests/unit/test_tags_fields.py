@@ -54,9 +54,11 @@ MP4_FIELDS = ("©gen", f"{STEM}SCORES", f"{STEM}MODEL", f"{STEM}GENRE")
 ASF_FIELDS = ("WM/Genre", "TAGGER/SCORES", "TAGGER/MODEL", "TAGGER/GENRE")
 APE_FIELDS = ("Genre", "TAGGER_SCORES", "TAGGER_MODEL", "TAGGER_GENRE")
 WRITTEN_FIELDS = {
-    **dict.fromkeys((".mp3", ".wav", ".aif", ".aiff", ".dsf", ".tta"), ID3_FIELDS),
+    **dict.fromkeys(
+        (".mp3", ".mp2", ".aac", ".wav", ".wave", ".aif", ".aiff", ".dsf", ".tta"), ID3_FIELDS
+    ),
     **dict.fromkeys((".flac", ".ogg", ".oga", ".opus", ".spx"), VORBIS_FIELDS),
-    **dict.fromkeys((".m4a", ".m4b", ".mp4"), MP4_FIELDS),
+    **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4"), MP4_FIELDS),
     ".wma": ASF_FIELDS,
     **dict.fromkeys((".ape", ".wv", ".mpc"), APE_FIELDS),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.errors import TrackError
+from tagger.errors import FailureKind, TagError, TrackError
 from tagger.tags import read_other_fields, read_tags
 from tagger.tags.fields import find_changed_fields
 from tests.builders import EACH_ENDING, ENDINGS, add_genre, audio_bytes
@@ -76,3 +76,35 @@ def test_differences_are_named() -> None:
     assert find_changed_fields(
         {"a": "1", "b": "1", "c": "1"}, {"b": "2", "c": "1", "d": "1"}
     ) == list("abd")
+
+
+@pytest.mark.parametrize(
+    "content", [".mp3", ".aac", ".wav", ".flac", ".opus", ".m4a", ".wma", ".wv"]
+)
+@pytest.mark.parametrize("name", [".mp3", ".wav", ".flac", ".m4a", ".wma"])
+def test_content_under_a_wrong_suffix_is_named(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / f"a{name}"
+    path.write_bytes(audio_bytes(content))
+    if name == content:
+        assert not read_tags(path).genres
+        return
+    with pytest.raises(TagError, match="whatever its name says: give it that suffix") as caught:
+        read_tags(path)
+    assert caught.value.kind is FailureKind.WRONG_CONTENT
+    true = ".ogg" if content == ".opus" else content
+    assert f"a {true} file" in str(caught.value)
+
+
+def test_a_free_format_mp3_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"\xff\xfb\x00\x64" + bytes(2000))
+    with pytest.raises(TagError, match="free-format"):
+        read_tags(path)
+
+
+@pytest.mark.parametrize("start", [b"\xff\xf8", b"\xff\xf9", b"\xff\xfe", b"\xff\xff", b"la"])
+def test_no_kind_is_named_where_the_content_may_be_several(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(start + bytes(100))
+    with pytest.raises(TagError, match="no FLAC stream, whatever its name says"):
+        read_tags(path)

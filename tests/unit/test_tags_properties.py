@@ -117,10 +117,12 @@ asf_items = st.lists(
 ).map(put)
 
 EDITS: dict[str, st.SearchStrategy[Edit]] = {
-    **dict.fromkeys((".mp3", ".wav", ".aif", ".aiff", ".dsf", ".tta"), id3_frames),
+    **dict.fromkeys(
+        (".mp3", ".mp2", ".aac", ".wav", ".wave", ".aif", ".aiff", ".dsf", ".tta"), id3_frames
+    ),
     **dict.fromkeys((".flac", ".ogg", ".oga", ".opus", ".spx"), vorbis_items),
     **dict.fromkeys((".ape", ".wv", ".mpc"), ape_items),
-    **dict.fromkeys((".m4a", ".m4b", ".mp4"), mp4_items),
+    **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4"), mp4_items),
     ".wma": asf_items,
 }
 earlier_runs = st.one_of(st.none(), st.just(Tags(("Old",), ("Old",), "Old=0.900", "old")))

@@ -1,0 +1,54 @@
+"""Sound of a kind that tagger does not know: counted wherever a person looks."""
+
+from pathlib import Path
+
+import pytest
+
+from tagger.cli import main
+from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
+from tests.builders import write_empty
+from tests.front_door import Command, Scan
+
+SEEN = ("a.mka", "b.MKA", "c.webm", "below/d.mka")
+NOT_SEEN = ("e.txt", "mka", ".f.mka", "hidden.mka/g.jpg")
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """Build a folder with no file that tagger knows."""
+    for name in (*SEEN, *NOT_SEEN):
+        path = tmp_path / "music" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_empty(path)
+    (tmp_path / "music" / "link.mka").symlink_to("a.mka")
+    return tmp_path / "music"
+
+
+def test_sound_that_tagger_does_not_know_is_counted(
+    music: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Scan(capsys, music).summary["passed_over"] == {".mka": 3, ".webm": 1}
+    page = music.parent / "page.html"
+    assert main(["scan", str(music), "--html", str(page)]) == 0
+    words = "because tagger does not know these formats: 3 .mka, 1 .webm"
+    assert words in capsys.readouterr().out
+    assert words in page.read_text()
+    assert main(["report"]) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_no_suffix_is_both_known_and_unknown() -> None:
+    assert UNKNOWN_SOUND_EXTENSIONS.isdisjoint(EXTENSIONS)
+
+
+def test_what_is_left_out_or_belongs_to_another_machine_is_not_counted(
+    music: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Scan(capsys, music, "--exclude", "*.mka").summary["passed_over"] == {
+        ".webm": 1,
+        ".mka": 1,
+    }
+    shards = [Scan(capsys, music, "--shard", f"{number}/3").summary for number in (1, 2, 3)]
+    assert sum(sum(each.get("passed_over", {}).values()) for each in shards) == 4
+    (music.parent / "none").mkdir()
+    assert "passed_over" not in Command(capsys, "scan", music.parent / "none").summary
