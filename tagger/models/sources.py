@@ -216,34 +216,35 @@ class ModelSource:
     labels: tuple[str, ...] = ()
 
 
-def find_model(settings: Settings) -> ModelSource:
+def find_model(settings: Settings, *, may_be_folder: bool = True) -> ModelSource:
     """Find the model that the user names.
 
-    Raises ModelError where there is none or it is no audio classifier, SettingsError where the
-    options do not suit it. Only small files of a model on the Hub are downloaded.
+    may_be_folder: False where the name is a stranger's, who must not reach the folders of this
+    machine. Raises ModelError where there is none or it is no audio classifier, SettingsError where
+    the options do not suit it. Only small files of a model on the Hub are downloaded.
     """
-    source = _locate(settings)
+    source = _locate(settings, may_be_folder=may_be_folder)
     labels = get_labels(source.name, read_config(source.folder), settings)
     return replace(source, labels=labels)
 
 
 def find_base_model(settings: Settings) -> ModelSource:
     """Find a model to train; it need not have labels yet. Raises as `find_model`."""
-    source = _locate(settings)
+    source = _locate(settings, may_be_folder=True)
     check_trainable(source.name, read_config(source.folder), settings)
     return source
 
 
-def _locate(settings: Settings) -> ModelSource:
+def _locate(settings: Settings, *, may_be_folder: bool) -> ModelSource:
     name = settings.model
     bundled = BUNDLED_MODELS.get(name)
     folder = bundled.checkpoint if bundled else Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
-    if folder.is_dir():
+    if bundled or (may_be_folder and folder.is_dir()):
         if settings.revision:
             raise SettingsError(f"--revision is for models on the Hub, and {name} is a folder")
         short_name = name if bundled else display_path(Path(folder.resolve().name))
         commit, version = "", hash_folder(folder)
-    elif name.count("/") > 1 or name.startswith(("/", ".", "~")):
+    elif may_be_folder and (name.count("/") > 1 or name.startswith(("/", ".", "~"))):
         raise ModelError(f"there is no model folder {name}")
     else:
         folder = hub.find_cached_model(name, settings.revision)
