@@ -65,17 +65,42 @@ def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult])
                     _notify(settings, progress)
                 raise
         metrics.result = result
-        if settings.json:
-            print_line(json.dumps(result.summary()))
-        elif not settings.quiet:
-            print_line(format_scan_summary(result, progress.failures, settings))
-        _notify(settings, progress)
-        if settings.html:
-            write_run_page(review_run([settings.state], result.run_id), settings.html)
-            if not settings.quiet and not settings.json:
-                print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
         metrics.exit_code = 1 if result.failed_new else 0
+        _do_all(
+            lambda: _print_result(result, progress.failures, settings),
+            lambda: _write_page(result, settings),
+            lambda: _notify(settings, progress),
+        )
     return metrics.exit_code
+
+
+def _do_all(*steps: Callable[[], None]) -> None:
+    """Do the last steps of a run, each whether or not the one before it failed.
+
+    Raises the error of the first step that failed, with the reasons of all.
+    """
+    errors = []
+    for step in steps:
+        try:
+            step()
+        except TaggerError as error:
+            errors.append(error)
+    if errors:
+        raise type(errors[0])("; ".join(map(str, errors))) from errors[0]
+
+
+def _print_result(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> None:
+    if settings.json:
+        print_line(json.dumps(result.summary()))
+    elif not settings.quiet:
+        print_line(format_scan_summary(result, failures, settings))
+
+
+def _write_page(result: ScanResult, settings: Settings) -> None:
+    if settings.html:
+        write_run_page(review_run([settings.state], result.run_id), settings.html)
+        if not settings.quiet and not settings.json:
+            print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
 
 
 def _notify(settings: Settings, progress: RunProgress) -> None:

@@ -15,7 +15,7 @@ from tagger.errors import (
     UnfinishedError,
 )
 from tagger.isolation import IsolatedCaller
-from tagger.paths import AnyPath, parse_displayed_path, parse_path
+from tagger.paths import AnyPath, is_remote, parse_displayed_path, parse_path
 from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track
 from tagger.report.csv import ReportRow, parse_row, read_report, split_genre_cell
 from tagger.scan.session import RunObserver, TrackStep, open_session
@@ -149,6 +149,8 @@ class ReportEdits:
         for path in _list_paths(row):
             if path in self.unrecovered:
                 raise self.unrecovered[path]
+            if is_remote(path) and not self.state.has_path(path):
+                continue  # no request goes to a server that only the report names
             track = look_up(path)
             if track is None:
                 continue

@@ -34,8 +34,12 @@ class ScanObserver(RunObserver, Protocol):
     def on_download(self, done: int, total: int) -> None:
         """Handle the progress of a model's download, in bytes."""
 
-    def on_inference_start(self, tracks: int) -> None:
-        """Handle the start of the predictions, with the number of tracks that need one."""
+    def on_inference_start(self, tracks: int, rows: int) -> None:
+        """Handle the start of the predictions.
+
+        tracks: how many need one. rows: how many outcomes will follow: by album, tracks with scores
+        wait for the others of their folder.
+        """
 
     def on_rest(self, wanted: Sequence[str]) -> None:
         """Handle a second of rest, because other programs wait for these resources."""
@@ -125,7 +129,7 @@ def _predict_queued(
     count = queue.count()
     if not count or decider.is_time_up():
         return
-    observer.on_inference_start(count)
+    observer.on_inference_start(count, queue.count(with_scored=True))
     download_missing(source, settings, observer.on_download)
     request = InferenceRequest(source, settings, check=observer.check_stop)
     yield from interrupts.end_in_time(predict(queue.list_tracks(), request))
