@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from zlib import crc32
@@ -252,12 +252,25 @@ class RepeatedRows:
     would_rewrite: int = 0
 
 
+@dataclass(slots=True)
+class PassedOver:
+    """What a crawl passed over. It counts along while the crawl goes on.
+
+    folders, files: folders, and audio files, with the names of trash, snapshots and programs;
+    folders with a file .nomedia.
+    """
+
+    folders: int = 0
+    files: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ScanResult:
     """What a whole run did. `counts` has every Action.
 
     would_rewrite: the size in bytes of the files that a dry run would write; else None.
     waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
+    passed_over: None for an apply, which crawls no folders.
     """
 
     run_id: str
@@ -269,6 +282,7 @@ class ScanResult:
     report: Path
     would_rewrite: int | None = None
     waiting: int | None = None
+    passed_over: PassedOver | None = None
 
     @property
     def tracks(self) -> int:
@@ -286,6 +300,7 @@ class ScanResult:
             "failed_new": self.failed_new,
             **({} if self.would_rewrite is None else {"would_rewrite_bytes": self.would_rewrite}),
             **({} if self.waiting is None else {"waiting": self.waiting}),
+            **({"passed_over": asdict(self.passed_over)} if self.passed_over else {}),
             "seconds": round(self.seconds, 3),
             "report": display_path(self.report),
         }

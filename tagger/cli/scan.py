@@ -8,6 +8,7 @@ import click
 from tagger.cli.options import add_settings_options, merge_settings
 from tagger.errors import SettingsError
 from tagger.paths import parse_path
+from tagger.settings import OPTIONS
 
 
 @click.command()
@@ -65,5 +66,6 @@ def apply(edited: Path, config: Path | None, **flags: Any) -> int:
     from tagger.cli.summary import run_and_report
     from tagger.scan import run_apply
 
-    settings = merge_settings(config, flags)
+    # A config file may name the report of every scan: often the one that is applied here.
+    settings = merge_settings(config, flags, OPTIONS.keys() - {"report"})
     return run_and_report(settings, lambda progress: run_apply(edited, settings, progress))

@@ -1,8 +1,9 @@
 """A run from its start to the summary, which names the commands that may follow."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from tagger.cli.options import format_follow_up
 from tagger.cli.progress import RunProgress
@@ -17,7 +18,7 @@ from tagger.cli.terminal import (
 from tagger.errors import NotifyError, TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
-from tagger.records import Action, Outcome, ScanResult, UndoResult
+from tagger.records import Action, Outcome, PassedOver, ScanResult, UndoResult
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
 from tagger.service import check_metrics, record_metrics, run_notify_command
@@ -43,10 +44,10 @@ UNDO_WORDS = {
 
 DRY_RUN_LINE = "This was a dry run: no file was changed."
 
-UNDO_OPTIONS = ("state", "hardlinks", "preserve-mtime")
+UNDO_OPTIONS = ("dry-run", "hardlinks", "preserve-mtime", "max-seconds", "max-memory")
 APPLY_OPTIONS = ("existing", *UNDO_OPTIONS)
-"""The next command must get these options of the run: without them it could act on other files, or
-write other tags."""
+"""The next command must get these options of the run: without them it could act on other files,
+write other tags or none, or fail to read a file that the run has read."""
 
 
 def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> int:
@@ -125,17 +126,26 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         lines.append(f"A run would rewrite {format_size(result.would_rewrite)}.")
     if not result.tracks and result.model:
         lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
+    lines += _list_passed_over(result.passed_over or PassedOver())
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += format_failures(failures, total=result.failed_new)
     if result.counts[Action.WRITTEN]:
         lines.append(_format_undo_line(result.run_id, settings))
-    report = display_path(result.report)
-    lines.append(f"Report: {escape_unprintable(report)}")
+    lines.append(f"Report: {escape_unprintable(display_path(result.report))}")
     if result.counts[Action.WOULD_WRITE]:
-        command = format_follow_up(["apply", report], settings, APPLY_OPTIONS)
+        writing = replace(settings, dry_run=False)
+        command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
         lines.append(f"To write its genres, also after you edited it: {command}")
     return "\n".join(lines)
+
+
+def _list_passed_over(passed_over: PassedOver) -> Iterator[str]:
+    if passed_over.folders or passed_over.files:
+        yield (
+            "Passed over (names of trash, snapshots and programs; .nomedia):"
+            f" folders {passed_over.folders}, audio files {passed_over.files}"
+        )
 
 
 def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], settings: Settings) -> str:

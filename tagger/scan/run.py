@@ -11,7 +11,7 @@ from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath
-from tagger.records import Failure, Prediction, ScanResult
+from tagger.records import Failure, PassedOver, Prediction, ScanResult
 from tagger.scan.albums import AlbumSettler
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
@@ -68,13 +68,15 @@ def run_scan(
         settings.shard,
         whole_folders=settings.by_album,
     )
-    found = crawl_folders(paths, scope)
+    passed_over = PassedOver()
+    found = crawl_folders(paths, scope, passed_over)
     pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
     with (
         open_engine(settings) as predict,
         open_session(RunKind.SCAN, source.identity, settings, observer) as session,
     ):
+        session.counts.passed_over = passed_over
         decider = TrackDecider(
             settings,
             session.state,

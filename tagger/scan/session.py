@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tagger.records import Action, Outcome, RepeatedRows, ScanResult
+from tagger.records import Action, Outcome, PassedOver, RepeatedRows, ScanResult
 from tagger.report.csv import format_row, open_report
 from tagger.settings import Settings
 from tagger.state import RunKind, State, new_run_id, open_state
@@ -44,6 +44,7 @@ class RunCounts:
     failed_new: int = 0
     would_rewrite: int = 0
     waiting: int | None = None
+    passed_over: PassedOver | None = None
 
     def add(self, outcome: Outcome | RepeatedRows) -> None:
         if isinstance(outcome, RepeatedRows):
@@ -66,6 +67,7 @@ class RunCounts:
             self.report,
             self.would_rewrite if self.dry_run else None,
             self.waiting,
+            self.passed_over,
         )
 
 

@@ -177,7 +177,7 @@ def test_a_row_of_a_stranger_names_no_file_of_this_machine(
     monkeypatch.chdir(private.parent)
     names = [str(private), private.name, f"{cache}/../{private}", str(downloaded)]
     sounds = [{"bytes": None, "path": name} for name in names]
-    columns = {"audio": sounds, "genre": [1] * len(names)}
+    columns: dict[str, list[Any]] = {"audio": sounds, "genre": [1] * len(names)}
     made = table(columns, audio=SOUND, genre=CLASSES)
     found = list(make_clips("team/set", made, tmp_path / "kept", [cache]))
     assert [clip.track.path for clip in found if isinstance(clip, Clip)] == [downloaded]

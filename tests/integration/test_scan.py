@@ -658,3 +658,19 @@ def test_mtime_moves_on_unless_it_is_to_be_kept(
     assert (library / "a.flac").stat().st_mtime > old + 500
     assert (library / "b.mp3").stat().st_mtime == pytest.approx(old)
     assert Scan(capsys, library, *ANY).actions == {"unchanged": 2, "written": 1}
+
+
+def test_music_in_folders_with_a_dot_in_front_is_found_and_junk_is_counted(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for old, new in (("a.flac", "...And Justice for All"), ("b.mp3", ".38 Special")):
+        (library / new).mkdir()
+        (library / old).rename(library / new / old)
+    (library / ".Trash-1000").mkdir()
+    shutil.copy(library / "c.ogg", library / ".Trash-1000")
+    shutil.copy(library / "c.ogg", library / "._c.ogg")
+    scan = Scan(capsys, library, *ANY)
+    assert scan.summary["written"] == 3
+    assert scan.summary["passed_over"] == {"folders": 1, "files": 1}
+    assert main(["scan", str(library), *ANY]) == 0
+    assert "; .nomedia): folders 1, audio files 1\n" in capsys.readouterr().out
