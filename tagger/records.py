@@ -76,6 +76,14 @@ def format_scores(scores: Sequence[Score]) -> str:
     return ";".join(f"{score.genre}={score.probability:.3f}" for score in scores)
 
 
+def split_genres(text: str) -> tuple[str, ...]:
+    """Return the genres of a text, in which semicolons stand between them.
+
+    The report has them so, and the user may name a label so. No genre of tagger has a semicolon.
+    """
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(";")))))
+
+
 @dataclass(frozen=True, slots=True)
 class RawField:
     """One tag field as the file stores it, under the name that its container uses."""

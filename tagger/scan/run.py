@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from tagger.crawl import Scope, crawl_folders
@@ -11,7 +12,7 @@ from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath
-from tagger.records import Failure, PassedOver, Prediction, ScanResult
+from tagger.records import Failure, PassedOver, Prediction, ScanResult, split_genres
 from tagger.scan.albums import AlbumSettler
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
@@ -100,7 +101,8 @@ def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: Scan
     if unknown := find_unknown_labels(settings, source.labels):
         observer.on_unknown_labels(unknown, source.labels)
     names = get_label_names(settings)
-    written = (names.get(label.casefold(), label) for label in source.labels)
+    shown = (names.get(label.casefold(), label) for label in source.labels)
+    written = chain.from_iterable(map(split_genres, shown))
     if split := find_split_names(written, settings.profile):
         observer.on_split_names(split, settings.profile)
 
