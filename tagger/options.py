@@ -231,8 +231,8 @@ def to_labels(value: object) -> tuple[Label, ...]:
     """
     if isinstance(value, list):
         lines = list(map(str, value))
-    elif os.path.isfile(to_text(value)):  # noqa: PTH113 - Path.is_file raises for long texts
-        lines = read_text(Path(str(value))).splitlines()
+    elif os.path.isfile(path := os.path.expanduser(to_text(value))):  # noqa: PTH111, PTH113 - Path's raise
+        lines = read_text(Path(path)).splitlines()
     else:
         lines = str(value).split(",")
     labels = [_to_label(line) for line in lines if line.strip() and not line.startswith("#")]

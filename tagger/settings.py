@@ -352,6 +352,11 @@ def find_dataset_cache() -> Path:
     return user_cache_path("tagger") / "datasets"
 
 
+def find_hash_cache() -> Path:
+    """Return the file with the hashes of the weights of local models."""
+    return user_cache_path("tagger") / "weights.json"
+
+
 def load_settings(
     flags: Mapping[str, object],
     config: Path | None = None,
