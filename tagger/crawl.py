@@ -63,7 +63,7 @@ EMPTY_NAME_PART = "its name has an empty part (//), which a path cannot keep: it
 class Scope:
     """Which files of a folder count.
 
-    suffixes: in lower case. exclude: patterns of names, or of paths below the root.
+    suffixes: in lower case. exclude: patterns of names, of paths below the root, or of whole paths.
     shard: only the files of this shard count. The path below the root decides, so that all
     machines agree wherever the library is mounted. whole_folders: the folder alone decides.
     """
@@ -82,7 +82,8 @@ class Scope:
             return False
         path_below_root = os.path.relpath(entry.path, root)
         return any(
-            fnmatchcase(entry.name, pattern) or fnmatchcase(path_below_root, pattern)
+            fnmatchcase(entry.path if pattern.startswith("/") else entry.name, pattern)
+            or fnmatchcase(path_below_root, pattern)
             for pattern in self.exclude
         )
 

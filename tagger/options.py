@@ -204,7 +204,7 @@ def to_path(value: object) -> Path:
 
 def to_patterns(value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
-        return tuple(map(str, value))
+        return tuple(os.path.expanduser(str(pattern)) for pattern in value)  # noqa: PTH111 - no path
     raise ValueError("must be a list")
 
 

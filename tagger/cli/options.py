@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from tagger.errors import SettingsError
-from tagger.options import Option, to_flag, to_patterns
+from tagger.options import Option, to_flag, to_path, to_patterns
 from tagger.settings import OPTIONS, Settings, load_settings
 
 Command = Callable[..., int]
@@ -34,6 +34,16 @@ MODEL_OPTIONS = dict.fromkeys(
 """For `add_settings_options`: the options of commands that run a model, with their usual help."""
 
 
+class UserPath(click.Path):
+    """The path of a file of this machine, or of a folder; `~` is the user's home."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return to_path(value)
+        except ValueError as error:
+            self.fail(f"{error}, not {value!r}", param, ctx)
+
+
 def add_settings_options(**helps: str) -> Callable[[Command], Command]:
     """Return a decorator that adds options of Settings, and `--config`, to a command.
 
@@ -50,7 +60,7 @@ def add_settings_options(**helps: str) -> Callable[[Command], Command]:
         config = click.option(
             "--config",
             metavar="FILE.toml",
-            type=click.Path(path_type=Path),
+            type=UserPath(),
             help="Read options from this file instead of the one in the user's config folder.",
         )
         return config(command)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, merge_settings
+from tagger.cli.options import UserPath, add_settings_options, merge_settings
 from tagger.errors import SettingsError
 from tagger.paths import parse_path
 from tagger.settings import OPTIONS
@@ -37,7 +37,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
 
 
 @click.command()
-@click.argument("edited", metavar="FILE.csv", type=click.Path(path_type=Path))
+@click.argument("edited", metavar="FILE.csv", type=UserPath())
 @add_settings_options(
     dry_run="",
     report="",

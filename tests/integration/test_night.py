@@ -174,6 +174,7 @@ def test_systemd_units_are_installed_and_removed(
         (["--name", "a b", "."], "--name may only have letters"),
         ([], "name at least one PATH"),
         (["--notify-cmd", "a\nb", "."], "a nightly job cannot have"),
+        (["--labels", "~nobody-knows", "."], "must be two labels or more"),
         (["caf\udce9"], "a nightly job cannot have"),
     ],
 )

@@ -121,6 +121,12 @@ def test_exclude_leaves_out_by_name_or_by_path_below_the_root(tmp_path: Path, pa
     assert found(tmp_path, exclude=(pattern,)) == [good]
 
 
+def test_a_whole_path_is_excluded(tmp_path: Path) -> None:
+    touch(tmp_path / "Music" / "Podcasts" / "a.mp3")
+    good = touch(tmp_path / "Music" / "a" / "Podcasts" / "a.mp3")
+    assert found(tmp_path / "Music", exclude=(f"{tmp_path}/Music/Podcasts",)) == [good]
+
+
 def test_links_are_followed_only_when_asked(tmp_path: Path) -> None:
     outside = touch(tmp_path / "outside" / "a.mp3")
     single = touch(tmp_path / "single.flac")
