@@ -201,7 +201,13 @@ class Settings:
         bool, Option(to_flag, "Run the Python code that comes with a model."), INFERENCE
     ] = False
     jobs: Annotated[
-        int | None, Option(to_jobs, "The number of processes that decode audio.", "N|auto"), MACHINE
+        int | None,
+        Option(
+            to_jobs,
+            "The number of processes that decode audio; auto: as cores and --max-memory allow.",
+            "N|auto",
+        ),
+        MACHINE,
     ] = None
     max_seconds: Annotated[
         int,
