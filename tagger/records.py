@@ -201,6 +201,7 @@ class Outcome:
     scores: the top k of the track, best first. score: the probability of the first genre, for the
     whole album with --by-album. error: a sentence for people. kind: the same for programs.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
+    permanent: false for a failure that the next run tries again.
     """
 
     track: Track
@@ -214,6 +215,7 @@ class Outcome:
     error: str = ""
     kind: FailureKind | KeepReason | None = None
     new: bool = False
+    permanent: bool = True
 
     @classmethod
     def from_failure(cls, failure: Failure, tags: Tags | None, *, reported: bool) -> "Outcome":
@@ -225,6 +227,7 @@ class Outcome:
             error=failure.reason,
             kind=failure.kind,
             new=not reported,
+            permanent=failure.permanent,
         )
 
 
@@ -278,7 +281,6 @@ class ScanResult:
 
     would_rewrite: the size in bytes of the files that a dry run would write; else None.
     waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
-    passed_over: None for an apply, which crawls no folders.
     """
 
     run_id: str
@@ -290,7 +292,7 @@ class ScanResult:
     report: Path
     would_rewrite: int | None = None
     waiting: int | None = None
-    passed_over: PassedOver | None = None
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     @property
     def tracks(self) -> int:
@@ -308,7 +310,11 @@ class ScanResult:
             "failed_new": self.failed_new,
             **({} if self.would_rewrite is None else {"would_rewrite_bytes": self.would_rewrite}),
             **({} if self.waiting is None else {"waiting": self.waiting}),
-            **({"passed_over": asdict(self.passed_over)} if self.passed_over else {}),
+            **(
+                {}
+                if self.passed_over == PassedOver()
+                else {"passed_over": asdict(self.passed_over)}
+            ),
             "seconds": round(self.seconds, 3),
             "report": display_path(self.report),
         }

@@ -126,7 +126,7 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         lines.append(f"A run would rewrite {format_size(result.would_rewrite)}.")
     if not result.tracks and result.model:
         lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
-    lines += _list_passed_over(result.passed_over or PassedOver())
+    lines += _list_passed_over(result.passed_over)
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += format_failures(failures, total=result.failed_new)
@@ -141,7 +141,7 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
 
 
 def _list_passed_over(passed_over: PassedOver) -> Iterator[str]:
-    if passed_over.folders or passed_over.files:
+    if passed_over != PassedOver():
         yield (
             "Passed over (names of trash, snapshots and programs; .nomedia):"
             f" folders {passed_over.folders}, audio files {passed_over.files}"

@@ -44,7 +44,7 @@ class RunCounts:
     failed_new: int = 0
     would_rewrite: int = 0
     waiting: int | None = None
-    passed_over: PassedOver | None = None
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     def add(self, outcome: Outcome | RepeatedRows) -> None:
         if isinstance(outcome, RepeatedRows):

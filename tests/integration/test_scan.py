@@ -674,3 +674,34 @@ def test_music_in_folders_with_a_dot_in_front_is_found_and_junk_is_counted(
     assert scan.summary["passed_over"] == {"folders": 1, "files": 1}
     assert main(["scan", str(library), *ANY]) == 0
     assert "; .nomedia): folders 1, audio files 1\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--by-album",)])
+def test_the_rows_of_known_failures_are_repeated_until_the_file_changes(
+    library: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+) -> None:
+    write_text(library / "text.mp3")
+    write_empty(library / "empty.flac")
+    build_audio(library / "short.wav", seconds=0.2)
+    first = Scan(capsys, library, "-n", *ANY, *options)
+    assert (first.code, first.summary["failed"], first.summary["failed_new"]) == (1, 3, 3)
+    loaded: list[Track] = []
+    load = tracks.TrackDecider.load
+
+    def count(self: tracks.TrackDecider, track: Track) -> Any:
+        loaded.append(track)
+        return load(self, track)
+
+    monkeypatch.setattr(tracks.TrackDecider, "load", count)
+    again = Scan(capsys, library, "-n", *ANY, *options)
+    assert (again.code, again.summary["failed"], again.summary["failed_new"]) == (0, 3, 0)
+    assert sorted(again.rows, key=str) == sorted(first.rows, key=str)
+    assert loaded == []
+    build_audio(library / "short.wav", seconds=4)
+    changed = Scan(capsys, library, "-n", *ANY, *options)
+    assert (changed.code, changed.summary["failed"]) == (0, 2)
+    forced = Scan(capsys, library, "-n", *ANY, *options, "--force")
+    assert forced.summary["failed"] == 2
