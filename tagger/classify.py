@@ -49,16 +49,19 @@ def run_classify(
             yield track if isinstance(track, Failure) else next(results)
 
 
-def classify_song(path: Path, settings: Settings, minutes: float) -> Prediction:
+def classify_song(
+    path: Path, settings: Settings, *, minutes: float, may_be_folder: bool
+) -> Prediction:
     """Return the prediction of a file, with its timeline and the labels that the user chose.
 
-    Raises TrackError for a file that cannot be classified or is longer than `minutes`, and the
-    errors of a model that cannot be loaded.
+    may_be_folder: whether the name of the model may be the path of a folder. Raises TrackError for
+    a file that cannot be classified or is longer than `minutes`, and the errors of a model that
+    cannot be loaded.
     """
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
         if isolated.call(read_duration_s, path) > minutes * 60:
             raise TrackError(f"it is longer than {minutes:g} minutes")
-    source = find_model(settings)
+    source = find_model(settings, may_be_folder=may_be_folder)
     (result,) = run_classify([path], source, settings, lambda *_: None, timeline=True)
     result = apply_user_names(result, settings)
     if isinstance(result, Failure):

@@ -1,28 +1,54 @@
 """Find the audio files below folders, in a stable order."""
 
 import os
-from collections import Counter
+import re
 from collections.abc import Collection, Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from itertools import chain
 
 from tagger.errors import AccessError
 from tagger.paths import AnyPath, is_remote, join_path
-from tagger.records import Failure, Shard, Track
+from tagger.records import Failure, PassedOver, Shard, Track
 from tagger.storage import FolderEntry, ListedFile, Root, get_filesystem
 
-HIDDEN_PREFIX = "."  # also the `._` files that macOS leaves on foreign disks
 SKIPPED_NAMES = {
     "$RECYCLE.BIN",
     "RECYCLER",
     "#recycle",
+    "#snapshot",
     "@eaDir",
     "@Recycle",
+    "@Recently-Snapshot",
+    "__MACOSX",
     "lost+found",
     "System Volume Information",
 }
-"""Files and folders with these names are passed over, except where the user names them."""
+SKIPPED_DOT_NAMES = (
+    ".", "..",  # parts of an object's key, which no path can name
+    "._*", ".appledouble", ".appledb", ".appledesktop", ".ds_store", ".spotlight-v100",  # macOS
+    ".fseventsd", ".temporaryitems", ".documentrevisions-v100", ".mobilebackups",
+    ".trash", ".trash-*", ".trashes", ".trashed-*", ".dtrash", ".recycle", ".recycled", ".recycler",
+    ".recycle.bin", ".deleted", ".debris", ".rubbish", ".unwanted",
+    ".thumb", ".thumbs", ".thumbnail", ".thumbnails", ".@*", ".directory", ".hidden", ".comments",
+    ".xvpics", ".picasa.ini", ".picasaoriginals",
+    ".snapshot", ".snapshots", ".zfs", ".~*", ".streams", ".lost+found", ".quota", ".glusterfs",
+    ".nfs[0-9a-f][0-9a-f][0-9a-f][0-9a-f]*", ".fuse_hidden*", ".smbdelete*",
+    ".goutputstream-*", ".pending-*", ".incomplete", ".partial", ".rsync-*", ".*.tagger-*",
+    ".stfolder*", ".stversions", ".stignore", ".syncthing.*", ".sync", ".csync*", ".dropbox*",
+    ".owncloud*", ".nextcloud*", ".seafile*", ".unison", ".tmp", ".tmp.*", ".tmp-*", ".temp",
+    ".git*", ".svn", ".hg", ".bzr", ".venv", ".tox", ".nox", ".*_cache", ".idea", ".vscode*",
+    ".ipynb_checkpoints",
+    ".cache", ".config", ".local", ".var", ".ssh", ".gnupg", ".mozilla", ".thunderbird", ".wine",
+    ".steam", ".minecraft", ".android", ".java", ".npm", ".cargo", ".rustup", ".gradle", ".m2",
+    ".docker", ".kube", ".snap", ".flatpak*", ".themes", ".icons", ".fonts",
+)  # fmt: skip
+"""Files and folders with these names are passed over, except where the user names them: they belong
+to systems and programs. A name with a dot in front that nobody knows may be an album's. The dot
+names are patterns in lower case."""
+
+SKIPPED_DOT_NAME = re.compile("|".join(map(translate, SKIPPED_DOT_NAMES)))
 
 NO_MEDIA = ".nomedia"
 """A folder with this file is passed over with all folders below it (Android's rule)."""
@@ -38,7 +64,7 @@ class Scope:
     """Which files of a folder count.
 
     suffixes: in lower case. unknown_suffixes: files with these are only counted.
-    exclude: patterns of names, or of paths below the root.
+    exclude: patterns of names, of paths below the root, or of whole paths.
     shard: only the files of this shard count. The path below the root decides, so that all
     machines agree wherever the library is mounted. whole_folders: the folder alone decides.
     """
@@ -53,14 +79,13 @@ class Scope:
     def is_audio(self, name: str) -> bool:
         return _get_suffix(name) in self.suffixes
 
-    def is_skipped(self, entry: FolderEntry, root: AnyPath) -> bool:
-        if entry.name.startswith(HIDDEN_PREFIX) or entry.name in SKIPPED_NAMES:
-            return True
+    def is_excluded(self, entry: FolderEntry, root: AnyPath) -> bool:
         if not self.exclude:
             return False
         path_below_root = os.path.relpath(entry.path, root)
         return any(
-            fnmatchcase(entry.name, pattern) or fnmatchcase(path_below_root, pattern)
+            fnmatchcase(entry.path if pattern.startswith("/") else entry.name, pattern)
+            or fnmatchcase(path_below_root, pattern)
             for pattern in self.exclude
         )
 
@@ -91,11 +116,11 @@ class Listing:
 class FolderWalk:
     """One crawl. It remembers files and folders, as roots overlap and links go in circles.
 
-    passed_over: how many files of each unknown suffix it met.
+    passed_over: what it did not list, as PassedOver says.
     """
 
     scope: Scope
-    passed_over: Counter[str] = field(default_factory=Counter)
+    passed_over: PassedOver
     files: set[str] = field(default_factory=set)
     folders: set[Hashable] = field(default_factory=set)
 
@@ -169,8 +194,24 @@ class FolderWalk:
         self.folders.add(identity)
         entries = filesystem.list_folder(folder)
         if any(entry.name == NO_MEDIA for entry in entries):
+            self.passed_over.folders += 1
             return []
-        return [entry for entry in entries if not self.scope.is_skipped(entry, root)]
+        return [
+            entry
+            for entry in entries
+            if not self.scope.is_excluded(entry, root) and not self._pass_over(entry)
+        ]
+
+    def _pass_over(self, entry: FolderEntry) -> bool:
+        """Tell whether an entry is passed over because of its name; count it then."""
+        if not is_foreign_name(entry.name):
+            return False
+        with suppress(OSError):
+            if entry.is_dir():
+                self.passed_over.folders += 1
+            elif self.scope.is_audio(entry.name):
+                self.passed_over.files += 1
+        return True
 
     def _enter(
         self, entry: FolderEntry, path: AnyPath, below_root: bytes
@@ -187,7 +228,8 @@ class FolderWalk:
                 elif suffix in self.scope.unknown_suffixes and (
                     self.scope.is_in_shard(below_root, entry.name)
                 ):
-                    self.passed_over[suffix] += 1
+                    counts = self.passed_over.suffixes
+                    counts[suffix] = counts.get(suffix, 0) + 1
             elif self.scope.follow_symlinks and (target := get_filesystem(path).follow_link(path)):
                 if target.is_folder:
                     yield target.path
@@ -199,6 +241,13 @@ class FolderWalk:
             )
         except AccessError as error:
             yield _failure_from_access_error(path, error)
+
+
+def is_foreign_name(name: str) -> bool:
+    """Tell whether a name is known to be that of a system or program, not of music."""
+    if name.startswith("."):
+        return SKIPPED_DOT_NAME.match(name.lower()) is not None
+    return name in SKIPPED_NAMES
 
 
 def _failure_from_access_error(path: AnyPath, error: AccessError) -> Failure:
@@ -215,19 +264,18 @@ def _list_tracks(item: Listing | Failure) -> Iterator[Track | Failure]:
 
 
 def crawl_folders(
-    paths: Sequence[AnyPath], scope: Scope, passed_over: Counter[str] | None = None
+    paths: Sequence[AnyPath], scope: Scope, passed_over: PassedOver | None = None
 ) -> Iterator[Listing | Failure]:
     """Yield every audio file below `paths` once: the files named, then folder by folder, by name.
 
     The files of a folder come before the folders in it, and local files before remote ones. Paths
     come out absolute. A folder or file that the system does not show is a Failure. A link is passed
-    over, or with `follow_symlinks` stands for what it leads to.
-    passed_over: gets the number of files of each unknown suffix.
+    over, or with `follow_symlinks` stands for what it leads to. `passed_over` counts along.
     Raises LibraryError at once where one of `paths` is not there or no part of a library.
     """
     roots = [get_filesystem(path).find_root(path, scope.suffixes) for path in paths]
     roots.sort(key=lambda root: (is_remote(root.path), root.is_folder))  # stable
-    walk = FolderWalk(scope, Counter() if passed_over is None else passed_over)
+    walk = FolderWalk(scope, PassedOver() if passed_over is None else passed_over)
 
     def walk_root(root: Root) -> Iterator[Listing | Failure]:
         return walk.walk_folder(root.path) if root.is_folder else walk.list_named_file(root.path)

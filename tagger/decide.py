@@ -19,6 +19,7 @@ from tagger.records import (
     Tags,
     Track,
     format_scores,
+    split_genres,
 )
 from tagger.settings import Existing, Hardlinks, Profile, Settings
 
@@ -150,9 +151,12 @@ def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str,
 
 
 def choose_genres(scores: Sequence[Score], *, most: int, min_score: float) -> tuple[str, ...]:
-    """Return the genres to write, best first: those of at least min_score, else the best one."""
+    """Return the genres to write, best first: those of at least min_score, else the best one.
+
+    most: how many labels to take. A label with semicolons in its name stands for several genres.
+    """
     likely = [score.genre for score in scores[:most] if score.probability >= min_score]
-    return tuple(likely or [score.genre for score in scores[:1]])
+    return split_genres(";".join(likely or [score.genre for score in scores[:1]]))
 
 
 def find_user_genres(tags: Tags) -> tuple[str, ...]:

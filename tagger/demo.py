@@ -37,7 +37,7 @@ OFFERED_MODELS = (
     "sanchit-gandhi/whisper-medium-fleurs-lang-id",
     "laion/clap-htsat-unfused",
 )
-"""The models in the list of the page. The user can type the name of any other."""
+"""The models in the list of the page. A visitor can type the id of any other model of the Hub."""
 
 DemoResult = tuple[str, dict[str, float], pd.DataFrame | None]
 GradioAudio = tuple[int, "np.ndarray[Any, np.dtype[np.int16]]"]
@@ -69,9 +69,15 @@ class DemoClassifier:
         if not path:
             return "First drop or record a song.", {}, None
         try:
-            settings = _apply_choice(self.settings, model, labels)
-            minutes = self.limits.minutes
-            prediction = self.pool.submit(classify_song, Path(path), settings, minutes).result()
+            settings = apply_choice(self.settings, model.strip(), labels.strip())
+            is_own_model = settings.model == self.settings.model
+            prediction = self.pool.submit(
+                classify_song,
+                Path(path),
+                settings,
+                minutes=self.limits.minutes,
+                may_be_folder=is_own_model,
+            ).result()
         except TaggerError as error:
             return f"This did not work: {error}", {}, None
         except BrokenProcessPool:
@@ -83,13 +89,25 @@ class DemoClassifier:
         return text, scores, _make_timeline(prediction)
 
 
-def _apply_choice(settings: Settings, model: str, labels: str) -> Settings:
-    """Return the settings with a visitor's choice. Raises SettingsError."""
-    choice = {"model": model.strip(), "labels": labels.strip()}
-    chosen = load_settings(
-        {name: value for name, value in choice.items() if value}, config_options=()
-    )
-    return replace(settings, model=chosen.model, labels=chosen.labels)
+def apply_choice(settings: Settings, model: str, labels: str) -> Settings:
+    """Return the settings with a visitor's choice. Raises SettingsError.
+
+    What a visitor types is never the name of a file of this machine: labels are passed on as a
+    list, for a text could be the path of a file with labels. The trust in a model's code and
+    pickles was given to the model that the demo was started with, and to no other.
+    """
+    if model and model != settings.model:
+        settings = replace(
+            settings, model=model, revision=None, trust_remote_code=False, allow_pickle=False
+        )
+    if labels != _format_labels(settings):
+        choice = {"labels": labels.split(",")} if labels else {}
+        settings = replace(settings, labels=load_settings(choice, config_options=()).labels)
+    return settings
+
+
+def _format_labels(settings: Settings) -> str:
+    return ",".join(label.name for label in settings.labels)
 
 
 def _make_timeline(prediction: Prediction) -> pd.DataFrame:
@@ -157,11 +175,11 @@ def _add_classify_tab(classifier: DemoClassifier) -> None:
                 models,
                 value=settings.model,
                 allow_custom_value=True,
-                label="Model: a folder, or an id of the Hugging Face Hub",
+                label="Model: an id of the Hugging Face Hub",
             )
             labels = gradio.Textbox(
                 label="Your own labels, for CLAP (techno, chamber music, …)",
-                value=",".join(label.name for label in settings.labels),
+                value=_format_labels(settings),
             )
             button = gradio.Button("Listen", variant="primary")
         with gradio.Column():

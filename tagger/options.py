@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, get_type_hints
 
 from tagger.errors import SettingsError
-from tagger.records import Label, Shard
+from tagger.paths import to_one_line
+from tagger.records import Label, Shard, split_genres
 
 DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -203,15 +204,23 @@ def to_path(value: object) -> Path:
 
 def to_patterns(value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
-        return tuple(map(str, value))
+        return tuple(os.path.expanduser(str(pattern)) for pattern in value)  # noqa: PTH111 - no path
     raise ValueError("must be a list")
 
 
 def to_genre_map(value: object) -> Mapping[str, str]:
-    """Read a TOML file of `"label of the model" = "your name"`; an empty name drops the label."""
+    """Read a TOML file of `"label of the model" = "your name"`; an empty name drops the label.
+
+    A name with semicolons stands for several genres.
+    """
     names = read_toml(to_path(value))
     if all(isinstance(name, str) for name in names.values()):
-        return MappingProxyType({label.casefold(): name.strip() for label, name in names.items()})
+        return MappingProxyType(
+            {
+                label.casefold(): "; ".join(split_genres(to_one_line(name)))
+                for label, name in names.items()
+            }
+        )
     raise ValueError('every line must read "label" = "name"')
 
 
@@ -222,8 +231,8 @@ def to_labels(value: object) -> tuple[Label, ...]:
     """
     if isinstance(value, list):
         lines = list(map(str, value))
-    elif os.path.isfile(to_text(value)):  # noqa: PTH113 - Path.is_file raises for long texts
-        lines = read_text(Path(str(value))).splitlines()
+    elif os.path.isfile(path := os.path.expanduser(to_text(value))):  # noqa: PTH111, PTH113 - Path's raise
+        lines = read_text(Path(path)).splitlines()
     else:
         lines = str(value).split(",")
     labels = [_to_label(line) for line in lines if line.strip() and not line.startswith("#")]
@@ -237,6 +246,7 @@ def to_labels(value: object) -> tuple[Label, ...]:
 
 def _to_label(line: str) -> Label:
     name, _, prompt = (part.strip() for part in line.partition("="))
+    name = to_one_line(name)
     return Label(name, (prompt or DEFAULT_PROMPT).replace("{}", name))
 
 

@@ -25,8 +25,8 @@ AUTOGROUP_RETRY_DELAY_S = 0.12
 MAX_AUTOGROUP_TRIES = 20
 """Linux accepts ten changes of a session's niceness a second, from all users but root together."""
 
-CGROUP_FOLDER = Path("/sys/fs/cgroup")
-"""Where a container sees its own limits."""
+CGROUP_FOLDER, CGROUP_FILE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Where Linux shows the limits of groups of processes, and the groups of this process."""
 
 MAX_WAITING_SHARES = MappingProxyType({"cpu": 0.25, "io": 0.25, "memory": 0.1})
 """A resource is short if some program waits for it for more than this share of the time.
@@ -81,17 +81,57 @@ def keep_niceness_in_new_session() -> None:
                 return
 
 
-def count_usable_cores(cgroup: Path = CGROUP_FOLDER) -> int:
-    """Return how many cores this process may use. A container may allow fewer than there are.
+def count_usable_cores(cgroups: Path = CGROUP_FOLDER, membership: Path = CGROUP_FILE) -> int:
+    """Return how many cores this process may use. A container or a service may have a quota.
 
-    Its quota (`docker run --cpus`) is in the file cpu.max of cgroup v2.
+    The quota (`docker run --cpus`) is in cpu.max of cgroup v2, or in two files of v1.
     """
     get_affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(get_affinity(0)) if get_affinity else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no cgroup v2, or "max": no quota
-        quota, period = map(int, (cgroup / "cpu.max").read_text("ascii").split())
-        cores = min(cores, -(-quota // period))  # rounded up
+    for folder in _list_cgroup_folders("cpu", cgroups, membership):
+        for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+            match [number for name in names for number in _read_numbers(folder / name)]:
+                case [quota, period] if quota > 0 and period > 0:
+                    cores = min(cores, -(-quota // period))  # rounded up
     return max(1, cores)
+
+
+def measure_usable_memory(cgroups: Path = CGROUP_FOLDER, membership: Path = CGROUP_FILE) -> int:
+    """Return how many bytes of memory this process and its children may use together."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for folder in _list_cgroup_folders("memory", cgroups, membership):
+        for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
+            memory = min([memory, *_read_numbers(folder / name)])
+    return memory
+
+
+def _list_cgroup_folders(controller: str, cgroups: Path, membership: Path) -> Iterator[Path]:
+    """Yield the folders with limits of this process, of both versions of cgroups.
+
+    The limits of all groups above its own hold as well. A container sees its own at the top.
+    """
+    groups = [("", ""), (controller, "")]
+    with suppress(OSError):
+        for line in os.fsdecode(membership.read_bytes()).splitlines():
+            _, controllers, path = (*line.split(":", 2), "", "")[:3]
+            groups.append((controllers, path.lstrip("/")))
+    for controllers, path in groups:
+        if not controllers:
+            tops = [cgroups, cgroups / "unified"]
+        elif controller in controllers.split(","):
+            tops = [cgroups / controller, cgroups / controllers]
+        else:
+            continue
+        for top in tops:
+            yield from (top / folder for folder in (Path(path), *Path(path).parents))
+
+
+def _read_numbers(file: Path) -> list[int]:
+    """Return the numbers in a file; none for `max`, which means no limit."""
+    try:
+        return list(map(int, file.read_text("ascii").split()))
+    except (OSError, ValueError):
+        return []
 
 
 def halve_cores(count: int) -> int:

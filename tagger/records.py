@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from zlib import crc32
@@ -90,6 +90,14 @@ class Label:
 def format_scores(scores: Sequence[Score]) -> str:
     """Return scores as tags and the report hold them: `Hip-Hop=0.832;Electronic=0.051`."""
     return ";".join(f"{score.genre}={score.probability:.3f}" for score in scores)
+
+
+def split_genres(text: str) -> tuple[str, ...]:
+    """Return the genres of a text, in which semicolons stand between them.
+
+    The report has them so, and the user may name a label so. No genre of tagger has a semicolon.
+    """
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(";")))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +217,7 @@ class Outcome:
     scores: the top k of the track, best first. score: the probability of the first genre, for the
     whole album with --by-album. error: a sentence for people. kind: the same for programs.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
+    permanent: false for a failure that the next run tries again.
     """
 
     track: Track
@@ -222,6 +231,7 @@ class Outcome:
     error: str = ""
     kind: FailureKind | KeepReason | None = None
     new: bool = False
+    permanent: bool = True
 
     @classmethod
     def from_failure(cls, failure: Failure, tags: Tags | None, *, reported: bool) -> "Outcome":
@@ -233,6 +243,7 @@ class Outcome:
             error=failure.reason,
             kind=failure.kind,
             new=not reported,
+            permanent=failure.permanent,
         )
 
 
@@ -268,6 +279,19 @@ class RepeatedRows:
     would_rewrite: int = 0
 
 
+@dataclass(slots=True)
+class PassedOver:
+    """What a crawl passed over. It counts along while the crawl goes on.
+
+    folders, files: folders, and audio files, with the names of trash, snapshots and programs;
+    folders with a file .nomedia. suffixes: files of sound that tagger does not know, by suffix.
+    """
+
+    folders: int = 0
+    files: int = 0
+    suffixes: dict[str, int] = field(default_factory=dict)
+
+
 def format_suffix_counts(counts: Mapping[str, int]) -> str:
     """Return numbers of files by suffix as text, the commonest suffix first."""
     items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -292,7 +316,7 @@ class ScanResult:
     report: Path
     would_rewrite: int | None = None
     waiting: int | None = None
-    passed_over: Mapping[str, int] = field(default_factory=dict)
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     @property
     def tracks(self) -> int:
@@ -310,7 +334,11 @@ class ScanResult:
             "failed_new": self.failed_new,
             **({} if self.would_rewrite is None else {"would_rewrite_bytes": self.would_rewrite}),
             **({} if self.waiting is None else {"waiting": self.waiting}),
-            **({"passed_over": dict(self.passed_over)} if self.passed_over else {}),
+            **(
+                {"passed_over": asdict(self.passed_over)}
+                if self.passed_over != PassedOver()
+                else {}
+            ),
             "seconds": round(self.seconds, 3),
             "report": display_path(self.report),
         }

@@ -273,12 +273,15 @@ def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Pat
 
     changed: how many files were written in each folder. A shell runs the command. Its input has a
     line for each folder; TAGGER_WRITTEN is the number of files, TAGGER_REPORT the path of the
-    report. Raises NotifyError if it fails.
+    report. A folder with a line break in its path is named by the next folder above without one.
+    Raises NotifyError if it fails.
     """
     if not command or not changed:
         return
     env = {"TAGGER_WRITTEN": str(sum(changed.values())), "TAGGER_REPORT": os.fspath(report or "")}
-    folders = sorted(map(os.fsencode, changed), key=lambda folder: folder.split(b"/"))
+    folders = sorted(
+        set(map(_cut_at_line_break, map(os.fsencode, changed))), key=lambda name: name.split(b"/")
+    )
     lines = b"".join(folder + b"\n" for folder in folders)
     try:
         subprocess.run(  # noqa: S602 - the command is the user's own
@@ -294,3 +297,14 @@ def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Pat
         raise NotifyError(f"--notify-cmd ended with code {error.returncode}: {command}") from error
     except subprocess.TimeoutExpired as error:
         raise NotifyError(f"--notify-cmd took more than {NOTIFY_TIMEOUT_S} s: {command}") from error
+    except OSError as error:
+        raise NotifyError(f"--notify-cmd cannot be started: {error.strerror}: {command}") from error
+
+
+def _cut_at_line_break(folder: bytes) -> bytes:
+    """Return a folder, or the one above its first part with a line break.
+
+    The command would take such a path for two, and the second may be any folder of the machine.
+    """
+    first, line_break, _ = folder.partition(b"\n")
+    return os.path.dirname(first) if line_break else folder  # noqa: PTH120 - of bytes

@@ -208,7 +208,13 @@ class Settings:
         bool, Option(to_flag, "Run the Python code that comes with a model."), INFERENCE
     ] = False
     jobs: Annotated[
-        int | None, Option(to_jobs, "The number of processes that decode audio.", "N|auto"), MACHINE
+        int | None,
+        Option(
+            to_jobs,
+            "The number of processes that decode audio; auto: as cores and --max-memory allow.",
+            "N|auto",
+        ),
+        MACHINE,
     ] = None
     max_seconds: Annotated[
         int,
@@ -365,6 +371,11 @@ def find_systemd_user_folder() -> Path:
 def find_dataset_cache() -> Path:
     """Return the folder for audio files that were unpacked from the tables of data sets."""
     return user_cache_path("tagger") / "datasets"
+
+
+def find_hash_cache() -> Path:
+    """Return the file with the hashes of the weights of local models."""
+    return user_cache_path("tagger") / "weights.json"
 
 
 def load_settings(

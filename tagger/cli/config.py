@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from tagger.cli.options import DEFAULTS, get_default_text
+from tagger.cli.options import DEFAULTS, UserPath, get_default_text
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import Option, read_toml, to_flag
@@ -61,7 +61,7 @@ EXAMPLE_VALUES: dict[str, Any] = {
 @click.option(
     "--config",
     metavar="FILE.toml",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Use this file instead of the one in the user's config folder.",
 )
 def config(config: Path | None, *, init: bool, show: bool) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import MODEL_OPTIONS, add_settings_options, merge_settings
+from tagger.cli.options import MODEL_OPTIONS, UserPath, add_settings_options, merge_settings
 from tagger.cli.terminal import print_line
 from tagger.errors import MissingExtraError, SettingsError
 from tagger.pacing import lower_priority
@@ -26,7 +26,7 @@ from tagger.pacing import lower_priority
 )
 @click.option(
     "--dataset",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="DATASET",
     help="Show samples of this labelled music, in any form that `tagger evaluate` reads.",
 )

@@ -1,6 +1,8 @@
 """Command line flags made from the fields of Settings and other lists of options."""
 
+import os
 import shlex
+import string
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,15 +12,16 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from tagger.cli.terminal import escape_unprintable
 from tagger.errors import SettingsError
-from tagger.options import Option, to_flag, to_patterns
-from tagger.paths import display_path
+from tagger.options import Option, to_flag, to_path, to_patterns
 from tagger.settings import OPTIONS, Settings, load_settings
 
 Command = Callable[..., int]
 
 DEFAULTS = Settings()
+
+PLAIN_CHARACTERS = string.ascii_letters + string.digits + "/._-"
+"""The characters that `quote_for_shell` leaves as they are between escaped ones."""
 
 MODEL_OPTIONS = dict.fromkeys(
     (
@@ -29,6 +32,16 @@ MODEL_OPTIONS = dict.fromkeys(
     "",
 )  # fmt: skip
 """For `add_settings_options`: the options of commands that run a model, with their usual help."""
+
+
+class UserPath(click.Path):
+    """The path of a file of this machine, or of a folder; `~` is the user's home."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return to_path(value)
+        except ValueError as error:
+            self.fail(f"{error}, not {value!r}", param, ctx)
 
 
 def add_settings_options(**helps: str) -> Callable[[Command], Command]:
@@ -47,7 +60,7 @@ def add_settings_options(**helps: str) -> Callable[[Command], Command]:
         config = click.option(
             "--config",
             metavar="FILE.toml",
-            type=click.Path(path_type=Path),
+            type=UserPath(),
             help="Read options from this file instead of the one in the user's config folder.",
         )
         return config(command)
@@ -130,25 +143,35 @@ def format_follow_up(words: Sequence[str], settings: Settings, options: Sequence
     """Return a command line of tagger to type after a run, quoted for a shell.
 
     options: those of the run that the command needs. An option is left out where the command
-    has the same value without it.
+    has the same value without it. The state file is always named: without it the command would
+    depend on the environment.
     """
     usual = DEFAULTS
     with suppress(SettingsError):  # the run may have read another config file than the user's own
         usual = load_settings({})
-    return escape_unprintable(
-        shlex.join(["tagger", *words, *_list_changed(settings, usual, options)])
+    state = ("--state", str(settings.state.absolute()))
+    changed = _list_changed(settings, usual, options)
+    return " ".join(map(quote_for_shell, ("tagger", *words, *state, *changed)))
+
+
+def quote_for_shell(word: str) -> str:
+    """Quote a word for a shell. A word that cannot be shown is quoted by its bytes (POSIX)."""
+    if word.isprintable():
+        return shlex.quote(word)
+    codes = "".join(
+        chr(byte) if chr(byte) in PLAIN_CHARACTERS else f"\\0{byte:03o}"
+        for byte in os.fsencode(word)
     )
+    return f"\"$(printf %b '{codes}')\""
 
 
 def _list_changed(settings: Settings, usual: Settings, options: Sequence[str]) -> Iterator[str]:
     for name in options:
         value = getattr(settings, name.replace("-", "_"))
-        if isinstance(value, Path):
-            value = value.absolute()
         if value == getattr(usual, name.replace("-", "_")):
             continue
         if isinstance(value, bool):
             yield f"--{name}" if value else f"--no-{name}"
         else:
             yield f"--{name}"
-            yield display_path(value) if isinstance(value, Path) else str(value)
+            yield str(value)

@@ -178,8 +178,8 @@ class RunProgress:
         if self.lines.is_due:
             self.lines.print(f"pausing: other programs need {resources}")
 
-    def on_inference_start(self, tracks: int) -> None:
-        self._start_step("Listening", tracks, "to listen to")
+    def on_inference_start(self, tracks: int, rows: int) -> None:
+        self._start_step("Listening", tracks, "to listen to", rows=rows)
         self.bar.update(self.task, description="Loading the model")
 
     def on_undo_start(self, tracks: int) -> None:
@@ -188,10 +188,11 @@ class RunProgress:
     def on_apply_start(self, tracks: int) -> None:
         self._start_step("Writing", tracks, "to write into")
 
-    def _start_step(self, step: str, tracks: int, purpose: str) -> None:
-        self.step, self.done, self.total = step, 0, tracks
+    def _start_step(self, step: str, tracks: int, purpose: str, *, rows: int | None = None) -> None:
+        """rows: how many rows the step adds to the report, if not one for each track."""
+        self.step, self.done, self.total = step, 0, tracks if rows is None else rows
         self.started_at = time.monotonic()
-        self.bar.reset(self.task, total=tracks, description=step, rate="")
+        self.bar.reset(self.task, total=self.total, description=step, rate="")
         if not self.lines.is_live:
             self.lines.print(f"{format_track_count(tracks)} {purpose}")
 
@@ -224,8 +225,11 @@ class RunProgress:
         if self.total is None:
             self.lines.print(f"{self.done} tracks, {rate}")
         else:
-            left = timedelta(seconds=round((self.total - self.done) / tracks_per_s))
-            self.lines.print(f"{self.done} of {self.total} tracks, {rate}, {left} left")
+            left = ""
+            if tracks_per_s:
+                seconds = round((self.total - self.done) / tracks_per_s)
+                left = f", {timedelta(seconds=seconds)} left"
+            self.lines.print(f"{self.done} of {self.total} tracks, {rate}{left}")
 
     def _format_outcome(self, outcome: Outcome) -> str:
         score = "" if outcome.score is None else f" ({outcome.score:.2f})"

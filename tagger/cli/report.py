@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, merge_settings
+from tagger.cli.options import UserPath, add_settings_options, merge_settings
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.paths import display_path
@@ -86,14 +86,14 @@ def print_run_table(all_runs: Sequence[Run]) -> None:
     "--csv",
     "csv_file",
     metavar="FILE.csv",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Copy the CSV report of the run to this file.",
 )
 @click.option(
     "--merge",
     multiple=True,
     metavar="STATE",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Add the newest run of this state file, for example of another shard. Repeatable.",
 )
 @add_settings_options(

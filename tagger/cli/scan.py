@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, merge_settings
+from tagger.cli.options import UserPath, add_settings_options, merge_settings
 from tagger.errors import SettingsError
 from tagger.paths import parse_path
+from tagger.settings import OPTIONS
 
 
 @click.command()
@@ -36,7 +37,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
 
 
 @click.command()
-@click.argument("edited", metavar="FILE.csv", type=click.Path(path_type=Path))
+@click.argument("edited", metavar="FILE.csv", type=UserPath())
 @add_settings_options(
     dry_run="",
     report="",
@@ -66,5 +67,6 @@ def apply(edited: Path, config: Path | None, **flags: Any) -> int:
     from tagger.cli.summary import run_and_report
     from tagger.scan import run_apply
 
-    settings = merge_settings(config, flags)
+    # A config file may name the report of every scan: often the one that is applied here.
+    settings = merge_settings(config, flags, OPTIONS.keys() - {"report"})
     return run_and_report(settings, lambda progress: run_apply(edited, settings, progress))

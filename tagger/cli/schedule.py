@@ -1,5 +1,6 @@
 """`tagger schedule`."""
 
+import os
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,10 @@ def _format_options(flags: dict[str, Any]) -> list[str]:
 
 def _make_absolute(name: str, value: str) -> str:
     """Make a path absolute: the nightly job has another current folder."""
-    path = Path(value).expanduser()
+    path = os.path.expanduser(value)  # noqa: PTH111 - Path's raises for `~nobody, rock`
     is_file = OPTIONS[name].values.startswith("FILE")
-    if is_file or (name in PATH_OR_NAME_OPTIONS and path.exists()):
-        return str(path.absolute())
+    if is_file or (name in PATH_OR_NAME_OPTIONS and os.path.exists(path)):  # noqa: PTH110 - as above
+        return os.path.abspath(path)  # noqa: PTH100 - as above
     return value
 
 

@@ -1,8 +1,9 @@
 """A run from its start to the summary, which names the commands that may follow."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from tagger.cli.options import format_follow_up
 from tagger.cli.progress import RunProgress
@@ -17,7 +18,7 @@ from tagger.cli.terminal import (
 from tagger.errors import NotifyError, TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
-from tagger.records import Action, Outcome, ScanResult, UndoResult, format_suffix_counts
+from tagger.records import Action, Outcome, PassedOver, ScanResult, UndoResult, format_suffix_counts
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
 from tagger.service import check_metrics, record_metrics, run_notify_command
@@ -43,10 +44,10 @@ UNDO_WORDS = {
 
 DRY_RUN_LINE = "This was a dry run: no file was changed."
 
-UNDO_OPTIONS = ("state", "hardlinks", "owner", "preserve-mtime")
+UNDO_OPTIONS = ("dry-run", "hardlinks", "owner", "preserve-mtime", "max-seconds", "max-memory")
 APPLY_OPTIONS = ("existing", *UNDO_OPTIONS)
-"""The next command must get these options of the run: without them it could act on other files, or
-write other tags."""
+"""The next command must get these options of the run: without them it could act on other files,
+write other tags or none, or fail to read a file that the run has read."""
 
 
 def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> int:
@@ -65,17 +66,42 @@ def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult])
                     _notify(settings, progress)
                 raise
         metrics.result = result
-        if settings.json:
-            print_line(json.dumps(result.summary()))
-        elif not settings.quiet:
-            print_line(format_scan_summary(result, progress.failures, settings))
-        _notify(settings, progress)
-        if settings.html:
-            write_run_page(review_run([settings.state], result.run_id), settings.html)
-            if not settings.quiet and not settings.json:
-                print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
         metrics.exit_code = 1 if result.failed_new else 0
+        _do_all(
+            lambda: _print_result(result, progress.failures, settings),
+            lambda: _write_page(result, settings),
+            lambda: _notify(settings, progress),
+        )
     return metrics.exit_code
+
+
+def _do_all(*steps: Callable[[], None]) -> None:
+    """Do the last steps of a run, each whether or not the one before it failed.
+
+    Raises the error of the first step that failed, with the reasons of all.
+    """
+    errors = []
+    for step in steps:
+        try:
+            step()
+        except TaggerError as error:
+            errors.append(error)
+    if errors:
+        raise type(errors[0])("; ".join(map(str, errors))) from errors[0]
+
+
+def _print_result(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> None:
+    if settings.json:
+        print_line(json.dumps(result.summary()))
+    elif not settings.quiet:
+        print_line(format_scan_summary(result, failures, settings))
+
+
+def _write_page(result: ScanResult, settings: Settings) -> None:
+    if settings.html:
+        write_run_page(review_run([settings.state], result.run_id), settings.html)
+        if not settings.quiet and not settings.json:
+            print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
 
 
 def _notify(settings: Settings, progress: RunProgress) -> None:
@@ -91,9 +117,6 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         for action, count in result.counts.items()
         if count
     ]
-    if result.passed_over:
-        passed_over = format_suffix_counts(result.passed_over)
-        lines.append(f"Passed over, because tagger does not know these formats: {passed_over}")
     if result.waiting:
         waiting = format_track_count(result.waiting)
         lines.append(f"The time was up (--until): {waiting} left for the next run.")
@@ -103,17 +126,29 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         lines.append(f"A run would rewrite {format_size(result.would_rewrite)}.")
     if not result.tracks and result.model:
         lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
+    lines += _list_passed_over(result.passed_over)
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += format_failures(failures, total=result.failed_new)
     if result.counts[Action.WRITTEN]:
         lines.append(_format_undo_line(result.run_id, settings))
-    report = display_path(result.report)
-    lines.append(f"Report: {escape_unprintable(report)}")
+    lines.append(f"Report: {escape_unprintable(display_path(result.report))}")
     if result.counts[Action.WOULD_WRITE]:
-        command = format_follow_up(["apply", report], settings, APPLY_OPTIONS)
+        writing = replace(settings, dry_run=False)
+        command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
         lines.append(f"To write its genres, also after you edited it: {command}")
     return "\n".join(lines)
+
+
+def _list_passed_over(passed_over: PassedOver) -> Iterator[str]:
+    if passed_over.suffixes:
+        counts = format_suffix_counts(passed_over.suffixes)
+        yield f"Passed over, because tagger does not know these formats: {counts}"
+    if passed_over.folders or passed_over.files:
+        yield (
+            "Passed over (names of trash, snapshots and programs; .nomedia):"
+            f" folders {passed_over.folders}, audio files {passed_over.files}"
+        )
 
 
 def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], settings: Settings) -> str:

@@ -8,6 +8,7 @@ import click
 
 from tagger.cli.options import (
     MODEL_OPTIONS,
+    UserPath,
     add_options,
     add_settings_options,
     drop_unset,
@@ -24,7 +25,7 @@ TRAIN_MODULES = EVALUATE_MODULES | {"accelerate", "tensorboard"}
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path), metavar="DATASET")
+@click.argument("dataset", type=UserPath(), metavar="DATASET")
 @click.option(
     "--from-tags",
     is_flag=True,
@@ -39,7 +40,7 @@ TRAIN_MODULES = EVALUATE_MODULES | {"accelerate", "tensorboard"}
 )
 @click.option(
     "--picture",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="FILE.png",
     help="Draw the confusion matrix and the calibration.",
 )
@@ -114,7 +115,7 @@ TRAIN_CONFIG_OPTIONS = {
 @click.argument("dataset", metavar="DATASET")
 @click.option(
     "--output-dir",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="DIR",
     required=True,
     help="The folder of the model: a new one, or with --resume an unfinished training.",
@@ -134,14 +135,14 @@ TRAIN_CONFIG_OPTIONS = {
 @click.option(
     "--split-file",
     "split_files",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     multiple=True,
     metavar="FILE",
     help="A list of paths named train, valid or test, or a CSV file with path and part.",
 )
 @click.option(
     "--cache",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     metavar="DIR",
     help="Keep decoded sound in this folder, also for the next training.",
 )

@@ -18,9 +18,14 @@ from torch.utils.data import DataLoader, Dataset
 from tagger.audio import MIN_DURATION_S, read_windows
 from tagger.errors import TaggerError, TrackError
 from tagger.inference.devices import use_one_thread
-from tagger.isolation import CallLimits, IsolatedCaller
+from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller
 from tagger.models.checkpoint import ModelInputs, WindowExtractor
-from tagger.pacing import count_usable_cores, halve_cores, keep_niceness_in_new_session
+from tagger.pacing import (
+    count_usable_cores,
+    halve_cores,
+    keep_niceness_in_new_session,
+    measure_usable_memory,
+)
 from tagger.records import Failure, Track
 
 T_co = TypeVar("T_co", covariant=True)
@@ -131,16 +136,18 @@ def load_tracks(
         yield cast("T_co | Failure", item)
 
 
-def choose_jobs(jobs: int | None, *, slow: bool, gentle: bool = False) -> int:
+def choose_jobs(jobs: int | None, *, slow: bool, max_memory_mib: int, gentle: bool = False) -> int:
     """Return the number of decoding processes; `auto` (None) leaves one core to the network.
 
     slow: the network is slow. More than two processes would only wait for it, and each takes
-    0.2 GB. gentle: use half of the cores.
+    0.2 GB. max_memory_mib: what one process may take; all together get no more than there is.
+    gentle: use half of the cores.
     """
     if jobs:
         return jobs
     cores = halve_cores(count_usable_cores()) if gentle else count_usable_cores()
-    return max(1, min(cores - 1, MAX_JOBS_FOR_SLOW_MODEL if slow else cores))
+    by_memory = measure_usable_memory() // (max_memory_mib * BYTES_PER_MIB)
+    return max(1, min(cores - 1, by_memory, MAX_JOBS_FOR_SLOW_MODEL if slow else cores))
 
 
 def start_worker(_worker_id: int) -> None:

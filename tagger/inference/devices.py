@@ -12,7 +12,7 @@ import torch
 
 from tagger.errors import ModelError
 from tagger.models.checkpoint import MAX_SHORT_INPUT_S, ModelInputs
-from tagger.pacing import halve_cores
+from tagger.pacing import count_usable_cores, halve_cores
 from tagger.settings import Precision, Settings
 
 AUTOCAST_DTYPES = {
@@ -162,7 +162,7 @@ def make_replicas(
     times a layer, which costs most on a busy machine. Long inputs would need their memory once a
     core, so they get one replica on all cores.
     """
-    threads = torch.get_num_threads()
+    threads = min(torch.get_num_threads(), count_usable_cores())  # torch sees no quota
     cores = halve_cores(threads) if mode.gentle else threads
     if mode.dtype is None:
         torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of fraction, fp32 has 23

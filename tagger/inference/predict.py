@@ -274,7 +274,12 @@ def predict_tracks(
     with translate_torch_errors(settings):
         predictor = load_predictor(request)
         dataset = make_track_dataset(predictor.classifier.extractor, request)
-        jobs = choose_jobs(settings.jobs, slow=predictor.is_slow, gentle=settings.gentle)
+        jobs = choose_jobs(
+            settings.jobs,
+            slow=predictor.is_slow,
+            max_memory_mib=settings.max_memory,
+            gentle=settings.gentle,
+        )
         yield from predictor.predict(load_tracks(dataset, tracks, jobs=jobs))
 
 

@@ -173,6 +173,13 @@ def download_dataset(name: str, revision: str, pattern: str) -> Path:
     return Path(folder)
 
 
+def find_cache() -> Path:
+    """Return the folder into which huggingface_hub downloads."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
 def silence_hub() -> None:
     """Hide huggingface_hub's progress bars and messages, also those of calls by other libraries."""
     from huggingface_hub import logging

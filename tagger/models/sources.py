@@ -5,8 +5,9 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 from tagger.errors import ModelError, SettingsError
 from tagger.models import hub, musicnn
 from tagger.models.hub import CONFIG_FILE, EXTRACTOR_FILES, SMALL_FILES, TOKENIZER_FILES
-from tagger.paths import display_path, to_one_line
-from tagger.settings import Settings
+from tagger.paths import display_path, to_one_line, write_file_whole
+from tagger.settings import Settings, find_hash_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,15 @@ PICKLE_NAME = ("pytorch_model", ".bin")
 
 MAX_JSON_BYTES = 64 << 20
 
+MIN_CACHED_BYTES = 16 << 20
+"""The hash of a smaller file costs less than a look into the cache is worth."""
+
+CLOCK_STEP_S = 0.1
+"""The hash of a file that changed this short ago is not kept: the next change may bear the same
+time, because file systems count in steps."""
+
+HASH = re.compile(r"[0-9a-f]{64}")
+
 HASHED_FILES = (
     CONFIG_FILE,
     "preprocessor_config.json", "*.safetensors", "processor_config.json", *TOKENIZER_FILES,
@@ -74,8 +84,42 @@ def hash_folder(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in (path for pattern in HASHED_FILES for path in sorted(folder.glob(pattern))):
         with _open_model_file(path) as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(_hash_file(path, file)))
     return digest.hexdigest()
+
+
+def _hash_file(path: Path, file: BufferedReader) -> str:
+    """Return the hash of an open file. Large files are hashed once: gigabytes take seconds."""
+    status = os.fstat(file.fileno())
+    if status.st_size < MIN_CACHED_BYTES:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    cache, key = find_hash_cache(), str(path.resolve())
+    # The time of the last change of the inode: no program can set it back, as it can the mtime.
+    version = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    hashes = _read_hashes(cache)
+    if key in hashes and hashes[key][:-1] == version:
+        return str(hashes[key][-1])
+    is_at_rest = time.time() - status.st_ctime > CLOCK_STEP_S
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if is_at_rest:
+        hashes = {name: each for name, each in hashes.items() if os.path.exists(name)}  # noqa: PTH110 - never raises
+        with suppress(OSError):  # without a cache the next run hashes the file again
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_file_whole(cache, json.dumps(hashes | {key: [*version, digest]}).encode())
+    return digest
+
+
+def _read_hashes(cache: Path) -> dict[str, list[object]]:
+    """Return the version and the hash of each file in the cache; nothing if it is damaged."""
+    try:
+        hashes = json.loads(cache.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    is_valid = isinstance(hashes, dict) and all(
+        isinstance(each, list) and len(each) == 5 and HASH.fullmatch(str(each[-1]))  # noqa: PLR2004
+        for each in hashes.values()
+    )
+    return hashes if is_valid else {}
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:
@@ -216,34 +260,35 @@ class ModelSource:
     labels: tuple[str, ...] = ()
 
 
-def find_model(settings: Settings) -> ModelSource:
+def find_model(settings: Settings, *, may_be_folder: bool = True) -> ModelSource:
     """Find the model that the user names.
 
-    Raises ModelError where there is none or it is no audio classifier, SettingsError where the
-    options do not suit it. Only small files of a model on the Hub are downloaded.
+    may_be_folder: False where the name is a stranger's, who must not reach the folders of this
+    machine. Raises ModelError where there is none or it is no audio classifier, SettingsError where
+    the options do not suit it. Only small files of a model on the Hub are downloaded.
     """
-    source = _locate(settings)
+    source = _locate(settings, may_be_folder=may_be_folder)
     labels = get_labels(source.name, read_config(source.folder), settings)
     return replace(source, labels=labels)
 
 
 def find_base_model(settings: Settings) -> ModelSource:
     """Find a model to train; it need not have labels yet. Raises as `find_model`."""
-    source = _locate(settings)
+    source = _locate(settings, may_be_folder=True)
     check_trainable(source.name, read_config(source.folder), settings)
     return source
 
 
-def _locate(settings: Settings) -> ModelSource:
+def _locate(settings: Settings, *, may_be_folder: bool) -> ModelSource:
     name = settings.model
     bundled = BUNDLED_MODELS.get(name)
     folder = bundled.checkpoint if bundled else Path(os.path.expanduser(name))  # noqa: PTH111 - never raises
-    if folder.is_dir():
+    if bundled or (may_be_folder and folder.is_dir()):
         if settings.revision:
             raise SettingsError(f"--revision is for models on the Hub, and {name} is a folder")
         short_name = name if bundled else display_path(Path(folder.resolve().name))
         commit, version = "", hash_folder(folder)
-    elif name.count("/") > 1 or name.startswith(("/", ".", "~")):
+    elif may_be_folder and (name.count("/") > 1 or name.startswith(("/", ".", "~"))):
         raise ModelError(f"there is no model folder {name}")
     else:
         folder = hub.find_cached_model(name, settings.revision)

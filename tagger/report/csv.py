@@ -14,7 +14,7 @@ from typing import TextIO, TypeVar
 
 from tagger.errors import DiskFullError, FailureKind, KeepReason, ReportError, SettingsError
 from tagger.paths import display_path
-from tagger.records import Action, Outcome, Score, format_scores
+from tagger.records import Action, Outcome, Score, format_scores, split_genres
 
 
 def check_overwrite(path: Path, start: bytes, option: str) -> None:
@@ -108,8 +108,10 @@ def _convert_cells(cells: Mapping[str, str]) -> bytes:
     return line.encode("utf-8", "backslashreplace")
 
 
-FORMULA_START = re.compile(r"(^|;)(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
-"""Where a spreadsheet reads text as a formula; some read a semicolon as the end of a cell."""
+FORMULA_START = re.compile(r"(^|;)(?='*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])")
+"""Where a spreadsheet reads text as a formula; some read a semicolon as the end of a cell.
+
+Apostrophes before such text count as well: else `unescape_formula` would remove one too many."""
 
 ESCAPED_FORMULA = re.compile(FORMULA_START.pattern.replace(")(", ")'(", 1))
 
@@ -221,20 +223,15 @@ def _parse_cells(cells: Mapping[str, str]) -> ReportRow:
     return ReportRow(
         path=text["path"],
         action=Action(text["action"].strip()),
-        genres=split_genre_cell(text["genre"]),
+        genres=split_genres(text["genre"]),
         score=_parse_number(text["score"]),
-        existing=split_genre_cell(text["existing_genre"]),
+        existing=split_genres(text["existing_genre"]),
         scores=tuple(_parse_scores(text["scores"])),
         duration_s=_parse_number(text["duration_s"]),
         model=text["model"],
         error=text["error"],
         kind=KINDS_BY_VALUE.get(cells.get("kind", "").strip()),
     )
-
-
-def split_genre_cell(cell: str) -> tuple[str, ...]:
-    """Return the genres of a cell, in which they are joined by semicolons."""
-    return tuple(filter(None, map(str.strip, cell.split(";"))))
 
 
 def _parse_number(cell: str) -> float | None:

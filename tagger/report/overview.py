@@ -173,7 +173,7 @@ class RunReview:
     def passed_over(self) -> str:
         counts: Counter[str] = Counter()
         for run in self.runs:
-            counts.update(run.result.get("passed_over", {}))
+            counts.update(run.result.get("passed_over", {}).get("suffixes", {}))
         return format_suffix_counts(counts)
 
     @property
@@ -208,7 +208,7 @@ def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:
     chosen = next((run for run in reversed(runs) if run_id in (None, run.id)), None)
     if chosen is None:
         problem = f"there is no run {run_id}" if run_id else "no run has written a report yet"
-        raise SettingsError(f"{problem} in {state} (tagger runs lists them)")
+        raise SettingsError(f"{problem} in {state} (tagger runs --state FILE lists them)")
     if chosen.report is None:
         raise SettingsError(f"run {chosen.id} has no report: it was no scan")
     return chosen, chosen.report

@@ -80,7 +80,7 @@ class AlbumSettler:
         for result in results:
             if isinstance(result, Failure):
                 state.queue.remove(result.track)
-                yield self.decider.report_model_failure(result)
+                yield self.rows.save(self.decider.report_model_failure(result))
             else:
                 state.queue.mark_scored(result.track)
                 state.save_prediction(result, windows=self.decider.windows)

@@ -15,9 +15,9 @@ from tagger.errors import (
     UnfinishedError,
 )
 from tagger.isolation import IsolatedCaller
-from tagger.paths import AnyPath, parse_displayed_path, parse_path
-from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track
-from tagger.report.csv import ReportRow, parse_row, read_report, split_genre_cell
+from tagger.paths import AnyPath, is_remote, parse_displayed_path, parse_path
+from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track, split_genres
+from tagger.report.csv import ReportRow, parse_row, read_report
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.settings import Settings
 from tagger.state import RunKind, State
@@ -110,7 +110,8 @@ class ReportEdits:
             proposed = parse_row(text) if text else None
             if proposed and (proposed.scores, proposed.model) == (row.scores, row.model):
                 return row.genres != proposed.genres
-        return row.genres != tuple(score.genre for score in row.scores[: len(row.genres)])
+        best = [genre for score in row.scores for genre in split_genres(score.genre)]
+        return row.genres != tuple(dict.fromkeys(best))[: len(row.genres)]
 
     def plan_row(self, row: ReportRow) -> TrackStep:
         """Return the write that a row asks for, or the outcome if there will be none."""
@@ -119,7 +120,7 @@ class ReportEdits:
             tags = self.isolated.call(read_tags, track.path)
             if (
                 not _has_row_genres(tags, row)
-                and split_genre_cell(";".join(tags.genres)) != row.existing
+                and split_genres(";".join(tags.genres)) != row.existing
             ):
                 raise AccessError(GENRE_DIFFERS, FailureKind.CHANGED)
         except TrackError as error:
@@ -149,6 +150,8 @@ class ReportEdits:
         for path in _list_paths(row):
             if path in self.unrecovered:
                 raise self.unrecovered[path]
+            if is_remote(path) and not self.state.has_path(path):
+                continue  # no request goes to a server that only the report names
             track = look_up(path)
             if track is None:
                 continue

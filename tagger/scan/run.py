@@ -1,8 +1,8 @@
 """A whole scan, in three passes: known tracks, predictions, tracks that wait for the next run."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from tagger.crawl import Scope, crawl_folders
@@ -12,7 +12,7 @@ from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath
-from tagger.records import Failure, Prediction, ScanResult
+from tagger.records import Failure, PassedOver, Prediction, ScanResult, split_genres
 from tagger.scan.albums import AlbumSettler
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
@@ -35,8 +35,12 @@ class ScanObserver(RunObserver, Protocol):
     def on_download(self, done: int, total: int) -> None:
         """Handle the progress of a model's download, in bytes."""
 
-    def on_inference_start(self, tracks: int) -> None:
-        """Handle the start of the predictions, with the number of tracks that need one."""
+    def on_inference_start(self, tracks: int, rows: int) -> None:
+        """Handle the start of the predictions.
+
+        tracks: how many need one. rows: how many outcomes will follow: by album, tracks with scores
+        wait for the others of their folder.
+        """
 
     def on_rest(self, wanted: Sequence[str]) -> None:
         """Handle a second of rest, because other programs wait for these resources."""
@@ -66,7 +70,7 @@ def run_scan(
         whole_folders=settings.by_album,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
     )
-    passed_over: Counter[str] = Counter()
+    passed_over = PassedOver()
     found = crawl_folders(paths, scope, passed_over)
     pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
@@ -74,6 +78,7 @@ def run_scan(
         open_engine(settings) as predict,
         open_session(RunKind.SCAN, source.identity, settings, observer) as session,
     ):
+        session.counts.passed_over = passed_over
         decider = TrackDecider(
             settings,
             session.state,
@@ -85,7 +90,6 @@ def run_scan(
         settler = _make_settler(decider)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))
-        session.counts.passed_over = passed_over
         results = _predict_queued(source, decider, interrupts, predict)
         session.process(_skip_queued(settler.settle_predictions(results)))
         session.process(decider.report_unprocessed())
@@ -98,7 +102,8 @@ def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: Scan
     if unknown := find_unknown_labels(settings, source.labels):
         observer.on_unknown_labels(unknown, source.labels)
     names = get_label_names(settings)
-    written = (names.get(label.casefold(), label) for label in source.labels)
+    shown = (names.get(label.casefold(), label) for label in source.labels)
+    written = chain.from_iterable(map(split_genres, shown))
     if split := find_split_names(written, settings.profile):
         observer.on_split_names(split, settings.profile)
 
@@ -129,7 +134,7 @@ def _predict_queued(
     count = queue.count()
     if not count or decider.is_time_up():
         return
-    observer.on_inference_start(count)
+    observer.on_inference_start(count, queue.count(with_scored=True))
     download_missing(source, settings, observer.on_download)
     request = InferenceRequest(source, settings, check=observer.check_stop)
     yield from interrupts.end_in_time(predict(queue.list_tracks(), request))

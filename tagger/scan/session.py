@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tagger.records import Action, Outcome, RepeatedRows, ScanResult
+from tagger.records import Action, Outcome, PassedOver, RepeatedRows, ScanResult
 from tagger.report.csv import format_row, open_report
 from tagger.settings import Settings
 from tagger.state import RunKind, State, new_run_id, open_state
@@ -44,7 +44,7 @@ class RunCounts:
     failed_new: int = 0
     would_rewrite: int = 0
     waiting: int | None = None
-    passed_over: Mapping[str, int] = field(default_factory=dict)
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     def add(self, outcome: Outcome | RepeatedRows) -> None:
         if isinstance(outcome, RepeatedRows):
@@ -67,7 +67,7 @@ class RunCounts:
             self.report,
             self.would_rewrite if self.dry_run else None,
             self.waiting,
-            dict(self.passed_over),
+            self.passed_over,
         )
 
 

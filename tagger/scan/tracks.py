@@ -196,8 +196,8 @@ class RowRepeater:
         return row is not None and (row.action != Action.WOULD_WRITE or self.is_dry_run)
 
     def save(self, step: TrackStep) -> TrackStep:
-        """Save the row of an Outcome, but not of a failure, which may need another try."""
-        if isinstance(step, Outcome) and step.action is not Action.FAILED:
+        """Save the row of an Outcome, but not of a failure that the next run tries again."""
+        if isinstance(step, Outcome) and step.permanent:
             self.state.rows.save(step.track, self.digest, step.action, format_row(step))
         return step
 
@@ -267,7 +267,7 @@ class TrackSettler:
         for result in results:
             state.queue.remove(result.track)
             if isinstance(result, Failure):
-                yield self.decider.report_model_failure(result)
+                yield self.rows.save(self.decider.report_model_failure(result))
             else:
                 state.save_prediction(result, windows=self.decider.windows)
                 yield self._settle_scored(result.track, self.decider.load(result.track))

@@ -123,7 +123,10 @@ class UndoPlan:
     def find_files(self, paths: Sequence[AnyPath]) -> list[AnyPath]:
         """Return the files below `paths`, or all, that have something to undo."""
         if self.run_id is not None and self.state.runs.get_kind(self.run_id) is None:
-            raise SettingsError(f"there is no run {self.run_id} (tagger runs lists them)")
+            state = self.settings.state
+            raise SettingsError(
+                f"there is no run {self.run_id} in {state} (tagger runs --state FILE lists them)"
+            )
         roots = [path.resolve() for path in paths]
         return [
             path

@@ -253,6 +253,11 @@ class State:
             failure = _failure_from_columns(track, *found)
         return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone))
 
+    def has_path(self, path: AnyPath) -> bool:
+        """Tell whether a run found a file at this path, whatever became of it since."""
+        found = self._db.execute("SELECT 1 FROM tracks WHERE path = ?", (os.fsencode(path),))
+        return found.fetchone() is not None
+
     def save_tags(self, track: Track, tags: Tags) -> None:
         """Save the tags of a file; forget all about an older version of it."""
         self._db.execute(

@@ -124,7 +124,8 @@ def decode_clips(
     except OSError as error:
         raise ReportError(f"cannot make {display_path(cache)}: {error.strerror}") from error
     dataset = DecodingDataset(plan, cache, settings)
-    yield from load_tracks(dataset, tracks, jobs=choose_jobs(settings.jobs, slow=False))
+    jobs = choose_jobs(settings.jobs, slow=False, max_memory_mib=settings.max_memory)
+    yield from load_tracks(dataset, tracks, jobs=jobs)
 
 
 @dataclass(frozen=True, slots=True)

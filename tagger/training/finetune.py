@@ -96,13 +96,18 @@ def make_segment_examples(task: FinetuneTask) -> TrainingExamples:
     return TrainingExamples(task.model, train, validation, SegmentCollator(task.extractor))
 
 
+def _choose_loader_jobs(task: FinetuneTask) -> int:
+    settings = task.settings
+    return choose_jobs(settings.jobs, slow=True, max_memory_mib=settings.max_memory)
+
+
 def make_embedding_examples(task: FinetuneTask, observer: FinetuneObserver) -> TrainingExamples:
     """Run the backbone on every segment once. The head is then trained on these embeddings."""
     device = choose_devices(task.settings.device)[0]
     nn.Module.to(task.model, device)
     head = ClassifierHead(task.model, find_backbone_name(task.model))
     segments = make_segment_examples(task)
-    jobs = choose_jobs(task.settings.jobs, slow=True)
+    jobs = _choose_loader_jobs(task)
     total = len(task.train.segments) + len(task.validation.segments)
     done = 0
 
@@ -235,7 +240,7 @@ def run_trainer(
 
 def _make_arguments(task: FinetuneTask) -> TrainingArguments:
     recipe, device = task.recipe, choose_devices(task.settings.device)[0]
-    jobs = 0 if task.is_head_only else choose_jobs(task.settings.jobs, slow=True)
+    jobs = 0 if task.is_head_only else _choose_loader_jobs(task)
     options: dict[str, Any] = {
         "output_dir": str(task.folder / CHECKPOINT_FOLDER),
         "num_train_epochs": recipe.epochs,

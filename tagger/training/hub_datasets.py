@@ -8,6 +8,7 @@ written once, as the files that it was.
 
 import errno
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,10 +43,13 @@ class _DatasetColumns:
     optional: tuple[str, ...]
 
 
-def make_clips(name: str, loaded: Any, folder: Path) -> Iterator[Clip | Failure]:
+def make_clips(
+    name: str, loaded: Any, folder: Path, downloads: Sequence[Path] | None = None
+) -> Iterator[Clip | Failure]:
     """Yield the clips of a Dataset or a DatasetDict, and write their sound into a folder.
 
-    They come in the order of the rows: a split by a seed depends on it. Raises LibraryError if no
+    downloads: for rows of strangers: the folders in which a file that a row names must lie. They
+    come in the order of the rows: a split by a seed depends on it. Raises LibraryError if no
     column has the genre or the sound, DiskFullError if the disk is full.
     """
     from datasets import Audio, DatasetDict
@@ -57,7 +61,8 @@ def make_clips(name: str, loaded: Any, folder: Path) -> Iterator[Clip | Failure]
         rows = selected.cast_column(columns.sound, Audio(decode=False))
         part = PART_ALIASES.get(split.casefold(), "") if len(splits) > 1 else ""
         for number, row in enumerate(rows):
-            yield _make_clip(row, columns, folder / make_safe_name(split) / f"{number:06}", part)
+            base_path = folder / make_safe_name(split) / f"{number:06}"
+            yield _make_clip(row, columns, base_path, part, downloads)
 
 
 def _find_columns(name: str, features: Mapping[str, Any]) -> _DatasetColumns:
@@ -84,9 +89,13 @@ def _find_columns(name: str, features: Mapping[str, Any]) -> _DatasetColumns:
 
 
 def _make_clip(
-    row: Mapping[str, Any], columns: _DatasetColumns, base_path: Path, part: str
+    row: Mapping[str, Any],
+    columns: _DatasetColumns,
+    base_path: Path,
+    part: str,
+    downloads: Sequence[Path] | None,
 ) -> Clip | Failure:
-    """Return the clip of a row. The path of its sound begins with `base_path`."""
+    """Return the clip of a row. The path of its sound begins with `base_path`, or is in the row."""
     sound = row[columns.sound] or {}
     data, original_name = sound.get("bytes"), str(sound.get("path") or "")
     shown_path = Path(original_name or base_path.name)
@@ -96,6 +105,8 @@ def _make_clip(
     path = Path(original_name)
     if data:
         path = _write_sound(data, PurePosixPath(labels[0], original_name), base_path)
+    elif downloads is not None and not _lies_below(path, downloads):
+        return Failure.without_stat(shown_path, "its sound is neither in the row nor downloaded")
     try:
         if not path.is_file():
             return Failure.without_stat(shown_path, "its sound is not in the row and not on disk")
@@ -104,6 +115,12 @@ def _make_clip(
         return Failure.without_stat(shown_path, f"its file cannot be read: {error}")
     optional = {column: str(row[column] or "").strip() for column in columns.optional}
     return Clip(track, labels, **optional, part=part)
+
+
+def _lies_below(path: Path, folders: Sequence[Path]) -> bool:
+    """Tell whether a path leads into one of these folders. Its last part may be a link there."""
+    place = os.path.abspath(path)  # noqa: PTH100 - without `..`, but through no link
+    return any(Path(place).is_relative_to(folder.absolute()) for folder in folders)
 
 
 def _list_row_labels(value: Any, label_type: Any) -> Iterator[str]:
@@ -186,7 +203,9 @@ def read_hub_dataset(name: str, label_names: Mapping[str, str], cache: Path) -> 
     does not exist or cannot be used, DiskFullError if the disk is full.
     """
     with _translate_dataset_errors(name):
-        clips = make_clips(name, _load_hub_dataset(name), cache / make_safe_name(name))
+        loaded = _load_hub_dataset(name)
+        downloads = hub.find_cache(), Path(_import_datasets().config.HF_DATASETS_CACHE)
+        clips = make_clips(name, loaded, cache / make_safe_name(name), downloads)
         return make_dataset(name, clips, label_names)
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tagger.decide import KEEP_SENTENCES
 from tagger.errors import KeepReason
+from tagger.models.musicnn import CHECKPOINT
+from tagger.models.sources import read_config
 from tagger.records import Tags
 from tagger.tags import read_tags
 from tests.builders import build_audio
@@ -235,6 +237,20 @@ def test_a_file_that_no_run_has_seen_is_refused(
     assert not genres(stranger)
 
 
+def test_no_server_is_asked_for_a_file_that_no_run_has_seen(
+    library: Path,
+    edited: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("tagger.scan.apply.look_up", asked.append)
+    url = "http://127.0.0.1:9/private/b.mp3"
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(path=url))
+    assert Applied(capsys, edited).rows["b.mp3"][0] == "failed"
+    assert sorted({type(path) for path in asked}, key=str) == [type(library)]
+
+
 @pytest.mark.parametrize(
     ("existing", "action", "after"),
     [
@@ -308,3 +324,36 @@ def test_a_dry_run_says_how_much_it_would_write_anew(
     for _ in range(3):  # heard, known, repeated
         assert Scan(capsys, library, *ANY, "-n").summary["would_rewrite_bytes"] == size
     assert "would_rewrite_bytes" not in Scan(capsys, library, *ANY).summary
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Folk; World", ("Folk", "World")),
+        (";Folk;; World ;Folk", ("Folk", "World")),
+        ("Folk\\nWorld\\u0000Pop", ("Folk World Pop",)),
+        ("'=Folk", ("'=Folk",)),
+        ("-5=x;'@x, y", ("-5=x", "'@x, y")),
+    ],
+)
+def test_a_name_of_the_genre_map_is_the_same_in_a_scan_and_in_an_applied_dry_run(
+    library: Path,
+    edited: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    name: str,
+    expected: tuple[str, ...],
+) -> None:
+    names = tmp_path / "names.toml"
+    labels = read_config(CHECKPOINT)["id2label"].values()
+    names.write_text("".join(f'"{label}" = "{name}"\n' for label in labels), "utf-8")
+    option = ("--genre-map", str(names))
+    copy = tmp_path / "scanned"
+    shutil.copytree(library, copy)
+    Scan(capsys, copy, *ANY, *option)
+    dry_run(capsys, library, edited, lambda _: None, *option)
+    Applied(capsys, edited)
+    for path in library.iterdir():
+        assert read_tags(path) == read_tags(copy / path.name)
+        assert read_tags(path).genres == read_tags(path).written == expected

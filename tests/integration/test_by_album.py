@@ -1,5 +1,6 @@
 """`scan --by-album`: the tracks of an album get one genre."""
 
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -45,6 +46,22 @@ def stat_track(path: Path) -> Track:
     track = look_up(path)
     assert track
     return track
+
+
+def test_the_progress_counts_the_tracks_that_wait_for_their_album(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in library.iterdir():
+        set_album(path, "Title")
+    Scan(capsys, library, "-n", *BY_ALBUM)
+    build_audio(library / "d.flac", seconds=4)
+    set_album(library / "d.flac", "Title")
+    monkeypatch.setattr("tagger.cli.progress.LINE_INTERVAL_S", 0.0)
+    monkeypatch.setattr("tagger.cli.progress.BAR_INTERVAL_S", 0.0)
+    lines = Scan(capsys, library, "-n", *BY_ALBUM).err.splitlines()
+    assert "tagger: 1 track to listen to" in lines
+    *_, last = lines
+    assert re.fullmatch(r"tagger: 4 of 4 tracks, [\d.]+ tracks/s, 0:00:00 left", last)
 
 
 def test_an_album_gets_the_genre_of_its_pooled_scores(

@@ -10,6 +10,7 @@ import pytest
 
 from tagger.cli import commands, main
 from tagger.tags import read_tags
+from tests.builders import build_audio
 from tests.front_door import ANY, run_without_torch, set_genre
 
 Capsys = pytest.CaptureFixture[str]
@@ -78,28 +79,56 @@ def run_proposed(printed: str, introduction: str, *words: str) -> str:
     return command
 
 
-@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize(
+    "name", ["my state's $HOME.sqlite", os.fsdecode(b"caf\xe9\n100% \\$(x)`'\".db"), None]
+)
 def test_the_proposed_commands_do_what_the_summary_says(
-    library: Path, tmp_path: Path, capsys: Capsys, *, is_named: bool
+    library: Path, tmp_path: Path, capsys: Capsys, name: str | None
 ) -> None:
-    state = tmp_path / "my state's $HOME.sqlite"
-    chosen = ["--state", str(state)] if is_named else []
+    state = ["--state", str(tmp_path / name)] if name else []
     paths = sorted(library.iterdir())
     set_genre(paths[0], "Jungle")
     before = [read_tags(path).genres for path in paths]
-    assert main(["scan", str(library), *ANY, "-n", "--existing", "replace", *chosen]) == 0
+    assert main(["scan", str(library), *ANY, "-n", "--existing", "replace", *state]) == 0
     command = run_proposed(capsys.readouterr().out, APPLY)
     assert "--existing replace" in command
-    assert ("--state" in command) == is_named
     written = [read_tags(path).genres for path in paths]
     assert all(written)
     assert written[0] != ("Jungle",)
-    assert main(["undo", *chosen]) == 0
+    assert main(["undo", *state]) == 0
     printed = capsys.readouterr().out
     assert [read_tags(path).genres for path in paths] == before
-    command = run_proposed(printed, UNDO)
+    run_proposed(printed, UNDO)
     assert [read_tags(path).genres for path in paths] == written
-    assert ("--state" in command) == is_named
+
+
+def test_a_proposed_command_does_not_depend_on_the_environment(
+    library: Path, tmp_path: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["scan", str(library), *ANY]) == 0
+    printed = capsys.readouterr().out
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    run_proposed(printed, UNDO)
+    assert not any(read_tags(path).genres for path in library.iterdir())
+
+
+def test_a_config_file_does_not_defeat_a_proposed_command(
+    library: Path, home: Path, capsys: Capsys
+) -> None:
+    (home / "tagger").mkdir(parents=True, exist_ok=True)
+    config = f'report = "{home}/tagger.csv"\ndry-run = true\n'
+    (home / "tagger" / "config.toml").write_text(config)
+    assert main(["scan", str(library), *ANY]) == 0
+    run_proposed(capsys.readouterr().out, APPLY)
+    paths = sorted(library.iterdir())
+    assert all(read_tags(path).genres for path in paths)
+    for path in paths:
+        build_audio(path, seconds=4, seed=9)
+    assert main(["scan", str(library), *ANY, "--no-dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert all(read_tags(path).genres for path in paths)
+    run_proposed(printed, UNDO)
+    assert not any(read_tags(path).genres for path in paths)
 
 
 def test_a_proposed_command_overrides_the_config_file(

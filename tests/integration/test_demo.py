@@ -16,6 +16,7 @@ from tagger.cli import main
 from tagger.settings import load_settings
 from tests.browser import needs_browser, visiting
 from tests.builders import build_audio, write_text
+from tests.checkpoints import save
 from tests.processes import run_in_background
 
 TIMEOUT_MS = 300_000  # for the browser: the model is loaded first, perhaps beside other load
@@ -145,6 +146,76 @@ def test_an_answer_says_why_it_did_not_work(
     assert text.startswith("This did not work: ")
     assert reason in text
     assert (scores, timeline) == ({}, None)
+
+
+@needs_gradio
+@pytest.mark.extra
+@pytest.mark.parametrize("typed", ["{file}", "file://{file}", "{file},", "~/labels.txt", "@{file}"])
+def test_a_visitor_reads_no_file_of_the_server_as_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    from tagger.demo import DemoClassifier, UploadLimits
+
+    secret = tmp_path / "home" / "labels.txt"
+    secret.parent.mkdir(exist_ok=True)
+    secret.write_text("secret one\nsecret two\n")
+    monkeypatch.chdir(secret.parent)
+    settings = load_settings({"model": str(save(tmp_path / "clap", "clap"))})
+    song = str(build_audio(tmp_path / "a.flac", seconds=2))
+    classifier = DemoClassifier(settings, UploadLimits())
+    text, scores, _ = classifier.classify(song, "", typed.format(file=secret))
+    assert "secret" not in f"{text}{scores}"
+    text, scores, _ = classifier.classify(song, "", "labels.txt, techno")
+    assert set(scores) == {"labels.txt", "techno"}
+
+
+@needs_gradio
+@pytest.mark.extra
+def test_a_visitor_reaches_no_folder_of_the_server_as_a_model(
+    classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save(tmp_path / "owner" / "model", "hubert")
+    (tmp_path / "owner" / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    song = str(build_audio(tmp_path / "a.flac", seconds=2))
+    answers = {
+        name: classifier.classify(song, name, "")[0].replace(name, "NAME")
+        for name in ("owner/model", "owner/empty", "owner/nothing")
+    }
+    assert "not in the cache" in answers["owner/model"]
+    assert len(set(answers.values())) == 1  # nobody learns which folders there are
+    paths = {
+        name: classifier.classify(song, name, "")[0].replace(name, "NAME")
+        for name in (str(model), "/", "/nothing", ".", "../..", "~", "~root", f"file://{model}")
+    }
+    assert len(set(paths.values())) == 1, paths
+    assert "nor the id of a model" in paths["/"]
+
+
+@needs_gradio
+@pytest.mark.extra
+def test_trust_in_a_model_does_not_go_to_the_models_of_visitors(tmp_path: Path) -> None:
+    from tagger.demo import apply_choice
+
+    own = {"model": str(tmp_path), "revision": "main"}
+    flags = {"trust-remote-code": True, "allow-pickle": True}
+    settings = load_settings({**own, **flags, "labels": ["techno=The sound of {}.", "ambient"]})
+    assert apply_choice(settings, str(tmp_path), "techno,ambient") == settings
+    chosen = apply_choice(settings, "owner/model", "")
+    assert (chosen.model, chosen.revision, chosen.labels) == ("owner/model", None, ())
+    assert not chosen.trust_remote_code
+    assert not chosen.allow_pickle
+
+
+@needs_gradio
+@pytest.mark.extra
+def test_a_visitor_names_no_file_of_the_server_as_a_song(address: str, tmp_path: Path) -> None:
+    import httpx
+
+    song = str(tmp_path / "clips" / "rock" / "a.wav")
+    file = {"path": song, "meta": {"_type": "gradio.FileData"}}
+    answer = httpx.post(f"{address}/gradio_api/run/classify", json={"data": [file, "", ""]})
+    assert (answer.status_code, answer.json()) == (500, {"error": None})
 
 
 def test_without_gradio_the_message_says_what_to_install(

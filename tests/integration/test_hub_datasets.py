@@ -13,8 +13,9 @@ from datasets import Audio, ClassLabel, DatasetDict, Features, List, Value
 
 from tagger.cli import main
 from tagger.errors import LibraryError
-from tagger.training.clips import Dataset
-from tagger.training.hub_datasets import is_saved_dataset, read_saved_dataset
+from tagger.records import Failure
+from tagger.training.clips import Clip, Dataset
+from tagger.training.hub_datasets import is_saved_dataset, make_clips, read_saved_dataset
 from tests.builders import build_audio
 from tests.checkpoints import save
 from tests.hub import Hub, serving, tagger
@@ -164,6 +165,24 @@ def test_rows_without_sound_or_label_are_told(clips: Path, tmp_path: Path) -> No
     reasons = [failure.reason for failure in found.left_out]
     assert reasons == ["its sound is not in the row and not on disk"] * 3 + ["it has no label"] * 2
     assert str(found.left_out[0].track.path) == str(gone)
+
+
+def test_a_row_of_a_stranger_names_no_file_of_this_machine(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, cache = next(clips.glob("Rock/*.wav")), tmp_path / "cache"
+    cache.mkdir()
+    downloaded = cache / "blob.wav"
+    downloaded.symlink_to(private)  # as in Hugging Face's cache
+    monkeypatch.chdir(private.parent)
+    names = [str(private), private.name, f"{cache}/../{private}", str(downloaded)]
+    sounds = [{"bytes": None, "path": name} for name in names]
+    columns: dict[str, list[Any]] = {"audio": sounds, "genre": [1] * len(names)}
+    made = table(columns, audio=SOUND, genre=CLASSES)
+    found = list(make_clips("team/set", made, tmp_path / "kept", [cache]))
+    assert [clip.track.path for clip in found if isinstance(clip, Clip)] == [downloaded]
+    reasons = {each.reason for each in found if isinstance(each, Failure)}
+    assert reasons == {"its sound is neither in the row nor downloaded"}
 
 
 @pytest.mark.parametrize(

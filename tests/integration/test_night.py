@@ -174,6 +174,7 @@ def test_systemd_units_are_installed_and_removed(
         (["--name", "a b", "."], "--name may only have letters"),
         ([], "name at least one PATH"),
         (["--notify-cmd", "a\nb", "."], "a nightly job cannot have"),
+        (["--labels", "~nobody-knows", "."], "must be two labels or more"),
         (["caf\udce9"], "a nightly job cannot have"),
     ],
 )
@@ -269,6 +270,52 @@ def test_the_command_runs_even_if_the_page_cannot_be_written(
     )
     scan = Scan(capsys, library, *ANY, *options)
     assert (scan.code, scan.actions) == (3, {"written": 3})
+    assert folders.read_text() == f"{library}\n"
+
+
+def test_a_command_that_fails_does_not_keep_the_page_and_the_metrics_from_being_written(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, metrics = tmp_path / "page.html", tmp_path / "tagger.prom"
+    options = ("--html", page, "--metrics", metrics, "--notify-cmd", "exit 7")
+    scan = Scan(capsys, library, *ANY, *options)
+    assert (scan.code, scan.summary["written"]) == (3, 3)
+    assert "--notify-cmd ended with code 7" in scan.err
+    assert "a.flac" in page.read_text()
+    assert "tagger_run_exit_code 3.0" in metrics.read_text()
+    assert 'tagger_run_tracks{action="written"} 3.0' in metrics.read_text()
+
+
+def test_each_last_step_is_done_whatever_the_others_do(
+    library: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page, folders = tmp_path / "page.html", tmp_path / "folders"
+    command = f"cat > {shlex.quote(str(folders))}; exit 7"
+
+    def refuse(*_: object) -> None:
+        raise ReportError("cannot print: no space left")
+
+    monkeypatch.setattr("tagger.cli.summary.print_line", refuse)
+    options = ["--html", str(page), "--notify-cmd", command]
+    assert main(["scan", str(library), *ANY, "--json", *options]) == 3
+    error = capsys.readouterr().err
+    assert "tagger: cannot print: no space left; --notify-cmd ended with code 7" in error
+    assert page.exists()
+    assert folders.read_text() == f"{library}\n"
+
+
+def test_a_folder_with_a_line_break_in_its_name_is_no_second_folder(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trap = library / "x\n" / str(tmp_path).lstrip("/")
+    trap.mkdir(parents=True)
+    (library / "a.flac").rename(trap / "a.flac")
+    folders = tmp_path / "folders"
+    command = f"cat > {shlex.quote(str(folders))}"
+    assert Scan(capsys, library, *ANY, "--notify-cmd", command).code == 0
     assert folders.read_text() == f"{library}\n"
 
 

@@ -658,3 +658,50 @@ def test_mtime_moves_on_unless_it_is_to_be_kept(
     assert (library / "a.flac").stat().st_mtime > old + 500
     assert (library / "b.mp3").stat().st_mtime == pytest.approx(old)
     assert Scan(capsys, library, *ANY).actions == {"unchanged": 2, "written": 1}
+
+
+def test_music_in_folders_with_a_dot_in_front_is_found_and_junk_is_counted(
+    library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for old, new in (("a.flac", "...And Justice for All"), ("b.mp3", ".38 Special")):
+        (library / new).mkdir()
+        (library / old).rename(library / new / old)
+    (library / ".Trash-1000").mkdir()
+    shutil.copy(library / "c.ogg", library / ".Trash-1000")
+    shutil.copy(library / "c.ogg", library / "._c.ogg")
+    scan = Scan(capsys, library, *ANY)
+    assert scan.summary["written"] == 3
+    assert scan.summary["passed_over"] == {"folders": 1, "files": 1, "suffixes": {}}
+    assert main(["scan", str(library), *ANY]) == 0
+    assert "; .nomedia): folders 1, audio files 1\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--by-album",)])
+def test_the_rows_of_known_failures_are_repeated_until_the_file_changes(
+    library: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+) -> None:
+    write_text(library / "text.mp3")
+    write_empty(library / "empty.flac")
+    build_audio(library / "short.wav", seconds=0.2)
+    first = Scan(capsys, library, "-n", *ANY, *options)
+    assert (first.code, first.summary["failed"], first.summary["failed_new"]) == (1, 3, 3)
+    loaded: list[Track] = []
+    load = tracks.TrackDecider.load
+
+    def count(self: tracks.TrackDecider, track: Track) -> Any:
+        loaded.append(track)
+        return load(self, track)
+
+    monkeypatch.setattr(tracks.TrackDecider, "load", count)
+    again = Scan(capsys, library, "-n", *ANY, *options)
+    assert (again.code, again.summary["failed"], again.summary["failed_new"]) == (0, 3, 0)
+    assert sorted(again.rows, key=str) == sorted(first.rows, key=str)
+    assert loaded == []
+    build_audio(library / "short.wav", seconds=4)
+    changed = Scan(capsys, library, "-n", *ANY, *options)
+    assert (changed.code, changed.summary["failed"]) == (0, 2)
+    forced = Scan(capsys, library, "-n", *ANY, *options, "--force")
+    assert forced.summary["failed"] == 2

@@ -1,8 +1,10 @@
 """Checkpoints of any architecture are loaded, named by their version, or refused with a reason."""
 
+import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from tagger.errors import ModelError, SettingsError
 from tagger.inference.dataset import Sample
 from tagger.inference.devices import ComputeMode
 from tagger.inference.predict import Predictor
-from tagger.models import download_missing, find_model
+from tagger.models import download_missing, find_model, sources
 from tagger.models.checkpoint import Classifier, load_classifier
 from tagger.models.musicnn import CHECKPOINT, register
 from tagger.records import Failure, Prediction, Score, Track
@@ -70,6 +72,40 @@ def load(model: str | Path, **options: object) -> Classifier:
 
 def identity(model: str | Path, **options: object) -> str:
     return find_model(load_settings({"model": str(model), **options})).identity
+
+
+def test_weights_are_hashed_once_until_they_change(
+    copy: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    digest = hashlib.file_digest
+
+    def count(file: Any, name: Any) -> Any:
+        hashed.append(Path(file.name).name)
+        return digest(file, name)
+
+    weights = copy / "model.safetensors"
+    in_full = identity(copy)
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    monkeypatch.setattr(sources, "MIN_CACHED_BYTES", weights.stat().st_size)
+    monkeypatch.setattr(sources, "CLOCK_STEP_S", -1.0)
+    for times in (1, 1):
+        assert identity(copy) == in_full
+        assert hashed.count(weights.name) == times
+    before = weights.stat()
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    time.sleep(0.02)
+    weights.write_bytes(content)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `rsync -t` does
+    changed = identity(copy)
+    assert changed != in_full
+    for text in ("{", "[1]", '{"x": 1}', '{"x": [1, 2, 3, 4, "z"]}'):
+        (home / "tagger" / "weights.json").write_text(text)
+        assert identity(copy) == changed
+    home.joinpath("tagger", "weights.json").unlink()
+    home.joinpath("tagger", "weights.json").mkdir()  # cannot be written
+    assert identity(copy) == changed
 
 
 def sound(rate_hz: int, seconds: float, seed: int) -> Samples:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tagger.crawl import Scope, crawl
+from tagger.crawl import Listing, Scope, crawl, crawl_folders
 from tagger.errors import LibraryError
 from tagger.paths import AnyPath
-from tagger.records import Failure, Track
+from tagger.records import Failure, PassedOver, Track
 
 SUFFIXES = frozenset({".mp3", ".flac"})
 
@@ -41,23 +41,55 @@ def test_a_track_carries_what_identifies_the_file(tmp_path: Path) -> None:
     assert track == Track(path, 1, status.st_mtime_ns, status.st_ino, links=2)
 
 
+JUNK_FILES = ["._a.mp3", ".trashed-17-a.mp3", ".a.mp3.tagger-1f-0a1b.part.mp3", ".~lock.a.mp3"]
+JUNK_FOLDERS = [
+    ".Trash-1000",
+    ".Trash",
+    ".git",
+    ".stfolder",
+    ".stversions",
+    ".thumbnails",
+    ".@__thumb",
+    ".AppleDouble",
+    "$RECYCLE.BIN",
+    "@eaDir",
+    "#recycle",
+    ".debris",
+    ".nfs000000000001",
+    "lost+found",
+]
+
+
+@pytest.mark.parametrize("name", [*JUNK_FILES, *(f"{name}/x/a.mp3" for name in JUNK_FOLDERS)])
+def test_passes_over_junk_and_counts_it(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "Artist" / name)
+    good = touch(tmp_path / "good.mp3")
+    passed_over = PassedOver()
+    (listing,) = crawl_folders([tmp_path], Scope(SUFFIXES), passed_over)
+    assert isinstance(listing, Listing)
+    assert [file.name for file in listing.files] == [good.name]
+    is_file = name in JUNK_FILES
+    assert passed_over == PassedOver(folders=not is_file, files=is_file)
+
+
 @pytest.mark.parametrize(
-    "junk",
+    "name",
     [
-        ".hidden.mp3",
-        "._a.mp3",
-        ".Trash-1000/a.mp3",
-        "$RECYCLE.BIN/a.mp3",
-        "@eaDir/a.mp3",
-        "#recycle/x/a.mp3",
-        ".debris/a.mp3",
-        "lost+found/a.mp3",
+        "...And Justice for All/a.mp3",
+        ".38 Special/Wild-Eyed Southern Boys/a.mp3",
+        ".hack__SIGN/a.mp3",
+        ".O.rang/a.mp3",
+        ".mp3",
+        "..mp3",
+        ".calm.mp3",
+        ".NFS Underground/a.mp3",
+        ".gothic/a.mp3",
+        "..Baby One More Time.mp3",
     ],
 )
-def test_passes_over_junk(tmp_path: Path, junk: str) -> None:
-    touch(tmp_path / junk)
-    good = touch(tmp_path / "good.mp3")
-    assert found(tmp_path) == [good]
+def test_a_name_with_a_dot_in_front_may_be_music(tmp_path: Path, name: str) -> None:
+    song = touch(tmp_path / name)
+    assert found(tmp_path) == [song]
 
 
 def test_a_hidden_folder_that_the_user_names_is_walked(tmp_path: Path) -> None:
@@ -70,6 +102,9 @@ def test_nomedia_hides_its_folder_and_all_below(tmp_path: Path) -> None:
     touch(tmp_path / "ringtones" / ".nomedia")
     good = touch(tmp_path / "good.mp3")
     assert found(tmp_path) == [good]
+    passed_over = PassedOver()
+    list(crawl_folders([tmp_path], Scope(SUFFIXES), passed_over))
+    assert passed_over == PassedOver(folders=1)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
@@ -84,6 +119,12 @@ def test_exclude_leaves_out_by_name_or_by_path_below_the_root(tmp_path: Path, pa
     touch(tmp_path / "Podcasts" / "old" / "a.flac")
     good = touch(tmp_path / "Music" / "a.mp3")
     assert found(tmp_path, exclude=(pattern,)) == [good]
+
+
+def test_a_whole_path_is_excluded(tmp_path: Path) -> None:
+    touch(tmp_path / "Music" / "Podcasts" / "a.mp3")
+    good = touch(tmp_path / "Music" / "a" / "Podcasts" / "a.mp3")
+    assert found(tmp_path / "Music", exclude=(f"{tmp_path}/Music/Podcasts",)) == [good]
 
 
 def test_links_are_followed_only_when_asked(tmp_path: Path) -> None:

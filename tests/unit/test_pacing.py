@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tagger.inference import dataset
 from tagger.pacing import (
     MAX_REST_S,
     PRESSURE_CHECK_INTERVAL_S,
@@ -15,6 +17,7 @@ from tagger.pacing import (
     SystemClock,
     count_usable_cores,
     find_next_time,
+    measure_usable_memory,
     read_pressure,
 )
 
@@ -167,20 +170,92 @@ def test_the_counters_of_this_machine_are_read() -> None:
     assert all(second.waited_s[name] >= waited_s for name, waited_s in first.waited_s.items())
 
 
+V1_UNLIMITED = 0x7FFFFFFFFFFFF000
+
+
 @pytest.mark.parametrize(
-    ("cpu_max", "cores"),
+    ("files", "groups", "cores"),
     [
-        ("200000 100000", 2),
-        ("150000 100000", 2),
-        ("50000 100000", 1),
-        ("max 100000", 16),
-        (None, 16),
+        ({"cpu.max": "200000 100000"}, None, 2),
+        ({"cpu.max": "150000 100000"}, "0::/", 2),
+        ({"cpu.max": "50000 100000"}, "", 1),
+        ({"cpu.max": "max 100000"}, "0::/", 16),
+        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000"}, "0::/a/b", 3),
+        ({"a/cpu.max": "300000 100000"}, "0::/b", 16),
+        ({"unified/a/cpu.max": "300000 100000"}, "1:name=systemd:/\n0::/a", 3),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, None, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "1:cpu:/", 16),
+        (
+            {"cpu/x/cpu.cfs_quota_us": "250000", "cpu/x/cpu.cfs_period_us": "100000"},
+            "9:memory:/y\n4:cpuacct,cpu:/x/z",
+            3,
+        ),
+        (
+            {"cpu,cpuacct/cpu.cfs_quota_us": "4000", "cpu,cpuacct/cpu.cfs_period_us": "1000"},
+            "4:cpu,cpuacct:/docker/12",
+            4,
+        ),
+        ({"cpu.max": "nonsense"}, "nonsense\n::\n", 16),
+        ({"cpu.max": "100000 0"}, "0::/", 16),
+        ({}, None, 16),
     ],
 )
 def test_the_quota_of_a_container_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_max: str | None, cores: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    files: dict[str, str],
+    groups: str | None,
+    cores: int,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)), raising=False)
-    if cpu_max:
-        (tmp_path / "cpu.max").write_text(f"{cpu_max}\n")
-    assert count_usable_cores(tmp_path) == cores
+    assert count_usable_cores(*write_cgroups(tmp_path, files, groups)) == cores
+
+
+def write_cgroups(folder: Path, files: dict[str, str], groups: str | None) -> tuple[Path, Path]:
+    for name, text in files.items():
+        path = folder / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    if groups is not None:
+        (folder / "self").write_text(f"{groups}\n")
+    return folder / "cgroup", folder / "self"
+
+
+def test_the_affinity_of_the_process_counts(tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert count_usable_cores(tmp_path, tmp_path) == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("files", "groups"),
+    [
+        ({"memory.max": "1048576"}, None),
+        ({"a/memory.max": "max", "memory.high": "1048576"}, "0::/a"),
+        ({"memory/a/memory.limit_in_bytes": "1048576"}, "3:memory:/a"),
+        ({"memory/a/memory.limit_in_bytes": f"{V1_UNLIMITED}"}, "3:memory:/a"),
+        ({}, None),
+    ],
+)
+def test_the_memory_of_a_container_counts(
+    tmp_path: Path, files: dict[str, str], groups: str | None
+) -> None:
+    found = measure_usable_memory(*write_cgroups(tmp_path, files, groups))
+    whole = psutil.virtual_memory().total
+    assert found == (1 << 20 if "1048576" in files.values() else pytest.approx(whole))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "max_memory_mib", "expected"),
+    [(None, 2048, 8), (None, 512, 32), (None, 64, 63), (None, 1 << 20, 1), (40, 2048, 40)],
+)
+def test_decoders_together_may_take_no_more_memory_than_there_is(
+    monkeypatch: pytest.MonkeyPatch, jobs: int | None, max_memory_mib: int, expected: int
+) -> None:
+    monkeypatch.setattr(dataset, "count_usable_cores", lambda: 64)
+    monkeypatch.setattr(dataset, "measure_usable_memory", lambda: 16 << 30)
+    assert dataset.choose_jobs(jobs, slow=False, max_memory_mib=max_memory_mib) == expected

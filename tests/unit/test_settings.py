@@ -1,11 +1,15 @@
 """Defaults, TOML file and flags become one Settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tagger.errors import SettingsError
-from tagger.settings import Existing, Precision, load_settings
+from tagger.cli import main
+from tagger.errors import ModelError, SettingsError
+from tagger.models import find_model
+from tagger.options import to_path
+from tagger.settings import OPTIONS, Existing, Precision, load_settings
 
 
 def toml(folder: Path, text: str, name: str = "config.toml") -> Path:
@@ -90,6 +94,31 @@ def test_a_genre_map_is_read_and_checked(tmp_path: Path) -> None:
     bad = toml(tmp_path, "Pop = 3", "bad.toml")
     with pytest.raises(SettingsError, match=r'every line must read "label" = "name"'):
         load_settings({"genre-map": str(bad)})
+
+
+def test_a_tilde_in_the_config_file_is_the_home(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "labels.txt").write_text("techno\nlied\n")
+    (home / "genres.toml").write_text('"rock" = "Rock"')
+    names = {name: f"~/{name}" for name, option in OPTIONS.items() if option.convert is to_path}
+    names |= {"labels": "~/labels.txt", "genre-map": "~/genres.toml", "model": "~/nothing"}
+    lines = [f'{name} = "{value}"' for name, value in names.items()]
+    settings = load_settings({}, toml(tmp_path, "\n".join([*lines, 'exclude = ["~/Podcasts"]'])))
+    assert {"report", "html", "state", "metrics"} <= names.keys()
+    for name, option in OPTIONS.items():
+        if option.convert is to_path:
+            assert getattr(settings, name.replace("-", "_")) == home / name
+    assert [label.name for label in settings.labels] == ["techno", "lied"]
+    assert settings.genre_map == {"rock": "Rock"}
+    assert settings.exclude == (f"{home}/Podcasts",)
+    with pytest.raises(ModelError, match="there is no model folder"):
+        find_model(replace(settings, labels=()))
+    missing = ("report", "--csv=~/no/such.csv", "--state=~/nothing")
+    assert main([*missing]) != 0
+    assert "tagger: " in capsys.readouterr().err
+    assert not Path("~").exists()
 
 
 def test_labels_are_words_a_list_or_lines_of_a_file(tmp_path: Path) -> None:
