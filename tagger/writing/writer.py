@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.audio import hash_streams
+from tagger.audio import hash_streams, read_metadata
 from tagger.errors import (
     AccessError,
     FailureKind,
@@ -71,7 +71,8 @@ class FileInspector:
 
     def __call__(self, path: Path) -> Mapping[str, str]:
         sound = self.isolated.call(hash_streams, path, bytes_compared=True)
-        return self.isolated.call(read_other_fields, path) | sound
+        shown = self.isolated.call(read_metadata, path)
+        return self.isolated.call(read_other_fields, path) | sound | shown
 
 
 @contextmanager
