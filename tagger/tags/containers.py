@@ -1,10 +1,12 @@
 """Open the tag of a file by its container; translate the errors of mutagen and of the system."""
 
 import errno
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -14,11 +16,12 @@ from tagger.errors import FailureKind, TagError, translate_os_error
 from tagger.paths import AnyPath
 from tagger.storage import open_for_reading
 from tagger.tags.ape import open_ape
-from tagger.tags.asf import open_asf
+from tagger.tags.asf import HEADER_GUID, open_asf
+from tagger.tags.id3 import skip_id3_tags
 from tagger.tags.id3_files import open_aiff, open_dsf, open_mp3, open_tta, open_wav
 from tagger.tags.mp4 import open_mp4
 from tagger.tags.ogg import open_ogg
-from tagger.tags.tag import Tag
+from tagger.tags.tag import Tag, read_at
 from tagger.tags.vorbis import open_flac
 
 OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
@@ -43,16 +46,34 @@ OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
     ".mpc": open_ape,
 }
 
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A kind of file: its name, how it begins, and the suffix that it should have."""
+
+    name: str
+    magic: re.Pattern[bytes]
+    suffix: str
+
+
+MAGIC_BYTES = 12
+CONTENTS = (
+    Content("WAV", re.compile(rb"RIFF....WAVE", re.DOTALL), ".wav"),
+    Content("AIFF", re.compile(rb"FORM....AIF[FC]", re.DOTALL), ".aiff"),
+    Content("DSF", re.compile(rb"DSD "), ".dsf"),
+    Content("True Audio", re.compile(rb"TTA1"), ".tta"),
+    Content("FLAC", re.compile(rb"fLaC"), ".flac"),
+    Content("Ogg", re.compile(rb"OggS"), ".ogg"),
+    Content("MP4", re.compile(rb"....ftyp", re.DOTALL), ".m4a"),
+    Content("Windows Media", re.compile(re.escape(HEADER_GUID[:MAGIC_BYTES])), ".wma"),
+    Content("Monkey's Audio", re.compile(rb"MAC "), ".ape"),
+    Content("WavPack", re.compile(rb"wvpk"), ".wv"),
+    Content("Musepack", re.compile(rb"MPCK|MP\+"), ".mpc"),
+    Content("MP3", re.compile(rb"\xff[\xfa\xfb\xf2\xf3\xe2\xe3]"), ".mp3"),
+)
+
 EXTENSIONS = frozenset(OPENERS)
 """The suffixes of the files that tagger knows, in lower case."""
-
-
-def open_tag(suffix: str, file: BinaryIO) -> Tag:
-    """Return the tag of an open file with this suffix. Raises TagError for an unknown suffix."""
-    opener = OPENERS.get(suffix.lower())
-    if opener is None:
-        raise TagError(f"tagger knows no files named *{suffix}")
-    return opener(file)
 
 
 FOREIGN_ERRORS = (
@@ -64,6 +85,27 @@ FOREIGN_ERRORS = (
 OSError is not among them, because it is about the disk. Neither is AttributeError, because it would
 be about tagger's own code.
 """
+
+
+def open_tag(suffix: str, file: BinaryIO) -> Tag:
+    """Return the tag of an open file with this suffix. Raises TagError for an unknown suffix."""
+    opener = OPENERS.get(suffix.lower())
+    if opener is None:
+        raise TagError(f"tagger knows no files named *{suffix}")
+    try:
+        return opener(file)
+    except (TagError, *FOREIGN_ERRORS) as error:
+        content = _find_content(file)
+        if content is None or OPENERS[content.suffix] is opener:
+            raise
+        reason = f"it is {content.name}, whatever its name says: rename it to *{content.suffix}"
+        raise TagError(reason, FailureKind.WRONG_CONTENT) from error
+
+
+def _find_content(file: BinaryIO) -> Content | None:
+    """Return what a file is by its first bytes, behind ID3 tags; None if they do not say."""
+    head = read_at(file, skip_id3_tags(file), MAGIC_BYTES)
+    return next((content for content in CONTENTS if content.magic.match(head)), None)
 
 
 @contextmanager
