@@ -209,6 +209,21 @@ def make_empty_tags(library: Path) -> None:
     (library / "empty.m4a").write_bytes(mp4)
 
 
+@pytest.mark.parametrize("padding", [0, 2000])
+@pytest.mark.parametrize("ending", [".mp3", ".tta"])
+def test_an_empty_tag_of_another_version_is_taken_back(
+    tmp_path: Path, ending: str, padding: int
+) -> None:
+    path = tmp_path / f"song{ending}"
+    path.write_bytes(id3(padding=padding) + bare(ending))
+    before = look_at(path)
+    fields = read_tags(path)
+    retag(path, JAZZ)
+    restore(path, fields)
+    assert look_at(path) == before
+
+
+@pytest.mark.slow
 def test_a_tag_that_was_there_but_empty_is_taken_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
