@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from codecs import utf_8_decode
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeGuard
@@ -119,6 +121,18 @@ def to_one_line(text: str) -> str:
     except UnicodeEncodeError:  # JSON can hold half of a surrogate pair, file names cannot
         shown = text
     return " ".join("".join(char if char.isprintable() else " " for char in shown).split())
+
+
+def decode_foreign_bytes(data: bytes) -> str:
+    """Decode bytes that are UTF-8 or of an unknown encoding; the latter as Latin-1.
+
+    A field of fixed size may cut the last character of UTF-8, which is then left out.
+    """
+    with suppress(UnicodeDecodeError):
+        text, decoded_bytes = utf_8_decode(data, "strict", False)
+        if decoded_bytes == len(data) or not text.isascii():
+            return text
+    return data.decode("latin-1")
 
 
 def write_file_whole(path: Path, content: bytes) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tagger.audio import hash_streams
+from tagger.audio import hash_streams, read_metadata
 from tagger.records import TagChange, Tags, Track
 from tagger.tags import read_other_fields, read_tags
 from tagger.writing.replace import make_copy_name, replace_tags
@@ -15,11 +15,11 @@ def make_track(path: Path) -> Track:
 
 def inspect_file(path: Path) -> Mapping[str, str]:
     """Return all content of a file except tagger's fields."""
-    return read_other_fields(path) | hash_streams(path)
+    return read_other_fields(path) | hash_streams(path) | read_metadata(path)
 
 
 def make_change(track: Track, tags: Tags) -> TagChange:
-    return TagChange(track, Tags(), tags, make_copy_name(track))
+    return TagChange(track, read_tags(Path(track.path)), tags, make_copy_name(track))
 
 
 def retag(path: Path, tags: Tags, *, preserve_mtime: bool = False, in_place: bool = False) -> Track:

@@ -1,6 +1,6 @@
 """Files to mono float32 windows at the asked rate; owns soundfile, PyAV and the resampler."""
 
-from tagger.audio.decoders import Samples, hash_streams
+from tagger.audio.decoders import SHOWN_PREFIX, Samples, hash_streams, read_metadata
 from tagger.audio.windows import (
     MIN_DURATION_S,
     Recording,
@@ -11,10 +11,12 @@ from tagger.audio.windows import (
 
 __all__ = [
     "MIN_DURATION_S",
+    "SHOWN_PREFIX",
     "Recording",
     "Samples",
     "hash_streams",
     "plan_windows",
     "read_duration_s",
+    "read_metadata",
     "read_windows",
 ]

@@ -25,7 +25,7 @@ from av.container import Flags, InputContainer
 from numpy.typing import NDArray
 
 from tagger.errors import AccessError, DecodeError, FailureKind
-from tagger.paths import AnyPath
+from tagger.paths import AnyPath, decode_foreign_bytes
 
 Samples = NDArray[np.float32]
 Packet: TypeAlias = "av.Packet[av.AudioStream]"
@@ -152,6 +152,10 @@ MAX_PLANES = 7
 DOWNMIXED_FRAMES = 256
 """The number of frames that are mixed to mono together. Single frames take as long as decoding.
 All frames of an hour would need twice the memory."""
+
+ID3_HEADER_BYTES, ID3_FOOTER_FLAG = 10, 0x10
+MAGICS_BEHIND_ID3 = (b"wvpk", b"MAC ", b"MPCK", b"MP+")
+"""How WavPack, Monkey's Audio and Musepack begin, which FFmpeg cannot open behind an ID3 tag."""
 
 MAX_APE_FRAME_SAMPLES = 73_728 * 64
 """The longest that Monkey's Audio makes. FFmpeg believes any number: 24 bytes become hours."""
@@ -315,11 +319,42 @@ class AvSource:
     def _demux(self) -> Iterator[Packet]:
         is_ape = self.container.format.name == "ape"
         with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
-            for packet in self.container.demux(self.stream):
+            for packet in _demux_packets(self.container, self.stream):
+                if packet.has_sidedata("encryption_info"):
+                    raise DecodeError(
+                        "cannot be decoded: its sound is encrypted (DRM). Get a copy without DRM"
+                        " from where you bought it, or leave it out with --exclude"
+                    )
                 if is_ape and (packet.duration or 0) > MAX_APE_FRAME_SAMPLES:
                     reason = f"damaged: a frame of {packet.duration} samples"
                     raise DecodeError(reason, FailureKind.DAMAGED)
                 yield packet
+
+
+def _demux_packets(
+    container: InputContainer, *streams: "av.AudioStream"
+) -> Iterator["av.Packet[Any]"]:
+    try:
+        yield from container.demux(*streams)
+    except av.error.InvalidDataError:
+        if container.format.name != "wv":  # there it is the end, with an ID3v1 tag behind the sound
+            raise
+
+
+def _get_av_options(audio: AudioInput) -> dict[str, str]:
+    """Return the options to open a file with FFmpeg, which skips some ID3 tags only if told to."""
+    with _reopen(audio) as file:
+        head = file.read(ID3_HEADER_BYTES)
+        if not head.startswith(b"ID3") or len(head) < ID3_HEADER_BYTES:
+            return AV_OPTIONS
+        digits = zip(head[6:], (21, 14, 7, 0), strict=True)
+        footer_bytes = ID3_HEADER_BYTES if head[5] & ID3_FOOTER_FLAG else 0
+        size = sum((byte & 0x7F) << shift for byte, shift in digits)
+        start = ID3_HEADER_BYTES + size + footer_bytes
+        file.seek(start)
+        if not file.read(4).startswith(MAGICS_BEHIND_ID3):
+            return AV_OPTIONS
+        return AV_OPTIONS | {"skip_initial_bytes": str(start)}
 
 
 def _to_planes(frame: av.AudioFrame) -> Samples:
@@ -364,9 +399,10 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
 
     The path is absolute, because FFmpeg takes a relative `name:` for a protocol.
     """
-    source: Any = audio.absolute() if isinstance(audio, Path) else _rewind(audio)
     try:
-        with av.open(source, options=AV_OPTIONS, metadata_errors="replace") as container:
+        options = _get_av_options(audio)
+        source: Any = audio.absolute() if isinstance(audio, Path) else _rewind(audio)
+        with av.open(source, options=options, metadata_errors="replace") as container:
             yield AvSource(container)
     except (av.error.FFmpegError, ValueError) as error:
         kind = FailureKind.TRUNCATED if isinstance(error, av.error.EOFError) else None
@@ -408,6 +444,10 @@ SEQUENTIAL_CONTAINERS = {"flac", "mp3"}
 
 COMPARED_PACKETS = 500
 
+SHOWN_PREFIX = "what FFmpeg shows as "
+TAGGER_FIELD = re.compile(r"genre|tagger[_/](scores|model|genre)", re.IGNORECASE)
+"""The fields that tagger writes, by the names that FFmpeg gives them."""
+
 
 def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
     """Return a SHA-256 over every packet of each stream, undecoded, and the chapters as text.
@@ -421,7 +461,7 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
     """
     digests: dict[str, Any] = defaultdict(hashlib.sha256)
     try:
-        with av.open(path.absolute(), options=AV_OPTIONS, metadata_errors="replace") as container:
+        with _open_container(path) as container:
             names = [f"{stream.type} stream {stream.index}" for stream in container.streams]
             for name, stream in zip(names, container.streams, strict=True):
                 codec = stream.codec_context
@@ -430,19 +470,50 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
             is_ape = container.format.name == "ape"
             is_sequential = container.format.name in SEQUENTIAL_CONTAINERS
             count = COMPARED_PACKETS if bytes_compared and is_sequential else None
-            for packet in islice(container.demux(), count):
+            for packet in islice(_demux_packets(container), count):
                 payload = _cut_ape_tag(bytes(packet)) if is_ape else bytes(packet)
                 digest = digests[names[packet.stream_index]]
                 digest.update(f"{packet.pts} {len(payload)} ".encode())
                 digest.update(payload)
             hashes = {name: digest.hexdigest() for name, digest in digests.items()}
             return hashes | {"chapters": repr(container.chapters())}
-    except (av.error.FFmpegError, ValueError) as error:
-        reason = f"cannot be taken apart (FFmpeg: {_describe_ffmpeg_error(error, path)})"
-        raise DecodeError(reason, FailureKind.DAMAGED) from error
     except IndexError as error:  # PyAV counts the streams only once
         reason = "cannot be taken apart: a stream begins in the middle of it"
         raise DecodeError(reason, FailureKind.DAMAGED) from error
+
+
+@contextmanager
+def _open_container(path: Path) -> Iterator[InputContainer]:
+    """Open a file with FFmpeg for a comparison. Raises DecodeError, AccessError."""
+    try:
+        with av.open(
+            path.absolute(), options=_get_av_options(path), metadata_errors="surrogateescape"
+        ) as container:
+            yield container
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = f"cannot be taken apart (FFmpeg: {_describe_ffmpeg_error(error, path)})"
+        raise DecodeError(reason, FailureKind.DAMAGED) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that FFmpeg shows of a file and its streams, without tagger's fields.
+
+    Texts count without spaces around them. Bytes that are no UTF-8 count as Latin-1, as they do in
+    the ID3v2 tag that tagger makes of an ID3v1 tag.
+    Raises DecodeError where FFmpeg cannot demux the container, AccessError.
+    """
+    with _open_container(path) as container:
+        places = {"": container.metadata}
+        places |= {f" of stream {stream.index}": stream.metadata for stream in container.streams}
+        texts = {
+            f"{SHOWN_PREFIX}{name}{place}": decode_foreign_bytes(
+                text.encode("utf-8", "surrogateescape")
+            ).strip()
+            for place, metadata in places.items()
+            for name, text in metadata.items()
+            if not TAGGER_FIELD.fullmatch(name)
+        }
+        return {name: text for name, text in texts.items() if text}
 
 
 def _cut_ape_tag(packet: bytes) -> bytes:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tagger.errors import FailureKind, TagError
+from tagger.paths import decode_foreign_bytes
+from tagger.tags.id3 import decode_id3v1_genre, find_hidden_texts, skip_id3_tags
 from tagger.tags.tag import (
     ID3V1_BYTES,
     NamedParts,
@@ -20,18 +22,21 @@ from tagger.tags.tag import (
     get_size,
     hash_range,
     make_content_error,
+    parse_id3v1,
     read_at,
     read_id3v1,
+    remove_copied_items,
     splice,
 )
 
 APE_MAGIC = b"APETAGEX"
-APE_FILE_MAGICS = (b"MAC ", b"wvpk", b"MPCK", b"MP+", b"ID3", APE_MAGIC[:4])
+APE_FILE_MAGICS = (b"MAC ", b"wvpk", b"MPCK", b"MP+", APE_MAGIC[:4])
 APE_HEADER_BYTES = 32
 """The size of the header of a tag, and of its footer."""
 APE_STRAY_HEADER_BYTES = 24
 """What old PyMusepack left of the header before a tag each time it replaced the tag."""
 APE_VERSION = 2000
+APE_V1_REFUSAL = "its tag is APEv1, which holds no Unicode; a tag editor can make it APEv2"
 HAS_HEADER, IS_HEADER = 1 << 31, 1 << 29
 APE_ITEM_HEAD = struct.Struct("<II")
 APE_KIND_MASK, APE_TEXT_KIND = 0b110, 0
@@ -56,7 +61,7 @@ def open_ape(file: BinaryIO) -> Tag:
 
     mutagen's reader of Musepack streams never returns from some broken ones (1.48).
     """
-    if not read_at(file, 0, 4).startswith(APE_FILE_MAGICS):
+    if not read_at(file, skip_id3_tags(file), 4).startswith(APE_FILE_MAGICS):
         raise make_content_error("Monkey's Audio, WavPack or Musepack")
     old = find_ape_tag(file)
     end = get_size(file)
@@ -68,17 +73,48 @@ def open_ape(file: BinaryIO) -> Tag:
         yield "the bytes behind the APE tag", hash_range(file, stop, end)
 
     def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
-        splice(file, start, stop, _build_ape_tag(items) if items else b"")
+        needed = remove_copied_items(items, copied, _is_shown_item)
+        splice(file, start, stop, _build_ape_tag(needed) if needed else b"")
+
+    old_items = old.items if old else ()
+    copied = _make_items_from_id3v1(read_id3v1(file))
+    has_texts = any(map(_is_shown_item, old_items))
 
     is_ape_v1 = old is not None and old.version < APE_VERSION
-    refusal = TagError("its tag is APEv1, which holds no Unicode; a tag editor can make it APEv2")
+    refusal = None if has_texts else find_hidden_texts(file)
+    if is_ape_v1:
+        refusal = TagError(APE_V1_REFUSAL)
     return Tag(
         APE_FORMAT,
-        old.items if old else (),
+        old_items if has_texts else (*old_items, *copied),
         save_items,
         list_other_parts,
-        refusal=refusal if is_ape_v1 else None,
+        refusal=refusal,
     )
+
+
+def _make_items_from_id3v1(trailer: bytes) -> list[bytes]:
+    """Return the fields of an ID3v1 tag: players ignore it if an APE tag has any text."""
+    if not trailer:
+        return []
+    id3v1 = parse_id3v1(trailer)
+    fields = {
+        "Title": decode_foreign_bytes(id3v1.title),
+        "Artist": decode_foreign_bytes(id3v1.artist),
+        "Album": decode_foreign_bytes(id3v1.album),
+        "Year": decode_foreign_bytes(id3v1.year),
+        "Comment": decode_foreign_bytes(id3v1.comment),
+        "Track": str(id3v1.track or ""),
+        "Genre": "".join(decode_id3v1_genre(id3v1)),
+    }
+    return [
+        item for name, text in fields.items() if text for item in _encode_ape_field(name, (text,))
+    ]
+
+
+def _is_shown_item(item: bytes) -> bool:
+    """Tell whether players show an item as text. If there is none, they show the ID3v1 tag."""
+    return bool(_decode_ape_item(item))
 
 
 def read_ape_genres(file: BinaryIO) -> Values:

@@ -35,6 +35,8 @@ ASF_UNICODE, ASF_BOOL = 0, 2
 EXTENSION_HEAD = 22
 FILE_SIZE_OFFSET = 16
 """Where the file properties hold the size of the file."""
+ASF_GENRE_NAMES = ("wm/genre", "genre")
+"""The attributes, in lower case, that FFmpeg and exiftool show as the genre."""
 ASF_AUTHOR = "Author"
 """The artist. It has a place of its own in the content description, so it is no attribute."""
 
@@ -43,6 +45,7 @@ DESCRIPTION_GUID = bytes.fromhex("3326b2758e66cf11a6d900aa0062ce6c")
 PROPERTIES_GUID = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 EXTENSION_GUID = bytes.fromhex("b503bf5f2ea9cf118ee300c00c205365")
 EXTENDED_GUID = bytes.fromhex("40a4d0d207e3d21197f000a0c95ea850")
+METADATA_GUID = bytes.fromhex("eacbf8c5af5b77488467aa8c44fa4cca")
 LIBRARY_GUID = bytes.fromhex("941c23449894d149a1411d134e457054")
 PADDING_GUID = bytes.fromhex("74d40618dfca0945a4ba9aabcb96aae8")
 NEW_EXTENSION = bytes.fromhex("11d2d3abbaa9cf118ee600c00c2053650600") + bytes(4)
@@ -99,8 +102,27 @@ def open_asf(file: BinaryIO) -> Tag:
         description = _find_object(objects, DESCRIPTION_GUID)
         return {ASF_AUTHOR: _decode_author(description) if description else ""}
 
+    def read_other_genres(_: BinaryIO) -> Values:
+        others = [
+            LIBRARY_ITEM + item
+            for each in inner
+            if each.guid == METADATA_GUID
+            for item in _split_library_items(each.content)
+        ]
+        return tuple(
+            text
+            for item in [*items, *others]
+            if _get_asf_name(item).casefold() in ASF_GENRE_NAMES
+            for text in _decode_asf_item(item)
+        )
+
     return Tag(
-        ASF_FORMAT, tuple(items), save_items, list_other_parts, read_fallback_fields=read_author
+        ASF_FORMAT,
+        tuple(items),
+        save_items,
+        list_other_parts,
+        read_fallback_genres=read_other_genres,
+        read_fallback_fields=read_author,
     )
 
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -15,8 +16,8 @@ from tagger.errors import FailureKind, TagError, translate_os_error
 from tagger.paths import AnyPath
 from tagger.storage import open_for_reading
 from tagger.tags.ape import open_ape
-from tagger.tags.asf import open_asf
-from tagger.tags.id3 import read_id3_tag
+from tagger.tags.asf import HEADER_GUID, open_asf
+from tagger.tags.id3 import skip_id3_tags
 from tagger.tags.id3_files import open_aac, open_aiff, open_dsf, open_mp3, open_tta, open_wav
 from tagger.tags.mp4 import open_mp4
 from tagger.tags.ogg import open_ogg
@@ -49,6 +50,33 @@ OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
     ".mpc": open_ape,
 }
 
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A kind of file: its name, how it begins, and the suffix that it should have."""
+
+    name: str
+    magic: re.Pattern[bytes]
+    suffix: str
+
+
+MAGIC_BYTES = 12
+CONTENTS = (
+    Content("WAV", re.compile(rb"RIFF....WAVE", re.DOTALL), ".wav"),
+    Content("AIFF", re.compile(rb"FORM....AIF[FC]", re.DOTALL), ".aiff"),
+    Content("DSF", re.compile(rb"DSD "), ".dsf"),
+    Content("True Audio", re.compile(rb"TTA1"), ".tta"),
+    Content("FLAC", re.compile(rb"fLaC"), ".flac"),
+    Content("Ogg", re.compile(rb"OggS"), ".ogg"),
+    Content("MP4", re.compile(rb"....ftyp", re.DOTALL), ".m4a"),
+    Content("Windows Media", re.compile(re.escape(HEADER_GUID[:MAGIC_BYTES])), ".wma"),
+    Content("Monkey's Audio", re.compile(rb"MAC "), ".ape"),
+    Content("WavPack", re.compile(rb"wvpk"), ".wv"),
+    Content("Musepack", re.compile(rb"MPCK|MP\+"), ".mpc"),
+    Content("AAC", re.compile(rb"\xff[\xf0\xf1]"), ".aac"),  # f8 and f9 begin frames of FLAC too
+    Content("MP3", re.compile(rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]"), ".mp3"),  # fe begins UTF-16
+)
+
 EXTENSIONS = frozenset(OPENERS)
 """The suffixes of the files that tagger knows, in lower case."""
 
@@ -62,7 +90,6 @@ UNKNOWN_SOUND_EXTENSIONS = frozenset((
 ))  # fmt: skip
 """The suffixes of sound that tagger does not know. A scan says how many such files it saw."""
 
-
 FOREIGN_ERRORS = (
     MutagenError, ValueError, LookupError, ArithmeticError, EOFError, TypeError,
     struct.error, zlib.error, RecursionError, MemoryError,
@@ -74,26 +101,6 @@ be about tagger's own code.
 """
 
 
-CONTENT_MAGICS = {
-    ".wav": rb"RIFF....WAVE",
-    ".aiff": rb"FORM....AIF[FC]",
-    ".dsf": rb"DSD ",
-    ".tta": rb"TTA[12]",
-    ".flac": rb"fLaC",
-    ".ogg": rb"OggS",
-    ".m4a": rb"....ftyp",
-    ".wma": rb"\x30\x26\xb2\x75",
-    ".ape": rb"MAC ",
-    ".wv": rb"wvpk",
-    ".mpc": rb"MPCK|MP\+",
-    ".aac": rb"\xff[\xf0\xf1]",  # f8 and f9 begin frames of FLAC as well
-    ".mp3": rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]",  # fe begins text in UTF-16
-}
-"""How the content of a file begins behind any ID3v2 tag, by the suffix that it should have."""
-
-MAX_MAGIC_BYTES = 12
-
-
 def open_tag(suffix: str, file: BinaryIO) -> Tag:
     """Return the tag of an open file with this suffix. Raises TagError for an unknown suffix."""
     opener = OPENERS.get(suffix.lower())
@@ -102,18 +109,17 @@ def open_tag(suffix: str, file: BinaryIO) -> Tag:
     try:
         return opener(file)
     except (TagError, *FOREIGN_ERRORS) as error:
-        true_suffix = _find_true_suffix(file)
-        if true_suffix and OPENERS[true_suffix] is not opener:
-            reason = f"it is a {true_suffix} file, whatever its name says: give it that suffix"
-            raise TagError(reason, FailureKind.WRONG_CONTENT) from error
-        raise
+        content = _find_content(file)
+        if content is None or OPENERS[content.suffix] is opener:
+            raise
+        reason = f"it is {content.name}, whatever its name says: rename it to *{content.suffix}"
+        raise TagError(reason, FailureKind.WRONG_CONTENT) from error
 
 
-def _find_true_suffix(file: BinaryIO) -> str | None:
-    id3 = read_id3_tag(file, 0)
-    magic = read_at(file, id3.size if id3 else 0, MAX_MAGIC_BYTES)
-    matches = (each for each, start in CONTENT_MAGICS.items() if re.match(start, magic, re.DOTALL))
-    return next(matches, None)
+def _find_content(file: BinaryIO) -> Content | None:
+    """Return what a file is by its first bytes, behind ID3 tags; None if they do not say."""
+    head = read_at(file, skip_id3_tags(file), MAGIC_BYTES)
+    return next((content for content in CONTENTS if content.magic.match(head)), None)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from tagger.paths import AnyPath
 from tagger.records import Album, RawField, Tags
 from tagger.tags import riff
 from tagger.tags.containers import open_tagged_file
+from tagger.tags.other_tags import read_other_genres
 from tagger.tags.tag import Tag, Values
 
 VARIOUS_ARTISTS = {"various artists", "various", "va", "v.a.", "v/a"}
@@ -41,7 +42,7 @@ def read_tags(path: AnyPath) -> Tags:
         genres, scores, model, written = (texts.get(name, ()) for name in tag.format.tagger_fields)
         genres = _to_genre_names(tag, genres)
         second = riff.read_info_genres(file) if tag.has_info_chunk else ()
-        second = second or (() if genres else tag.read_fallback_genres(file))
+        second = second or (() if genres else read_other_genres(file, tag))
         return Tags(
             genres + _find_new_genres(second, genres),
             written=written,

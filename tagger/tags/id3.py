@@ -6,22 +6,28 @@ that they are: mutagen would drop or rewrite those that it cannot parse.
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mutagen import PaddingInfo
-from mutagen.id3 import TCON, TDRC
+from mutagen.id3 import TCON
 
 from tagger.errors import FailureKind, TagError
+from tagger.paths import decode_foreign_bytes
 from tagger.tags.tag import (
     ID3_HEADER_BYTES,
+    ID3V1_BYTES,
+    Id3v1,
     TagFormat,
     Values,
     decode_syncsafe,
     encode_syncsafe,
+    get_size,
+    parse_id3v1,
     read_at,
+    read_id3v1,
 )
 
 UNSYNCHRONISED_FLAG, EXTENDED_FLAG, FOOTER_FLAG = 0x80, 0x40, 0x10
@@ -49,6 +55,8 @@ ID3_2_2_NAMES = {
     "TAL": "TALB",
     "TCP": "TCMP",
 }
+ENHANCED_BYTES, ENHANCED_GENRE = 227, slice(185, 215)
+"""The size of an enhanced ID3v1 tag (TAG+), and where its genre stands."""
 ID3_ARTIST, ID3_ALBUM = "TPE1", "TALB"
 
 LATIN1, UTF16, UTF16_BE, UTF8 = 0, 1, 2, 3
@@ -158,46 +166,52 @@ def _flag_unsynchronised(frame: bytes) -> bytes:
 
 
 def build_id3_tag(old: Id3Tag | None, frames: Sequence[bytes], *, following: int) -> bytes:
-    """Return a tag with these frames to replace an old one; no bytes if it would be empty.
+    """Return a tag with these frames to replace an old one; no bytes if no tag is needed.
 
+    An old tag of another version than new tags was not made by tagger, so it stays without frames.
     following: the size in bytes of the file behind the tag. mutagen computes the padding from it.
     """
     body = b"".join(frames) + (old.tail if old else b"")
-    if not body:
+    version = old.version if old else NEW_VERSION
+    if not body and version == NEW_VERSION:
         return b""
     room = (old.size if old else 0) - ID3_HEADER_BYTES - len(body)
     body += bytes(PaddingInfo(room, following).get_default_padding())
-    version = old.version if old else NEW_VERSION
     return b"ID3" + bytes([version, 0, 0]) + encode_syncsafe(len(body)) + body
 
 
-def make_frames_from_id3v1(trailer: bytes) -> list[bytes]:
-    """Return the fields of an ID3v1 tag as frames of the version for new tags."""
-    title, artist, album, year, comment, genre = (
-        trailer[start:stop]
-        for start, stop in ((3, 33), (33, 63), (63, 93), (93, 97), (97, 127), (127, 128))
-    )
-    track = 0
-    if not comment[-2]:  # ID3v1.1: a zero byte, and the number of the track
-        track, comment = comment[-1], comment[:-2]
-    title, artist, album, year, comment = (
-        text.split(b"\0")[0].strip() for text in (title, artist, album, year, comment)
-    )
-    year_frame: Any = TDRC(encoding=LATIN1, text=year.decode("latin-1"))
+def make_frames_from_id3v1(trailer: bytes, version: int) -> list[bytes]:
+    """Return the fields of an ID3v1 tag as frames of 2.3 or 2.4."""
+    id3v1 = parse_id3v1(trailer)
     contents = [
-        ("TIT2", title),
-        ("TPE1", artist),
-        ("TALB", album),
-        ("TDRC", b"\0".join(stamp.text.replace(" ", "T").encode() for stamp in year_frame.text)),
-        ("COMM", b"engID3v1 Comment\0" + comment if comment else b""),
-        ("TRCK", b"%d" % track if track else b""),
-        ("TCON", b"%d" % genre[0] if genre != b"\xff" else b""),
+        ("TIT2", b"", id3v1.title),
+        ("TPE1", b"", id3v1.artist),
+        ("TALB", b"", id3v1.album),
+        ("TDRC" if version == V2_4 else "TYER", b"", id3v1.year),
+        ("COMM", b"eng\0", id3v1.comment),  # players show only comments without a description
+        ("TRCK", b"", b"%d" % id3v1.track if id3v1.track else b""),
+        ("TCON", b"", b"" if id3v1.genre is None else b"%d" % id3v1.genre),
     ]
     return [
-        build_frame(NEW_VERSION, name, bytes([LATIN1]) + content + b"\0")
-        for name, content in contents
-        if content
+        _make_frame_from_bytes(version, name, prefix, text)
+        for name, prefix, text in contents
+        if text
     ]
+
+
+def _make_frame_from_bytes(version: int, name: str, prefix: bytes, text: bytes) -> bytes:
+    """Return a text frame with bytes of an unknown encoding. prefix: what stands before the text.
+
+    Bytes that are UTF-8 are text in UTF-8. All others stay as they are, as if they were Latin-1.
+    """
+    decoded = decode_foreign_bytes(text)
+    if decoded.isascii() or decoded == text.decode("latin-1"):
+        return build_frame(version, name, bytes([LATIN1]) + prefix + text + b"\0")
+    if version == V2_4:
+        return build_frame(version, name, bytes([UTF8]) + prefix + f"{decoded}\0".encode())
+    texts = [prefix[3:-1].decode("ascii"), decoded] if prefix else [decoded]
+    encoded = b"".join(map(_encode_utf16, texts))
+    return build_frame(version, name, bytes([UTF16]) + prefix[:3] + encoded)
 
 
 def build_frame(version: int, name: str, content: bytes) -> bytes:
@@ -205,6 +219,11 @@ def build_frame(version: int, name: str, content: bytes) -> bytes:
     size = len(content)
     digits = encode_syncsafe(size) if version == V2_4 else size.to_bytes(4, "big")
     return name.encode("ascii") + digits + bytes(2) + content
+
+
+def is_shown_frame(frame: bytes) -> bool:
+    """Tell whether players show a frame as text. If there is none, they show the ID3v1 tag."""
+    return frame.startswith((b"T", b"COM", b"USLT", b"ULT"))
 
 
 @cache
@@ -222,6 +241,71 @@ def get_id3_format(version: int) -> TagFormat:
         album=ID3_ALBUM,
         compilation="TCMP",
     )
+
+
+def decode_id3_genres(tag: Id3Tag) -> Values:
+    """Return all genres of a tag, also those in a TXXX frame, which FFmpeg shows alike."""
+    tag_format = get_id3_format(tag.version)
+    texts = (
+        text
+        for frame in tag.frames
+        if tag_format.get_name(frame).casefold() in ("tcon", "txxx:genre")
+        for text in tag_format.decode_item(frame)
+    )
+    return tag_format.resolve_genres(tuple(texts))
+
+
+def read_id3v1_genres(file: BinaryIO) -> Values:
+    """Return the genre of an ID3v1 tag at the end, and that of an enhanced tag before it."""
+    trailer = read_id3v1(file)
+    if not trailer:
+        return ()
+    enhanced = read_at(file, max(get_size(file) - ID3V1_BYTES - ENHANCED_BYTES, 0), ENHANCED_BYTES)
+    if enhanced.startswith(b"TAG+"):
+        text = decode_foreign_bytes(enhanced[ENHANCED_GENRE].split(b"\0")[0]).strip()
+        if text:
+            return (text,)
+    return decode_id3v1_genre(parse_id3v1(trailer))
+
+
+def decode_id3v1_genre(id3v1: Id3v1) -> Values:
+    is_known = id3v1.genre is not None and id3v1.genre < len(TCON.GENRES)
+    return _resolve_genre_numbers((str(id3v1.genre),)) if is_known else ()
+
+
+def read_leading_id3_tags(file: BinaryIO) -> Iterator[Id3Tag]:
+    """Yield the ID3v2 tags at the start of a file, each behind the one before."""
+    start = 0
+    while tag := read_id3_tag(file, start):
+        yield tag
+        start += tag.size
+
+
+def skip_id3_tags(file: BinaryIO) -> int:
+    """Return where the file goes on behind the ID3v2 tags at its start."""
+    return sum(tag.size for tag in read_leading_id3_tags(file))
+
+
+def find_hidden_texts(file: BinaryIO) -> TagError | None:
+    """Return why a file without texts in its own tag cannot get one, or None if it can.
+
+    FFmpeg shows the ID3v2 tag in front of such a file only as long as there is no other tag.
+    """
+    tags = read_leading_id3_tags(file)
+    if any(is_shown_frame(frame) for tag in tags for frame in tag.frames):
+        return TagError(
+            "an ID3v2 tag stands in front of its sound, and players would not show it beside a new"
+            " tag; a tag editor can move its texts into the tag that such a file should have"
+        )
+    return None
+
+
+def read_trailing_id3_tag(file: BinaryIO) -> Id3Tag | None:
+    """Return the ID3v2 tag at the end of a file, or before its ID3v1 tag; its footer shows it."""
+    stop = get_size(file) - len(read_id3v1(file))
+    footer = read_at(file, max(stop - ID3_HEADER_BYTES, 0), ID3_HEADER_BYTES)
+    start = stop - 2 * ID3_HEADER_BYTES - decode_syncsafe(footer[6:])
+    return read_id3_tag(file, start) if footer.startswith(b"3DI") and start >= 0 else None
 
 
 def _get_frame_name(version: int, frame: bytes) -> str:
@@ -295,9 +379,12 @@ def encode_text_frames(version: int, name: str, values: Values) -> list[bytes]:
     if version == V2_4:
         content = bytes([UTF8]) + b"".join(f"{text}\0".encode() for text in texts)
     else:  # UTF-16 is the only Unicode that 2.3 knows
-        encoded = (b"\xff\xfe" + f"{text}\0".encode("utf-16-le") for text in texts)
-        content = bytes([UTF16]) + b"".join(encoded)
+        content = bytes([UTF16]) + b"".join(map(_encode_utf16, texts))
     return [build_frame(version, name, content)]
+
+
+def _encode_utf16(text: str) -> bytes:
+    return b"\xff\xfe" + f"{text}\0".encode("utf-16-le")
 
 
 def _resolve_genre_numbers(genres: Values) -> Values:

@@ -11,7 +11,6 @@ from mutagen.mp3 import MPEGInfo
 
 from tagger.errors import FailureKind, TagError
 from tagger.tags import riff
-from tagger.tags.ape import read_ape_genres
 from tagger.tags.id3 import (
     ID3_ALBUM,
     ID3_ARTIST,
@@ -19,19 +18,24 @@ from tagger.tags.id3 import (
     V2_2,
     Id3Tag,
     build_id3_tag,
+    decode_id3_genres,
     get_id3_format,
+    is_shown_frame,
     make_frames_from_id3v1,
     read_id3_tag,
+    read_leading_id3_tags,
 )
 from tagger.tags.riff import Chunk, ChunkFile, hash_other_chunks, read_chunk_file, replace_chunk
 from tagger.tags.tag import (
     NamedParts,
     Tag,
+    Values,
     get_size,
     hash_range,
     make_content_error,
     read_at,
     read_id3v1,
+    remove_copied_items,
     splice,
 )
 
@@ -58,7 +62,7 @@ def open_mp3(file: BinaryIO) -> Tag:
     file.seek(0)
     if MPEGInfo(file, old.size if old else 0).sketchy:
         raise make_content_error("MPEG sound")
-    return replace(_open_leading_id3(file, old), read_fallback_genres=read_ape_genres)
+    return _open_leading_id3(file, old)
 
 
 def open_aac(file: BinaryIO) -> Tag:
@@ -88,8 +92,9 @@ def _open_leading_id3(file: BinaryIO, old: Id3Tag | None) -> Tag:
     def put(file: BinaryIO, new: bytes) -> None:
         splice(file, 0, stop, new)
 
-    # Players ignore ID3v1 if there is an ID3v2 tag, so a new one has to say the same.
-    id3v1 = read_id3v1(file)
+    # Players ignore ID3v1 if an ID3v2 tag has any text, so a new one has to say the same.
+    later_frames = [frame for tag in [*read_leading_id3_tags(file)][1:] for frame in tag.frames]
+    id3v1 = b"" if any(map(is_shown_frame, later_frames)) else read_id3v1(file)
     return _make_id3_tag(old, put, list_other_parts, following=get_size(file), id3v1=id3v1)
 
 
@@ -106,20 +111,21 @@ def _make_id3_tag(
     following: int,
     id3v1: bytes = b"",
 ) -> Tag:
-    """Return an ID3 tag. A new one takes over the fields of an ID3v1 tag.
+    """Return an ID3 tag. One without texts takes over the fields of an ID3v1 tag.
 
     put: puts the bytes of a new tag into the file, in place of the old ones.
     """
-    version = old.version if old else NEW_VERSION
-    frames_from_v1 = make_frames_from_id3v1(id3v1) if id3v1 else []
+    version, frames = (old.version, old.frames) if old else (NEW_VERSION, ())
+    copied = make_frames_from_id3v1(id3v1, version) if id3v1 and version != V2_2 else []
+    has_texts = any(map(is_shown_frame, frames))
 
     def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
-        says_no_more = version == NEW_VERSION and sorted(items) == sorted(frames_from_v1)
-        put(file, build_id3_tag(old, () if says_no_more else items, following=following))
+        needed = remove_copied_items(items, copied, is_shown_frame)
+        put(file, build_id3_tag(old, needed, following=following))
 
     return Tag(
         get_id3_format(version),
-        old.frames if old else tuple(frames_from_v1),
+        frames if has_texts else (*frames, *copied),
         save_items,
         list_other_parts,
         refusal=TagError(ID3_2_2_REFUSAL) if version == V2_2 else None,
@@ -157,7 +163,16 @@ def open_dsf(file: BinaryIO) -> Tag:
 def open_wav(file: BinaryIO) -> Tag:
     form = _read_chunks_with(file, b"fmt ", "little")
     tag = _open_id3_chunk(file, form, b"id3 ", riff.hash_other_wav_chunks)
-    return replace(tag, has_info_chunk=True, read_fallback_fields=_read_info_fields)
+
+    def read_genres_of_all_chunks(file: BinaryIO) -> Values:
+        return (*tag.read_fallback_genres(file), *riff.read_all_info_genres(file))
+
+    return replace(
+        tag,
+        has_info_chunk=True,
+        read_fallback_genres=read_genres_of_all_chunks,
+        read_fallback_fields=_read_info_fields,
+    )
 
 
 def _read_info_fields(file: BinaryIO) -> dict[str, str]:
@@ -195,10 +210,17 @@ def _open_id3_chunk(
         yield "the bytes behind the ID3 tag", tail.hex()
         yield from hash_others(file, chunk)
 
+    def read_genres_of_chunks(file: BinaryIO) -> Values:
+        chunks = (each for each in form.chunks if each.name in ID3_CHUNK_NAMES)
+        contents = (io.BytesIO(read_at(file, each.content, each.size)) for each in chunks)
+        tags = (read_id3_tag(content, 0) for content in contents)
+        return tuple(genre for tag in tags if tag for genre in decode_id3_genres(tag))
+
     name = chunk.name if chunk else new_name
     put = partial(_put_id3_chunk, chunk=chunk, name=name, tail=tail)
     following = get_size(file) - (chunk.content if chunk else form.stop)
-    return _make_id3_tag(old, put, list_other_parts, following=following)
+    tag = _make_id3_tag(old, put, list_other_parts, following=following)
+    return replace(tag, read_fallback_genres=read_genres_of_chunks)
 
 
 def _put_id3_chunk(

@@ -5,6 +5,7 @@ atoms are read and written here. A longer ilst moves the sound if the sound stan
 the tables of offsets (stco, co64) and the base offset of a fragment (tfhd) are corrected.
 """
 
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from mutagen import PaddingInfo
 from mutagen.id3 import TCON
 
 from tagger.errors import FailureKind, TagError
+from tagger.paths import decode_foreign_bytes
 from tagger.tags.tag import (
     NamedParts,
     Tag,
@@ -45,11 +47,18 @@ NEW_HANDLER = bytes(8) + b"mdirappl" + bytes(9)
 """The content of the hdlr atom beside a new ilst: it says that the items are Apple's."""
 FREEFORM, GENRE_NUMBER = b"----", b"gnre"
 UTF8_DATA, UTF16_DATA = 1, 2
+KEYS_HEADER_BYTES = 16
+GENRE_KEY = re.compile(r"(^|[:.])genre$", re.IGNORECASE)
+"""A key or a freeform item with a genre, as `com.apple.quicktime.genre`."""
 OFFSET_TABLES = {b"stco": ">I", b"co64": ">Q"}
 TABLE_HEADER_BYTES = 16
 TFHD_OFFSET_START, TFHD_OFFSET_BYTES = 16, 8
 BASE_OFFSET_FLAG = 1
 FRAGMENTED = "it is a fragmented MP4; ffmpeg -i OLD -c copy NEW makes one that can be tagged"
+KEYED_ITEMS = (
+    "its metadata is of QuickTime's kind (mdta), which has no place for a genre that players read;"
+    " ffmpeg -i OLD -c copy NEW makes an MP4 that can be tagged"
+)
 INCONSISTENT_ATOMS = (
     "the atoms of its MP4 do not fit into one another; ffmpeg -i OLD -c copy NEW may mend it"
 )
@@ -109,7 +118,9 @@ def _read_atom(file: BinaryIO, start: int, end: int | None = None) -> tuple[Atom
     if name not in CONTAINERS:
         return Atom(name, start, stop, header_bytes), stop
     children = []
-    position = start + header_bytes + (META_VERSION_BYTES if name == b"meta" else 0)
+    position = start + header_bytes
+    if name == b"meta" and read_at(file, position + 4, 4) != b"hdlr":  # QuickTime has no version
+        position += META_VERSION_BYTES
     while position < stop:
         child, position = _read_atom(file, position)
         children.append(child)
@@ -162,6 +173,8 @@ def open_mp4(file: BinaryIO) -> Tag:
     refusal = None
     if _has_unhandled_offsets(file, atoms, moov):
         refusal = TagError(FRAGMENTED)
+    elif ilst and _read_keys(file, find_atom_path(atoms, ILST_PATH)[-2]):
+        refusal = TagError(KEYED_ITEMS)
     elif not (all(map(_is_consistent, atoms)) and _are_tables_consistent(file, moov)):
         refusal = TagError(INCONSISTENT_ATOMS, FailureKind.DAMAGED)
     items = ilst.children or () if ilst else ()
@@ -170,8 +183,56 @@ def open_mp4(file: BinaryIO) -> Tag:
         tuple(_read_whole_atom(file, item) for item in items),
         save_mp4_items,
         _list_other_atoms,
+        read_fallback_genres=_read_all_genres,
         refusal=refusal,
     )
+
+
+def _read_all_genres(file: BinaryIO) -> Values:
+    """Return the genres in all atoms where readers find one, of the movie and of its tracks."""
+    genres: list[str] = []
+    for moov in find_atom_path(read_atoms(file), (b"moov",)):
+        for udta in _find_atoms(moov, b"udta"):
+            for name in (b"\xa9gen", b"gnre"):
+                for atom in find_atom_path([udta], (b"udta", name))[1:]:
+                    genres += _decode_user_text(_read_whole_atom(file, atom))
+        for meta in _find_atoms(moov, b"meta"):
+            keys = _read_keys(file, meta)
+            for ilst in find_atom_path([meta], (b"meta", b"ilst"))[1:]:
+                for atom in ilst.children or ():
+                    item = _read_whole_atom(file, atom)
+                    key = keys.get(atom.name) or _get_mp4_name(item)
+                    if key == MP4_FORMAT.genre or GENRE_KEY.search(key):
+                        genres += _decode_mp4_item(item)
+    return tuple(genres)
+
+
+def _decode_user_text(atom: bytes) -> Values:
+    """Return the text of a QuickTime atom (size, language, text), or of one as 3GPP has it."""
+    if atom[ATOM_HEADER_BYTES + 4 : ATOM_HEADER_BYTES + 8] == b"data":
+        return _decode_mp4_item(atom)
+    content = atom[ATOM_HEADER_BYTES:]
+    if atom[4:8] == GENRE_NUMBER:  # version and flags, language, text
+        text = content[6:]
+    else:
+        text = content[4 : 4 + int.from_bytes(content[:2], "big")]
+    if text.startswith(b"\xfe\xff"):
+        return (text.decode("utf-16", "replace").rstrip("\0"),)
+    return (decode_foreign_bytes(text.rstrip(b"\0")),)
+
+
+def _read_keys(file: BinaryIO, meta: Atom) -> dict[bytes, str]:
+    """Return the names of the items beside a keys atom (QuickTime metadata), by the items' own."""
+    keys: dict[bytes, str] = {}
+    for atom in find_atom_path([meta], (b"meta", b"keys"))[1:]:
+        content = _read_whole_atom(file, atom)
+        position = KEYS_HEADER_BYTES
+        while position + ATOM_HEADER_BYTES <= len(content):
+            size = max(int.from_bytes(content[position : position + 4], "big"), ATOM_HEADER_BYTES)
+            name = content[position + ATOM_HEADER_BYTES : position + size]
+            keys[struct.pack(">I", len(keys) + 1)] = name.decode("utf-8", "replace")
+            position += size
+    return keys
 
 
 def _is_consistent(atom: Atom) -> bool:

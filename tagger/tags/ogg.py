@@ -1,4 +1,4 @@
-"""Ogg files: their pages (RFC 3533), and the packet of comments of the first stream.
+"""Ogg files: their pages (RFC 3533), and the packet of comments of the first stream with sound.
 
 mutagen makes the bytes of a page. The number and sizes of the pages are computed here, because
 mutagen takes minutes over comments with a large picture, and renumbers the pages of the next
@@ -15,9 +15,11 @@ from mutagen import PaddingInfo
 from mutagen.ogg import OggPage
 
 from tagger.errors import FailureKind, TagError
+from tagger.tags.id3 import skip_id3_tags
 from tagger.tags.tag import (
     NamedParts,
     Tag,
+    Values,
     get_size,
     hash_range,
     make_content_error,
@@ -28,7 +30,9 @@ from tagger.tags.vorbis import (
     BLOCK_HEADER_BYTES,
     FLAC_BLOCK_LIMIT,
     VORBIS_FORMAT,
+    VorbisComments,
     build_comments,
+    decode_genres,
     read_comments,
 )
 
@@ -41,7 +45,6 @@ LARGE_PAGES_FROM_BYTES = 16 * LARGE_PAGE_BYTES
 NO_POSITION = -1
 """The position of a page on which no packet ends."""
 SHARED_PAGE = "its sound begins on the page of its comments, where no encoder puts it"
-OGG_FLAC = b"\x7fFLAC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +122,23 @@ def renumber_pages(file: BinaryIO, start: int, serial: int, shift: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CommentLayout:
-    """How the packet of comments begins, and whether a framing bit ends the comments."""
+    """How the packet of comments begins, and whether a framing bit ends the comments.
+
+    head_bytes: the size of what stands before the prefix. is_audio: whether the stream is sound.
+    """
 
     prefix: bytes
     framing: bytes = b""
+    head_bytes: int = 0
+    is_audio: bool = True
 
 
 COMMENT_LAYOUTS = {
     b"\x01vorbis": CommentLayout(b"\x03vorbis", b"\x01"),
     b"OpusHead": CommentLayout(b"OpusTags"),
     b"Speex   ": CommentLayout(b""),
-    OGG_FLAC: CommentLayout(b""),
+    b"\x7fFLAC": CommentLayout(b"", head_bytes=BLOCK_HEADER_BYTES),
+    b"\x80theora": CommentLayout(b"\x81theora", is_audio=False),
 }
 
 
@@ -149,21 +158,22 @@ class CommentPages:
 
 
 def open_ogg(file: BinaryIO) -> Tag:
-    magic, layout = _find_layout(file)
-    header = _read_comment_pages(file)
+    start = skip_id3_tags(file)
+    streams = [(page, layout) for page, layout in _find_streams(file, start) if layout.is_audio]
+    if not streams:
+        raise make_content_error("Ogg Vorbis, Opus, FLAC or Speex")
+    first_page, layout = streams[0]  # FFmpeg plays the first stream with sound, too
+    header = _read_comment_pages(file, first_page)
     packet = header.packets[0]
-    if not packet.startswith(layout.prefix):
-        raise TagError("its second packet holds no comments", FailureKind.DAMAGED)
-    # a packet of Ogg FLAC is a metadata block, head included
-    block_head = packet[: BLOCK_HEADER_BYTES if magic == OGG_FLAC else 0]
-    comments = read_comments(packet[len(block_head) + len(layout.prefix) :])
+    block_head, comments = _split_comment_packet(packet, layout)
     tail = comments.tail[len(layout.framing) :]
     tail = tail if tail.strip(b"\0") else b""
 
     def list_other_parts(file: BinaryIO) -> NamedParts:
+        yield "the bytes before the Ogg pages", hash_range(file, 0, start)
         yield "vendor", repr((block_head[:1], comments.vendor))
         yield "the bytes behind the comments", tail.hex()
-        yield from _list_other_pages(file, header)
+        yield from _list_other_pages(file, start, header)
 
     def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
         body = layout.prefix + build_comments(comments.vendor, items) + layout.framing
@@ -177,17 +187,44 @@ def open_ogg(file: BinaryIO) -> Tag:
 
     has_sound = len(header.packets) > 1 and header.pages[-1].position > 0
     refusal = TagError(SHARED_PAGE) if has_sound else None
-    return Tag(VORBIS_FORMAT, comments.items, save_items, list_other_parts, refusal=refusal)
+    return Tag(
+        VORBIS_FORMAT,
+        comments.items,
+        save_items,
+        list_other_parts,
+        read_fallback_genres=_read_genres_of_all_streams,
+        refusal=refusal,
+    )
 
 
-def _find_layout(file: BinaryIO) -> tuple[bytes, CommentLayout]:
-    """Return the layout for the codec of the first packet; the suffix of the file says nothing."""
-    first = next(iterate_pages(file, 0), None)
-    packet = read_at(file, first.body, 8) if first else b""
-    for magic, layout in COMMENT_LAYOUTS.items():
-        if packet.startswith(magic):
-            return magic, layout
-    raise make_content_error("Ogg Vorbis, Opus, FLAC or Speex")
+def _read_genres_of_all_streams(file: BinaryIO) -> Values:
+    genres: list[str] = []
+    for page, layout in _find_streams(file, skip_id3_tags(file)):
+        packet = _read_comment_pages(file, page).packets[0]
+        genres += decode_genres(_split_comment_packet(packet, layout)[1])
+    return tuple(genres)
+
+
+def _find_streams(file: BinaryIO, start: int) -> Iterator[tuple[PageSpan, CommentLayout]]:
+    """Yield the first page of each stream that has comments. All first pages stand in front."""
+    for page in iterate_pages(file, start):
+        if not page.flags & FIRST_PAGE_FLAG:
+            return
+        packet = read_at(file, page.body, 8)
+        for magic, layout in COMMENT_LAYOUTS.items():
+            if packet.startswith(magic):
+                yield page, layout
+
+
+def _split_comment_packet(packet: bytes, layout: CommentLayout) -> tuple[bytes, VorbisComments]:
+    """Return the head of a packet of comments, and the comments.
+
+    Only Ogg FLAC has a head: its packets are metadata blocks.
+    """
+    head = packet[: layout.head_bytes]
+    if not packet.startswith(layout.prefix, layout.head_bytes):
+        raise TagError("its second packet holds no comments", FailureKind.DAMAGED)
+    return head, read_comments(packet[len(head) + len(layout.prefix) :])
 
 
 def _build_flac_block(kind: bytes, body: bytes) -> bytes:
@@ -196,14 +233,14 @@ def _build_flac_block(kind: bytes, body: bytes) -> bytes:
     return kind + len(body).to_bytes(3, "big") + body
 
 
-def _read_comment_pages(file: BinaryIO) -> CommentPages:
-    file.seek(0)
-    serial = OggPage(file).serial
+def _read_comment_pages(file: BinaryIO, first_page: PageSpan) -> CommentPages:
+    """Return the pages with the second packet of a stream."""
+    file.seek(first_page.stop)
     pages: list[Any] = []
     other_pages = []
     while not pages or not (pages[-1].complete or len(pages[-1].packets) > 1):
         page = OggPage(file)
-        if page.serial == serial:
+        if page.serial == first_page.serial:
             pages.append(page)
         elif pages:
             other_pages.append(page.write())
@@ -232,7 +269,7 @@ def _replace_comments(file: BinaryIO, header: CommentPages, packet: bytes) -> No
         renumber_pages(file, header.start + len(data), first.serial, shift)
 
 
-def _list_other_pages(file: BinaryIO, header: CommentPages) -> NamedParts:
+def _list_other_pages(file: BinaryIO, start: int, header: CommentPages) -> NamedParts:
     """Yield a digest of each stream without its comments, and of the bytes behind the pages.
 
     The packets of headers count without their pages, which new comments may change. A page with
@@ -243,8 +280,8 @@ def _list_other_pages(file: BinaryIO, header: CommentPages) -> NamedParts:
     digests: dict[int, Any] = {}
     numbers: dict[int, int] = {}
     sounding: set[int] = set()
-    stop = 0
-    for page in iterate_pages(file, 0):
+    stop = start
+    for page in iterate_pages(file, start):
         stop = page.stop
         digest = digests.setdefault(page.serial, sha256())
         step = page.number - (0 if page.flags & FIRST_PAGE_FLAG else numbers.get(page.serial, 0))

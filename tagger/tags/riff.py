@@ -6,8 +6,9 @@ one keep their bytes and their order. FFmpeg and programs built on it read the g
 the INFO chunk. A field of INFO has one value; several genres are joined as FFmpeg shows them.
 """
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
@@ -16,9 +17,11 @@ from tagger.tags.tag import NamedParts, Values, get_size, hash_range, read_at, s
 
 CHUNK_HEADER_BYTES = 8
 FORM_HEADER_BYTES = 12
+CHUNK_NAME = re.compile(rb"[ -~]{4}")
 MAX_FORM_SIZE = (1 << 32) - 1
 ByteOrder = Literal["little", "big"]
 INFO_GENRE = "IGNR"
+OTHER_INFO_GENRE = b"GENR"
 INFO_SEPARATOR = "; "
 LIST_CHUNK = b"LIST"
 SOUND_CHUNKS = (b"data", b"SSND")
@@ -75,6 +78,7 @@ def read_chunk_file(file: BinaryIO) -> ChunkFile:
             "a chunk of it is larger than the file: it was cut off, or never finished",
             FailureKind.TRUNCATED,
         )
+    chunks += tuple(_walk_chunks_behind(file, chunks, end, order))
     stop = min(max(chunk.stop for chunk in chunks), end) if chunks else FORM_HEADER_BYTES
     return ChunkFile(chunks, stop, order)
 
@@ -106,6 +110,20 @@ def _is_open_ended(file: BinaryIO, chunk: Chunk, order: ByteOrder) -> bool:
     following = Chunk(head[:4], chunk.content, int.from_bytes(head[4:], order))
     has_name = following.name.isascii() and following.name.decode("ascii").isprintable()
     return not (has_name and following.content + following.size <= end)
+
+
+def _walk_chunks_behind(
+    file: BinaryIO, chunks: Sequence[Chunk], end: int, order: ByteOrder
+) -> Iterator[Chunk]:
+    """Yield the chunks behind the declared size of the whole, where readers look for them too."""
+    position = chunks[-1].stop if chunks else end
+    while position + CHUNK_HEADER_BYTES <= end:
+        head = read_at(file, position, CHUNK_HEADER_BYTES)
+        chunk = Chunk(head[:4], position, int.from_bytes(head[4:], order))
+        if not CHUNK_NAME.fullmatch(chunk.name) or chunk.content + chunk.size > end:
+            return
+        yield chunk
+        position = chunk.stop
 
 
 def replace_chunk(file: BinaryIO, old: Chunk | None, name: bytes, content: bytes) -> None:
@@ -144,6 +162,18 @@ def hash_other_chunks(file: BinaryIO, *edited: Chunk | None) -> NamedParts:
 def read_info_genres(file: BinaryIO) -> Values:
     """Return the genres of the INFO chunk, none if it has no such field."""
     return split_genres(_decode_info_text(read_raw_info_genre(file) or b""))
+
+
+def read_all_info_genres(file: BinaryIO) -> Values:
+    """Return the genres of all INFO chunks, also those under the name that other programs use."""
+    names = (INFO_GENRE.encode(), OTHER_INFO_GENRE)
+    return tuple(
+        genre
+        for info in _list_infos(file)
+        for name, content in _read_info_entries(file, info)
+        if name in names
+        for genre in split_genres(_decode_info_text(content))
+    )
 
 
 def read_info_field(file: BinaryIO, name: str) -> str:
@@ -211,15 +241,19 @@ def hash_other_wav_chunks(file: BinaryIO, *edited: Chunk | None) -> NamedParts:
 
 def find_info(file: BinaryIO) -> Chunk | None:
     """Return the INFO chunk with a genre, else the first INFO chunk, else None."""
-    infos = [
-        chunk
-        for chunk in read_chunk_file(file).chunks
-        if chunk.name == LIST_CHUNK and read_at(file, chunk.content, 4) == b"INFO"
-    ]
+    infos = _list_infos(file)
     with_genre = (
         info for info in infos if INFO_GENRE.encode() in dict(_read_info_entries(file, info))
     )
     return next(with_genre, infos[0] if infos else None)
+
+
+def _list_infos(file: BinaryIO) -> list[Chunk]:
+    return [
+        chunk
+        for chunk in read_chunk_file(file).chunks
+        if chunk.name == LIST_CHUNK and read_at(file, chunk.content, 4) == b"INFO"
+    ]
 
 
 def _read_info_entries(file: BinaryIO, info: Chunk) -> InfoEntries:

@@ -64,8 +64,8 @@ class Tag:
 
     save_items: replaces all items of the tag.
     list_other_parts: lists everything in the file but the items, to find unwanted changes.
-    read_fallback_genres: reads the genres of the file's second tag. They count if this tag has
-        none.
+    read_fallback_genres: reads genres in other places of the container, where some readers find
+        them. They count if this tag has none.
     read_fallback_fields: reads artist and album from elsewhere, under the names of the format.
     has_info_chunk: whether the file is a WAV, which has its genre in the INFO chunk too.
     refusal: why the tag cannot be written; None if it can.
@@ -104,6 +104,7 @@ def make_content_error(content: str) -> TagError:
 
 COPY_BLOCK_BYTES = 1 << 20
 ID3V1_BYTES = 128
+NO_ID3V1_GENRE = 255
 ID3_HEADER_BYTES = 10
 MAX_SYNCSAFE = (1 << 28) - 1
 """The largest number in four bytes of seven bits; no ID3v2 tag is larger."""
@@ -147,6 +148,45 @@ def read_id3v1(file: BinaryIO) -> bytes:
     """Return the ID3v1 tag at the end of a file, or no bytes if there is none."""
     trailer = read_at(file, max(get_size(file) - ID3V1_BYTES, 0), ID3V1_BYTES)
     return trailer if trailer.startswith(b"TAG") and len(trailer) == ID3V1_BYTES else b""
+
+
+@dataclass(frozen=True, slots=True)
+class Id3v1:
+    """The fields of an ID3v1 tag. Nobody knows the encoding of the texts.
+
+    track: 0 if it has no number. genre: a number in the list of ID3v1, None if it has none.
+    """
+
+    title: bytes
+    artist: bytes
+    album: bytes
+    year: bytes
+    comment: bytes
+    track: int
+    genre: int | None
+
+
+def parse_id3v1(trailer: bytes) -> Id3v1:
+    """Parse the bytes of an ID3v1 tag, by id3.org/ID3v1."""
+    comment, track = trailer[97:127], 0
+    if not comment[-2]:  # ID3v1.1: a zero byte, and the number of the track
+        track, comment = comment[-1], comment[:-2]
+    parts = (trailer[3:33], trailer[33:63], trailer[63:93], trailer[93:97], comment)
+    title, artist, album, year, comment = (part.split(b"\0")[0].strip() for part in parts)
+    genre = None if trailer[127] == NO_ID3V1_GENRE else trailer[127]
+    return Id3v1(title, artist, album, year, comment, track, genre)
+
+
+def remove_copied_items(
+    items: Sequence[bytes], copied: Sequence[bytes], is_shown: Callable[[bytes], bool]
+) -> list[bytes]:
+    """Return the items of a tag without those copied from an ID3v1 tag, if they add nothing to it.
+
+    They add nothing if the tag has all of them and no other item that players show.
+    """
+    others = [item for item in items if item not in copied]
+    is_needed = any(map(is_shown, others)) or not set(copied) <= set(items)
+    return list(items) if is_needed else others
 
 
 def decode_syncsafe(data: bytes) -> int:

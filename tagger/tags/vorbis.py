@@ -12,13 +12,12 @@ from typing import BinaryIO
 from mutagen import PaddingInfo
 
 from tagger.errors import FailureKind, TagError
+from tagger.tags.id3 import find_hidden_texts, skip_id3_tags
 from tagger.tags.tag import (
-    ID3_HEADER_BYTES,
     NamedParts,
     Tag,
     TagFormat,
     Values,
-    decode_syncsafe,
     get_size,
     hash_range,
     make_content_error,
@@ -68,6 +67,15 @@ def _read_sized(data: bytes, position: int) -> tuple[bytes, int]:
     return data[position + 4 : stop], stop
 
 
+def decode_genres(comments: VorbisComments) -> Values:
+    return tuple(
+        text
+        for item in comments.items
+        if _get_comment_name(item) == VORBIS_FORMAT.genre
+        for text in _decode_comment(item)
+    )
+
+
 def build_comments(vendor: bytes, items: Sequence[bytes]) -> bytes:
     parts = [vendor, *items]
     sized = [struct.pack("<I", len(part)) + part for part in parts]
@@ -113,7 +121,9 @@ class MetadataBlock:
 
 
 def open_flac(file: BinaryIO) -> Tag:
-    stream_start = _find_stream_start(file)
+    stream_start = skip_id3_tags(file)  # some programs put them before the stream
+    if read_at(file, stream_start, len(FLAC_MAGIC)) != FLAC_MAGIC:
+        raise make_content_error("FLAC stream")
     blocks = _read_blocks(file, stream_start)
     sound_start = blocks[-1].start + blocks[-1].size
     comment_block = next((block for block in blocks if block.kind == COMMENT_BLOCK), None)
@@ -144,16 +154,22 @@ def open_flac(file: BinaryIO) -> Tag:
         new = _build_blocks(contents, sound_start - blocks_start, get_size(file) - sound_start)
         splice(file, blocks_start, sound_start, new)
 
-    return Tag(VORBIS_FORMAT, comments.items, save_items, list_other_parts)
+    def read_genres_of_all_blocks(file: BinaryIO) -> Values:
+        return tuple(
+            genre
+            for block in blocks
+            if block.kind == COMMENT_BLOCK
+            for genre in decode_genres(read_comments(read_at(file, block.start, block.size)))
+        )
 
-
-def _find_stream_start(file: BinaryIO) -> int:
-    """Return where the stream starts: behind an ID3 tag, which some programs put before it."""
-    head = read_at(file, 0, ID3_HEADER_BYTES)
-    start = ID3_HEADER_BYTES + decode_syncsafe(head[6:]) if head.startswith(b"ID3") else 0
-    if read_at(file, start, len(FLAC_MAGIC)) != FLAC_MAGIC:
-        raise make_content_error("FLAC stream")
-    return start
+    return Tag(
+        VORBIS_FORMAT,
+        comments.items,
+        save_items,
+        list_other_parts,
+        read_fallback_genres=read_genres_of_all_blocks,
+        refusal=None if comments.items else find_hidden_texts(file),
+    )
 
 
 def _read_blocks(file: BinaryIO, stream_start: int) -> list[MetadataBlock]:

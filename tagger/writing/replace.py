@@ -17,6 +17,7 @@ from shutil import copyfile, rmtree
 from tempfile import gettempdir
 from typing import BinaryIO
 
+from tagger.audio import SHOWN_PREFIX
 from tagger.errors import (
     DISK_FULL_ERRNOS,
     AccessError,
@@ -26,7 +27,7 @@ from tagger.errors import (
     translate_os_error,
 )
 from tagger.paths import display_path, is_remote, to_one_line
-from tagger.records import TagChange, Track
+from tagger.records import TagChange, Tags, Track
 from tagger.settings import Owner
 from tagger.storage import (
     FILE_CHANGED,
@@ -196,20 +197,35 @@ def _edit_copy(
 ) -> None:
     """Change the tags of the copy, and verify that nothing else differs from the original.
 
+    New tags are first undone and written again: what an undo cannot take back is not written.
     Write through the open `file`: another file that somebody puts in the place of the copy is not
     written. Raises TagError, AccessError, DiskFullError.
     """
-    if change.restores_raw:
-        write_raw(copy, change.after.raw, file)
-    else:
-        write_tags(copy, change.after, file)
-    file.flush()
-    tags = read_tags(copy)
-    has_raw = set(tags.raw) == set(change.after.raw)
-    if tags != change.after or (change.restores_raw and not has_raw):
-        raise TagError("not written, for the new tags could not be read back")
-    if changed := find_changed_fields(inspect(original), inspect(copy)):
-        raise TagError(f"not written, for it would change {', '.join(changed)}")
+    others = inspect(original)
+
+    def write(tags: Tags, *, restores_raw: bool) -> None:
+        if restores_raw:
+            write_raw(copy, tags.raw, file)
+        else:
+            write_tags(copy, tags, file)
+        file.flush()
+
+    def verify(tags: Tags, *, restores_raw: bool, which: str) -> None:
+        found = read_tags(copy)
+        if found != tags or (restores_raw and set(found.raw) != set(tags.raw)):
+            raise TagError(f"not written, for the {which} tags could not be read back")
+        changed = find_changed_fields(others, inspect(copy))
+        # FFmpeg may show more than before: what stood behind the declared size of the file
+        changed = [each for each in changed if each in others or SHOWN_PREFIX not in each]
+        if changed:
+            raise TagError(f"not written, for it would change {', '.join(changed)}")
+
+    write(change.after, restores_raw=change.restores_raw)
+    if not change.restores_raw:
+        write(change.before, restores_raw=True)
+        verify(change.before, restores_raw=True, which="old")
+        write(change.after, restores_raw=False)
+    verify(change.after, restores_raw=change.restores_raw, which="new")
 
 
 def _rename_over(track: Track, files: OpenReplacement, *, preserve_mtime: bool) -> os.stat_result:

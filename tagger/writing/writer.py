@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
 
-from tagger.audio import hash_streams
+from tagger.audio import hash_streams, read_metadata
 from tagger.errors import (
     AccessError,
     DiskFullError,
@@ -73,7 +73,8 @@ class FileInspector:
 
     def __call__(self, path: Path) -> Mapping[str, str]:
         sound = self.isolated.call(hash_streams, path, bytes_compared=True)
-        return self.isolated.call(read_other_fields, path) | sound
+        shown = self.isolated.call(read_metadata, path)
+        return self.isolated.call(read_other_fields, path) | sound | shown
 
 
 @contextmanager

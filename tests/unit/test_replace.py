@@ -266,7 +266,7 @@ def test_a_folder_replaced_by_a_link_does_not_redirect_the_write(
     album, track = song.parent, make_track(song)
 
     def inspect(path: Path) -> Mapping[str, str]:
-        if path != song:
+        if path != song and read_tags(path) == TAGS:
             album.rename(tmp_path / "moved")
             album.symlink_to(other)
         return {}
@@ -302,7 +302,7 @@ def test_another_file_under_the_name_of_the_copy_replaces_nothing(song: Path) ->
 
     def inspect_and_swap(path: Path) -> Mapping[str, str]:
         content = inspect_file(path)
-        if path != song:
+        if path != song and read_tags(path) == TAGS:  # the last look, behind that at the old tags
             path.unlink()
             path.write_bytes(b"evil")
         return content

@@ -158,7 +158,7 @@ def test_a_genre_in_info_comes_back_in_its_bytes_and_place(
     [
         (wav(FMT, DATA)[:-20], "cut off, or never finished"),
         (b"RF64" + wav(FMT, DATA)[4:], "RF64"),
-        (aiff(COMM, SSND), "it is a .aiff file"),
+        (aiff(COMM, SSND), "it is AIFF"),
         (wav(DATA), "no such sound as its name says"),
         (wav(FMT, chunk(b"id3 ", b"something else"), DATA), "holds no ID3 tag"),
     ],

@@ -99,7 +99,12 @@ def test_tags_of_other_kinds_around_a_flac_stream_stay(tmp_path: Path) -> None:
     path = tmp_path / "song.flac"
     front = b"ID3\4\0\0\0\0\0\x14" + b"TIT2\0\0\0\6\0\0\3Title".ljust(20, b"\0")
     behind = b"TAG" + bytes(125)
-    path.write_bytes(front + flac(*flac_parts()) + behind)
+    blocks, sound = flac_parts()
+    path.write_bytes(front + flac(blocks, sound) + behind)
+    with pytest.raises(TagError, match="stands in front of its sound"):
+        write_tags(path, OURS)
+    blocks.append((4, comments(b"TITLE=Title")))
+    path.write_bytes(front + flac(blocks, sound) + behind)
     written, undone = written_and_undone(path)
     for each in (written, undone):
         assert each.startswith(front + b"fLaC")

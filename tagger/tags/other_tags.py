@@ -1,0 +1,59 @@
+"""Genres in other tags of a file than the one that tagger writes.
+
+Readers look in several places: FFmpeg, exiftool, mediainfo and TagLib show the genre of an ID3 or
+APE tag around the sound, whatever the container.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from html import unescape
+from typing import BinaryIO
+
+from tagger.errors import TagError
+from tagger.tags.ape import read_ape_genres
+from tagger.tags.id3 import (
+    decode_id3_genres,
+    read_id3v1_genres,
+    read_leading_id3_tags,
+    read_trailing_id3_tag,
+)
+from tagger.tags.tag import Tag, Values, get_size, read_at
+
+XMP_GENRE = re.compile(rb"""xmpDM:genre(?:>([^<]+)<|=["']([^"'<]+))""")
+XMP_SEARCH_BYTES = 1 << 18
+
+
+def read_other_genres(file: BinaryIO, tag: Tag) -> Values:
+    """Return the genres of the first other tag that has any. A broken other tag has none."""
+    readers: tuple[Callable[[BinaryIO], Values], ...] = (
+        tag.read_fallback_genres,
+        _read_leading_genres,
+        _read_trailing_genres,
+        read_ape_genres,
+        read_id3v1_genres,
+        _read_xmp_genres,
+    )
+    for read_genres in readers:
+        with suppress(TagError, ValueError, LookupError, struct.error):
+            if genres := tuple(genre for genre in read_genres(file) if genre.strip()):
+                return genres
+    return ()
+
+
+def _read_leading_genres(file: BinaryIO) -> Values:
+    return tuple(genre for tag in read_leading_id3_tags(file) for genre in decode_id3_genres(tag))
+
+
+def _read_trailing_genres(file: BinaryIO) -> Values:
+    tag = read_trailing_id3_tag(file)
+    return decode_id3_genres(tag) if tag else ()
+
+
+def _read_xmp_genres(file: BinaryIO) -> Values:
+    """Return the genre of XMP, which may stand in any container, near its start or its end."""
+    edges = read_at(file, 0, XMP_SEARCH_BYTES)
+    edges += read_at(file, max(get_size(file) - XMP_SEARCH_BYTES, len(edges)), XMP_SEARCH_BYTES)
+    found = XMP_GENRE.search(edges)
+    return (unescape((found[1] or found[2]).decode("utf-8", "replace")),) if found else ()
