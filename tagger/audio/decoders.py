@@ -342,19 +342,28 @@ def _demux_packets(
 
 
 def _get_av_options(audio: AudioInput) -> dict[str, str]:
-    """Return the options to open a file with FFmpeg, which skips some ID3 tags only if told to."""
-    with _reopen(audio) as file:
-        head = file.read(ID3_HEADER_BYTES)
-        if not head.startswith(b"ID3") or len(head) < ID3_HEADER_BYTES:
-            return AV_OPTIONS
-        digits = zip(head[6:], (21, 14, 7, 0), strict=True)
-        footer_bytes = ID3_HEADER_BYTES if head[5] & ID3_FOOTER_FLAG else 0
-        size = sum((byte & 0x7F) << shift for byte, shift in digits)
-        start = ID3_HEADER_BYTES + size + footer_bytes
-        file.seek(start)
-        if not file.read(4).startswith(MAGICS_BEHIND_ID3):
-            return AV_OPTIONS
-        return AV_OPTIONS | {"skip_initial_bytes": str(start)}
+    """Return the options to open a file with FFmpeg, which skips some ID3 tags only if told to.
+
+    Raises AccessError.
+    """
+    try:
+        with _reopen(audio) as file:
+            start = _find_end_of_id3(file)
+            file.seek(start)
+            is_skipped = start > 0 and file.read(4).startswith(MAGICS_BEHIND_ID3)
+    except OSError as error:
+        raise AccessError(f"cannot read: {error.strerror}") from error
+    return AV_OPTIONS | ({"skip_initial_bytes": str(start)} if is_skipped else {})
+
+
+def _find_end_of_id3(file: BinaryIO) -> int:
+    """Return where an ID3v2 tag at the start of a file ends; 0 if there is none."""
+    head = file.read(ID3_HEADER_BYTES)
+    if not head.startswith(b"ID3") or len(head) < ID3_HEADER_BYTES:
+        return 0
+    digits = zip(head[6:], (21, 14, 7, 0), strict=True)
+    footer_bytes = ID3_HEADER_BYTES if head[5] & ID3_FOOTER_FLAG else 0
+    return ID3_HEADER_BYTES + sum((byte & 0x7F) << shift for byte, shift in digits) + footer_bytes
 
 
 def _to_planes(frame: av.AudioFrame) -> Samples:

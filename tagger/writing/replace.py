@@ -214,10 +214,7 @@ def _edit_copy(
         found = read_tags(copy)
         if found != tags or (restores_raw and set(found.raw) != set(tags.raw)):
             raise TagError(f"not written, for the {which} tags could not be read back")
-        changed = find_changed_fields(others, inspect(copy))
-        # FFmpeg may show more than before: what stood behind the declared size of the file
-        changed = [each for each in changed if each in others or SHOWN_PREFIX not in each]
-        if changed:
+        if changed := find_unwanted_changes(others, inspect(copy)):
             raise TagError(f"not written, for it would change {', '.join(changed)}")
 
     write(change.after, restores_raw=change.restores_raw)
@@ -226,6 +223,15 @@ def _edit_copy(
         verify(change.before, restores_raw=True, which="old")
         write(change.after, restores_raw=False)
     verify(change.after, restores_raw=change.restores_raw, which="new")
+
+
+def find_unwanted_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the names of the parts of a file that differ, sorted.
+
+    FFmpeg may show more texts than before: those that stood behind the declared size of the file.
+    """
+    changed = find_changed_fields(before, after)
+    return [name for name in changed if name in before or not name.startswith(SHOWN_PREFIX)]
 
 
 def _rename_over(track: Track, files: OpenReplacement, *, preserve_mtime: bool) -> os.stat_result:

@@ -130,7 +130,8 @@ def test_a_writer_that_comes_while_the_copy_is_checked(
     monkeypatch.setattr(writer, "replace_tags", replace)
     before = song.read_bytes()
     assert Scan(capsys, song).row("song.flac")["kind"] == "in-use"
-    opened.pop().close()
+    for file in opened:
+        file.close()
     assert song.read_bytes() == before
     assert [path.name for path in song.parent.iterdir()] == ["song.flac"]
 

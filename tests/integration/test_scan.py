@@ -102,7 +102,7 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     assert "empty" in reasons["empty.mp3"]
     assert "not what its name says (can't sync to MPEG frame)" in reasons["text.mp3"]
     assert "truncated or damaged" in reasons["cut.flac"]
-    assert "it is a .flac file, whatever its name says" in reasons["wrong-suffix.m4a"]
+    assert "it is FLAC, whatever its name says: rename it to *.flac" in reasons["wrong-suffix.m4a"]
     assert "silent" in reasons["silent.wav"]
     assert "too short" in reasons["short.wav"]
     assert all(bool(row["kind"]) == (row["action"] == "failed") for row in scan.rows)
