@@ -150,7 +150,16 @@ def test_an_answer_says_why_it_did_not_work(
 
 @needs_gradio
 @pytest.mark.extra
-@pytest.mark.parametrize("typed", ["{file}", "file://{file}", "{file},", "~/labels.txt", "@{file}"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "{file}",
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("file://{file}", "{file},", "~/labels.txt", "@{file}")
+        ),
+    ],
+)
 def test_a_visitor_reads_no_file_of_the_server_as_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
 ) -> None:

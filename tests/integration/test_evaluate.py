@@ -65,6 +65,7 @@ def test_measures_are_those_of_what_the_model_hears(
     assert found["model"].startswith("hubert@")
 
 
+@pytest.mark.slow
 def test_a_list_and_a_library_are_data_sets_too(
     model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +134,7 @@ def test_labels_that_the_model_lacks_and_bad_files_are_told_and_not_counted(
     assert "labelled (rows) and predicted (columns):" in out
 
 
+@pytest.mark.slow
 def test_a_map_renames_the_labels_of_both_sides_and_rare_ones_are_left_out(
     model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

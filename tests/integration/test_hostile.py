@@ -78,6 +78,7 @@ def test_a_hostile_file_is_tried_again_once_it_changed(
     assert Scan(capsys, mixed, *ANY).row("crash-a.flac")["action"] == "written"
 
 
+@pytest.mark.slow
 def test_a_killed_loader_worker_ends_the_run_with_a_clear_message(
     library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

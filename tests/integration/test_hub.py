@@ -49,6 +49,7 @@ def read_summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_a_model_is_downloaded_once_and_works_offline_from_then_on(
     hub: Hub, model: Path, library: Path
 ) -> None:

@@ -545,6 +545,7 @@ def test_an_interrupted_run_keeps_what_it_did_and_the_next_goes_on(
     assert scan.actions == {"unchanged": len(rows), "written": 60 - len(rows)}
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_batch_or_neighbours(
     library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -628,6 +629,7 @@ sys.exit(main(sys.argv[1:]))
     assert set(seen) == {(19, 3)}
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_failure(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

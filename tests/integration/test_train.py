@@ -271,6 +271,7 @@ def test_clips_of_any_length_are_heard_alone(hubert: Path, tmp_path: Path) -> No
         assert found["accuracy"]["value"] == max(e["accuracy"] for e in found["epochs"])
 
 
+@pytest.mark.slow
 def test_a_config_file_for_scans_does_not_reach_a_training(
     command: list[str], tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ def steps(seconds: float, rate_hz: int) -> NDArray[np.float32]:
     return np.tile(tone, (2, 1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("loud", [(0.0, 2.0), (30.0, 40.0)])
+@pytest.mark.parametrize("loud", [pytest.param((0.0, 2.0), marks=pytest.mark.slow), (30.0, 40.0)])
 def test_a_variable_bit_rate_without_its_header_has_its_true_length(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], loud: tuple[float, float]
 ) -> None:

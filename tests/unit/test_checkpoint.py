@@ -177,7 +177,7 @@ def test_scores_are_those_of_the_pipeline_alone_and_among_clips_of_other_lengths
         assert_same(by_itself, theirs)
 
 
-@pytest.mark.parametrize("kind", ["clap", "clap-fused"])
+@pytest.mark.parametrize("kind", ["clap", pytest.param("clap-fused", marks=pytest.mark.slow)])
 def test_zero_shot_scores_are_those_of_the_pipeline(
     checkpoint: Callable[[str], Path], kind: str
 ) -> None:

@@ -68,6 +68,7 @@ def test_the_seed_decides(kind: str) -> None:
     assert split(build_dataset(), kind) != split(build_dataset(), kind, seed=1)
 
 
+@pytest.mark.slow
 def test_parts_do_not_depend_on_the_process() -> None:
     command = [sys.executable, "-c", PRINT_SPLITS]
     outputs = {
