@@ -16,6 +16,7 @@ from tagger.records import Tags
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Command, Scan, read_report, set_album, set_genre
+from tests.marks import others_slow
 
 Rows = list[dict[str, str]]
 
@@ -130,7 +131,13 @@ def test_the_report_of_it_does_not_take_the_place_of_what_was_edited(
 
 @pytest.mark.parametrize(
     "options",
-    [("--profile", "itunes", "--genres", "2"), ("--genres", "2", "--top-k", "1"), ("--by-album",)],
+    others_slow(
+        [
+            (("--profile", "itunes", "--genres", "2"),),
+            (("--genres", "2", "--top-k", "1"),),
+            (("--by-album",),),
+        ]
+    ),
 )
 def test_what_nobody_edited_is_written_as_by_a_scan(
     library: Path, edited: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
@@ -328,13 +335,15 @@ def test_a_dry_run_says_how_much_it_would_write_anew(
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("Folk; World", ("Folk", "World")),
-        (";Folk;; World ;Folk", ("Folk", "World")),
-        ("Folk\\nWorld\\u0000Pop", ("Folk World Pop",)),
-        ("'=Folk", ("'=Folk",)),
-        ("-5=x;'@x, y", ("-5=x", "'@x, y")),
-    ],
+    others_slow(
+        [
+            ("Folk; World", ("Folk", "World")),
+            (";Folk;; World ;Folk", ("Folk", "World")),
+            ("Folk\\nWorld\\u0000Pop", ("Folk World Pop",)),
+            ("'=Folk", ("'=Folk",)),
+            ("-5=x;'@x, y", ("-5=x", "'@x, y")),
+        ]
+    ),
 )
 def test_a_name_of_the_genre_map_is_the_same_in_a_scan_and_in_an_applied_dry_run(
     library: Path,

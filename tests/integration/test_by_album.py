@@ -16,6 +16,7 @@ from tagger.storage import look_up
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Command, Scan, set_album, set_genre
+from tests.marks import others_slow
 
 BY_ALBUM = ("--by-album", "--top-k", "18", *ANY)
 ROCK, JAZZ = (Score("Rock", 0.9), Score("Jazz", 0.1)), (Score("Jazz", 0.8), Score("Rock", 0.2))
@@ -125,7 +126,7 @@ def test_how_many_scores_are_shown_does_not_change_what_stands_apart(
     assert {row["error"] for row in scan.rows} == {""}
 
 
-@pytest.mark.parametrize("kind", ["loose", "flag", "artists", "titles"])
+@pytest.mark.parametrize("kind", others_slow([("loose",), ("flag",), ("artists",), ("titles",)]))
 def test_compilations_and_loose_tracks_are_what_each_track_is(
     album: Path, home: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:

@@ -12,6 +12,7 @@ from tagger.cli import commands, main
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, run_without_torch, set_genre
+from tests.marks import others_slow
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -80,7 +81,10 @@ def run_proposed(printed: str, introduction: str, *words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["my state's $HOME.sqlite", os.fsdecode(b"caf\xe9\n100% \\$(x)`'\".db"), None]
+    "name",
+    others_slow(
+        [(os.fsdecode(b"caf\xe9\n100% \\$(x)`'\".db"),), ("my state's $HOME.sqlite",), (None,)]
+    ),
 )
 def test_the_proposed_commands_do_what_the_summary_says(
     library: Path, tmp_path: Path, capsys: Capsys, name: str | None

@@ -39,6 +39,7 @@ from tests.front_door import (
     run_without_torch,
     set_genre,
 )
+from tests.marks import others_slow
 
 DECODED = (
     ".mp3", ".mp2", ".aac", ".wav", ".wave", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga",
@@ -124,6 +125,7 @@ def test_a_folder_given_that_cannot_be_listed_ends_the_run(library: Path) -> Non
     assert "Permission denied" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_file_without_read_permission_fails_until_it_has_it(
     library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -578,7 +580,7 @@ def test_progress_is_plain_lines_away_from_a_terminal_and_quiet_is_quiet(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("looks", [1, 3, 5, 6])
+@pytest.mark.parametrize("looks", others_slow([(5,), (1,), (3,), (6,)]))
 def test_when_the_time_is_up_the_rest_is_left_to_the_next_run(
     library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, looks: int
 ) -> None:

@@ -13,6 +13,7 @@ from tagger.decide import GENRE_FORMATS, find_split_names, format_genre_values
 from tagger.settings import OPTIONS, Profile, Settings, load_settings
 from tagger.tags import read_tags
 from tests.front_door import ANY, Scan
+from tests.marks import others_slow
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +86,7 @@ def test_the_manual_pages_are_those_of_the_commands(tmp_path: Path) -> None:
         assert (pages / path.name).read_text() == path.read_text(), ".ci/manual writes them anew"
 
 
-@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("profile", others_slow(zip(Profile), 2))
 def test_several_genres_go_to_each_server_as_it_reads_them(
     library: Path, capsys: pytest.CaptureFixture[str], profile: Profile
 ) -> None:

@@ -17,6 +17,7 @@ from tagger.audio.decoders import open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError, FailureKind
 from tagger.tags import read_other_fields
 from tests.builders import add_rich_tags, build_audio, truncate
+from tests.marks import others_slow
 from tests.robustness.mutate import with_ogg_checksums
 
 RATE_HZ = 16_000
@@ -25,7 +26,7 @@ SUFFIXES = (
     ".opus", ".m4a", ".wma", ".wv",
 )  # fmt: skip
 NO_LENGTH = {".aac", ".mp2"}
-CUT = [(suffix, count) for suffix in SUFFIXES if suffix not in NO_LENGTH for count in (1, 10)]
+CUT = [(suffix, count) for count in (1, 10) for suffix in SUFFIXES if suffix not in NO_LENGTH]
 LOSSLESS = (".wav", ".aiff", ".tta", ".flac", ".wv")
 SILENT_MUSEPACK = bytes.fromhex(
     "4d50434b53480e2bbe1f4f0885b108001b1b52470c010000000000000000454907a0011e0153"
@@ -240,8 +241,8 @@ def test_a_genre_is_never_guessed_from_nothing(
     assert caught.value.kind is kind
 
 
-@pytest.mark.parametrize("keep", [0.6, 0.95])
-@pytest.mark.parametrize(("suffix", "count"), CUT)
+@pytest.mark.parametrize("keep", others_slow([(0.95,), (0.6,)]))
+@pytest.mark.parametrize(("suffix", "count"), others_slow(CUT, len(CUT) // 2))
 def test_a_file_that_was_cut_off_is_no_recording(
     tmp_path: Path, suffix: str, keep: float, count: int
 ) -> None:

@@ -146,7 +146,7 @@ def assert_same(scores: Sequence[Score], expected: Sequence[dict[str, Any]]) -> 
 
 
 # They share their feature extractor with hubert.
-LIKE_HUBERT = ("wav2vec2", "xlsr", "wavlm")
+LIKE_HUBERT = ("wav2vec2", "xlsr", "wavlm", "whisper", "ast")
 
 
 @pytest.mark.parametrize(
