@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import ModelError, SettingsError
-from tagger.models import hub, musicnn
+from tagger.models import hub, musicnn, yamnet
 from tagger.models.hub import CONFIG_FILE, EXTRACTOR_FILES, SMALL_FILES, TOKENIZER_FILES
 from tagger.paths import display_path, to_one_line, write_file_whole
 from tagger.settings import Settings, find_hash_cache
@@ -35,6 +35,7 @@ class BundledModel:
 
 BUNDLED_MODELS: Mapping[str, BundledModel] = {
     "musicnn": BundledModel(musicnn.CHECKPOINT, musicnn.register, musicnn.__name__),
+    "yamnet": BundledModel(yamnet.CHECKPOINT, yamnet.register, yamnet.__name__),
 }
 """The bundled models by name, which is also the `model_type` in their config.json.
 

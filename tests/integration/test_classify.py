@@ -54,6 +54,16 @@ def test_the_table_shows_the_best_labels_with_bars_and_no_file_changes(
     assert song.read_bytes() == before
 
 
+def test_yamnet_names_the_sounds_of_a_recording(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 32_000)
+    soundfile.write(tmp_path / "noise.wav", noise, 16_000)
+    (row,) = classify(capsys, tmp_path / "noise.wav", "-m", "yamnet")
+    assert row["model"].startswith("yamnet@")
+    assert row["scores"][0]["label"] == "White noise"
+
+
 def test_json_has_the_keys_that_scripts_rely_on(
     song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

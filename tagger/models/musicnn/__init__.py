@@ -11,16 +11,9 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 
 def register() -> None:
     """Make transformers' Auto classes and pipelines know musicnn; may be called twice."""
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification
-    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
-
     from tagger.models.musicnn.configuration import MusicnnConfig
     from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
     from tagger.models.musicnn.modeling import MusicnnForAudioClassification
+    from tagger.models.registration import register_classifier
 
-    model_type, model = MusicnnConfig.model_type, MusicnnForAudioClassification
-    AutoConfig.register(model_type, MusicnnConfig, exist_ok=True)
-    AutoFeatureExtractor.register(MusicnnConfig, MusicnnFeatureExtractor, exist_ok=True)
-    AutoModelForAudioClassification.register(MusicnnConfig, model, exist_ok=True)
-    # The pipeline looks up the class name here, and logs an error where it is missing.
-    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES.setdefault(model_type, model.__name__)
+    register_classifier(MusicnnConfig, MusicnnForAudioClassification, MusicnnFeatureExtractor)

@@ -31,6 +31,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
 from tagger.models.musicnn.configuration import MusicnnConfig
+from tagger.models.patches import average_by_clip, cut_patches
 
 # Patches that go through the front-end together, by type of device. Half precision takes half the
 # memory and makes many small products, each of which costs a call: 256 patches instead of 16 make
@@ -416,37 +417,11 @@ class MusicnnForAudioClassification(MusicnnPreTrainedModel):
     ) -> MusicnnOutput:
         """Classify log-mel clips (clips, frames, bands), padded on the right; labels: (clips,)."""
         frames = self.config.patch_frames
-        patches, counts = cut_patches(input_values.to(self.dtype), attention_mask, frames)
+        lengths = None if attention_mask is None else attention_mask.sum(1)
+        patches, counts = cut_patches(input_values.to(self.dtype), lengths, frames, hop=frames)
         tag_logits, embedding = self.musicnn(patches)
         logits = average_by_clip(self.head(tag_logits, embedding), counts)
         loss = None if labels is None else functional.cross_entropy(logits, labels)
         tag_logits = average_by_clip(tag_logits, counts)
         embedding = average_by_clip(embedding, counts)
         return MusicnnOutput(loss=loss, logits=logits, tag_logits=tag_logits, embedding=embedding)
-
-
-def cut_patches(clips: Tensor, mask: Tensor | None, frames: int) -> tuple[Tensor, Tensor]:
-    """Cut clips (n, any, bands) into whole patches (all, frames, bands); count them per clip.
-
-    A patch counts where the mask covers all of it. A clip shorter than a patch is repeated to fill
-    one.
-    """
-    if mask is None:
-        lengths = torch.full((len(clips),), clips.shape[1], device=clips.device)
-    else:
-        lengths = mask.sum(1)
-    counts = (lengths // frames).clamp(min=1)
-    max_count = int(counts.max())
-    index = torch.arange(max_count * frames, device=clips.device) % lengths.clamp(min=1).unsqueeze(
-        1
-    )
-    patches = clips.gather(1, index.unsqueeze(2).expand(-1, -1, clips.shape[2]))
-    is_present = torch.arange(max_count, device=clips.device) < counts.unsqueeze(1)
-    return patches.unflatten(1, (max_count, frames))[is_present], counts
-
-
-def average_by_clip(values: Tensor, counts: Tensor) -> Tensor:
-    """Average values (patches, any) clip by clip; counts (clips,): the patches of each clip."""
-    clip_of_patch = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, clip_of_patch, values)
-    return sums / counts.unsqueeze(1)

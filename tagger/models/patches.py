@@ -1,0 +1,30 @@
+"""Cut the frames of clips into the patches that a network takes, and average its outputs."""
+
+import torch
+from torch import Tensor
+
+
+def cut_patches(
+    clips: Tensor, lengths: Tensor | None, frames: int, hop: int
+) -> tuple[Tensor, Tensor]:
+    """Cut clips (n, any, bands) into whole patches (all, frames, bands); count them per clip.
+
+    lengths: the frames of each clip, which is padded on the right; None means all. A patch starts
+    every `hop` frames. A clip shorter than a patch is repeated to fill one.
+    """
+    if lengths is None:
+        lengths = torch.full((len(clips),), clips.shape[1], device=clips.device)
+    counts = ((lengths - frames) // hop + 1).clamp(min=1)
+    starts = torch.arange(int(counts.max()), device=clips.device) * hop
+    offsets = (starts.unsqueeze(1) + torch.arange(frames, device=clips.device)).flatten()
+    index = offsets % lengths.clamp(min=1).unsqueeze(1)
+    patches = clips.gather(1, index.unsqueeze(2).expand(-1, -1, clips.shape[2]))
+    is_present = torch.arange(len(starts), device=clips.device) < counts.unsqueeze(1)
+    return patches.unflatten(1, (len(starts), frames))[is_present], counts
+
+
+def average_by_clip(values: Tensor, counts: Tensor) -> Tensor:
+    """Average values (patches, any) clip by clip; counts (clips,): the patches of each clip."""
+    clip_of_patch = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, clip_of_patch, values)
+    return sums / counts.unsqueeze(1)
