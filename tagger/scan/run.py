@@ -86,6 +86,7 @@ def run_scan(
             session.writer.isolated,
             session.writer.unrecovered,
             pacer.is_time_up,
+            source.not_music,
         )
         settler = _make_settler(decider)
         known = settler.settle_known(found)

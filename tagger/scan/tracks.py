@@ -25,6 +25,8 @@ from tagger.writing import PlannedWrite
 AUTO_WINDOWS = 0
 """The number of windows in the state file that stands for `--windows auto`."""
 
+NOT_MUSIC_REMARK = "no music by what the model hears: {0.genre} {0.probability:.2f}"
+
 ACTIONS_BY_VALUE = {action.value: action for action in Action}
 
 
@@ -34,7 +36,7 @@ class TrackDecider:
 
     unrecovered: the files that a killed run left in a state that only a person can settle, with the
     error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
-    run.
+    run. not_music: the model's labels that are no genre, unless the user gives them a name.
     """
 
     settings: Settings
@@ -43,6 +45,7 @@ class TrackDecider:
     isolated: IsolatedCaller
     unrecovered: Mapping[AnyPath, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
+    not_music: frozenset[str] = frozenset()
 
     @property
     def windows(self) -> int:
@@ -98,9 +101,11 @@ class TrackDecider:
         """Return what tagger would write into a track by its own scores."""
         settings = self.settings
         scores = decide.relabel(known.scores or (), decide.get_label_names(settings))
-        genres = decide.choose_genres(scores, most=settings.genres, min_score=settings.min_score)
+        music = tuple(score for score in scores if score.genre not in self.not_music)
+        genres = decide.choose_genres(music, most=settings.genres, min_score=settings.min_score)
         values = format_genre_values(genres, settings.profile)
-        return Proposal(values, scores[: settings.top_k], self.model)
+        remark = "" if music[:1] == scores[:1] else NOT_MUSIC_REMARK.format(scores[0])
+        return Proposal(values, music[: settings.top_k], self.model, remark=remark)
 
     def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:
         """Decide on a track whose tags and scores are known."""

@@ -24,6 +24,9 @@ DATA = Path(__file__).parents[1] / "data" / "version_0_1"
 OLD_ROOT = "/srv/version_0_1"
 """Where the library, the reports and the state file stood when version 0.1.0 used them."""
 
+MODEL = ("-m", "musicnn")
+"""The bundled model of version 0.1.0. The state file has its scores."""
+
 COLUMNS = (
     "path", "action", "genre", "score", "existing_genre", "scores", "duration_s", "model", "error",
 )  # fmt: skip
@@ -68,13 +71,13 @@ class OldLibrary:
     def singles(self) -> tuple[str | Path, ...]:
         """The arguments of the scans 1, 2, 9 and 10."""
         music = self.music()
-        return (music, "--exclude", "Album", "--min-score", "0.57", "--state", self.state)
+        return (music, "--exclude", "Album", "--min-score", "0.57", "--state", self.state, *MODEL)
 
     @property
     def album(self) -> tuple[str | Path, ...]:
         """The arguments of the scans 5 and 11."""
         music = self.music("Album")
-        return (music, "--by-album", "--min-score", "0.4", "--state", self.state)
+        return (music, "--by-album", "--min-score", "0.4", "--state", self.state, *MODEL)
 
 
 def move_state(database: sqlite3.Connection, root: str) -> None:
@@ -248,7 +251,7 @@ def test_an_old_and_a_new_report_are_merged(
     old: OldLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new, merged = tmp_path / "new.sqlite", tmp_path / "merged.csv"
-    scan = Scan(capsys, old.music("Broken"), "--state", new)
+    scan = Scan(capsys, old.music("Broken"), "--state", new, *MODEL)
     args = ("report", "--state", old.state, "--merge", new)
     assert Command(capsys, *args, "--csv", merged).code == 0
     rows = read_report(merged)
@@ -343,7 +346,7 @@ def test_an_old_report_that_was_edited_is_applied(
     assert genres(old.inbox("c.opus")) == ["Ambient"]
     assert genres(old.inbox("d.flac")) == ["Techno", "House"]  # it had its genre before
     assert genres(old.inbox("f.mp3")) == ["Polka"]
-    edited = Scan(capsys, old.inbox(), "--min-score", "0", "--state", old.state)
+    edited = Scan(capsys, old.inbox(), "--min-score", "0", "--state", old.state, *MODEL)
     assert edited.row("a.flac")["action"] == "kept"  # what a person chose is the person's
     assert edited.row("c.opus")["action"] == "unchanged"
 
@@ -384,7 +387,7 @@ def test_an_old_config_file_does_what_it_did(
     shutil.copy(old.state, home / "state.sqlite")
     song = old.music("Artist/Rain, live.flac")
     before = song.stat().st_mtime_ns
-    done = Scan(capsys, old.music(), "--config", DATA / "config" / "user.toml")
+    done = Scan(capsys, old.music(), "--config", DATA / "config" / "user.toml", *MODEL)
     assert done.code == 0
     assert done.summary["report"] == str(home / "tagger.csv")
     names = [Path(row["path"]).name for row in done.rows]

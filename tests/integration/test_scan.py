@@ -376,6 +376,22 @@ def test_a_new_threshold_map_or_top_k_decodes_nothing(
     assert json.loads(result.stdout)["low_score"] == 3
 
 
+def test_what_is_no_music_gets_no_genre_and_the_report_says_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 64_000)
+    path = tmp_path / "rain.wav"
+    soundfile.write(path, noise, 16_000)
+    scan = Scan(capsys, path)
+    assert scan.actions == {"low-score": 1}
+    assert scan.row("rain.wav")["error"].startswith("no music by what the model hears: Other sound")
+    assert "Other sound" not in scan.row("rain.wav")["scores"]
+    names = tmp_path / "names.toml"
+    names.write_text('"Other sound" = "Field Recording"\n')
+    assert Scan(capsys, path, "--genre-map", names).actions == {"written": 1}
+    assert read_tags(path).genres == ("Field Recording",)
+
+
 def test_existing_genres_are_kept_replaced_or_joined(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,23 @@ def test_words_of_its_own_for_a_label_are_what_clap_compares_with(
     names = dict(zip(prompts, ["techno", "chamber music"], strict=True))
     renamed = [each | {"label": names[each["label"]]} for each in expected]
     assert_same(scores_of(classifier, [clip])[0], renamed)
+
+
+def test_windows_without_music_count_only_where_they_are_the_majority(
+    checkpoint: Callable[[str], Path],
+) -> None:
+    classifier = replace(
+        load(checkpoint("musicnn")),
+        labels=("Rock", "Jazz", "Speech"),
+        not_music=frozenset({"Speech"}),
+    )
+    rock, talk = torch.tensor([4.0, 1.0, -4.0]), torch.tensor([-2.0, 3.0, 9.0])
+    song = torch.stack([rock, talk, rock + 1, talk])
+    torch.testing.assert_close(classifier.pool(song), rock + 0.5)
+    podcast = torch.stack([talk, rock, talk + 1])
+    torch.testing.assert_close(classifier.pool(podcast), talk + 0.5)
+    without = replace(classifier, not_music=frozenset())
+    torch.testing.assert_close(without.pool(song), song.mean(0))
 
 
 @pytest.mark.parametrize(

@@ -339,13 +339,11 @@ class GenreHead(nn.Module):
     tag_map: Tensor
     sharpness: Tensor
 
-    def __init__(self, config: MusicnnConfig) -> None:
+    def __init__(self, tags: int, embedding_size: int, labels: int) -> None:
         super().__init__()
-        tags, labels = len(config.tags), config.num_labels or 0
         self.register_buffer("tag_map", torch.zeros(labels, tags))
         self.register_buffer("sharpness", torch.ones(()))
-        size = tags + len(config.towers) * config.embedding_size
-        self.linear = nn.Linear(size, labels)
+        self.linear = nn.Linear(tags + embedding_size, labels)
 
     def forward(self, tag_logits: Tensor, embedding: Tensor) -> Tensor:
         """Turn (n, tags) and (n, all embeddings) into float32 logits (n, labels)."""
@@ -406,7 +404,8 @@ class MusicnnForAudioClassification(MusicnnPreTrainedModel):
     def __init__(self, config: MusicnnConfig) -> None:
         super().__init__(config)
         self.musicnn = MusicnnModel(config)
-        self.head = GenreHead(config)
+        size = len(config.towers) * config.embedding_size
+        self.head = GenreHead(len(config.tags), size, config.num_labels or 0)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(

@@ -1,0 +1,114 @@
+"""The bundled genre model: musicnn's towers and YAMNet hear each window, one head names its genre.
+
+`tagger.models.musicnn` and `tagger.models.yamnet` name the papers. The model takes samples and
+makes the log-mel frames of both networks itself, so a window crosses to a GPU once.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel, initialization
+from transformers.utils.generic import ModelOutput
+
+from tagger.models.musicnn.modeling import GenreHead, MusicnnModel
+from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
+from tagger.models.musicnn_yamnet.log_mel import MusicnnLogMel
+from tagger.models.patches import average_by_clip, cut_patches
+from tagger.models.yamnet.log_mel import LogMel as YamnetLogMel
+from tagger.models.yamnet.modeling import YamnetModel
+
+
+@dataclass
+class MusicnnYamnetOutput(ModelOutput):
+    """The outputs for each clip: means over the clip's windows.
+
+    logits: (clips, labels). tag_logits: (clips, 621), musicnn's tags, then AudioSet's classes.
+    embedding: (clips, 1424), musicnn's, then YAMNet's.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    tag_logits: Tensor | None = None
+    embedding: Tensor | None = None
+
+
+class MusicnnYamnetPreTrainedModel(PreTrainedModel):
+    """The common base of the models: configuration class, names, initial weights."""
+
+    config_class = MusicnnYamnetConfig
+    base_model_prefix = "networks"
+    main_input_name = "input_values"
+    has_fast_half_precision = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, MusicnnLogMel | YamnetLogMel):
+            module.reset_constants()
+        elif isinstance(module, GenreHead):
+            initialization.zeros_(module.tag_map)
+            initialization.ones_(module.sharpness)
+        elif isinstance(module, nn.Linear):
+            initialization.normal_(module.weight, std=self.config.initializer_range)
+            initialization.zeros_(module.bias)
+
+
+class MusicnnYamnetModel(MusicnnYamnetPreTrainedModel):
+    """Both networks: windows (n, samples) -> tag logits (n, 621) and embedding (n, 1424)."""
+
+    def __init__(self, config: MusicnnYamnetConfig) -> None:
+        super().__init__(config)
+        musicnn, yamnet = config.musicnn_config, config.yamnet_config
+        self.musicnn_log_mel = MusicnnLogMel()
+        self.musicnn = MusicnnModel(musicnn)
+        self.yamnet_log_mel = YamnetLogMel(yamnet.num_mel_bins)
+        self.yamnet = YamnetModel(yamnet)
+        self.yamnet_classifier = nn.Linear(yamnet.blocks[-1][0], config.audioset_classes)
+        self.patch = yamnet.patch_frames, yamnet.patch_hop
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        musicnn_tags, musicnn_embedding = self.musicnn(self.musicnn_log_mel(windows))
+        patches, counts = cut_patches(self.yamnet_log_mel(windows), None, *self.patch)
+        yamnet_embedding = average_by_clip(self.yamnet(patches), counts)
+        yamnet_classes = self.yamnet_classifier(yamnet_embedding)
+        tag_logits = torch.cat([musicnn_tags, yamnet_classes], 1)
+        return tag_logits, torch.cat([musicnn_embedding, yamnet_embedding], 1)
+
+
+class MusicnnYamnetForAudioClassification(MusicnnYamnetPreTrainedModel):
+    """Genre logits of clips of any length: the mean over the windows of each clip.
+
+    A clip shorter than a window is repeated to fill one.
+    """
+
+    def __init__(self, config: MusicnnYamnetConfig) -> None:
+        super().__init__(config)
+        self.networks = MusicnnYamnetModel(config)
+        musicnn, yamnet = config.musicnn_config, config.yamnet_config
+        self.head = GenreHead(
+            tags=len(musicnn.tags) + config.audioset_classes,
+            embedding_size=len(musicnn.towers) * musicnn.embedding_size + yamnet.blocks[-1][0],
+            labels=config.num_labels or 0,
+        )
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> MusicnnYamnetOutput:
+        """Classify clips (clips, samples), padded on the right; labels: (clips,)."""
+        lengths = None if attention_mask is None else attention_mask.sum(1)
+        size = self.config.window_samples
+        windows, counts = cut_patches(input_values.unsqueeze(2), lengths, size, hop=size)
+        tag_logits, embedding = self.networks(windows.squeeze(2))
+        logits = average_by_clip(self.head(tag_logits, embedding), counts)
+        loss = None if labels is None else functional.cross_entropy(logits, labels)
+        tag_logits = average_by_clip(tag_logits, counts)
+        embedding = average_by_clip(embedding, counts)
+        return MusicnnYamnetOutput(
+            loss=loss, logits=logits, tag_logits=tag_logits, embedding=embedding
+        )
