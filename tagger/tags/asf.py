@@ -35,8 +35,8 @@ ASF_UNICODE, ASF_BOOL = 0, 2
 EXTENSION_HEAD = 22
 FILE_SIZE_OFFSET = 16
 """Where the file properties hold the size of the file."""
-ASF_GENRE_NAMES = ("wm/genre", "genre")
-"""The attributes, in lower case, that FFmpeg and exiftool show as the genre."""
+ASF_GENRE_NAMES = ("wm/genre", "genre", "wm/genreid")
+"""The attributes, in lower case, that FFmpeg, exiftool or mediainfo shows as the genre."""
 ASF_AUTHOR = "Author"
 """The artist. It has a place of its own in the content description, so it is no attribute."""
 

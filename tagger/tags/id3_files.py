@@ -24,6 +24,7 @@ from tagger.tags.id3 import (
     make_frames_from_id3v1,
     read_id3_tag,
     read_leading_id3_tags,
+    skip_id3_tags,
 )
 from tagger.tags.riff import Chunk, ChunkFile, hash_other_chunks, read_chunk_file, replace_chunk
 from tagger.tags.tag import (
@@ -66,19 +67,17 @@ def open_mp3(file: BinaryIO) -> Tag:
 
 
 def open_aac(file: BinaryIO) -> Tag:
-    """Open AAC in ADTS frames (ISO 13818-7), which may have an ID3v2 tag in front."""
-    old = read_id3_tag(file, 0)
-    head = int.from_bytes(read_at(file, old.size if old else 0, 2))
+    """Open AAC in ADTS frames (ISO 13818-7), which may have ID3v2 tags in front."""
+    head = int.from_bytes(read_at(file, skip_id3_tags(file), 2))
     if head & ADTS_SYNC_MASK != ADTS_SYNC:
         raise make_content_error("AAC sound")
-    return _open_leading_id3(file, old)
+    return _open_leading_id3(file, read_id3_tag(file, 0))
 
 
 def open_tta(file: BinaryIO) -> Tag:
-    old = read_id3_tag(file, 0)
-    if not read_at(file, old.size if old else 0, 4).startswith(b"TTA"):
+    if not read_at(file, skip_id3_tags(file), 4).startswith(b"TTA"):
         raise make_content_error("True Audio")
-    return _open_leading_id3(file, old)
+    return _open_leading_id3(file, read_id3_tag(file, 0))
 
 
 def _open_leading_id3(file: BinaryIO, old: Id3Tag | None) -> Tag:

@@ -9,12 +9,15 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from html import unescape
+from io import BytesIO
+from itertools import islice
 from typing import BinaryIO
 
 from tagger.errors import TagError
-from tagger.tags.ape import read_ape_genres
+from tagger.tags.ape import APE_HEADER_BYTES, APE_MAGIC, read_ape_genres
 from tagger.tags.id3 import (
     decode_id3_genres,
+    read_id3_tag,
     read_id3v1_genres,
     read_leading_id3_tags,
     read_trailing_id3_tag,
@@ -22,7 +25,11 @@ from tagger.tags.id3 import (
 from tagger.tags.tag import Tag, Values, get_size, read_at
 
 XMP_GENRE = re.compile(rb"""xmpDM:genre(?:>([^<]+)<|=["']([^"'<]+))""")
-XMP_SEARCH_BYTES = 1 << 18
+STRAY_TAG = re.compile(rb"ID3[\x02-\x04]\0|" + APE_MAGIC)
+"""How an ID3v2 tag begins, and the header and the footer of an APE tag."""
+MAX_STRAY_TAGS = 32
+EDGE_BYTES = 1 << 18
+BROKEN_TAG_ERRORS = (TagError, ValueError, LookupError, struct.error)
 
 
 def read_other_genres(file: BinaryIO, tag: Tag) -> Values:
@@ -33,10 +40,11 @@ def read_other_genres(file: BinaryIO, tag: Tag) -> Values:
         _read_trailing_genres,
         read_ape_genres,
         read_id3v1_genres,
+        _read_stray_genres,
         _read_xmp_genres,
     )
     for read_genres in readers:
-        with suppress(TagError, ValueError, LookupError, struct.error):
+        with suppress(*BROKEN_TAG_ERRORS):
             if genres := tuple(genre for genre in read_genres(file) if genre.strip()):
                 return genres
     return ()
@@ -51,9 +59,30 @@ def _read_trailing_genres(file: BinaryIO) -> Values:
     return decode_id3_genres(tag) if tag else ()
 
 
+def _read_stray_genres(file: BinaryIO) -> Values:
+    """Return the genres of a tag that stands near the start or the end, but nowhere in particular.
+
+    Programs write tags behind zeros, behind other tags, and at the end without a footer.
+    """
+    edges = _read_edges(file)
+    for found in islice(STRAY_TAG.finditer(edges), MAX_STRAY_TAGS):
+        with suppress(*BROKEN_TAG_ERRORS):
+            if found[0] == APE_MAGIC:
+                genres = read_ape_genres(BytesIO(edges[: found.start() + APE_HEADER_BYTES]))
+            else:
+                tag = read_id3_tag(BytesIO(edges), found.start())
+                genres = decode_id3_genres(tag) if tag else ()
+            if genres:
+                return genres
+    return ()
+
+
 def _read_xmp_genres(file: BinaryIO) -> Values:
     """Return the genre of XMP, which may stand in any container, near its start or its end."""
-    edges = read_at(file, 0, XMP_SEARCH_BYTES)
-    edges += read_at(file, max(get_size(file) - XMP_SEARCH_BYTES, len(edges)), XMP_SEARCH_BYTES)
-    found = XMP_GENRE.search(edges)
+    found = XMP_GENRE.search(_read_edges(file))
     return (unescape((found[1] or found[2]).decode("utf-8", "replace")),) if found else ()
+
+
+def _read_edges(file: BinaryIO) -> bytes:
+    start = read_at(file, 0, EDGE_BYTES)
+    return start + read_at(file, max(get_size(file) - EDGE_BYTES, len(start)), EDGE_BYTES)

@@ -171,7 +171,7 @@ def read_all_info_genres(file: BinaryIO) -> Values:
         genre
         for info in _list_infos(file)
         for name, content in _read_info_entries(file, info)
-        if name in names
+        if name.upper() in names
         for genre in split_genres(_decode_info_text(content))
     )
 

@@ -118,8 +118,12 @@ ITEMS = atom(b"meta", bytes(4), handler(b"mdir"), atom(b"ilst", FREEFORM))
 SHOWN_GENRES: dict[str, Callable[[], bytes]] = {
     "second tag.mp3": lambda: id3(TITLE) + id3(GENRE) + bare(".mp3"),
     "third tag.mp3": lambda: id3(TITLE) + id3() + id3(GENRE) + bare(".mp3"),
+    "second tag.aac": lambda: id3(TITLE) + id3(GENRE) + bare(".aac"),
+    "second tag.tta": lambda: id3(TITLE) + id3(GENRE) + bare(".tta"),
     "own name.mp3": lambda: id3(frame(b"TXXX", b"\0Genre\0Polka")) + bare(".mp3"),
     "at the end.mp3": lambda: bare(".mp3") + id3(GENRE, version=4, footer=True),
+    "at the end without a footer.mp3": lambda: bare(".mp3") + id3(GENRE),
+    "behind zeros.mp3": lambda: id3(TITLE) + bytes(64) + id3(GENRE) + bare(".mp3"),
     "v1 beside v2.mp3": lambda: id3(TITLE) + bare(".mp3") + id3v1(genre=17),
     "v1 beside an empty v2.mp3": lambda: id3(padding=9) + bare(".mp3") + id3v1(genre=17),
     "enhanced v1.mp3": lambda: bare(".mp3") + ENHANCED + id3v1(),
@@ -130,6 +134,8 @@ SHOWN_GENRES: dict[str, Callable[[], bytes]] = {
     "v1.flac": lambda: bare(".flac") + id3v1(genre=17),
     "id3.wv": lambda: id3(GENRE) + bare(".wv"),
     "v1.wv": lambda: bare(".wv") + id3v1(genre=17),
+    "id3 at the end.wv": lambda: bare(".wv") + id3(GENRE),
+    "before another ape.wv": lambda: bare(".wv") + APE_GENRE + ape(ape_item(b"Title", b"Title")),
     "id3.ogg": lambda: id3(GENRE) + bare(".ogg"),
     "xmp.mp3": lambda: id3(frame(b"PRIV", b"XMP\0" + XMP), TITLE) + bare(".mp3"),
     "xmp.wav": lambda: grow_form(audio_bytes(".wav"), chunk(b"_PMX", XMP)),
@@ -137,11 +143,17 @@ SHOWN_GENRES: dict[str, Callable[[], bytes]] = {
     "attribute.wma": lambda: audio_bytes(".wma", rich=True).replace(
         "WM/Lyrics\0".encode("utf-16-le"), "Genre\0\0\0\0\0".encode("utf-16-le")
     ).replace("la\nla\0".encode("utf-16-le"), "Polka\0".encode("utf-16-le")),
+    "number.wma": lambda: audio_bytes(".wma", rich=True).replace(
+        "WM/Lyrics\0".encode("utf-16-le"), "WM/GenreID".encode("utf-16-le")
+    ).replace("la\nla\0".encode("utf-16-le"), "Polka\0".encode("utf-16-le")),
     "second chunk.wav": lambda: grow_form(
         audio_bytes(".wav"), chunk(b"id3 ", id3(TITLE)), chunk(b"id3 ", id3(GENRE))
     ),
     "behind the size.wav": lambda: audio_bytes(".wav") + chunk(b"id3 ", id3(GENRE)),
     "other info name.wav": lambda: grow_form(audio_bytes(".wav"), INFO_GENRE),
+    "small info name.wav": lambda: grow_form(
+        audio_bytes(".wav"), INFO_GENRE.replace(b"GENR", b"ignr")
+    ),
     "info behind the size.wav": lambda: audio_bytes(".wav") + INFO_GENRE.replace(b"GENR", b"IGNR"),
     "behind the size.aiff": lambda: audio_bytes(".aiff") + chunk(b"ID3 ", id3(GENRE), ">"),
     "user data.m4a": lambda: insert_into_moov(audio_bytes(".m4a"), atom(b"udta", USER_GENRE)),
@@ -173,6 +185,18 @@ def test_a_genre_in_any_place_that_readers_know_is_kept(
     }
     assert found == expected
     assert {row["kind"] for row in scan.rows} == {"has-genre"}
+
+
+def test_an_mp4_with_items_of_quicktime_is_refused_with_a_cure(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    keys = keyed_meta(b"title", b"Title", bytes(4))
+    sound = audio_bytes(".m4a").replace(b"udta", b"free")
+    data = insert_into_moov(sound, atom(b"udta", keys))
+    path.write_bytes(data)
+    assert not read_tags(path).genres
+    with pytest.raises(TagError, match="ffmpeg -i OLD -c copy NEW"):
+        retag(path, JAZZ)
+    assert path.read_bytes() == data
 
 
 def look_at(path: Path) -> object:
