@@ -1,7 +1,7 @@
 """The frozen records that modules pass to each other."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -291,11 +291,17 @@ class PassedOver:
     files: int = 0
     suffixes: dict[str, int] = field(default_factory=dict)
 
-
-def format_suffix_counts(counts: Mapping[str, int]) -> str:
-    """Return numbers of files by suffix as text, the commonest suffix first."""
-    items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {suffix}" for suffix, count in items)
+    def list_sentences(self) -> Iterator[str]:
+        """Yield what a person should know, the commonest suffix first."""
+        if self.suffixes:
+            items = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in items)
+            yield f"Passed over, because tagger does not know these formats: {counts}"
+        if self.folders or self.files:
+            yield (
+                "Passed over (names of trash, snapshots and programs; .nomedia):"
+                f" folders {self.folders}, audio files {self.files}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +310,6 @@ class ScanResult:
 
     would_rewrite: the size in bytes of the files that a dry run would write; else None.
     waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
-    passed_over: how many files of sound were seen that tagger does not know, by suffix.
     """
 
     run_id: str
