@@ -213,9 +213,10 @@ class Action(StrEnum):
 class Outcome:
     """What one run did with one track: a row of the report.
 
-    genres: the genres that tagger wrote or would write. existing: the genres that the file had.
-    scores: the top k of the track, best first. score: the probability of the first genre, for the
-    whole album with --by-album. error: a sentence for people. kind: the same for programs.
+    genres: the genres that tagger wrote, would write, or could not write. existing: the genres that
+    the file had. scores: the top k of the track, best first. score: the probability of the first
+    genre, for the whole album with --by-album. error: a sentence for people. kind: the same for
+    programs.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
     permanent: false for a failure that the next run tries again.
     """
@@ -236,10 +237,14 @@ class Outcome:
     @classmethod
     def from_failure(cls, failure: Failure, tags: Tags | None, *, reported: bool) -> "Outcome":
         """Return the row of a failure. reported: an earlier run reported a failure of the track."""
-        return cls(
-            failure.track,
-            Action.FAILED,
-            existing=tags.genres if tags else (),
+        outcome = cls(failure.track, Action.FAILED, existing=tags.genres if tags else ())
+        return outcome.fail(failure, reported=reported)
+
+    def fail(self, failure: Failure, *, reported: bool) -> "Outcome":
+        """Return the row of a failure that keeps what tagger would have written."""
+        return replace(
+            self,
+            action=Action.FAILED,
             error=failure.reason,
             kind=failure.kind,
             new=not reported,

@@ -102,7 +102,7 @@ class ReportCounts:
             self.ours.update(row.genres)
         else:
             self.kept.update(row.existing)
-        if row.score is not None:
+        if row.score is not None and row.action is not Action.FAILED:
             scores = self.low_scores if row.action is Action.LOW_SCORE else self.written_scores
             scores[min(int(row.score * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += 1
         if is_disagreement(row):
