@@ -374,7 +374,7 @@ class State:
             return None
         for row in rows:
             if row.inode == track.inode and track.inode and row.has_moved_to(track, sample):
-                self._rename(path, b"moved away %d" % row.id)
+                self._rename(path, b"moved away %d%s" % (row.id, os.fsencode(track.path.suffix)))
                 self._rename(row.path, path)
                 if Path(os.fsdecode(row.path)).suffix.lower() != track.path.suffix.lower():
                     return self._forget_reading(row)
