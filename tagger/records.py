@@ -1,7 +1,7 @@
 """The frozen records that modules pass to each other."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -213,9 +213,10 @@ class Action(StrEnum):
 class Outcome:
     """What one run did with one track: a row of the report.
 
-    genres: the genres that tagger wrote or would write. existing: the genres that the file had.
-    scores: the top k of the track, best first. score: the probability of the first genre, for the
-    whole album with --by-album. error: a sentence for people. kind: the same for programs.
+    genres: the genres that tagger wrote, would write, or could not write. existing: the genres that
+    the file had. scores: the top k of the track, best first. score: the probability of the first
+    genre, for the whole album with --by-album. error: a sentence for people. kind: the same for
+    programs.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
     permanent: false for a failure that the next run tries again.
     """
@@ -236,10 +237,14 @@ class Outcome:
     @classmethod
     def from_failure(cls, failure: Failure, tags: Tags | None, *, reported: bool) -> "Outcome":
         """Return the row of a failure. reported: an earlier run reported a failure of the track."""
-        return cls(
-            failure.track,
-            Action.FAILED,
-            existing=tags.genres if tags else (),
+        outcome = cls(failure.track, Action.FAILED, existing=tags.genres if tags else ())
+        return outcome.fail(failure, reported=reported)
+
+    def fail(self, failure: Failure, *, reported: bool) -> "Outcome":
+        """Return the row of a failure that keeps what tagger would have written."""
+        return replace(
+            self,
+            action=Action.FAILED,
             error=failure.reason,
             kind=failure.kind,
             new=not reported,
@@ -291,11 +296,17 @@ class PassedOver:
     files: int = 0
     suffixes: dict[str, int] = field(default_factory=dict)
 
-
-def format_suffix_counts(counts: Mapping[str, int]) -> str:
-    """Return numbers of files by suffix as text, the commonest suffix first."""
-    items = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {suffix}" for suffix, count in items)
+    def list_sentences(self) -> Iterator[str]:
+        """Yield what a person should know, the commonest suffix first."""
+        if self.suffixes:
+            items = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in items)
+            yield f"Passed over, because tagger does not know these formats: {counts}"
+        if self.folders or self.files:
+            yield (
+                "Passed over (names of trash, snapshots and programs; .nomedia):"
+                f" folders {self.folders}, audio files {self.files}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +315,6 @@ class ScanResult:
 
     would_rewrite: the size in bytes of the files that a dry run would write; else None.
     waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
-    passed_over: how many files of sound were seen that tagger does not know, by suffix.
     """
 
     run_id: str

@@ -164,6 +164,11 @@ GUESSED_LENGTH_DEMUXERS = {"aac", "asf", "mp3", "wav"}
 """Containers that may say no length. FFmpeg then divides the size by the bit rate, as if all of the
 recording had the bit rate of its first frames."""
 
+COPY_PROTECTION = (
+    "cannot be decoded: its sound is encrypted (copy protection, DRM). Get a copy without it from"
+    " where you bought it, or leave it out with --exclude"
+)
+
 NO_SUCH_PLACE = (av.error.EOFError, av.error.PermissionError)
 """How a seek of FFmpeg fails where there is no sound: it returns -1, which is also EPERM."""
 
@@ -215,8 +220,8 @@ class AvSource:
         if self.stream.codec_context is None:
             raise DecodeError("cannot be decoded: FFmpeg knows no decoder for its sound")
         first = next(self._demux(), None)
-        if self._is_encrypted(first):
-            raise DecodeError("cannot be decoded: it has copy protection; get a copy without it")
+        if self.stream.codec_context.codec_tag == "drms":  # iTunes marks the stream
+            raise DecodeError(COPY_PROTECTION)
         self.rate_hz: int = self.stream.rate
         if not self.rate_hz:
             hint = " (free-format MP3?)" if container.format.name == "mp3" else ""
@@ -226,11 +231,6 @@ class AvSource:
         if not self.is_length_declared:
             self.container.flags &= ~FAST_SEEK.value
             self.duration_s = self._measure_duration_s()
-
-    def _is_encrypted(self, packet: "Packet | None") -> bool:
-        """Tell whether the sound is locked: iTunes marks the stream, others mark each packet."""
-        is_marked = packet is not None and packet.has_sidedata("encryption_info")
-        return is_marked or self.stream.codec_context.codec_tag == "drms"
 
     def _get_duration_s(self) -> float:
         """Return the length that FFmpeg names, 0 if it names none."""
@@ -321,10 +321,7 @@ class AvSource:
         with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
             for packet in _demux_packets(self.container, self.stream):
                 if packet.has_sidedata("encryption_info"):
-                    raise DecodeError(
-                        "cannot be decoded: its sound is encrypted (DRM). Get a copy without DRM"
-                        " from where you bought it, or leave it out with --exclude"
-                    )
+                    raise DecodeError(COPY_PROTECTION)
                 if is_ape and (packet.duration or 0) > MAX_APE_FRAME_SAMPLES:
                     reason = f"damaged: a frame of {packet.duration} samples"
                     raise DecodeError(reason, FailureKind.DAMAGED)

@@ -1,7 +1,7 @@
 """A run from its start to the summary, which names the commands that may follow."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from tagger.cli.terminal import (
 from tagger.errors import NotifyError, TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
-from tagger.records import Action, Outcome, PassedOver, ScanResult, UndoResult, format_suffix_counts
+from tagger.records import Action, Outcome, ScanResult, UndoResult
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
 from tagger.service import check_metrics, record_metrics, run_notify_command
@@ -126,7 +126,7 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         lines.append(f"A run would rewrite {format_size(result.would_rewrite)}.")
     if not result.tracks and result.model:
         lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
-    lines += _list_passed_over(result.passed_over)
+    lines += result.passed_over.list_sentences()
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += format_failures(failures, total=result.failed_new)
@@ -138,17 +138,6 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
         lines.append(f"To write its genres, also after you edited it: {command}")
     return "\n".join(lines)
-
-
-def _list_passed_over(passed_over: PassedOver) -> Iterator[str]:
-    if passed_over.suffixes:
-        counts = format_suffix_counts(passed_over.suffixes)
-        yield f"Passed over, because tagger does not know these formats: {counts}"
-    if passed_over.folders or passed_over.files:
-        yield (
-            "Passed over (names of trash, snapshots and programs; .nomedia):"
-            f" folders {passed_over.folders}, audio files {passed_over.files}"
-        )
 
 
 def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], settings: Settings) -> str:

@@ -103,8 +103,7 @@ def _make_overview_parts(review: RunReview) -> Iterator[str | Table]:
         if overview.tracks
         else "No tracks."
     )
-    if review.passed_over:
-        yield f"Passed over, because tagger does not know these formats: {review.passed_over}"
+    yield from review.passed_over.list_sentences()
     if overview.genres:
         yield ""
         yield _make_genre_table(overview)

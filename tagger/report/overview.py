@@ -8,7 +8,7 @@ from pathlib import Path
 from tagger.decide import AlbumTrack, find_outliers
 from tagger.errors import FAILURE_HELP, FailureKind, SettingsError
 from tagger.paths import display_path
-from tagger.records import Action, AlbumWithOutliers, format_suffix_counts, normalize_label
+from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
 from tagger.report.csv import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
 
@@ -102,7 +102,7 @@ class ReportCounts:
             self.ours.update(row.genres)
         else:
             self.kept.update(row.existing)
-        if row.score is not None:
+        if row.score is not None and row.action is not Action.FAILED:
             scores = self.low_scores if row.action is Action.LOW_SCORE else self.written_scores
             scores[min(int(row.score * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += 1
         if is_disagreement(row):
@@ -170,11 +170,13 @@ class RunReview:
         return ", ".join(run.id for run in self.runs)
 
     @property
-    def passed_over(self) -> str:
-        counts: Counter[str] = Counter()
-        for run in self.runs:
-            counts.update(run.result.get("passed_over", {}).get("suffixes", {}))
-        return format_suffix_counts(counts)
+    def passed_over(self) -> PassedOver:
+        found = [PassedOver(**run.result.get("passed_over", {})) for run in self.runs]
+        suffixes: Counter[str] = Counter()
+        for each in found:
+            suffixes.update(each.suffixes)
+        folders, files = (sum(each.folders for each in found), sum(each.files for each in found))
+        return PassedOver(folders, files, suffixes)
 
     @property
     def models(self) -> str:

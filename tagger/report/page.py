@@ -49,7 +49,7 @@ STYLES = (
 class PageFacts:
     """The facts of a run on its page.
 
-    report: the paths of the CSV files. passed_over: what tagger does not know, by suffix.
+    report: the paths of the CSV files. passed_over: sentences.
     """
 
     title: str
@@ -57,7 +57,7 @@ class PageFacts:
     started_at: str
     model: str
     report: str
-    passed_over: str
+    passed_over: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -197,6 +197,6 @@ def write_run_page(review: RunReview, path: Path) -> None:
         started_at=f"{started_at:%Y-%m-%d %H:%M %Z}",
         model=review.models,
         report=", ".join(map(display_path, review.reports)),
-        passed_over=review.passed_over,
+        passed_over=tuple(review.passed_over.list_sentences()),
     )
     write_page(path, render_page(facts, review.overview, rows))

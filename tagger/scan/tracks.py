@@ -82,7 +82,8 @@ class TrackDecider:
         kept = decide.decide_by_tags(known.tags or Tags(), self.settings.existing)
         failure = self._find_permanent_failure(known)
         if failure and (audit or not kept):
-            return Outcome.from_failure(failure, known.tags, reported=True)
+            failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))
+            return failed.fail(failure, reported=True)
         if not kept and (known.scores is None or self.settings.force):
             kept = self._decide_by_history_and_links(track, known)  # saves the prediction
         if kept and not audit:
@@ -122,6 +123,13 @@ class TrackDecider:
         has_failed = known.failure is not None
         if decision.action is Action.WRITTEN and decision.tags and not self.settings.dry_run:
             return PlannedWrite(track, tags, decision.tags, outcome, reported=has_failed)
+        if outcome.action is Action.WOULD_WRITE:
+            try:
+                self.isolated.call(read_tags, track.path, for_writing=True)
+            except TrackError as error:
+                failure = Failure.from_error(track, error)
+                self.state.save_failure(failure)
+                return outcome.fail(failure, reported=has_failed)
         if has_failed:
             self.state.delete_failure(track)
         return outcome

@@ -374,8 +374,10 @@ class State:
             return None
         for row in rows:
             if row.inode == track.inode and track.inode and row.has_moved_to(track, sample):
-                self._rename(path, b"moved away %d" % row.id)
+                self._rename(path, b"moved away %d%s" % (row.id, os.fsencode(track.path.suffix)))
                 self._rename(row.path, path)
+                if Path(os.fsdecode(row.path)).suffix.lower() != track.path.suffix.lower():
+                    return self._forget_reading(row)
                 return row
         for row in rows:
             if row.path == path and row.sample == sample.digest:
@@ -385,6 +387,12 @@ class State:
                 )
                 return row
         return None
+
+    def _forget_reading(self, row: TrackRow) -> TrackRow:
+        """Forget tags and failures of a file with a new suffix: the suffix says how it is read."""
+        self._db.execute("UPDATE tracks SET tags = NULL, failure = NULL WHERE id = ?", (row.id,))
+        self._db.execute("DELETE FROM unheard WHERE track_id = ?", (row.id,))
+        return row._replace(tags=None, failure=None)
 
     def _save_sample(self, track_id: int, track: Track) -> None:
         sample = sample_content(track.path)

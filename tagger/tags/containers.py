@@ -5,8 +5,8 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -50,6 +50,9 @@ OPENERS: dict[str, Callable[[BinaryIO], Tag]] = {
     ".mpc": open_ape,
 }
 
+OPENERS_WITHOUT_ID3 = {open_wav, open_aiff, open_dsf, open_mp4, open_asf}
+"""The openers of containers that may have no ID3 tag in front: few programs look behind it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -73,6 +76,9 @@ CONTENTS = (
     Content("Monkey's Audio", re.compile(rb"MAC "), ".ape"),
     Content("WavPack", re.compile(rb"wvpk"), ".wv"),
     Content("Musepack", re.compile(rb"MPCK|MP\+"), ".mpc"),
+    Content("Matroska or WebM", re.compile(rb"\x1a\x45\xdf\xa3"), ".mka"),
+    Content("CAF", re.compile(rb"caff"), ".caf"),
+    Content("AC-3", re.compile(rb"\x0b\x77"), ".ac3"),
     Content("AAC", re.compile(rb"\xff[\xf0\xf1]"), ".aac"),  # f8 and f9 begin frames of FLAC too
     Content("MP3", re.compile(rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]"), ".mp3"),  # fe begins UTF-16
 )
@@ -81,12 +87,12 @@ EXTENSIONS = frozenset(OPENERS)
 """The suffixes of the files that tagger knows, in lower case."""
 
 UNKNOWN_SOUND_EXTENSIONS = frozenset((
-    ".3ga", ".8svx", ".aa", ".aa3", ".aax", ".aaxc", ".ac3", ".amr", ".at3", ".at9", ".au",
-    ".awb", ".caf", ".dff", ".dts", ".dtshd", ".eac3", ".ec3", ".gsm", ".it", ".m3a", ".m4p",
-    ".mid", ".midi", ".mka", ".mlp", ".mo3", ".mod", ".mp1", ".mpga", ".mpp", ".mptm", ".mtm",
-    ".nsf", ".ofr", ".ofs", ".okt", ".oma", ".qoa", ".ra", ".rf64", ".s3m", ".shn", ".sid",
-    ".snd", ".spc", ".stm", ".tak", ".thd", ".truehd", ".voc", ".vqf", ".w64", ".weba",
-    ".webm", ".wsd", ".xm",
+    ".3ga", ".669", ".8svx", ".aa", ".aa3", ".aax", ".aaxc", ".ac3", ".adts", ".amr", ".at3",
+    ".at9", ".au", ".awb", ".bwf", ".caf", ".dff", ".dts", ".dtshd", ".eac3", ".ec3", ".f4a",
+    ".f4b", ".gsm", ".it", ".kar", ".m3a", ".m4p", ".mid", ".midi", ".mka", ".mlp", ".mo3",
+    ".mod", ".mp1", ".mpga", ".mpp", ".mptm", ".mtm", ".nsf", ".ofr", ".ofs", ".ogx", ".okt",
+    ".oma", ".qoa", ".ra", ".rf64", ".rmi", ".s3m", ".shn", ".sid", ".snd", ".spc", ".stm",
+    ".tak", ".thd", ".truehd", ".umx", ".voc", ".vqf", ".w64", ".weba", ".webm", ".wsd", ".xm",
 ))  # fmt: skip
 """The suffixes of sound that tagger does not know. A scan says how many such files it saw."""
 
@@ -102,23 +108,34 @@ be about tagger's own code.
 
 
 def open_tag(suffix: str, file: BinaryIO) -> Tag:
-    """Return the tag of an open file with this suffix. Raises TagError for an unknown suffix."""
+    """Return the tag of an open file with this suffix. Raises TagError for an unknown suffix.
+
+    A file of another kind than its suffix says can be read, but not written.
+    """
     opener = OPENERS.get(suffix.lower())
     if opener is None:
         raise TagError(f"tagger knows no files named *{suffix}")
     try:
         return opener(file)
     except (TagError, *FOREIGN_ERRORS) as error:
-        content = _find_content(file)
-        if content is None or OPENERS[content.suffix] is opener:
+        start = skip_id3_tags(file)
+        content = _find_content(file, start)
+        if content is None:
             raise
         reason = f"it is {content.name}, whatever its name says: rename it to *{content.suffix}"
-        raise TagError(reason, FailureKind.WRONG_CONTENT) from error
+        if OPENERS.get(content.suffix) is opener:
+            if not start or opener not in OPENERS_WITHOUT_ID3:
+                raise
+            reason = f"an ID3 tag stands in front of its {content.name} content: remove this tag"
+        refusal = TagError(reason, FailureKind.WRONG_CONTENT)
+        with suppress(TagError, *FOREIGN_ERRORS):  # KeyError: tagger does not know this kind
+            return replace(OPENERS[content.suffix](file), refusal=refusal)
+        raise refusal from error
 
 
-def _find_content(file: BinaryIO) -> Content | None:
-    """Return what a file is by its first bytes, behind ID3 tags; None if they do not say."""
-    head = read_at(file, skip_id3_tags(file), MAGIC_BYTES)
+def _find_content(file: BinaryIO, start: int) -> Content | None:
+    """Return what a file is by its bytes behind ID3 tags; None if they do not say."""
+    head = read_at(file, start, MAGIC_BYTES)
     return next((content for content in CONTENTS if content.magic.match(head)), None)
 
 

@@ -32,12 +32,15 @@ OtherFields = dict[str, str]
 """All parts of a file but tagger's fields by name, each with a text that changes with the part."""
 
 
-def read_tags(path: AnyPath) -> Tags:
+def read_tags(path: AnyPath, *, for_writing: bool = False) -> Tags:
     """Return the genres of a file, tagger's other fields, and what says which album it is on.
 
+    for_writing: the tags are to be written; TagError says why if they cannot be.
     Raises TagError if the file is no such audio file or its tags are broken; AccessError.
     """
     with open_tagged_file(path, "rb", "cannot read the tags") as (file, tag):
+        if for_writing and tag.refusal:
+            raise tag.refusal
         texts = {name: _decode_items(tag, items) for name, items in tag.get_tagger_items().items()}
         genres, scores, model, written = (texts.get(name, ()) for name in tag.format.tagger_fields)
         genres = _to_genre_names(tag, genres)

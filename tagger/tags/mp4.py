@@ -59,6 +59,10 @@ KEYED_ITEMS = (
     "its metadata is of QuickTime's kind (mdta), which has no place for a genre that players read;"
     " ffmpeg -i OLD -c copy NEW makes an MP4 that can be tagged"
 )
+NO_INDEX = (
+    "its index (the atom moov) is missing: the file is cut off, or the program that made it was"
+    " stopped before its end"
+)
 INCONSISTENT_ATOMS = (
     "the atoms of its MP4 do not fit into one another; ffmpeg -i OLD -c copy NEW may mend it"
 )
@@ -167,6 +171,8 @@ def _read_whole_atom(file: BinaryIO, atom: Atom) -> bytes:
 def open_mp4(file: BinaryIO) -> Tag:
     atoms = read_atoms(file)
     if not find_atom_path(atoms, (b"moov",)):
+        if find_atom_path(atoms, (b"ftyp",)):
+            raise TagError(NO_INDEX, FailureKind.TRUNCATED)
         raise make_content_error("MP4 sound")
     (moov,) = find_atom_path(atoms, (b"moov",))
     ilst = _find_ilst(atoms)

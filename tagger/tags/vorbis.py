@@ -186,6 +186,8 @@ def _read_blocks(file: BinaryIO, stream_start: int) -> list[MetadataBlock]:
         )
         blocks.append(block)
         position, is_last = block.start + block.size, bool(head[0] & LAST_BLOCK_FLAG)
+    if position >= get_size(file):
+        raise TagError("it is cut off before its sound begins", FailureKind.TRUNCATED)
     sync = int.from_bytes(read_at(file, position, 2), "big")
     if sync >> 2 != FRAME_SYNC:
         raise TagError(

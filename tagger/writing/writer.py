@@ -171,7 +171,7 @@ class Writer:
     def _start_write(self, planned: PlannedWrite) -> Outcome | PendingWrite:
         track = planned.track
         try:
-            before = self.isolated.call(read_tags, track.path)
+            before = self.isolated.call(read_tags, track.path, for_writing=True)
             if before == planned.after:  # written meanwhile through another name of the file
                 self.state.update_track(track, look_up(track.path) or track, before)
                 self.state.journal.mark_undone(planned.undone_entries, self.run_id)
@@ -240,7 +240,7 @@ class Writer:
         if not planned.is_requested:
             self.state.save_failure(failure)
             self.state.commit_if_due()
-        return Outcome.from_failure(failure, planned.before, reported=planned.reported)
+        return planned.outcome.fail(failure, reported=planned.reported)
 
 
 def _name_full_disk(error: DiskFullError, path: AnyPath) -> DiskFullError:

@@ -37,6 +37,21 @@ def test_sound_that_tagger_does_not_know_is_counted(
     assert words in capsys.readouterr().out
 
 
+def test_names_of_trash_are_counted_wherever_a_person_looks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("#recycle/a.mp3", ".git/b.mp3", "._c.mp3"):
+        (tmp_path / "music" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_empty(tmp_path / "music" / name)
+    page = tmp_path / "page.html"
+    assert main(["scan", str(tmp_path / "music"), "--html", str(page)]) == 0
+    words = "folders 2, audio files 1"
+    assert words in capsys.readouterr().out
+    assert words in page.read_text()
+    assert main(["report"]) == 0
+    assert words in capsys.readouterr().out
+
+
 def test_no_suffix_is_both_known_and_unknown() -> None:
     assert UNKNOWN_SOUND_EXTENSIONS.isdisjoint(EXTENSIONS)
 

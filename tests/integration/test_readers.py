@@ -426,8 +426,27 @@ def test_a_file_of_another_kind_is_called_by_its_name(
     path = tmp_path / name
     path.write_bytes(audio_bytes(ending))
     with pytest.raises(TagError, match=re.escape(found)) as raised:
-        read_tags(path)
+        read_tags(path, for_writing=True)
     assert raised.value.kind is FailureKind.WRONG_CONTENT
+
+
+def test_a_file_of_another_kind_is_heard_and_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    for name, ending in (("a.wav", ".mp3"), ("b.mp3", ".flac"), ("c.m4a", ".wav")):
+        (library / name).write_bytes(build_audio(tmp_path / f"x{ending}", seconds=2).read_bytes())
+    before = {path: look_at(path) for path in library.iterdir()}
+    for options in (["--dry-run"], [], []):
+        rows = Scan(capsys, library, *ANY, *options).rows
+        assert [(row["action"], row["kind"]) for row in rows] == [("failed", "wrong-content")] * 3
+        assert all(row["genre"] and row["scores"] and row["existing_genre"] == "" for row in rows)
+        assert all("rename it to" in row["error"] for row in rows)
+    assert Command(capsys, "undo").summary["restored"] == 0
+    assert {path: look_at(path) for path in library.iterdir()} == before
+    (library / "a.wav").rename(library / "a.mp3")
+    assert Scan(capsys, library, *ANY).row("a.mp3")["action"] == "written"
 
 
 def test_encrypted_sound_is_called_encrypted(tmp_path: Path) -> None:

@@ -89,10 +89,45 @@ def test_content_under_a_wrong_suffix_is_named(tmp_path: Path, name: str, conten
         assert not read_tags(path).genres
         return
     with pytest.raises(TagError, match="whatever its name says: rename it to") as caught:
-        read_tags(path)
+        read_tags(path, for_writing=True)
     assert caught.value.kind is FailureKind.WRONG_CONTENT
     true = ".ogg" if content == ".opus" else content
     assert str(caught.value).endswith(f"*{true}")
+
+
+@pytest.mark.parametrize("name", [".mp3", ".m4a", ".opus"])
+@pytest.mark.parametrize(
+    ("start", "suffix"), [(b"\x1a\x45\xdf\xa3", ".mka"), (b"caff", ".caf"), (b"\x0b\x77", ".ac3")]
+)
+def test_content_that_tagger_does_not_know_is_named(
+    tmp_path: Path, name: str, start: bytes, suffix: str
+) -> None:
+    path = tmp_path / f"a{name}"
+    path.write_bytes(start + bytes(2000))
+    with pytest.raises(TagError, match=f"rename it to \\*{suffix}"):
+        read_tags(path)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".aiff", ".dsf", ".m4a", ".wma"])
+def test_an_id3_tag_where_none_may_stand_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + audio_bytes(suffix))
+    with pytest.raises(TagError, match=r"an ID3 tag stands in front of its .* remove this tag"):
+        read_tags(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "size", "words"),
+    [(".m4a", 40, "index"), (".flac", 30, "cut off"), (".flac", 42, "cut off")],
+)
+def test_a_file_without_its_sound_is_cut_off(
+    tmp_path: Path, suffix: str, size: int, words: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(audio_bytes(suffix)[:size])
+    with pytest.raises(TagError, match=words) as caught:
+        read_tags(path)
+    assert caught.value.kind is FailureKind.TRUNCATED
 
 
 def test_a_free_format_mp3_is_named(tmp_path: Path) -> None:
