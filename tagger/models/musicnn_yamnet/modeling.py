@@ -4,6 +4,7 @@
 makes the log-mel frames of both networks itself, so a window crosses to a GPU once.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +13,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel, initialization
 from transformers.utils.generic import ModelOutput
 
+from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
 from tagger.models.musicnn.modeling import GenreHead, MusicnnModel
 from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
-from tagger.models.musicnn_yamnet.log_mel import MusicnnLogMel
 from tagger.models.patches import average_by_clip, cut_patches
-from tagger.models.yamnet.log_mel import LogMel as YamnetLogMel
+from tagger.models.yamnet.modeling import LogMel as YamnetLogMel
 from tagger.models.yamnet.modeling import YamnetModel
 
 
@@ -32,6 +33,40 @@ class MusicnnYamnetOutput(ModelOutput):
     logits: Tensor | None = None
     tag_logits: Tensor | None = None
     embedding: Tensor | None = None
+
+
+class MusicnnLogMel(nn.Module):
+    """Turns samples into the log-mel frames of `MusicnnFeatureExtractor`.
+
+    Window and filters are constants, not weights.
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        extractor = MusicnnFeatureExtractor()
+        self.fft_length, self.hop_length = extractor.fft_length, extractor.hop_length
+        self.register_buffer("window", extractor.window, persistent=False)
+        self.register_buffer("filters", extractor.mel_filters, persistent=False)
+
+    @torch.no_grad()
+    def reset_constants(self) -> None:
+        """Compute the constants anew, where the model was made without memory and filled later."""
+        extractor = MusicnnFeatureExtractor()
+        initialization.copy_(self.window, extractor.window)
+        initialization.copy_(self.filters, extractor.mel_filters)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Turn samples (clips, n) into float32 frames (clips, frames, bands)."""
+        padded = nn.functional.pad(samples.float(), (self.fft_length // 2, self.fft_length // 2))
+        with torch.autocast(samples.device.type, enabled=False):  # float16 overflows on loud bands
+            frames = padded.unfold(-1, self.fft_length, self.hop_length)
+            spectrum = torch.fft.rfft(frames * self.window)
+            power = spectrum.real.square() + spectrum.imag.square()  # faster than abs().square()
+            mel: Tensor = power @ self.filters
+        return mel.mul_(10_000).log1p_().mul_(1 / math.log(10))
 
 
 class MusicnnYamnetPreTrainedModel(PreTrainedModel):
