@@ -14,6 +14,8 @@ from tests.robustness.calls import CALLS, judge
 from tests.robustness.mutate import mutate
 
 ROUNDS = 25
+REFUSALS = ("refused", "address space")
+"""A file may claim sizes for which FFmpeg gets no memory. It is refused then."""
 HEARD_S = 1.2
 """Long enough for a genre, so that the sound is decoded."""
 
@@ -30,7 +32,7 @@ def test_a_damaged_file_is_read_and_rewritten_or_refused(tmp_path: Path, ending:
         for call in CALLS:
             path.write_bytes(data)
             verdict = judge(path, call)
-            assert verdict.kind in ("", "refused"), verdict
+            assert verdict.kind in ("", *REFUSALS), verdict
             kinds[verdict.kind] += 1
     assert kinds[""]
-    assert kinds["refused"]  # else the damage was none
+    assert any(kinds[kind] for kind in REFUSALS)  # else the damage was none
