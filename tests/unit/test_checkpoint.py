@@ -146,14 +146,14 @@ def assert_same(scores: Sequence[Score], expected: Sequence[dict[str, Any]]) -> 
     assert scores[0].genre == expected[0]["label"]
 
 
-# They share their feature extractor with hubert.
-LIKE_HUBERT = ("wav2vec2", "xlsr", "wavlm", "whisper", "ast")
+# The first three share their feature extractor with hubert. The others take seconds each.
+SLOW_KINDS = ("wav2vec2", "xlsr", "wavlm", "whisper", "ast")
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=[pytest.mark.slow] if kind in LIKE_HUBERT else [])
+        pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW_KINDS else [])
         for kind in (*CLASSIFIERS, "musicnn")
     ],
 )

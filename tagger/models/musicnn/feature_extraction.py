@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
@@ -96,14 +97,25 @@ class MusicnnFeatureExtractor(SequenceFeatureExtractor):
 
     def log_mel(self, samples: Samples) -> Samples:
         """Turn samples (n,) into log10(10000 power + 1) of shape (1 + n // hop_length, bands)."""
-        half = self.fft_length // 2
-        padded = torch.nn.functional.pad(torch.from_numpy(samples), (half, half))
-        spectrum = torch.fft.rfft(padded.unfold(0, self.fft_length, self.hop_length) * self.window)
-        power = spectrum.real.square() + spectrum.imag.square()  # faster than abs().square()
-        mel = power @ self.mel_filters
-        # In float32: float16, as in the original, overflows to infinity on loud bands.
-        result: Samples = mel.mul_(10_000).log1p_().mul_(1 / math.log(10)).numpy()
+        clip = torch.from_numpy(samples)
+        frames = compute_log_mel(clip, self.window, self.mel_filters, self.hop_length)
+        result: Samples = frames.numpy()
         return result
+
+
+def compute_log_mel(
+    samples: Tensor, window: Tensor, mel_filters: Tensor, hop_length: int
+) -> Tensor:
+    """Turn float32 samples (..., n) into log10(10000 power + 1), (..., 1 + n // hop_length, bands).
+
+    In float32: float16, as in the original, overflows to infinity on loud bands.
+    """
+    half = len(window) // 2
+    padded = torch.nn.functional.pad(samples, (half, half))
+    spectrum = torch.fft.rfft(padded.unfold(-1, len(window), hop_length) * window)
+    power = spectrum.real.square() + spectrum.imag.square()  # faster than abs().square()
+    mel: Tensor = power @ mel_filters
+    return mel.mul_(10_000).log1p_().mul_(1 / math.log(10))
 
 
 def to_clip_list(raw_speech: RawClips) -> list[Samples]:

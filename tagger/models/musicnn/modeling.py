@@ -51,7 +51,7 @@ PROBABILITY_FLOOR = 1e-6
 class MusicnnOutput(ModelOutput):
     """The outputs for each clip: means over the clip's patches.
 
-    logits: (clips, labels). tag_logits: (clips, 100). embedding: (clips, 400).
+    logits: (clips, labels). tag_logits: (clips, tags). embedding: (clips, all embeddings).
     """
 
     loss: Tensor | None = None
@@ -353,6 +353,21 @@ class GenreHead(nn.Module):
             logits: Tensor = self.sharpness.float() * (mapped + PROBABILITY_FLOOR).log()
             return logits + correction
 
+    def score_clips(
+        self, tag_logits: Tensor, embedding: Tensor, counts: Tensor, labels: Tensor | None
+    ) -> MusicnnOutput:
+        """Score patches, and average everything clip by clip.
+
+        counts (clips,): the patches of each clip. labels (clips,): the right ones, for the loss.
+        """
+        logits = average_by_clip(self(tag_logits, embedding), counts)
+        return MusicnnOutput(
+            loss=None if labels is None else functional.cross_entropy(logits, labels),
+            logits=logits,
+            tag_logits=average_by_clip(tag_logits, counts),
+            embedding=average_by_clip(embedding, counts),
+        )
+
 
 class MusicnnPreTrainedModel(PreTrainedModel):
     """The common base of the models: configuration class, names, initial weights."""
@@ -419,8 +434,4 @@ class MusicnnForAudioClassification(MusicnnPreTrainedModel):
         lengths = None if attention_mask is None else attention_mask.sum(1)
         patches, counts = cut_patches(input_values.to(self.dtype), lengths, frames, hop=frames)
         tag_logits, embedding = self.musicnn(patches)
-        logits = average_by_clip(self.head(tag_logits, embedding), counts)
-        loss = None if labels is None else functional.cross_entropy(logits, labels)
-        tag_logits = average_by_clip(tag_logits, counts)
-        embedding = average_by_clip(embedding, counts)
-        return MusicnnOutput(loss=loss, logits=logits, tag_logits=tag_logits, embedding=embedding)
+        return self.head.score_clips(tag_logits, embedding, counts, labels)

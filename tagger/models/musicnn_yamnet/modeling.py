@@ -4,35 +4,16 @@
 makes the log-mel frames of both networks itself, so a window crosses to a GPU once.
 """
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel, initialization
-from transformers.utils.generic import ModelOutput
 
-from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
-from tagger.models.musicnn.modeling import GenreHead, MusicnnModel
+from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor, compute_log_mel
+from tagger.models.musicnn.modeling import GenreHead, MusicnnModel, MusicnnOutput
 from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
 from tagger.models.patches import average_by_clip, cut_patches
 from tagger.models.yamnet.modeling import LogMel as YamnetLogMel
 from tagger.models.yamnet.modeling import YamnetModel
-
-
-@dataclass
-class MusicnnYamnetOutput(ModelOutput):
-    """The outputs for each clip: means over the clip's windows.
-
-    logits: (clips, labels). tag_logits: (clips, 621), musicnn's tags, then AudioSet's classes.
-    embedding: (clips, 1424), musicnn's, then YAMNet's.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    tag_logits: Tensor | None = None
-    embedding: Tensor | None = None
 
 
 class MusicnnLogMel(nn.Module):
@@ -47,7 +28,7 @@ class MusicnnLogMel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         extractor = MusicnnFeatureExtractor()
-        self.fft_length, self.hop_length = extractor.fft_length, extractor.hop_length
+        self.hop_length = extractor.hop_length
         self.register_buffer("window", extractor.window, persistent=False)
         self.register_buffer("filters", extractor.mel_filters, persistent=False)
 
@@ -60,13 +41,8 @@ class MusicnnLogMel(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """Turn samples (clips, n) into float32 frames (clips, frames, bands)."""
-        padded = nn.functional.pad(samples.float(), (self.fft_length // 2, self.fft_length // 2))
-        with torch.autocast(samples.device.type, enabled=False):  # float16 overflows on loud bands
-            frames = padded.unfold(-1, self.fft_length, self.hop_length)
-            spectrum = torch.fft.rfft(frames * self.window)
-            power = spectrum.real.square() + spectrum.imag.square()  # faster than abs().square()
-            mel: Tensor = power @ self.filters
-        return mel.mul_(10_000).log1p_().mul_(1 / math.log(10))
+        with torch.autocast(samples.device.type, enabled=False):
+            return compute_log_mel(samples.float(), self.window, self.filters, self.hop_length)
 
 
 class MusicnnYamnetPreTrainedModel(PreTrainedModel):
@@ -134,16 +110,14 @@ class MusicnnYamnetForAudioClassification(MusicnnYamnetPreTrainedModel):
         input_values: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-    ) -> MusicnnYamnetOutput:
-        """Classify clips (clips, samples), padded on the right; labels: (clips,)."""
+    ) -> MusicnnOutput:
+        """Classify clips (clips, samples), padded on the right; labels: (clips,).
+
+        The output has the tag logits of musicnn's tags, then AudioSet's classes (clips, 621), and
+        the embeddings of musicnn, then YAMNet (clips, 1424).
+        """
         lengths = None if attention_mask is None else attention_mask.sum(1)
         size = self.config.window_samples
         windows, counts = cut_patches(input_values.unsqueeze(2), lengths, size, hop=size)
         tag_logits, embedding = self.networks(windows.squeeze(2))
-        logits = average_by_clip(self.head(tag_logits, embedding), counts)
-        loss = None if labels is None else functional.cross_entropy(logits, labels)
-        tag_logits = average_by_clip(tag_logits, counts)
-        embedding = average_by_clip(embedding, counts)
-        return MusicnnYamnetOutput(
-            loss=loss, logits=logits, tag_logits=tag_logits, embedding=embedding
-        )
+        return self.head.score_clips(tag_logits, embedding, counts, labels)
