@@ -147,7 +147,7 @@ class FolderWalk:
             if self.scope.is_in_shard(b".", path.name):
                 track = get_filesystem(path).look_up(path)
         except AccessError as error:
-            yield _failure_from_access_error(path, error)
+            yield _make_access_failure(path, error)
             return
         if track:
             listed = ListedFile(path.name, track.size, track.mtime_ns, track.inode, track.links)
@@ -160,7 +160,7 @@ class FolderWalk:
         try:
             entries = self._list_entries(folder, root)
         except AccessError as error:
-            yield _failure_from_access_error(folder, error)
+            yield _make_access_failure(folder, error)
             return
         others = []
         files: list[ListedFile] = []
@@ -171,7 +171,7 @@ class FolderWalk:
                 is_new_audio = self.scope.is_audio(entry.name) and entry.path not in self.files
                 file = look_up_entry(entry) if is_new_audio else None
             except AccessError as error:
-                yield _failure_from_access_error(folder / entry.name, error)
+                yield _make_access_failure(folder / entry.name, error)
                 continue
             if file is None:
                 others.append(entry)
@@ -236,11 +236,9 @@ class FolderWalk:
                 elif self.scope.is_audio(target.path.name):
                     yield from self.list_named_file(target.path)
         except OSError as error:
-            yield _failure_from_access_error(
-                path, AccessError(f"cannot be looked at: {error.strerror}")
-            )
+            yield _make_access_failure(path, AccessError(f"cannot be looked at: {error.strerror}"))
         except AccessError as error:
-            yield _failure_from_access_error(path, error)
+            yield _make_access_failure(path, error)
 
 
 def is_foreign_name(name: str) -> bool:
@@ -250,7 +248,7 @@ def is_foreign_name(name: str) -> bool:
     return name in SKIPPED_NAMES
 
 
-def _failure_from_access_error(path: AnyPath, error: AccessError) -> Failure:
+def _make_access_failure(path: AnyPath, error: AccessError) -> Failure:
     return Failure.without_stat(path, str(error), error.kind)
 
 

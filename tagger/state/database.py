@@ -244,13 +244,13 @@ class State:
         tags = tags_from_json(row.tags) if row.tags else None
         failure = None
         if row.failure is not None:
-            failure = _failure_from_columns(track, row.failure, row.lasting, row.kind)
+            failure = _restore_failure(track, row.failure, row.lasting, row.kind)
         elif found := self._db.execute(
             "SELECT failure, lasting, kind FROM unheard"
             " WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone():
-            failure = _failure_from_columns(track, *found)
+            failure = _restore_failure(track, *found)
         return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone))
 
     def has_path(self, path: AnyPath) -> bool:
@@ -428,7 +428,7 @@ class State:
         return bool(row and row[0])
 
 
-def _failure_from_columns(track: Track, reason: str, lasting: int, kind: str | None) -> Failure:
+def _restore_failure(track: Track, reason: str, lasting: int, kind: str | None) -> Failure:
     failure_kind = FailureKind.OTHER
     with suppress(ValueError):  # a kind of a newer version
         failure_kind = FailureKind(kind or "")

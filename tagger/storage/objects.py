@@ -159,7 +159,7 @@ class FsspecStore:
         with suppress(FileNotFoundError):
             properties = self.fs.info(str(path))
             if properties["type"] == "file":
-                return _info_from_properties(properties)
+                return _parse_properties(properties)
         return None
 
     def has_folder(self, path: RemotePath) -> bool:
@@ -185,7 +185,7 @@ class FsspecStore:
         return self.fs.ls(str(folder), detail=True)
 
 
-def _info_from_properties(properties: dict[str, Any]) -> ObjectInfo:
+def _parse_properties(properties: dict[str, Any]) -> ObjectInfo:
     """Turn fsspec's properties into an ObjectInfo. Times have many forms: the version has them."""
     if properties.get("size") is None:
         raise AccessError("its server does not say how long it is", FailureKind.SERVER)

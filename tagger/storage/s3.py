@@ -77,7 +77,7 @@ class S3Store:
 
     def look_up(self, path: RemotePath) -> ObjectInfo | None:
         try:
-            return _info_from_answer(self._head(path))
+            return _parse_answer(self._head(path))
         except Exception as error:
             if get_http_status(error) == MISSING:
                 return None
@@ -101,7 +101,7 @@ class S3Store:
             for entry in page.get("Contents", ()):
                 name = entry["Key"][len(prefix) :]
                 if name:  # without one: the empty object that some programs make for a folder
-                    yield ObjectEntry(folder / name, is_folder=False, info=_info_from_answer(entry))
+                    yield ObjectEntry(folder / name, is_folder=False, info=_parse_answer(entry))
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
@@ -136,7 +136,7 @@ class S3Store:
         could not have all of its properties.
         """
         head = self._head(path)
-        info = _info_from_answer(head)
+        info = _parse_answer(head)
         if info.make_track(path) != track:
             raise AccessError(FILE_CHANGED, FailureKind.CHANGED)
         if info.size > MAX_PUT_BYTES - DOWNLOAD_CHUNK_BYTES:
@@ -288,7 +288,7 @@ def _split_folder_path(path: RemotePath) -> tuple[str, str]:
     return bucket, f"{key}/" if key else ""
 
 
-def _info_from_answer(answer: dict[str, Any]) -> ObjectInfo:
+def _parse_answer(answer: dict[str, Any]) -> ObjectInfo:
     """Make an ObjectInfo of an answer to head_object, or of an object in a listing."""
     size = answer["ContentLength"] if "ContentLength" in answer else answer["Size"]
     whole_seconds = int(
