@@ -63,16 +63,25 @@ def classify_song(
             raise TrackError(f"it is longer than {minutes:g} minutes")
     source = find_model(settings, may_be_folder=may_be_folder)
     (result,) = run_classify([path], source, settings, lambda *_: None, timeline=True)
-    result = apply_user_names(result, settings)
+    result = shape_result(result, source, settings)
     if isinstance(result, Failure):
         raise TrackError(result.reason, result.kind)
     return result
 
 
-def apply_user_names(result: Prediction | Failure, settings: Settings) -> Prediction | Failure:
-    """Return only the top k scores, with the labels of the genre map if the user gave one."""
+def shape_result(
+    result: Prediction | Failure, source: ModelSource, settings: Settings
+) -> Prediction | Failure:
+    """Return only the top k scores, with the labels of the genre map if the user gave one.
+
+    Of the styles, only the likely ones of the best label stay.
+    """
     if isinstance(result, Failure):
         return result
+    genre_by_style = source.attribute_labels.styles
+    best = [score.genre for score in result.scores[:1]]
+    given = decide.choose_styles(result.attributes.styles, genre_by_style, best)
+    styles = tuple(style for style in result.attributes.styles if style.genre in given)
 
     def choose(scores: tuple[Score, ...]) -> tuple[Score, ...]:
         if settings.genre_map:
@@ -80,7 +89,12 @@ def apply_user_names(result: Prediction | Failure, settings: Settings) -> Predic
         return scores[: settings.top_k]
 
     timeline = tuple(replace(window, scores=choose(window.scores)) for window in result.timeline)
-    return replace(result, scores=choose(result.scores), timeline=timeline)
+    return replace(
+        result,
+        scores=choose(result.scores),
+        timeline=timeline,
+        attributes=replace(result.attributes, styles=styles),
+    )
 
 
 def _find_track(path: AnyPath) -> Track | Failure:

@@ -4,7 +4,7 @@ The genre rules come first, then genre formats of servers and players, then albu
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from tagger.records import (
     format_scores,
     split_genres,
 )
-from tagger.settings import Existing, Hardlinks, Profile, Settings
+from tagger.settings import Existing, Hardlinks, NotMusic, Profile, Settings
 
 KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
     {
@@ -66,18 +66,23 @@ class Proposal:
     """What tagger would write into a file: genres, and the top scores under the user's names.
 
     album_score: the probability of the first genre over all tracks of the album; None where the
-    track counts alone. remark: a sentence for the report.
+    track counts alone. is_music: False for a track that is no music; it gets no genre. styles:
+    those of its genres. remark: a sentence for the report.
     """
 
     genres: tuple[str, ...]
     scores: tuple[Score, ...]
     model: str
     album_score: float | None = None
+    is_music: bool = True
+    styles: tuple[str, ...] = ()
     remark: str = ""
 
     @property
     def score(self) -> float | None:
-        """The probability of the first genre; None without scores."""
+        """The probability of the first genre; None without scores and where there is no music."""
+        if not self.is_music:
+            return None
         if self.album_score is not None:
             return self.album_score
         return self.scores[0].probability if self.scores else None
@@ -138,10 +143,29 @@ def relabel(scores: Sequence[Score], names: Mapping[str, str]) -> tuple[Score, .
     return tuple(Score(genre, min(probability, 1.0)) for genre, probability in ranked)
 
 
+SPEECH_NAMES: Mapping[str, str] = MappingProxyType({"speech": "Spoken Word"})
+"""The genre of speech with `--not-music tag`, as media servers call it."""
+
+
 def get_label_names(settings: Settings) -> Mapping[str, str]:
     """Return the names for a model's labels. Labels of the user (--labels) have no default name."""
     default_names = {} if settings.labels else GTZAN_NAMES
-    return {**default_names, **settings.genre_map}
+    speech_names = SPEECH_NAMES if settings.not_music is NotMusic.TAG else {}
+    return {**default_names, **speech_names, **settings.genre_map}
+
+
+MAX_NOT_MUSIC = 0.5
+"""A track whose probability of no music exceeds this is no music."""
+
+
+def is_music(scores: Sequence[Score], not_music: Collection[str], min_score: float) -> bool:
+    """Tell whether a track is music by its scores.
+
+    not_music: the labels of sound that is no music. With a min_score of 0 every track gets its best
+    genre, so every track counts as music.
+    """
+    no_music = sum(score.probability for score in scores if score.genre in not_music)
+    return no_music <= MAX_NOT_MUSIC or not min_score
 
 
 def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
@@ -157,6 +181,25 @@ def choose_genres(scores: Sequence[Score], *, most: int, min_score: float) -> tu
     """
     likely = [score.genre for score in scores[:most] if score.probability >= min_score]
     return split_genres(";".join(likely or [score.genre for score in scores[:1]]))
+
+
+MIN_STYLE_SCORE = 0.5
+"""A style is given if it is more likely than not."""
+
+
+def choose_styles(
+    styles: Sequence[Score], genre_by_style: Mapping[str, str], genres: Collection[str]
+) -> tuple[str, ...]:
+    """Return the likely styles of these genres, best first.
+
+    genre_by_style: a genre with semicolons in its name stands for several genres.
+    """
+    return tuple(
+        style.genre
+        for style in styles
+        if style.probability >= MIN_STYLE_SCORE
+        and not set(split_genres(genre_by_style[style.genre])).isdisjoint(genres)
+    )
 
 
 def find_user_genres(tags: Tags) -> tuple[str, ...]:
@@ -201,6 +244,8 @@ def decide(tags: Tags, proposal: Proposal, *, existing: Existing, min_score: flo
     kept = decide_by_tags(tags, existing)
     if kept:
         return kept
+    if not proposal.is_music:
+        return Decision(Action.NOT_MUSIC)
     if proposal.score is None or proposal.score < min_score:
         return Decision(Action.LOW_SCORE)
     wanted = build_tags(tags, proposal, existing)

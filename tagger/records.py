@@ -63,6 +63,28 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a model says about a track beside its genre; each of the three best first.
+
+    styles: each probability is that of the style in music of its genre. moods, voices: their
+    probabilities add up to 1.
+    """
+
+    styles: tuple[Score, ...] = ()
+    moods: tuple[Score, ...] = ()
+    voices: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeLabels:
+    """The labels of a model for `Attributes`. styles: style -> its genre, a label of the model."""
+
+    styles: Mapping[str, str] = field(default_factory=dict)
+    moods: tuple[str, ...] = ()
+    voices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One of `total` equal parts of a library; `number` counts from 1."""
 
@@ -175,6 +197,7 @@ class Prediction:
     model: str
     duration_s: float
     timeline: tuple[WindowScores, ...] = ()
+    attributes: Attributes = field(default_factory=Attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +229,7 @@ class Action(StrEnum):
     KEPT = "kept"
     UNCHANGED = "unchanged"
     LOW_SCORE = "low-score"
+    NOT_MUSIC = "not-music"
     FAILED = "failed"
 
 
@@ -216,7 +240,7 @@ class Outcome:
     genres: the genres that tagger wrote, would write, or could not write. existing: the genres that
     the file had. scores: the top k of the track, best first. score: the probability of the first
     genre, for the whole album with --by-album. error: a sentence for people. kind: the same for
-    programs.
+    programs. styles: those of the genres, best first.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
     permanent: false for a failure that the next run tries again.
     """
@@ -231,6 +255,7 @@ class Outcome:
     model: str = ""
     error: str = ""
     kind: FailureKind | KeepReason | None = None
+    styles: tuple[str, ...] = ()
     new: bool = False
     permanent: bool = True
 

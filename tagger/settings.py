@@ -67,6 +67,13 @@ class Owner(StrEnum):
     IN_PLACE = "in-place"
 
 
+class NotMusic(StrEnum):
+    """What to do with a track that is no music."""
+
+    SKIP = "skip"
+    TAG = "tag"
+
+
 class Profile(StrEnum):
     """The program that reads the tags; `any` writes each genre as a value of its own."""
 
@@ -149,6 +156,11 @@ class Settings:
     min_score: Annotated[
         float, Option(to_probability, "Write no genre with a score below X.", "X"), ROWS
     ] = 0.4
+    not_music: Annotated[
+        NotMusic,
+        make_choice(NotMusic, "Tracks without music: skip them, or tag speech as Spoken Word."),
+        ROWS,
+    ] = NotMusic.SKIP
     top_k: Annotated[
         int, Option(to_count, "The number of scores to write and report.", "N"), ROWS
     ] = 5

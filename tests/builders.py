@@ -27,6 +27,8 @@ NEW_PAGE: Any = ogg.OggPage  # mutagen has no types
 RATE_HZ = 44_100
 OPUS_RATE_HZ = 48_000
 PARTIALS = ((1.0, 0.35), (1.5, 0.2), (2.0, 0.15), (3.02, 0.1), (5.01, 0.05))
+ARPEGGIO = (1.0, 1.25, 1.5, 2.0, 1.5, 1.25)
+NOTE_S = 0.25
 NOISE = 0.05
 
 PNG = bytes.fromhex(
@@ -86,13 +88,57 @@ Sound = Callable[[float, int], NDArray[np.float32]]
 
 
 def music(seconds: float, rate_hz: int, *, frequency_hz: float, seed: int) -> NDArray[np.float32]:
-    """Return stereo float32 samples of shape (2, n): a chord that swells four times a second."""
+    """Return stereo float32 samples of shape (2, n): a plucked arpeggio over drum beats.
+
+    frequency_hz: of the lowest note. Up to 330 Hz the bundled model hears music in it.
+    """
     time = np.arange(round(seconds * rate_hz)) / rate_hz
-    chord = sum(size * np.sin(2 * np.pi * frequency_hz * ratio * time) for ratio, size in PARTIALS)
-    swell = 0.7 + 0.3 * np.sin(2 * np.pi * 4 * time)
-    noise = np.random.default_rng(seed).normal(0, NOISE, (2, time.size))
-    samples: NDArray[np.float32] = np.clip(chord * swell + noise, -1, 1).astype(np.float32)
+    steps = np.asarray(ARPEGGIO)[(time / NOTE_S).astype(int) % len(ARPEGGIO)]
+    phase = 2 * np.pi * frequency_hz * np.cumsum(steps) / rate_hz
+    notes = sum(size * np.sin(ratio * phase) for ratio, size in PARTIALS)
+    beats = np.random.default_rng(seed).normal(0, NOISE, (2, time.size))
+    pluck, beat = np.exp(-6 * (time % NOTE_S)), np.exp(-30 * (time % (2 * NOTE_S)))
+    samples: NDArray[np.float32] = np.clip(notes * pluck + beats * beat, -1, 1).astype(np.float32)
     return samples
+
+
+VOWELS_HZ = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (660, 1720, 2410))
+"""The first three formants of some vowels (Peterson & Barney, JASA 1952)."""
+FORMANT_WIDTHS_HZ = (60, 90, 150)
+
+
+def build_speech(
+    path: Path, *, seconds: float = 12.0, rate_hz: int = 16_000, seed: int = 0
+) -> Path:
+    """Write babble of a source and three formants, which YAMNet takes for speech."""
+    rng = np.random.default_rng(seed)
+    parts: list[NDArray[np.float64]] = []
+    while sum(map(len, parts)) < seconds * rate_hz:
+        for _ in range(rng.integers(1, 4)):
+            hiss = np.diff(rng.normal(0, 0.03, int(rate_hz * rng.uniform(0.04, 0.1))))
+            parts += [hiss * np.hanning(len(hiss)), _speak_vowel(rng, rate_hz)]
+        parts.append(np.zeros(int(rate_hz * rng.uniform(0.05, 0.3))))
+    samples = np.concatenate(parts)[: int(seconds * rate_hz)]
+    soundfile.write(path, samples / np.abs(samples).max() / 2, rate_hz)
+    return path
+
+
+def _speak_vowel(rng: np.random.Generator, rate_hz: int) -> NDArray[np.float64]:
+    """Return a vowel that turns into another one, with a gliding pitch."""
+    time = np.linspace(0, 1, int(rate_hz * rng.uniform(0.1, 0.25)))
+    pitch = rng.uniform(95, 140) * (1 + rng.choice([-0.15, 0.15]) * np.sin(np.pi * time))
+    pulses = np.diff(np.cumsum(pitch) / rate_hz % 1, prepend=0) < -0.5
+    sound = pulses + rng.normal(0, 0.003, len(time))
+    first, last = rng.choice(VOWELS_HZ, 2)
+    for width, start, end in zip(FORMANT_WIDTHS_HZ, first, last, strict=True):
+        radius = np.exp(-np.pi * width / rate_hz)
+        turn = 2 * radius * np.cos(2 * np.pi * (start + (end - start) * time) / rate_hz)
+        before = previous = 0.0
+        for at, each in enumerate(sound):
+            gain = 1 - turn[at] + radius**2
+            before, previous = previous, gain * each + turn[at] * previous - radius**2 * before
+            sound[at] = previous
+    return np.asarray(6 * sound * np.hanning(len(time)) ** 0.3)
 
 
 def build_audio(

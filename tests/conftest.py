@@ -59,5 +59,5 @@ def library(tmp_path: Path) -> Path:
     folder = tmp_path / "library"
     folder.mkdir()
     for number, name in enumerate(["a.flac", "b.mp3", "c.ogg"]):
-        build_audio(folder / name, seconds=4, frequency_hz=110 * (number + 2), seed=number)
+        build_audio(folder / name, seconds=4, frequency_hz=110 * (number + 1), seed=number)
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from transformers import Wav2Vec2FeatureExtractor
 
+from docs.bundled_model.fit_attributes import MOODS, STYLES, VOICES, fit_attributes
 from docs.bundled_model.fit_head import LABELS, NOT_MUSIC, fit_head
 from tagger.models import musicnn, yamnet
 from tagger.models.musicnn.modeling import MusicnnForAudioClassification
@@ -33,6 +34,9 @@ def build_model(features: Path) -> MusicnnYamnetForAudioClassification:
         label2id={name: number for number, name in labels.items()},
         audioset_classes=len(classes),
         not_music=list(NOT_MUSIC),
+        styles={name: style.genre for name, style in STYLES.items()},
+        moods=list(MOODS),
+        voices=list(VOICES),
     )
     model = MusicnnYamnetForAudioClassification(config)
     model.networks.musicnn.load_state_dict(towers.musicnn.state_dict())
@@ -40,6 +44,10 @@ def build_model(features: Path) -> MusicnnYamnetForAudioClassification:
     model.networks.yamnet_classifier.load_state_dict(sounds.classifier.state_dict())
     head = {name: torch.as_tensor(value) for name, value in fit_head(features, classes).items()}
     model.head.load_state_dict(head)
+    attributes = fit_attributes(features, classes)
+    model.networks.attribute_head.load_state_dict(
+        {name: torch.as_tensor(value) for name, value in attributes.items()}
+    )
     return model
 
 
@@ -52,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = build_model(options.features)
     # Only the file is in float16: config.json says float32, and so the model is loaded.
     weights = {
-        name: value.half() if name.startswith("networks.") else value
+        name: value if "head." in name else value.half()
         for name, value in model.state_dict().items()
     }
     model.save_pretrained(options.output_dir, state_dict=weights)

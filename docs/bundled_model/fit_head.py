@@ -3,8 +3,10 @@
 The README beside this file describes the method, its results and its limits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,10 +131,6 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "msd alternative rock": 0.1,
         "yamnet Punk rock": 1,
     },
-    "R&B": {
-        "msd rnb": 1.3,
-        "yamnet Rhythm and blues": 1,
-    },
     "Reggae": {
         "msd funk": 0.3,
         "mtt beats": 0.3,
@@ -160,10 +158,6 @@ TAG_WEIGHTS: dict[str, dict[str, float]] = {
         "yamnet Progressive rock": 0.8,
         "yamnet Psychedelic rock": 0.8,
     },
-    "Soul": {
-        "msd soul": 1.2,
-        "yamnet Soul music": 1,
-    },
 }
 """Genre -> the tags that count for it, chosen by hand, and their weights.
 
@@ -180,7 +174,7 @@ for "Other sound"."""
 
 LABELS = (*TAG_WEIGHTS, *NOT_MUSIC)
 LABEL_BY_DATA_NAME = {
-    "hiphop": "Hip-Hop", "rnb": "R&B", "trap": "Hip-Hop", "speech": SPEECH, "sound": OTHER_SOUND,
+    "hiphop": "Hip-Hop", "trap": "Hip-Hop", "speech": SPEECH, "sound": OTHER_SOUND,
     "reggaeton": "Latin", "bailefunk": "Latin", "synthpop": "Pop", "kpop": "Pop", "jpop": "Pop",
 } | dict.fromkeys((
     "techno", "house", "trance", "dubstep", "drumandbass", "synthwave", "hardcore", "hardstyle",
@@ -233,10 +227,34 @@ class HeadWeights:
         )
 
 
-def make_tag_map(mean_probability: Tensor, classes: list[str]) -> Tensor:
+def list_tags(classes: Sequence[str]) -> list[str]:
+    """Return the tags of both networks in the order of their logits. classes: AudioSet's names."""
+    towers = get_published_towers().items()
+    tags = [f"{tower} {tag}" for tower, names in towers for tag in names]
+    return tags + [f"yamnet {name}" for name in classes]
+
+
+def load_features(features: Path) -> dict[str, NDArray[Any]]:
+    """Load labelled features (the README lists the arrays).
+
+    tag_logits (windows, 621) and embedding (windows, 1424) of both networks are added, float64.
+    """
+    with np.load(features) as file:
+        data = {name: file[name] for name in file.files}
+    for added, kind in (("tag_logits", "logits"), ("embedding", "embedding")):
+        parts = [data[f"{network}_{kind}"].astype(np.float64) for network in ("musicnn", "yamnet")]
+        data[added] = np.concatenate(parts, 1)
+    return data
+
+
+def pool_windows(windows: Tensor, counts: list[int]) -> Tensor:
+    """Return the mean over the windows of each clip. counts: their numbers of windows."""
+    return torch.stack([part.mean(0) for part in windows.split(counts)])
+
+
+def make_tag_map(mean_probability: Tensor, classes: Sequence[str]) -> Tensor:
     """Return the weights as (labels, tags), lower for common tags. classes: AudioSet's names."""
-    tags = [f"{tower} {tag}" for tower, names in get_published_towers().items() for tag in names]
-    tags += [f"yamnet {name}" for name in classes]
+    tags = list_tags(classes)
     other = {
         f"yamnet {name}": OTHER_SOUND_WEIGHT
         for number, name in enumerate(classes)
@@ -250,28 +268,19 @@ def make_tag_map(mean_probability: Tensor, classes: list[str]) -> Tensor:
     return weights / (mean_probability + RARE_TAG_FLOOR) ** COMMON_TAG_POWER
 
 
-def read_clips(features: Path, classes: list[str]) -> LabelledFeatures:
-    """Read labelled features (the README lists the arrays) and pool the windows of each clip."""
-    with np.load(features) as file:
-        data = {name: file[name] for name in file.files}
+def read_clips(features: Path, classes: Sequence[str]) -> LabelledFeatures:
+    """Read labelled features and pool the windows of each clip."""
+    data = load_features(features)
     counts = data["windows"].tolist()
-
-    def pool(windows: Tensor) -> Tensor:
-        return torch.stack([part.mean(0) for part in windows.split(counts)])
-
-    def join(kind: str) -> Tensor:
-        parts = [data[f"{network}_{kind}"].astype(np.float64) for network in ("musicnn", "yamnet")]
-        return torch.from_numpy(np.concatenate(parts, 1))
-
     names = data["genre"].tolist()
     found = [LABEL_BY_DATA_NAME.get(name, name.capitalize()) for name in names]
     label = np.array([LABELS.index(name) if name in LABELS else -1 for name in found])
     is_music = torch.from_numpy(~np.isin(data["genre"], ["speech", "sound"]))
-    tag_logits = join("logits")
+    tag_logits, embedding = map(torch.from_numpy, (data["tag_logits"], data["embedding"]))
     probabilities = tag_logits.sigmoid()
-    tag_map = make_tag_map(pool(probabilities)[is_music].mean(0), classes)
-    mapped = pool((probabilities @ tag_map.T + PROBABILITY_FLOOR).log())
-    inputs = torch.cat([pool(tag_logits), pool(join("embedding"))], 1)
+    tag_map = make_tag_map(pool_windows(probabilities, counts)[is_music].mean(0), classes)
+    mapped = pool_windows((probabilities @ tag_map.T + PROBABILITY_FLOOR).log(), counts)
+    inputs = pool_windows(torch.cat([tag_logits, embedding], 1), counts)
     kept = label >= 0
     return LabelledFeatures(
         label=label[kept],
@@ -385,7 +394,8 @@ def compute_music_lead(clips: LabelledFeatures, logits: Tensor) -> float:
     whole = torch.from_numpy(~clips.excerpt & clips.is_music)
     genres = len(TAG_WEIGHTS)
     lead = logits[:, genres:].logsumexp(1) - logits[:, :genres].logsumexp(1)
-    return max(0.0, float(lead[whole].quantile(1 - MAX_REFUSED_MUSIC)))
+    most = lead[whole].quantile(1 - MAX_REFUSED_MUSIC, interpolation="higher")
+    return max(0.0, float(most))
 
 
 def make_left_out_groups(clips: LabelledFeatures) -> NDArray[np.int64]:
@@ -396,7 +406,7 @@ def make_left_out_groups(clips: LabelledFeatures) -> NDArray[np.int64]:
     return np.where(np.isin(clips.source, large), by_artist, clips.source % LEFT_OUT_GROUPS)
 
 
-def fit_head(features: Path, classes: list[str]) -> dict[str, NDArray[np.float32]]:
+def fit_head(features: Path, classes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Fit the head to labelled features; return float32 weights, the same bits every time.
 
     tag_map (labels, 621), sharpness (), linear.weight (labels, 2045), linear.bias (labels,).

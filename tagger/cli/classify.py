@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_model
 from tagger.pacing import lower_priority
 from tagger.paths import AnyPath, display_path, parse_path
-from tagger.records import Failure, Prediction, Score, WindowScores
+from tagger.records import Attributes, Failure, Prediction, Score, WindowScores
 
 STDIN_NAME = "-"
 
@@ -26,16 +27,19 @@ STDIN_NAME = "-"
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=str, metavar="FILE...")
 @click.option("--timeline", is_flag=True, help="Also show the best label of each window.")
+@click.option("--moods", is_flag=True, help="Also show moods and voices (bundled model only).")
 @add_settings_options(
     **MODEL_OPTIONS, top_k="The number of scores to show.", json="Print the scores as JSON."
 )
-def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **flags: Any) -> int:
+def classify(
+    files: tuple[str, ...], config: Path | None, *, timeline: bool, moods: bool, **flags: Any
+) -> int:
     """Show the scores of a model for each FILE.
 
     FILE may be - for standard input. No file is changed. Any audio-classification model works: for
     genres, spoken words, languages, sounds.
     """
-    from tagger.classify import apply_user_names, run_classify
+    from tagger.classify import run_classify, shape_result
     from tagger.cli.progress import LoadingStatus
     from tagger.cli.tables import ScoreTables
 
@@ -45,6 +49,8 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
     if "" in files:
         raise SettingsError("a FILE is empty")
     source = find_model(settings)
+    if moods and not source.attribute_labels.moods:
+        raise SettingsError(f"--moods needs the bundled model; {source.name} has no moods")
     rows = []
     with catch_stop_signals("stopped", at_once=True) as stop_signal, _open_paths(files) as paths:
         loading = LoadingStatus(stop_signal)
@@ -55,7 +61,9 @@ def classify(files: tuple[str, ...], config: Path | None, *, timeline: bool, **f
             results = run_classify(paths, source, settings, loading.on_download, timeline=timeline)
             for name, prediction in zip(files, results, strict=True):
                 stop_signal.check()
-                result = apply_user_names(prediction, settings)
+                result = shape_result(prediction, source, settings)
+                if not moods and isinstance(result, Prediction):
+                    result = replace(result, attributes=Attributes(result.attributes.styles))
                 rows.append(result_as_json(parse_path(name), result, source.identity))
                 tables.show(parse_path(name), result, source.identity)
     if settings.json:
@@ -88,6 +96,9 @@ def result_as_json(path: AnyPath, result: Prediction | Failure, model: str) -> d
     if isinstance(result, Failure):
         return row | {"error": result.reason}
     row |= {"duration_s": round(result.duration_s, 3), "scores": _scores_as_json(result.scores)}
+    for name in ("styles", "moods", "voices"):
+        if scores := getattr(result.attributes, name):
+            row[name] = _scores_as_json(scores)
     if result.timeline:
         row["timeline"] = [_window_as_json(window) for window in result.timeline]
     return row

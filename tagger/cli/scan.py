@@ -59,10 +59,10 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
 def apply(edited: Path, config: Path | None, **flags: Any) -> int:
     """Write the genres of a dry run's report. You may edit the report before.
 
-    tagger writes the rows with the action would-write, and the rows with low-score or failed whose
-    genre you changed. A genre that you entered counts as yours: later scans keep it. If you remove
-    the genre of a row, neither apply nor later scans write one. A file that was changed since the
-    dry run is refused.
+    tagger writes the rows with the action would-write, and the rows with low-score, not-music or
+    failed whose genre you changed. A genre that you entered counts as yours: later scans keep it.
+    If you remove the genre of a row, neither apply nor later scans write one. A file that was
+    changed since the dry run is refused.
     """
     from tagger.cli.summary import run_and_report
     from tagger.scan import run_apply

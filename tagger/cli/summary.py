@@ -30,6 +30,7 @@ ACTION_HINTS = {
     Action.KEPT: "not changed; --existing replace|append writes, --audit compares",
     Action.UNCHANGED: "done in an earlier run",
     Action.LOW_SCORE: "no genre reaches --min-score",
+    Action.NOT_MUSIC: "speech or other sounds; the report says which",
     Action.FAILED: "the report says why",
 }
 

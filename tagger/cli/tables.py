@@ -35,6 +35,14 @@ class ScoreTables:
             if result.timeline:
                 self.out.print(make_timeline_table(result))
             self.out.print(make_scores_table(result.scores))
+            for name, scores in (
+                ("Style", result.attributes.styles),
+                ("Mood", result.attributes.moods),
+                ("Voice", result.attributes.voices),
+            ):
+                if scores:
+                    self.out.print(Text(f" {name}"))
+                    self.out.print(make_scores_table(scores))
         self.status.update("Listening")
         self.status.start()
 

@@ -130,12 +130,18 @@ class ModelReplica:
 
     @torch.inference_mode()
     def compute_logits(self, inputs: ModelInputs) -> torch.Tensor:
-        """Run the network; return float32 logits (windows, labels) on the CPU."""
+        """Run the network; return float32 logits (windows, all labels) on the CPU.
+
+        The bundled model has logits for styles, moods and voices behind those of the labels.
+        """
         torch.set_num_threads(self.threads)
         moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in inputs.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits: torch.Tensor = self.model(**moved).logits
-        return logits.float().cpu()
+            output = self.model(**moved)
+        logits: torch.Tensor = output.logits.float()
+        if (attributes := getattr(output, "attribute_logits", None)) is not None:
+            logits = torch.cat([logits, attributes.float()], 1)
+        return logits.cpu()
 
     def measure_batch_size(self, window: ModelInputs) -> int:
         """Return how many windows like this one fit into a batch on this GPU."""

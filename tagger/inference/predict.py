@@ -185,7 +185,7 @@ class Predictor:
         return self.batch_size
 
     def _compute_logits(self, inputs: ModelInputs) -> torch.Tensor:
-        """Return the logits (windows, labels); halve a batch that does not fit into memory."""
+        """Return the logits (windows, all labels); halve a batch that does not fit into memory."""
         windows = len(next(iter(inputs.values())))
         replica = self.idle_replicas.get()
         try:
@@ -238,7 +238,7 @@ class Predictor:
         return self._make_result(sample, logits)
 
     def _make_result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
-        """Pool the logits (windows, labels) of one track."""
+        """Pool the logits (windows, all labels) of one track."""
         self.consecutive_failures = 0
         pooled = self.classifier.pool(logits)
         if not pooled.isfinite().all():
@@ -256,6 +256,7 @@ class Predictor:
                 WindowScores(start_s, min(start_s + window_s, sample.duration_s), make_scores(row))
                 for start_s, row in windows
             ),
+            self.classifier.make_attributes(pooled),
         )
 
 

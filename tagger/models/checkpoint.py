@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from transformers import (
 
 from tagger.errors import ModelError, SettingsError, TaggerError
 from tagger.models.sources import AUTO_CLASS, ModelSource, register_bundled_models
-from tagger.records import Score
+from tagger.records import AttributeLabels, Attributes, Score
 from tagger.settings import Settings
 
 DEFAULT_WINDOW_S = 30.0
@@ -169,7 +169,11 @@ def load_clap_classifier(
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A loaded checkpoint. not_music: the labels of sound that is no music, in few models."""
+    """A loaded checkpoint.
+
+    not_music: the labels of sound that is no music, in few models. The logits are those of the
+    labels, then those of the attribute_labels, if there are any.
+    """
 
     identity: str
     labels: tuple[str, ...]
@@ -177,9 +181,10 @@ class Classifier:
     model: torch.nn.Module
     extractor: WindowExtractor
     not_music: frozenset[str] = frozenset()
+    attribute_labels: AttributeLabels = field(default_factory=AttributeLabels)
 
     def pool(self, logits: torch.Tensor) -> torch.Tensor:
-        """Pool the logits (windows, labels) of a track: their mean, (labels,).
+        """Pool the logits (windows, all labels) of a track: their mean, (all labels,).
 
         Windows without music do not count among others with music, unless they are the majority.
         Then only they count.
@@ -187,16 +192,36 @@ class Classifier:
         if not self.not_music:
             return logits.mean(0)
         other = [number for number, label in enumerate(self.labels) if label in self.not_music]
-        has_music = logits.softmax(-1)[:, other].sum(-1) <= MAX_NOT_MUSIC
+        probabilities = logits[:, : len(self.labels)].softmax(-1)
+        has_music = probabilities[:, other].sum(-1) <= MAX_NOT_MUSIC
         is_music = 2 * int(has_music.sum()) >= len(logits)
         return logits[has_music == is_music].mean(0)
 
     def make_scores(self, logits: torch.Tensor) -> tuple[Score, ...]:
-        """Turn logits (labels,), of one window or pooled, into scores, best first."""
-        probabilities = logits.sigmoid() if self.multi_label else logits.softmax(-1)
-        ranked = probabilities.sort(descending=True, stable=True)
-        pairs = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
-        return tuple(Score(self.labels[index], probability) for index, probability in pairs)
+        """Turn logits (all labels,), of one window or pooled, into scores, best first."""
+        own = logits[: len(self.labels)]
+        return _rank(self.labels, own.sigmoid() if self.multi_label else own.softmax(-1))
+
+    def make_attributes(self, logits: torch.Tensor) -> Attributes:
+        """Turn logits (all labels,) into styles, moods and voices."""
+        styles, moods, voices = (
+            tuple(self.attribute_labels.styles),
+            self.attribute_labels.moods,
+            self.attribute_labels.voices,
+        )
+        sizes = [len(self.labels), len(styles), len(moods), len(voices)]
+        _, style, mood, voice = logits.split(sizes)
+        return Attributes(
+            _rank(styles, style.sigmoid()),
+            _rank(moods, mood.softmax(-1)),
+            _rank(voices, voice.softmax(-1)),
+        )
+
+
+def _rank(labels: Sequence[str], probabilities: torch.Tensor) -> tuple[Score, ...]:
+    ranked = probabilities.sort(descending=True, stable=True)
+    pairs = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
+    return tuple(Score(labels[index], probability) for index, probability in pairs)
 
 
 def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
@@ -225,7 +250,8 @@ def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
         multi_label=getattr(config, "problem_type", None) == "multi_label_classification",
         model=model.eval(),
         extractor=extractor,
-        not_music=frozenset(getattr(config, "not_music", ())),
+        not_music=source.not_music,
+        attribute_labels=source.attribute_labels,
     )
 
 

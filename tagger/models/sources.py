@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tagger.errors import ModelError, SettingsError
 from tagger.models import hub, musicnn, musicnn_yamnet, yamnet
 from tagger.models.hub import CONFIG_FILE, EXTRACTOR_FILES, SMALL_FILES, TOKENIZER_FILES
 from tagger.paths import display_path, to_one_line, write_file_whole
+from tagger.records import AttributeLabels
 from tagger.settings import Settings, find_hash_cache
 
 
@@ -45,6 +46,9 @@ BUNDLED_MODELS: Mapping[str, BundledModel] = {
 A new one needs a package like `tagger.models.musicnn`, a line here, and its licence in
 pyproject.toml.
 """
+
+MODEL_WITH_ATTRIBUTES = "musicnn-yamnet"
+"""The `model_type` that has styles, moods and voices."""
 
 
 def register_bundled_models() -> None:
@@ -264,6 +268,7 @@ class ModelSource:
     commit: str
     labels: tuple[str, ...] = ()
     not_music: frozenset[str] = frozenset()
+    attribute_labels: AttributeLabels = field(default_factory=AttributeLabels)
 
 
 def find_model(settings: Settings, *, may_be_folder: bool = True) -> ModelSource:
@@ -278,7 +283,23 @@ def find_model(settings: Settings, *, may_be_folder: bool = True) -> ModelSource
     labels = get_labels(source.name, config, settings)
     not_music = config.get("not_music")
     known = not_music if isinstance(not_music, list) else []
-    return replace(source, labels=labels, not_music=frozenset(map(str, known)))
+    return replace(
+        source,
+        labels=labels,
+        not_music=frozenset(map(str, known)),
+        attribute_labels=_read_attribute_labels(config),
+    )
+
+
+def _read_attribute_labels(config: Mapping[str, Any]) -> AttributeLabels:
+    """Return the styles, moods and voices of the bundled model, or of one trained from it."""
+    if config.get("model_type") != MODEL_WITH_ATTRIBUTES:
+        return AttributeLabels()
+    return AttributeLabels(
+        dict(sorted(config.get("styles", {}).items())),
+        tuple(config.get("moods", ())),
+        tuple(config.get("voices", ())),
+    )
 
 
 def find_base_model(settings: Settings) -> ModelSource:

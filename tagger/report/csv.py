@@ -41,7 +41,7 @@ OLD_COLUMNS = (
 )  # fmt: skip
 """The columns of version 0.1.0. Every report has them."""
 
-HEADER = (*OLD_COLUMNS, "kind")
+HEADER = (*OLD_COLUMNS, "kind", "style")
 
 REPORT_START = ",".join(OLD_COLUMNS).encode()
 
@@ -103,7 +103,7 @@ def copy_reports(reports: Sequence[Path], target: Path) -> None:
 def _convert_cells(cells: Mapping[str, str]) -> bytes:
     """Return a row with today's columns, whatever columns its report has."""
     is_failed = cells["action"].strip() == Action.FAILED
-    defaults = {"kind": FailureKind.OTHER if is_failed else ""}
+    defaults = {"kind": FailureKind.OTHER if is_failed else "", "style": ""}
     line = _format_line((defaults | dict(cells))[name] for name in HEADER)
     return line.encode("utf-8", "backslashreplace")
 
@@ -139,6 +139,7 @@ def format_row(outcome: Outcome) -> str:
         outcome.model,
         outcome.error,
         outcome.kind or "",
+        ";".join(outcome.styles),
     )
     return _format_line(map(escape_formula, cells))
 
@@ -178,6 +179,7 @@ class ReportRow:
     model: str = ""
     error: str = ""
     kind: FailureKind | KeepReason | None = None
+    styles: tuple[str, ...] = ()
 
 
 def read_report(path: Path) -> Iterator[ReportRow]:
@@ -231,6 +233,7 @@ def _parse_cells(cells: Mapping[str, str]) -> ReportRow:
         model=text["model"],
         error=text["error"],
         kind=KINDS_BY_VALUE.get(cells.get("kind", "").strip()),
+        styles=split_genres(unescape_formula(cells.get("style", ""))),
     )
 
 

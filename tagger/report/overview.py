@@ -195,7 +195,7 @@ def review_run(states: Sequence[Path], run_id: str | None) -> RunReview:
         albums = {display_path(path): album for path, album in read_albums(state).items()}
         for row in read_report(report):
             counts.add(row)
-            if row.scores and row.path in albums:
+            if row.scores and row.action is not Action.NOT_MUSIC and row.path in albums:
                 folder = row.path.rpartition("/")[0]
                 tracks.append(AlbumTrack(row.path, folder, albums[row.path], row.scores))
     runs, reports = zip(*found, strict=True)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from tagger import decide
@@ -92,16 +92,20 @@ class AlbumSettler:
         queued = self.decider.state.queue.remove_scored_folder(folder)
         tracks = [(track, self.decider.load(track)) for track in queued]
         proposals: dict[AnyPath, Proposal] = {}
-        for album in _group_albums(each for each in tracks if not self._keeps_genre(each[1])):
+        for album in _group_albums(each for each in tracks if self._gets_genre(each[1])):
             proposals |= self._propose_for_album(album)
         for track, known in tracks:
             proposal = proposals.get(track.path) or self.decider.propose(known)
             yield self.rows.save(self.decider.decide_track(track, known, proposal))
 
-    def _keeps_genre(self, known: KnownTrack) -> bool:
-        """Tell whether a track keeps its genre. Scores for --audit do not count for the album."""
+    def _gets_genre(self, known: KnownTrack) -> bool:
+        """Tell whether a track takes part in its album: it is music and does not keep its genre.
+
+        So scores for --audit do not count for the album.
+        """
         existing = self.decider.settings.existing
-        return decide.decide_by_tags(known.tags or Tags(), existing) is not None
+        is_kept = decide.decide_by_tags(known.tags or Tags(), existing) is not None
+        return not is_kept and self.decider.propose(known).is_music
 
     def _propose_for_album(self, album: Sequence[ScoredTrack]) -> dict[AnyPath, Proposal]:
         """Return the proposal for each track: the genre of the album, the scores of the track."""
@@ -115,8 +119,9 @@ class AlbumSettler:
             scores = decide.relabel(known.scores or (), names)
             if has_outliers and is_outlier(scores, pooled.scores[0].genre):
                 remark = f"sounds more like {scores[0].genre} than its album does"
-            proposals[track.path] = Proposal(
-                pooled.genres, own.scores, own.model, pooled.score, remark
+            by_album = self.decider.propose(replace(known, scores=pooled_scores))
+            proposals[track.path] = replace(
+                by_album, scores=own.scores, album_score=by_album.score, remark=remark
             )
         return proposals
 

@@ -95,7 +95,7 @@ class ReportEdits:
 
     def has_work(self, row: ReportRow) -> bool:
         """Tell whether a row asks for a write, by the dry run or by the person who edited it."""
-        if row.action in (Action.LOW_SCORE, Action.FAILED):
+        if row.action in (Action.LOW_SCORE, Action.NOT_MUSIC, Action.FAILED):
             return self.is_edited(row)
         return row.action is Action.WOULD_WRITE
 
@@ -138,6 +138,7 @@ class ReportEdits:
             model=row.model,
             error=decision.reason,
             kind=decision.kind,
+            styles=row.styles,
         )
         if decision.kind is KeepReason.NOT_WANTED and not self.settings.dry_run:
             self.state.mark_not_wanted(track)

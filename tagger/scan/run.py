@@ -87,6 +87,7 @@ def run_scan(
             session.writer.unrecovered,
             pacer.is_time_up,
             source.not_music,
+            source.attribute_labels.styles,
         )
         settler = _make_settler(decider)
         known = settler.settle_known(found)

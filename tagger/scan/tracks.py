@@ -25,7 +25,7 @@ from tagger.writing import PlannedWrite
 AUTO_WINDOWS = 0
 """The number of windows in the state file that stands for `--windows auto`."""
 
-NOT_MUSIC_REMARK = "no music by what the model hears: {0.genre} {0.probability:.2f}"
+NOT_MUSIC_REMARK = "no music: {0.genre} {0.probability:.2f}"
 
 ACTIONS_BY_VALUE = {action.value: action for action in Action}
 
@@ -37,6 +37,7 @@ class TrackDecider:
     unrecovered: the files that a killed run left in a state that only a person can settle, with the
     error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
     run. not_music: the model's labels that are no genre, unless the user gives them a name.
+    genre_by_style: the model's label for the genre of each style.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class TrackDecider:
     unrecovered: Mapping[AnyPath, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
     not_music: frozenset[str] = frozenset()
+    genre_by_style: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def windows(self) -> int:
@@ -101,12 +103,24 @@ class TrackDecider:
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
         settings = self.settings
-        scores = decide.relabel(known.scores or (), decide.get_label_names(settings))
+        names = decide.get_label_names(settings)
+        scores = decide.relabel(known.scores or (), names)
         music = tuple(score for score in scores if score.genre not in self.not_music)
+        if not decide.is_music(scores, self.not_music, settings.min_score):
+            remark = NOT_MUSIC_REMARK.format(scores[0])
+            top = scores[: settings.top_k]
+            return Proposal((), top, self.model, is_music=False, remark=remark)
         genres = decide.choose_genres(music, most=settings.genres, min_score=settings.min_score)
-        values = format_genre_values(genres, settings.profile)
-        remark = "" if music[:1] == scores[:1] else NOT_MUSIC_REMARK.format(scores[0])
-        return Proposal(values, music[: settings.top_k], self.model, remark=remark)
+        genre_by_style = {
+            style: names.get(label.casefold(), label)
+            for style, label in self.genre_by_style.items()
+        }
+        return Proposal(
+            format_genre_values(genres, settings.profile),
+            music[: settings.top_k],
+            self.model,
+            styles=decide.choose_styles(known.attributes.styles, genre_by_style, genres),
+        )
 
     def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:
         """Decide on a track whose tags and scores are known."""
@@ -155,6 +169,7 @@ class TrackDecider:
             model=self.model if proposal.scores else "",
             error=decision.reason or proposal.remark,
             kind=decision.kind,
+            styles=proposal.styles,
         )
 
     def report_failure(self, failure: Failure) -> Outcome:

@@ -1,12 +1,11 @@
 """The open database of one run: known tracks, cached rows of the report, the queue of tracks."""
 
-import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,6 +22,7 @@ from tagger.paths import FILENAME_CODEC, AnyPath, parse_path
 from tagger.records import (
     Action,
     Album,
+    Attributes,
     ContentSample,
     Failure,
     Prediction,
@@ -33,10 +33,13 @@ from tagger.records import (
 from tagger.state.journal import Journal, Run, Runs
 from tagger.state.schema import (
     DAMAGE_CURE,
+    attributes_from_json,
+    attributes_to_json,
     check_is_ours,
     is_current,
     migrate,
-    parse_json,
+    scores_from_json,
+    scores_to_json,
     tags_from_json,
     tags_to_json,
 )
@@ -185,6 +188,7 @@ class KnownTrack:
     duration_s: float | None = None
     failure: Failure | None = None
     undone: bool = False
+    attributes: Attributes = field(default_factory=Attributes)
 
 
 class TrackRow(NamedTuple):
@@ -237,10 +241,12 @@ class State:
         if row is None:
             return KnownTrack(undone=self._is_undone(track.path))
         found = self._db.execute(
-            "SELECT scores FROM scores WHERE track_id = ? AND model = ? AND windows = ?",
+            "SELECT scores, attributes FROM scores"
+            " WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone()
-        scores = tuple(Score(*pair) for pair in parse_json(found[0])) if found else None
+        scores = scores_from_json(found[0]) if found else None
+        attributes = attributes_from_json(found[1]) if found else Attributes()
         tags = tags_from_json(row.tags) if row.tags else None
         failure = None
         if row.failure is not None:
@@ -251,7 +257,7 @@ class State:
             (row.id, model, windows),
         ).fetchone():
             failure = _restore_failure(track, *found)
-        return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone))
+        return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone), attributes)
 
     def has_path(self, path: AnyPath) -> bool:
         """Tell whether a run found a file at this path, whatever became of it since."""
@@ -266,11 +272,13 @@ class State:
 
     def save_prediction(self, prediction: Prediction, *, windows: int) -> None:
         track_id = self._add_track(prediction.track)
-        scores = json.dumps([[score.genre, score.probability] for score in prediction.scores])
         self._db.execute(
-            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
-            (track_id, prediction.model, windows, scores),
-        )
+            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
+            (
+                track_id, prediction.model, windows,
+                scores_to_json(prediction.scores), attributes_to_json(prediction.attributes),
+            ),
+        )  # fmt: skip
         self._db.execute(
             "UPDATE tracks SET duration_s = ? WHERE id = ?", (prediction.duration_s, track_id)
         )

@@ -5,11 +5,12 @@ The statements of a released migration never change.
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tagger.errors import StateError
-from tagger.records import Album, RawField, Tags
+from tagger.records import Album, Attributes, RawField, Score, Tags
 
 SCHEMA = """
 CREATE TABLE tracks (
@@ -148,6 +149,10 @@ ALTER TABLE tracks ADD COLUMN volume INTEGER; -- of a records.ContentSample
 ALTER TABLE tracks ADD COLUMN sample BLOB;    -- its digest; NULL: older than this column
 """
 
+ATTRIBUTES_MIGRATION = """
+ALTER TABLE scores ADD COLUMN attributes TEXT; -- records.Attributes as JSON; NULL: older
+"""
+
 MIGRATIONS = (
     SCHEMA,
     UNDO_MIGRATION,
@@ -155,6 +160,7 @@ MIGRATIONS = (
     REPORT_ROWS_MIGRATION,
     FAILURE_KINDS_MIGRATION,
     CONTENT_SAMPLES_MIGRATION,
+    ATTRIBUTES_MIGRATION,
 )
 """Each script turns one version of the layout into the next. Version 0 is an empty file."""
 
@@ -223,6 +229,28 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise StateError(f"is damaged: {error} ({DAMAGE_CURE})") from error
+
+
+def scores_to_json(scores: Sequence[Score]) -> str:
+    return json.dumps([[score.genre, score.probability] for score in scores])
+
+
+def scores_from_json(text: str) -> tuple[Score, ...]:
+    return tuple(Score(*pair) for pair in parse_json(text))
+
+
+def attributes_to_json(attributes: Attributes) -> str:
+    return json.dumps(asdict(attributes))
+
+
+def attributes_from_json(text: str | None) -> Attributes:
+    """Parse the output of `attributes_to_json`; NULL is of a version before attributes."""
+    if text is None:
+        return Attributes()
+    stored = parse_json(text)
+    return Attributes(
+        **{name: tuple(Score(**score) for score in scores) for name, scores in stored.items()}
+    )
 
 
 def tags_from_json(text: str) -> Tags:

@@ -210,28 +210,39 @@ def _edit_copy(
             write_tags(copy, tags, file)
         file.flush()
 
-    def verify(tags: Tags, *, restores_raw: bool, which: str) -> None:
+    def verify(tags: Tags, *, restores_raw: bool, which: str) -> Mapping[str, str]:
         found = read_tags(copy)
         if found != tags or (restores_raw and set(found.raw) != set(tags.raw)):
             raise TagError(f"not written, for the {which} tags could not be read back")
-        if changed := find_unwanted_changes(others, inspect(copy)):
+        content = inspect(copy)
+        if changed := find_unwanted_changes(others, content, is_undo=change.restores_raw):
             raise TagError(f"not written, for it would change {', '.join(changed)}")
+        return content
 
     write(change.after, restores_raw=change.restores_raw)
-    if not change.restores_raw:
-        write(change.before, restores_raw=True)
-        verify(change.before, restores_raw=True, which="old")
-        write(change.after, restores_raw=False)
-    verify(change.after, restores_raw=change.restores_raw, which="new")
+    if change.restores_raw:
+        verify(change.after, restores_raw=True, which="new")
+        return
+    write(change.before, restores_raw=True)
+    restored = verify(change.before, restores_raw=True, which="old")
+    write(change.after, restores_raw=False)
+    written = verify(change.after, restores_raw=False, which="new")
+    if changed := find_unwanted_changes(written, restored, is_undo=True):
+        raise TagError(f"not written, for an undo would change {', '.join(changed)}")
 
 
-def find_unwanted_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+def find_unwanted_changes(
+    before: Mapping[str, str], after: Mapping[str, str], *, is_undo: bool = False
+) -> list[str]:
     """Return the names of the parts of a file that differ, sorted.
 
-    FFmpeg may show more texts than before: those that stood behind the declared size of the file.
+    FFmpeg may show more texts than before: those that stood behind the declared size of the file,
+    or in an ID3v1 tag that something else hid. So an undo may hide such texts again, and the undo
+    of an undo may show them again.
     """
     changed = find_changed_fields(before, after)
-    return [name for name in changed if name in before or not name.startswith(SHOWN_PREFIX)]
+    unwanted = [name for name in changed if name in before or not name.startswith(SHOWN_PREFIX)]
+    return find_unwanted_changes(after, before) if is_undo and unwanted else unwanted
 
 
 def _rename_over(track: Track, files: OpenReplacement, *, preserve_mtime: bool) -> os.stat_result:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tagger import decide
-from tagger.records import Prediction, Score, Track
+from tagger.records import Attributes, Prediction, Score, Track
 from tagger.scan.tracks import AUTO_WINDOWS
 from tagger.state import open_state
 from tagger.storage import look_up
@@ -26,7 +26,12 @@ def genres(folder: Path) -> dict[str, tuple[str, ...]]:
     return {path.name: read_tags(path).genres for path in sorted(folder.iterdir())}
 
 
-def save_scores(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Path, Any]) -> None:
+def save_scores(
+    capsys: pytest.CaptureFixture[str],
+    home: Path,
+    scores: dict[Path, Any],
+    attributes: Attributes = Attributes(),  # noqa: B008 - it is frozen
+) -> None:
     """Save scores of the bundled model in the state file, as if a scan had predicted them."""
     folder = next(iter(scores)).parent
     state_file = home / "tagger" / "state.sqlite"
@@ -38,7 +43,13 @@ def save_scores(capsys: pytest.CaptureFixture[str], home: Path, scores: dict[Pat
             found = state.load_track(stat_track(path), model=model, windows=AUTO_WINDOWS)
             assert found.scores
             state.save_prediction(
-                Prediction(stat_track(path), scores[path], model, found.duration_s or 0),
+                Prediction(
+                    stat_track(path),
+                    scores[path],
+                    model,
+                    found.duration_s or 0,
+                    attributes=attributes,
+                ),
                 windows=AUTO_WINDOWS,
             )
 
@@ -106,6 +117,31 @@ def test_a_track_that_sounds_like_something_else_is_named(
     assert read_tags(album / "b.mp3").scores.startswith("Jazz=0.800")
     (odd,) = Command(capsys, "report").summary["odd"]
     assert (odd["title"], odd["genre"], len(odd["odd"])) == ("Title", "Rock", 1)
+
+
+def test_the_report_has_the_styles_of_the_genre_that_is_written(
+    album: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    styles = (Score("Swing", 0.9), Score("Grunge", 0.8), Score("Hard Rock", 0.4))
+    scores = {path: JAZZ if path.name == "b.mp3" else ROCK for path in album.iterdir()}
+    save_scores(capsys, home, scores, Attributes(styles))
+    alone = Scan(capsys, album, "-n")
+    assert [row["style"] for row in alone.rows] == ["Grunge", "Swing", "Grunge", "Grunge"]
+    together = Scan(capsys, album, "-n", "--by-album")
+    assert {(row["genre"], row["style"]) for row in together.rows} == {("Rock", "Grunge")}
+
+
+def test_a_skit_has_no_voice_and_no_genre_in_its_album(
+    album: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skit = (Score("Speech", 0.94), Score("Jazz", 0.05), Score("Rock", 0.01))
+    save_scores(capsys, home, {p: skit if p.name == "b.mp3" else ROCK for p in album.iterdir()})
+    scan = Scan(capsys, album, "--by-album")
+    assert scan.actions == {"written": 3, "not-music": 1}
+    assert scan.row("b.mp3")["error"] == "no music: Speech 0.94"
+    assert {row["score"] for row in scan.rows} == {"0.9000", ""}
+    assert read_tags(album / "b.mp3").genres == ()
+    assert Command(capsys, "report").summary["odd"] == []
 
 
 def test_an_album_below_the_minimum_is_not_written(

@@ -64,6 +64,21 @@ def test_yamnet_names_the_sounds_of_a_recording(
     assert row["scores"][0]["label"] == "White noise"
 
 
+def test_moods_and_voices_are_shown_where_they_are_wanted(
+    song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = classify(capsys, song, "--moods")
+    assert {score["label"] for score in row["moods"]} == {"Happy", "Tense", "Sad", "Calm"}
+    names = {"Instrumental", "Female vocals", "Male vocals"}
+    assert {score["label"] for score in row["voices"]} == names
+    for name in ("moods", "voices"):
+        assert sum(score["score"] for score in row[name]) == pytest.approx(1)
+    assert main(["classify", str(song), "--moods"]) == 0
+    assert {" Mood", " Voice"} < set(capsys.readouterr().out.splitlines())
+    assert main(["classify", str(song), "--moods", "-m", "yamnet"]) == 2
+    assert "--moods needs the bundled model; yamnet has no moods" in capsys.readouterr().err
+
+
 def test_json_has_the_keys_that_scripts_rely_on(
     song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -256,7 +256,7 @@ def test_an_old_and_a_new_report_are_merged(
     assert Command(capsys, *args, "--csv", merged).code == 0
     rows = read_report(merged)
     last = old.rows("11-by-album.csv")
-    assert [row | {"kind": ""} for row in last] == rows[: len(last)]
+    assert [row | {"kind": "", "style": ""} for row in last] == rows[: len(last)]
     assert rows[len(last) :] == scan.rows
     assert all(row["kind"] for row in scan.rows)
     assert main([*map(str, args), "--csv", str(merged)]) == 0  # our own report is written over

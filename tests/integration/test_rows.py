@@ -17,14 +17,14 @@ from tagger.models.musicnn import CHECKPOINT
 from tagger.models.sources import read_config
 from tagger.options import Affects
 from tagger.settings import OPTIONS
-from tests.builders import build_audio
+from tests.builders import build_audio, build_speech
 from tests.checkpoints import save
 from tests.front_door import ANY, Command, Scan, set_album, set_genre
 
 Capsys = pytest.CaptureFixture[str]
 Rows = dict[str, dict[str, str]]
 
-QUICK = {"existing", "min-score", "jobs"}
+QUICK = {"existing", "min-score", "not-music", "jobs"}
 """Options that a plain pytest tries; `.ci/run` tries all of them."""
 
 MARK = "-repeated"
@@ -46,6 +46,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "html": ("--html", "page.html"),
     "existing": ("--existing", "replace"),
     "by-album": ("--by-album",),
+    "not-music": ("--not-music", "tag"),
     "min-score": ("--min-score", "1"),
     "top-k": ("--top-k", "2"),
     "genres": ("--genres", "3"),
@@ -100,6 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build_audio(path, seconds=8, frequency_hz=110 * (number + 1), seed=number)
     for name in ("1.flac", "2.flac"):
         set_album(root / "library" / name, "Album")
+    build_speech(root / "library" / "speech.wav", seconds=8)
     set_genre(root / "library" / "mine.flac", "Jungle")
     (root / "linked.ogg").hardlink_to(root / "library" / "linked.ogg")
     names = read_config(CHECKPOINT)["id2label"].values()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -29,7 +30,7 @@ from tagger.scan import tracks
 from tagger.tags import read_tags
 from tagger.writing import writer
 from tagger.writing.replace import replace_tags
-from tests.builders import build_audio, truncate, write_empty, write_text
+from tests.builders import build_audio, build_speech, truncate, write_empty, write_text
 from tests.front_door import (
     ANY,
     Command,
@@ -79,10 +80,10 @@ def test_the_summary_adds_up(library: Path, capsys: pytest.CaptureFixture[str]) 
     scan = Scan(capsys, library, *ANY)
     assert list(scan.summary) == [
         "run_id", "model", "dry_run", "tracks", "written", "would_write", "kept", "unchanged",
-        "low_score", "failed", "failed_new", "seconds", "report",
+        "low_score", "not_music", "failed", "failed_new", "seconds", "report",
     ]  # fmt: skip
-    counts = ("written", "would_write", "kept", "unchanged", "low_score", "failed")
-    assert [scan.summary[name] for name in counts] == [2, 0, 1, 0, 0, 1]
+    counts = ("written", "would_write", "kept", "unchanged", "low_score", "not_music", "failed")
+    assert [scan.summary[name] for name in counts] == [2, 0, 1, 0, 0, 0, 1]
     assert scan.summary["tracks"] == len(scan.rows) == 4
     assert scan.code == 1
 
@@ -383,13 +384,31 @@ def test_what_is_no_music_gets_no_genre_and_the_report_says_what_it_is(
     path = tmp_path / "rain.wav"
     soundfile.write(path, noise, 16_000)
     scan = Scan(capsys, path)
-    assert scan.actions == {"low-score": 1}
-    assert scan.row("rain.wav")["error"].startswith("no music by what the model hears: Other sound")
-    assert "Other sound" not in scan.row("rain.wav")["scores"]
+    assert scan.actions == {"not-music": 1}
+    assert scan.summary["not_music"] == 1
+    row = scan.row("rain.wav")
+    assert re.fullmatch(r"no music: Other sound \d\.\d\d", row["error"])
+    assert row["scores"].startswith("Other sound=")
+    assert (row["genre"], row["score"]) == ("", "")
+    assert Scan(capsys, path, "--not-music", "tag").actions == {"not-music": 1}  # no speech
+    assert Scan(capsys, path, "-n", *ANY).actions == {"would-write": 1}
     names = tmp_path / "names.toml"
     names.write_text('"Other sound" = "Field Recording"\n')
     assert Scan(capsys, path, "--genre-map", names).actions == {"written": 1}
     assert read_tags(path).genres == ("Field Recording",)
+
+
+def test_speech_is_tagged_only_where_the_user_wants_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = build_speech(tmp_path / "chapter.wav")
+    scan = Scan(capsys, path)
+    assert scan.actions == {"not-music": 1}
+    assert re.fullmatch(r"no music: Speech \d\.\d\d", scan.row("chapter.wav")["error"])
+    assert read_tags(path).genres == ()
+    assert Scan(capsys, path, "--not-music", "tag", "--min-score", "1").actions == {"low-score": 1}
+    assert Scan(capsys, path, "--not-music", "tag").actions == {"written": 1}
+    assert read_tags(path).genres == ("Spoken Word",)
 
 
 def test_existing_genres_are_kept_replaced_or_joined(

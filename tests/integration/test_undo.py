@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.audio import hash_streams
+from tagger.audio import hash_streams, read_metadata
 from tagger.cli import main
 from tagger.records import Tags
 from tagger.state import open_state
@@ -83,6 +83,43 @@ def add_title(path: Path) -> None:
     audio = open_tags(path)
     audio["title"] = ["New"]
     audio.save()
+
+
+V1 = b"TAG" + b"".join(text.ljust(30, b"\0") for text in (b"Title", b"Artist", b"Album"))
+V1 += b"1999".ljust(34, b"\0") + b"\xff"
+
+
+def frame(name: bytes, content: bytes) -> bytes:
+    return name + len(content).to_bytes(4, "big") + bytes(2) + content
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        frame(b"TIlb", b"\0no such name"),
+        frame(b"POPM", b"owner\0\x40") + frame(b"\x14ALB", b"\0A") + frame(b"TPE1", b"\0Artist"),
+    ],
+    ids=["a frame of no such name", "a frame behind one of no such name"],
+)
+def test_texts_of_id3v1_that_a_write_brings_to_light_do_not_hinder_the_undo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], frames: bytes
+) -> None:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    path = build_audio(folder / "song.mp3", seconds=4)
+    sound = path.read_bytes()
+    sound = sound[sound.index(b"\xff\xfb") :]
+    path.write_bytes(b"ID3\3\0\0" + bytes([0, 0, 0, len(frames)]) + frames + sound + V1)
+    before, seen = contents(folder), read_metadata(path)
+    assert "what FFmpeg shows as album" not in seen
+    Scan(capsys, path, *ANY)
+    written, shown = contents(folder), read_metadata(path)
+    assert shown["what FFmpeg shows as album"] == "Album"
+    undo = Undo(capsys)
+    assert (undo.code, undo.counts) == (0, {"restored": 1})
+    assert (contents(folder), read_metadata(path)) == (before, seen)
+    assert Undo(capsys, "--run", undo.summary["run_id"]).counts == {"restored": 1}
+    assert (contents(folder), read_metadata(path)) == (written, shown)
 
 
 def test_a_path_goes_back_to_what_stood_there_before_all_runs(

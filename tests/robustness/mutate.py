@@ -29,7 +29,7 @@ def mutate(data: bytes, other: bytes, chance: Random) -> bytes:
     ways = list(WAYS)
     for _ in range(1 + min(int(chance.expovariate(0.6)), 7)):
         way = chance.choices(ways, [*WAYS.values()])[0]
-        data = way(data or b"\0", other, chance)[:LONGEST]
+        data = way(data or b"\0", other or b"\0", chance)[:LONGEST]
     return with_ogg_checksums(data) if chance.random() < 0.8 else data
 
 

@@ -121,8 +121,8 @@ def guess(head: Head) -> Guess:
 
 
 def test_labels_are_unique_and_hold_those_that_people_expect() -> None:
-    assert len(set(LABELS)) == len(LABELS) == 19
-    assert {"Blues", "Classical", "Disco", "Hip-Hop", "R&B", "Latin", "Electronic"} < set(LABELS)
+    assert len(set(LABELS)) == len(LABELS) == 17
+    assert {"Blues", "Classical", "Disco", "Hip-Hop", "Latin", "Electronic"} < set(LABELS)
     assert LABELS[-2:] == NOT_MUSIC == ("Speech", "Other sound")
     assert not {"Soundtrack", "World", "Indie", "Funk"} & set(LABELS)
 
@@ -151,10 +151,9 @@ def test_every_label_is_spoken_for_and_moods_and_instruments_speak_for_none(head
     ("tag", "label"),
     [
         ("msd jazz", "Jazz"),
-        ("msd soul", "Soul"),
         ("mtt classical", "Classical"),
         ("yamnet Reggae", "Reggae"),
-        ("yamnet Rhythm and blues", "R&B"),
+        ("yamnet Ska", "Reggae"),
         ("yamnet Speech", "Speech"),
         ("yamnet Siren", "Other sound"),
     ],

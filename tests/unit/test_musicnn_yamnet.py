@@ -129,6 +129,8 @@ def test_a_new_head_can_be_trained_and_saved(tmp_path: Path) -> None:
     again = AutoModelForAudioClassification.from_pretrained(tmp_path)
     with torch.inference_mode():
         torch.testing.assert_close(again(clips).logits, model(clips).logits)
+        expected = MusicnnYamnetForAudioClassification.from_pretrained(CHECKPOINT)(clips)
+        torch.testing.assert_close(again(clips).attribute_logits, expected.attribute_logits)
 
 
 def test_the_checkpoint_is_small() -> None:

@@ -36,3 +36,8 @@ def test_a_damaged_file_is_read_and_rewritten_or_refused(tmp_path: Path, ending:
             kinds[verdict.kind] += 1
     assert kinds[""]
     assert any(kinds[kind] for kind in REFUSALS)  # else the damage was none
+
+
+def test_empty_files_can_be_damaged_too() -> None:
+    for number in range(200):
+        mutate(b"", b"", Random(number))

@@ -112,15 +112,15 @@ def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
 
 def test_reports_with_and_without_kinds_are_merged(tmp_path: Path) -> None:
     old, new, merged = (tmp_path / name for name in ("old.csv", "new.csv", "merged.csv"))
-    new.write_text(HEAD + "/m/new.mp3,failed,,,,,,,why,silent\r\n")
+    new.write_text(HEAD + "/m/new.mp3,failed,,,,,,,why,silent,Ska\r\n")
     header = ";".join([*OLD_COLUMNS, "my notes"])
     old.write_text(f"\ufeff{header}\n/m/old.mp3;failed;;;'=1;;;;a;note\n/m/k.mp3;kept;;;;;;;;\n")
     copy_reports([old, new], merged)
     assert merged.read_text().splitlines() == [
         HEAD.strip(),
-        "/m/old.mp3,failed,,,'=1,,,,a,other",
-        "/m/k.mp3,kept,,,,,,,,",
-        "/m/new.mp3,failed,,,,,,,why,silent",
+        "/m/old.mp3,failed,,,'=1,,,,a,other,",
+        "/m/k.mp3,kept,,,,,,,,,",
+        "/m/new.mp3,failed,,,,,,,why,silent,Ska",
     ]
     copy_reports([old, new], merged)  # a report of tagger may be written over
 

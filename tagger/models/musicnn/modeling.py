@@ -343,7 +343,7 @@ class GenreHead(nn.Module):
         super().__init__()
         self.register_buffer("tag_map", torch.zeros(labels, tags))
         self.register_buffer("sharpness", torch.ones(()))
-        self.linear = nn.Linear(tags + embedding_size, labels)
+        self.linear: nn.Module = nn.Linear(tags + embedding_size, labels)
 
     def forward(self, tag_logits: Tensor, embedding: Tensor) -> Tensor:
         """Turn (n, tags) and (n, all embeddings) into float32 logits (n, labels)."""

@@ -4,6 +4,8 @@
 makes the log-mel frames of both networks itself, so a window crosses to a GPU once.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, initialization
@@ -14,6 +16,13 @@ from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
 from tagger.models.patches import average_by_clip, cut_patches
 from tagger.models.yamnet.modeling import LogMel as YamnetLogMel
 from tagger.models.yamnet.modeling import YamnetModel
+
+
+@dataclass
+class MusicnnYamnetOutput(MusicnnOutput):
+    """The same with attribute_logits: (clips, styles + moods + voices)."""
+
+    attribute_logits: Tensor | None = None
 
 
 class MusicnnLogMel(nn.Module):
@@ -45,6 +54,21 @@ class MusicnnLogMel(nn.Module):
             return compute_log_mel(samples.float(), self.window, self.filters, self.hop_length)
 
 
+class FixedLinear(nn.Module):
+    """A linear layer that comes with the checkpoint and is not trained."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(outputs, inputs))
+        self.register_buffer("bias", torch.zeros(outputs))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return nn.functional.linear(values, self.weight, self.bias)
+
+
 class MusicnnYamnetPreTrainedModel(PreTrainedModel):
     """The common base of the models: configuration class, names, initial weights."""
 
@@ -60,13 +84,20 @@ class MusicnnYamnetPreTrainedModel(PreTrainedModel):
         elif isinstance(module, GenreHead):
             initialization.zeros_(module.tag_map)
             initialization.ones_(module.sharpness)
+        elif isinstance(module, FixedLinear):
+            initialization.zeros_(module.weight)
+            initialization.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             initialization.normal_(module.weight, std=self.config.initializer_range)
             initialization.zeros_(module.bias)
 
 
 class MusicnnYamnetModel(MusicnnYamnetPreTrainedModel):
-    """Both networks: windows (n, samples) -> tag logits (n, 621) and embedding (n, 1424)."""
+    """Both networks: windows (n, samples) -> tag logits (n, 621) and embedding (n, 1424).
+
+    Styles, moods and voices belong to it, not to the head for genres: a newly trained head keeps
+    them. They are not trained.
+    """
 
     def __init__(self, config: MusicnnYamnetConfig) -> None:
         super().__init__(config)
@@ -77,6 +108,12 @@ class MusicnnYamnetModel(MusicnnYamnetPreTrainedModel):
         self.yamnet = YamnetModel(yamnet)
         self.yamnet_classifier = nn.Linear(yamnet.blocks[-1][0], config.audioset_classes)
         self.patch = yamnet.patch_frames, yamnet.patch_hop
+        self.tags = len(musicnn.tags) + config.audioset_classes
+        self.embedding_size = len(musicnn.towers) * musicnn.embedding_size + yamnet.blocks[-1][0]
+        if config.attributes:
+            labels = len(config.attributes)
+            self.attribute_head = GenreHead(self.tags, self.embedding_size, labels)
+            self.attribute_head.linear = FixedLinear(self.tags + self.embedding_size, labels)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,11 +134,8 @@ class MusicnnYamnetForAudioClassification(MusicnnYamnetPreTrainedModel):
     def __init__(self, config: MusicnnYamnetConfig) -> None:
         super().__init__(config)
         self.networks = MusicnnYamnetModel(config)
-        musicnn, yamnet = config.musicnn_config, config.yamnet_config
         self.head = GenreHead(
-            tags=len(musicnn.tags) + config.audioset_classes,
-            embedding_size=len(musicnn.towers) * musicnn.embedding_size + yamnet.blocks[-1][0],
-            labels=config.num_labels or 0,
+            self.networks.tags, self.networks.embedding_size, config.num_labels or 0
         )
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -110,7 +144,7 @@ class MusicnnYamnetForAudioClassification(MusicnnYamnetPreTrainedModel):
         input_values: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
-    ) -> MusicnnOutput:
+    ) -> MusicnnYamnetOutput:
         """Classify clips (clips, samples), padded on the right; labels: (clips,).
 
         The output has the tag logits of musicnn's tags, then AudioSet's classes (clips, 621), and
@@ -120,4 +154,8 @@ class MusicnnYamnetForAudioClassification(MusicnnYamnetPreTrainedModel):
         size = self.config.window_samples
         windows, counts = cut_patches(input_values.unsqueeze(2), lengths, size, hop=size)
         tag_logits, embedding = self.networks(windows.squeeze(2))
-        return self.head.score_clips(tag_logits, embedding, counts, labels)
+        output = MusicnnYamnetOutput(**self.head.score_clips(tag_logits, embedding, counts, labels))
+        if self.config.attributes:
+            attributes = self.networks.attribute_head(tag_logits, embedding)
+            output.attribute_logits = average_by_clip(attributes, counts)
+        return output
