@@ -15,7 +15,8 @@ def make_track(path: Path) -> Track:
 
 def inspect_file(path: Path) -> Mapping[str, str]:
     """Return all content of a file except tagger's fields."""
-    return read_other_fields(path) | hash_streams(path) | read_metadata(path)
+    sound = hash_streams(path, bytes_compared=True)
+    return read_other_fields(path) | sound | read_metadata(path)
 
 
 def make_change(track: Track, tags: Tags) -> TagChange:

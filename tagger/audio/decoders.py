@@ -462,7 +462,8 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
     is a stream, as FFmpeg sees it.
     bytes_compared: the caller compares the audio byte for byte by other means. Of MP3 and FLAC the
     first packets are then enough: if these are the same, FFmpeg begins at the same place, and makes
-    the same packets of the same bytes from there on.
+    the same packets of the same bytes from there on. Of the last frame of Monkey's Audio only the
+    time counts then, because FFmpeg reads that frame to the end of the file, tags included.
     Raises DecodeError where FFmpeg cannot demux the container, AccessError.
     """
     digests: dict[str, Any] = defaultdict(hashlib.sha256)
@@ -477,7 +478,10 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
             is_sequential = container.format.name in SEQUENTIAL_CONTAINERS
             count = COMPARED_PACKETS if bytes_compared and is_sequential else None
             for packet in islice(_demux_packets(container), count):
-                payload = _cut_ape_tag(bytes(packet)) if is_ape else bytes(packet)
+                payload = bytes(packet)
+                if is_ape:
+                    is_last = bytes_compared and _is_last_frame(packet)
+                    payload = b"" if is_last else _cut_ape_tag(payload)
                 digest = digests[names[packet.stream_index]]
                 digest.update(f"{packet.pts} {len(payload)} ".encode())
                 digest.update(payload)
@@ -520,6 +524,13 @@ def read_metadata(path: Path) -> dict[str, str]:
             if not TAGGER_FIELD.fullmatch(name)
         }
         return {name: text for name, text in texts.items() if text}
+
+
+def _is_last_frame(packet: "av.Packet[Any]") -> bool:
+    """Tell whether a packet ends where its stream ends by what the header says."""
+    if packet.pts is None or packet.duration is None or packet.stream.duration is None:
+        return False
+    return bool(packet.pts + packet.duration >= packet.stream.duration)
 
 
 def _cut_ape_tag(packet: bytes) -> bytes:

@@ -9,7 +9,9 @@ import pytest
 from tagger.errors import FailureKind, TagError
 from tagger.tags import read_other_fields, read_tags, write_tags
 from tagger.tags.ape import find_ape_tag
+from tagger.tags.fields import find_changed_fields
 from tests.builders import PNG, audio_bytes
+from tests.replacing import inspect_file, retag
 from tests.rounds import OURS, written_and_undone
 
 V1 = b"TAG" + b"Title".ljust(125, b"\0")
@@ -56,6 +58,22 @@ def test_items_and_what_stands_behind_stay(
         assert each.endswith(behind)
         assert all(item in each for item in ITEMS if b"GENRE" not in item)
     assert undone == sound + tag(*ITEMS) + behind
+
+
+@pytest.mark.parametrize("rest", range(4))
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("wav_tail", [0, 290])
+def test_ffmpeg_takes_the_tag_of_monkeys_audio_for_sound_and_that_is_no_change(
+    tmp_path: Path, rest: int, wav_tail: int, *, header: bool
+) -> None:
+    path = tmp_path / "song.ape"
+    sound = bytearray(audio_bytes(".ape") + bytes(wav_tail) + bytes(rest))
+    struct.pack_into("<I", sound, 32, wav_tail)  # what a WAV had behind its sound
+    path.write_bytes(sound + tag(*ITEMS, header=header))
+    before = inspect_file(path)
+    retag(path, OURS)
+    assert read_tags(path) == OURS
+    assert not find_changed_fields(before, inspect_file(path))
 
 
 @ENDINGS
