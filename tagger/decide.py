@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from tagger.errors import KeepReason
 from tagger.records import (
+    MAX_NOT_MUSIC,
     Action,
     Album,
     AlbumWithOutliers,
@@ -154,10 +155,6 @@ def get_label_names(settings: Settings) -> Mapping[str, str]:
     return {**default_names, **speech_names, **settings.genre_map}
 
 
-MAX_NOT_MUSIC = 0.5
-"""A track whose probability of no music exceeds this is no music."""
-
-
 def is_music(scores: Sequence[Score], not_music: Collection[str], min_score: float) -> bool:
     """Tell whether a track is music by its scores.
 
@@ -185,6 +182,14 @@ def choose_genres(scores: Sequence[Score], *, most: int, min_score: float) -> tu
 
 MIN_STYLE_SCORE = 0.5
 """A style is given if it is more likely than not."""
+
+
+def name_genres_of_styles(
+    genre_by_style: Mapping[str, str], settings: Settings
+) -> Mapping[str, str]:
+    """Return the user's name for the genre of each style. genre_by_style: the model's labels."""
+    names = get_label_names(settings)
+    return {style: names.get(label.casefold(), label) for style, label in genre_by_style.items()}
 
 
 def choose_styles(

@@ -62,6 +62,10 @@ class Score:
     probability: float
 
 
+MAX_NOT_MUSIC = 0.5
+"""A window or a track is no music if the labels for that are more likely than this, together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """What a model says about a track beside its genre; each of the three best first.

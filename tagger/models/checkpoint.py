@@ -26,7 +26,7 @@ from transformers import (
 
 from tagger.errors import ModelError, SettingsError, TaggerError
 from tagger.models.sources import AUTO_CLASS, ModelSource, register_bundled_models
-from tagger.records import AttributeLabels, Attributes, Score
+from tagger.records import MAX_NOT_MUSIC, AttributeLabels, Attributes, Score
 from tagger.settings import Settings
 
 DEFAULT_WINDOW_S = 30.0
@@ -45,9 +45,6 @@ MAX_INPUT_S = 3600.0
 DEFAULT_TOTAL_S = 30.0
 MAX_DEFAULT_WINDOWS = 8
 """By default a track is predicted from half a minute of sound, in a limited number of windows."""
-
-MAX_NOT_MUSIC = 0.5
-"""A window whose probability of no music exceeds this is no music."""
 
 LARGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
 """Makes torch put large blocks into large pages (Linux); read when torch first takes memory."""

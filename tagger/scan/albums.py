@@ -1,7 +1,7 @@
 """A scan by album: all tracks of an album get one genre, once the scores of each are known."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -91,37 +91,42 @@ class AlbumSettler:
         """Settle the tracks of a folder, if none of them waits for a prediction."""
         queued = self.decider.state.queue.remove_scored_folder(folder)
         tracks = [(track, self.decider.load(track)) for track in queued]
-        proposals: dict[AnyPath, Proposal] = {}
-        for album in _group_albums(each for each in tracks if self._gets_genre(each[1])):
-            proposals |= self._propose_for_album(album)
+        proposals = {track.path: self.decider.propose(known) for track, known in tracks}
+        members = [
+            (track, known)
+            for track, known in tracks
+            if proposals[track.path].is_music and not self._keeps_genre(known)
+        ]
+        for album in _group_albums(members):
+            proposals |= self._propose_for_album(album, proposals)
         for track, known in tracks:
-            proposal = proposals.get(track.path) or self.decider.propose(known)
-            yield self.rows.save(self.decider.decide_track(track, known, proposal))
+            yield self.rows.save(self.decider.decide_track(track, known, proposals[track.path]))
 
-    def _gets_genre(self, known: KnownTrack) -> bool:
-        """Tell whether a track takes part in its album: it is music and does not keep its genre.
-
-        So scores for --audit do not count for the album.
-        """
+    def _keeps_genre(self, known: KnownTrack) -> bool:
+        """Tell whether a track keeps its genre. Scores for --audit do not count for the album."""
         existing = self.decider.settings.existing
-        is_kept = decide.decide_by_tags(known.tags or Tags(), existing) is not None
-        return not is_kept and self.decider.propose(known).is_music
+        return decide.decide_by_tags(known.tags or Tags(), existing) is not None
 
-    def _propose_for_album(self, album: Sequence[ScoredTrack]) -> dict[AnyPath, Proposal]:
-        """Return the proposal for each track: the genre of the album, the scores of the track."""
+    def _propose_for_album(
+        self, album: Sequence[ScoredTrack], own: Mapping[AnyPath, Proposal]
+    ) -> dict[AnyPath, Proposal]:
+        """Return the proposal for each track: the genre of the album, the scores of the track.
+
+        own: what each track would get alone.
+        """
         names = decide.get_label_names(self.decider.settings)
         pooled_scores = pool_scores(known.scores or () for _, known in album)
         pooled = self.decider.propose(KnownTrack(scores=pooled_scores))
         has_outliers = len(album) >= MIN_ALBUM_TRACKS and bool(pooled.scores)
         proposals = {}
         for track, known in album:
-            own, remark = self.decider.propose(known), ""
+            remark = ""
             scores = decide.relabel(known.scores or (), names)
             if has_outliers and is_outlier(scores, pooled.scores[0].genre):
                 remark = f"sounds more like {scores[0].genre} than its album does"
             by_album = self.decider.propose(replace(known, scores=pooled_scores))
             proposals[track.path] = replace(
-                by_album, scores=own.scores, album_score=by_album.score, remark=remark
+                by_album, scores=own[track.path].scores, album_score=by_album.score, remark=remark
             )
         return proposals
 

@@ -6,7 +6,12 @@ from itertools import chain
 from typing import Protocol, TypeVar
 
 from tagger.crawl import Scope, crawl_folders
-from tagger.decide import find_split_names, find_unknown_labels, get_label_names
+from tagger.decide import (
+    find_split_names,
+    find_unknown_labels,
+    get_label_names,
+    name_genres_of_styles,
+)
 from tagger.errors import ClusterError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
@@ -87,7 +92,7 @@ def run_scan(
             session.writer.unrecovered,
             pacer.is_time_up,
             source.not_music,
-            source.attribute_labels.styles,
+            name_genres_of_styles(source.attribute_labels.styles, settings),
         )
         settler = _make_settler(decider)
         known = settler.settle_known(found)

@@ -37,7 +37,7 @@ class TrackDecider:
     unrecovered: the files that a killed run left in a state that only a person can settle, with the
     error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
     run. not_music: the model's labels that are no genre, unless the user gives them a name.
-    genre_by_style: the model's label for the genre of each style.
+    genre_by_style: the user's name for the genre of each style.
     """
 
     settings: Settings
@@ -103,23 +103,18 @@ class TrackDecider:
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
         settings = self.settings
-        names = decide.get_label_names(settings)
-        scores = decide.relabel(known.scores or (), names)
+        scores = decide.relabel(known.scores or (), decide.get_label_names(settings))
         music = tuple(score for score in scores if score.genre not in self.not_music)
         if not decide.is_music(scores, self.not_music, settings.min_score):
             remark = NOT_MUSIC_REMARK.format(scores[0])
             top = scores[: settings.top_k]
             return Proposal((), top, self.model, is_music=False, remark=remark)
         genres = decide.choose_genres(music, most=settings.genres, min_score=settings.min_score)
-        genre_by_style = {
-            style: names.get(label.casefold(), label)
-            for style, label in self.genre_by_style.items()
-        }
         return Proposal(
             format_genre_values(genres, settings.profile),
             music[: settings.top_k],
             self.model,
-            styles=decide.choose_styles(known.attributes.styles, genre_by_style, genres),
+            styles=decide.choose_styles(known.attributes.styles, self.genre_by_style, genres),
         )
 
     def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:

@@ -150,7 +150,7 @@ ALTER TABLE tracks ADD COLUMN sample BLOB;    -- its digest; NULL: older than th
 """
 
 ATTRIBUTES_MIGRATION = """
-ALTER TABLE scores ADD COLUMN attributes TEXT; -- records.Attributes as JSON; NULL: older
+ALTER TABLE scores ADD COLUMN attributes TEXT; -- [styles, moods, voices], each as in scores
 """
 
 MIGRATIONS = (
@@ -232,25 +232,31 @@ def parse_json(text: str) -> Any:
 
 
 def scores_to_json(scores: Sequence[Score]) -> str:
-    return json.dumps([[score.genre, score.probability] for score in scores])
+    return json.dumps(_to_pairs(scores))
 
 
 def scores_from_json(text: str) -> tuple[Score, ...]:
-    return tuple(Score(*pair) for pair in parse_json(text))
+    return _from_pairs(parse_json(text))
+
+
+def _to_pairs(scores: Sequence[Score]) -> list[tuple[str, float]]:
+    return [(score.genre, score.probability) for score in scores]
+
+
+def _from_pairs(pairs: Sequence[Sequence[Any]]) -> tuple[Score, ...]:
+    return tuple(Score(*pair) for pair in pairs)
 
 
 def attributes_to_json(attributes: Attributes) -> str:
-    return json.dumps(asdict(attributes))
+    groups = (attributes.styles, attributes.moods, attributes.voices)
+    return json.dumps([_to_pairs(group) for group in groups])
 
 
 def attributes_from_json(text: str | None) -> Attributes:
     """Parse the output of `attributes_to_json`; NULL is of a version before attributes."""
     if text is None:
         return Attributes()
-    stored = parse_json(text)
-    return Attributes(
-        **{name: tuple(Score(**score) for score in scores) for name, scores in stored.items()}
-    )
+    return Attributes(*map(_from_pairs, parse_json(text)))
 
 
 def tags_from_json(text: str) -> Tags:

@@ -39,7 +39,7 @@ from tagger.decide import MIN_STYLE_SCORE, is_music
 from tagger.inference.devices import use_one_thread
 from tagger.models import find_model
 from tagger.models.yamnet import CHECKPOINT
-from tagger.records import Prediction, Score
+from tagger.records import MAX_NOT_MUSIC, Prediction, Score
 from tagger.settings import Settings
 from tagger.tags import EXTENSIONS
 from tagger.training.evaluate import ClipScores, Measures, compute_measures, compute_proportion
@@ -103,7 +103,7 @@ class LeftOutScores:
     @property
     def is_refused(self) -> Booleans:
         genres = len(TAG_WEIGHTS)
-        return np.asarray(self.probabilities[:, genres:].sum(1) > 0.5)
+        return np.asarray(self.probabilities[:, genres:].sum(1) > MAX_NOT_MUSIC)
 
 
 def compute_left_out_scores(clips: LabelledFeatures) -> LeftOutScores:
@@ -241,14 +241,12 @@ def report_features(features: Path, picture: Path | None) -> Iterator[str]:
         draw_measures(measures, "musicnn-yamnet: sources or artists left out", picture)
 
 
-def predict_folder(folder: Path) -> Iterator[tuple[Path, Prediction]]:
-    """Yield what the default model says about each audio file below a folder."""
+def predict_folder(folder: Path) -> Iterator[Prediction]:
+    """Yield what the default model says about each audio file below a folder that it can read."""
     settings = Settings()
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
     results = run_classify(files, find_model(settings), settings, lambda *_: None)
-    for path, result in zip(files, results, strict=True):
-        if isinstance(result, Prediction):
-            yield path, result
+    return (result for result in results if isinstance(result, Prediction))
 
 
 def report_folders(folders: Sequence[Path]) -> Iterator[str]:
@@ -257,7 +255,7 @@ def report_folders(folders: Sequence[Path]) -> Iterator[str]:
     not_music = find_model(settings).not_music
     for folder in folders:
         counts: Counter[str] = Counter()
-        for _, result in predict_folder(folder):
+        for result in predict_folder(folder):
             best = next(score for score in result.scores if score.genre not in not_music)
             if not is_music(result.scores, not_music, settings.min_score):
                 counts[f"no music: {result.scores[0].genre}"] += 1
