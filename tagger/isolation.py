@@ -3,14 +3,20 @@
 A broken file can crash a decoder, make it hang, or make it ask for all memory. With these processes
 such a file costs one small process and one row of the report. The processes only read. Only the
 process that holds the lock of the state file writes into music files.
+
+A fork server makes the processes: it has imported what the calls need. A fork of it takes
+milliseconds, where a new interpreter and its imports take 0.3 s of processor time.
 """
 
+import atexit
 import os
 import resource
+import select
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -32,8 +38,6 @@ BYTES_PER_MIB = 1 << 20
 EXIT_GRACE_S = 5.0
 """A process that is over its time limit may take this much longer until its alarm ends it."""
 PROCESS_START_TIMEOUT_S = 60.0
-READY_MESSAGE = "ready"
-"""The first message of a new process."""
 
 CRASH_SIGNALS = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS,
@@ -42,8 +46,8 @@ CRASH_SIGNALS = {
 """The signals that end a process because of its own fault. Other signals come from outside."""
 
 RAISE_LIMIT_HINT = "a larger --max-{} with --force tries again"
-WORKER_COMMAND = (
-    "from tagger.isolation import serve_calls; serve_calls({descriptor}, memory_mib={memory_mib})"
+FORK_SERVER_COMMAND = (
+    "import tagger.audio, tagger.tags; from tagger.isolation import serve_forks; serve_forks({})"
 )
 ONE_THREAD_ENV = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 MALLOC_ENV = {
@@ -115,27 +119,11 @@ class IsolatedCaller:
 
     def _start(self) -> "CallProcess":
         """Start a process. Raises WorkerError if it cannot be started."""
-        search_path = os.pathsep.join(filter(None, sys.path))
         try:
-            ours, theirs = Pipe()
-            with theirs:
-                command = WORKER_COMMAND.format(
-                    descriptor=theirs.fileno(), memory_mib=self.limits.memory_mib
-                )
-                process = subprocess.Popen(  # noqa: S603 - our own code
-                    [sys.executable, "-P", "-c", command],  # -P: no modules of the current folder
-                    env=os.environ | ONE_THREAD_ENV | MALLOC_ENV | {"PYTHONPATH": search_path},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,  # the terminal's Ctrl-C does not reach it
-                )
-        except OSError as error:
-            raise WorkerError(f"cannot start a process to read files: {error.strerror}") from error
-        child = CallProcess(process, ours)
-        child.wait_until_ready()
-        return child
+            return get_fork_server().start_process(self.limits.memory_mib)
+        except (BrokenPipeError, ConnectionResetError):  # something ended the server
+            get_fork_server.cache_clear()
+            return get_fork_server().start_process(self.limits.memory_mib)
 
 
 @cache
@@ -162,19 +150,74 @@ class CallResult:
 
 
 @dataclass(slots=True)
+class ForkServer:
+    """A process of which the processes for calls are forks. Forks of our own process share it."""
+
+    process: subprocess.Popen[bytes]
+    requests: socket.socket
+
+    def start_process(self, memory_mib: int) -> "CallProcess":
+        """Start a process for calls.
+
+        Raises WorkerError if it cannot be started, BrokenPipeError if the server has ended.
+        """
+        ours, theirs = Pipe()
+        exit_codes, exit_code_writer = Pipe(duplex=False)
+        with theirs, exit_code_writer:
+            # One byte a request: requests of several processes do not mix.
+            descriptors = [theirs.fileno(), exit_code_writer.fileno()]
+            socket.send_fds(self.requests, [b"+"], descriptors)
+        process = CallProcess(ours, exit_codes)
+        process.prepare(memory_mib)
+        return process
+
+    def end(self) -> None:
+        self.requests.close()
+        self.process.kill()
+        self.process.wait()
+
+
+@cache
+def get_fork_server() -> ForkServer:
+    """Return the fork server, started with the first call. Raises WorkerError."""
+    search_path = os.pathsep.join(filter(None, sys.path))
+    try:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - our own code
+                # -P: no modules of the current folder
+                [sys.executable, "-P", "-c", FORK_SERVER_COMMAND.format(theirs.fileno())],
+                env=os.environ | ONE_THREAD_ENV | MALLOC_ENV | {"PYTHONPATH": search_path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # the terminal's Ctrl-C does not reach it
+            )
+    except OSError as error:
+        raise WorkerError(f"cannot start a process to read files: {error.strerror}") from error
+    server = ForkServer(process, ours)
+    atexit.register(server.end)
+    return server
+
+
+@dataclass(slots=True)
 class CallProcess:
     """A process that runs calls, one after the other."""
 
-    process: subprocess.Popen[bytes]
     pipe: Connection
+    exit_codes: Connection
+    """Gets the exit code from the fork server; a signal is a negative number."""
+    pid: int = 0
     calls: int = 0
 
-    def wait_until_ready(self) -> None:
-        try:
-            is_ready = self.pipe.poll(PROCESS_START_TIMEOUT_S) and self.pipe.recv() == READY_MESSAGE
-        except (EOFError, ConnectionError):
-            is_ready = False
-        if not is_ready:
+    def prepare(self, memory_mib: int) -> None:
+        """Set the memory limit, and wait until the process is ready. Raises WorkerError."""
+        with suppress(EOFError, ConnectionError):
+            self.pipe.send(memory_mib)
+            if self.pipe.poll(PROCESS_START_TIMEOUT_S):
+                self.pid = self.pipe.recv()
+        if not self.pid:
             self.end()
             raise WorkerError("a process to read files does not start (is --max-memory too small?)")
 
@@ -199,9 +242,8 @@ class CallProcess:
 
     def _explain_exit(self, limits: CallLimits) -> CallResult:
         """Return the result of a call in which the process ended, by its exit code."""
-        try:
-            code = self.process.wait(EXIT_GRACE_S)
-        except subprocess.TimeoutExpired:
+        code = self.wait()
+        if code is None:
             return _make_hang_result(limits)
         if code == -signal.SIGALRM:
             hint = RAISE_LIMIT_HINT.format("seconds")
@@ -216,11 +258,20 @@ class CallProcess:
         reason = f"the process that read it was ended ({cause}), as happens when memory runs out"
         return CallResult(error=AccessError(reason, FailureKind.OTHER), state=ProcessState.BROKEN)
 
+    def wait(self) -> int | None:
+        """Return the exit code, or None while the process waits for a disk that does not answer."""
+        try:
+            return self.exit_codes.recv() if self.exit_codes.poll(EXIT_GRACE_S) else None
+        except EOFError:
+            return -signal.SIGKILL  # of the fork server, and perhaps of this process
+
     def end(self) -> None:
         self.pipe.close()
-        self.process.kill()
-        with suppress(subprocess.TimeoutExpired):  # it waits for a disk that does not answer
-            self.process.wait(EXIT_GRACE_S)
+        if self.pid and not self.exit_codes.poll():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        self.exit_codes.close()
 
 
 def _make_hang_result(limits: CallLimits) -> CallResult:
@@ -230,10 +281,69 @@ def _make_hang_result(limits: CallLimits) -> CallResult:
     )
 
 
-def serve_calls(descriptor: int, *, memory_mib: int) -> None:
+def serve_forks(descriptor: int) -> None:
+    """Fork processes that run calls: the main function of a ForkServer.
+
+    It returns when every process that holds the other end has closed it, and no fork is left.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends when the run closes the socket
+    child_ended, wakeup = socket.socketpair()
+    wakeup.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    requests = socket.socket(fileno=descriptor)
+    watched = [requests, child_ended]
+    exit_code_writers: dict[int, Connection] = {}
+    while requests in watched or exit_code_writers:
+        ready, _, _ = select.select(watched, [], [])
+        if child_ended in ready:
+            child_ended.recv(1024)
+            _send_exit_codes(exit_code_writers)
+        if requests in ready:
+            message, descriptors, _, _ = socket.recv_fds(requests, 1, 2)
+            if not message:
+                watched.remove(requests)
+                continue
+            calls, exit_code_writer = (Connection(each) for each in descriptors)
+            others: list[Connection | socket.socket] = [*watched, wakeup, exit_code_writer]
+            others += exit_code_writers.values()
+            with calls, suppress(OSError):  # no fork: the other end sees that the pipe is closed
+                exit_code_writers[_fork(calls, others)] = exit_code_writer
+
+
+def _fork(calls: Connection, others: Iterable[Connection | socket.socket]) -> int:
+    """Fork a process that runs calls and has no use for what else is open. Raises OSError."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for each in others:
+            each.close()
+        os.setsid()
+        serve_calls(calls)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _send_exit_codes(writers: dict[int, Connection]) -> None:
+    while writers:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        with writers.pop(pid) as writer, suppress(OSError):  # nobody waits for it any more
+            writer.send(os.waitstatus_to_exitcode(status))
+
+
+def serve_calls(pipe: Connection) -> None:
     """Run calls until the other end of the pipe closes: the main function of a CallProcess."""
     keep_niceness_in_new_session()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    memory_mib = pipe.recv()
     if sys.platform == "linux":
         _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
         limit = memory_mib * BYTES_PER_MIB
@@ -242,20 +352,17 @@ def serve_calls(descriptor: int, *, memory_mib: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))
         with suppress(OSError):
             OOM_SCORE_FILE.write_text(OOM_SCORE)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends when the run closes the pipe
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the alarm ends it, whatever it is doing
-    with Connection(descriptor) as pipe:
-        pipe.send(READY_MESSAGE)
-        while True:
-            try:
-                seconds, function, args, kwargs = pipe.recv()
-            except EOFError:
-                return
-            signal.alarm(seconds)
-            result = _make_call(function, args, kwargs, memory_mib)
-            signal.alarm(0)
-            pipe.send(result)
+    pipe.send(os.getpid())
+    while True:
+        try:
+            seconds, function, args, kwargs = pipe.recv()
+        except EOFError:
+            return
+        signal.alarm(seconds)
+        result = _make_call(function, args, kwargs, memory_mib)
+        signal.alarm(0)
+        pipe.send(result)
 
 
 def _make_call(function: Callable[..., Any], args: Any, kwargs: Any, memory_mib: int) -> CallResult:

@@ -156,15 +156,35 @@ def build_audio(
     `sound` makes other samples than music. piped: as `ffmpeg -f … - > path` writes, which cannot go
     back and put lengths into the header.
     """
-    recipe = CODECS[codec] if codec else RECIPES.get(path.suffix.lower())
-    rate_hz = recipe.rate_hz if recipe else RATE_HZ
-    sound = sound or partial(music, frequency_hz=frequency_hz, seed=seed)
-    samples = sound(seconds, rate_hz)
+    suffix = path.suffix.lower()
+    if sound:
+        _write_audio(path, suffix, seconds, sound, codec, piped=piped)
+    else:
+        path.write_bytes(_encode_music(suffix, codec, seconds, frequency_hz, seed, piped=piped))
+    return path
+
+
+@cache
+def _encode_music(
+    suffix: str, codec: str | None, seconds: float, frequency_hz: float, seed: int, *, piped: bool
+) -> bytes:
+    """Return the bytes of a file with music; most tests build the same few files."""
+    sound = partial(music, frequency_hz=frequency_hz, seed=seed)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"music{suffix}")
+        _write_audio(path, suffix, seconds, sound, codec, piped=piped)
+        return path.read_bytes()
+
+
+def _write_audio(
+    path: Path, suffix: str, seconds: float, sound: Sound, codec: str | None, *, piped: bool
+) -> None:
+    recipe = CODECS[codec] if codec else RECIPES.get(suffix)
+    samples = sound(seconds, recipe.rate_hz if recipe else RATE_HZ)
     if recipe:
         _encode(path, samples, recipe, piped=piped)
     else:
-        BY_HAND[path.suffix.lower()](path, samples)
-    return path
+        BY_HAND[suffix](path, samples)
 
 
 class Pipe:

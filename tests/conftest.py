@@ -1,5 +1,6 @@
 """What all tests share: no state or setting of the person who runs them, and a small library."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tests.builders import build_audio
 from tests.ray_nodes import make_ray_config, start_ray_nodes
 
 SLOW_TIMEOUT_S = 900
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many processes as cores run tests already
 
 settings.register_profile("quick", max_examples=10, deadline=None)
 settings.register_profile("thorough", max_examples=80, deadline=None)

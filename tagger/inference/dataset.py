@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tagger.audio import MIN_DURATION_S, read_windows
 from tagger.errors import TaggerError, TrackError
 from tagger.inference.devices import use_one_thread
-from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller
+from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_fork_server
 from tagger.models.checkpoint import ModelInputs, WindowExtractor
 from tagger.pacing import (
     count_usable_cores,
@@ -73,7 +73,7 @@ class IsolatedDataset(Dataset[T_co | Failure]):
     """
 
     def __init__(self, limits: CallLimits) -> None:
-        self.isolated = IsolatedCaller(limits)  # starts no process before a worker calls it
+        self.isolated = IsolatedCaller(limits)  # a worker of the loader starts its own processes
 
     def __getitem__(self, track: Track) -> T_co | Failure:
         try:
@@ -118,6 +118,7 @@ def load_tracks(
     dataset: IsolatedDataset[T_co], tracks: Iterable[Track], *, jobs: int
 ) -> Iterator[T_co | Failure]:
     """Load tracks in `jobs` processes, a few tracks ahead of the network, in the order given."""
+    get_fork_server()  # the workers of the loader are forks of this process, and share it
     with warnings.catch_warnings(action="ignore"):  # the user may ask for more jobs than cores
         loader = DataLoader(
             dataset,

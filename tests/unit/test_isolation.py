@@ -10,10 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tagger.errors import AccessError, DecodeError, FailureKind, TagError, WorkerError
-from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_process_caller
+from tagger.isolation import (
+    BYTES_PER_MIB,
+    CallLimits,
+    IsolatedCaller,
+    get_fork_server,
+    get_process_caller,
+)
 from tagger.paths import RemotePath
 
 
@@ -142,9 +149,42 @@ def test_a_crash_in_a_process_that_an_earlier_file_damaged_does_not_count(
 def test_a_process_ends_with_the_process_that_started_it(isolated: IsolatedCaller) -> None:
     (pid, _), child = isolated.call(get_pid, 1), isolated.idle[0]
     child.pipe.close()  # as if the parent was killed
-    assert child.process.wait(5) == 0
+    assert child.wait() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_fork_server_that_something_ended_is_replaced(isolated: IsolatedCaller) -> None:
+    server = get_fork_server()
+    server.process.kill()
+    server.process.wait()
+    assert isolated.call(get_pid, 1)[1] == 1
+    assert get_fork_server() is not server
+
+
+def test_no_process_outlives_a_run_that_was_killed() -> None:
+    script = (
+        "import os, signal\n"
+        "from tagger.isolation import CallLimits, IsolatedCaller, get_fork_server\n"
+        "pid = IsolatedCaller(CallLimits(2, 2048)).call(os.getpid)\n"
+        "print(pid, get_fork_server().process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    pids = [int(pid) for pid in result.stdout.split()]
+    assert len(pids) == 2
+    for _ in range(100):
+        if not any(map(is_running, pids)):
+            return
+        time.sleep(0.1)
+    pytest.fail("a process is still there")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_file_is_tried_again_after_limits_too_small_for_any_call() -> None:
