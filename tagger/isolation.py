@@ -37,6 +37,7 @@ T = TypeVar("T")
 BYTES_PER_MIB = 1 << 20
 EXIT_GRACE_S = 5.0
 """A process that is over its time limit may take this much longer until its alarm ends it."""
+SERVER_EXIT_GRACE_S = 1.0
 PROCESS_START_TIMEOUT_S = 60.0
 
 CRASH_SIGNALS = {
@@ -172,7 +173,10 @@ class ForkServer:
         return process
 
     def end(self) -> None:
+        """Let the server end with its last fork. It then has the processor time of all forks."""
         self.requests.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(SERVER_EXIT_GRACE_S)
         self.process.kill()
         self.process.wait()
 
