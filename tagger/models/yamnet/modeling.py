@@ -26,7 +26,7 @@ FRAME_LENGTH, HOP_LENGTH = 400, 160
 MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ = 125.0, 7500.0
 LOG_OFFSET = 0.001
 
-PATCHES_AT_ONCE = {"cpu": 40}
+PATCHES_AT_ONCE = {"cpu": 20}
 """Patches that go through the network together, by type of device. More leave the CPU's cache."""
 
 
