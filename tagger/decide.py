@@ -5,16 +5,20 @@ The genre rules come first, then genre formats of servers and players, then albu
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import MappingProxyType
 
 from tagger.errors import KeepReason
 from tagger.records import (
     MAX_NOT_MUSIC,
+    MOOD_NUMBERS,
     Action,
     Album,
     AlbumWithOutliers,
+    Attributes,
+    ExtraField,
+    ExtraTag,
     OutlierTrack,
     Score,
     Tags,
@@ -22,7 +26,15 @@ from tagger.records import (
     format_scores,
     split_genres,
 )
-from tagger.settings import Existing, Hardlinks, NotMusic, Profile, Settings
+from tagger.settings import (
+    Existing,
+    Hardlinks,
+    NotMusic,
+    Profile,
+    Settings,
+    Styles,
+    WrittenField,
+)
 
 KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
     {
@@ -36,6 +48,7 @@ KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
         KeepReason.NOT_WANTED: (
             "not wanted: the genre was taken out of the report (scan --force writes it)"
         ),
+        KeepReason.NOT_ASKED: "its genre is not asked for (--write genre)",
         KeepReason.HARD_LINKS: "it has several hard links (--hardlinks break|in-place writes it)",
         KeepReason.TIME_IS_UP: (
             "the time of --until came before this track; the next run goes on with it"
@@ -49,13 +62,15 @@ KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
 class Decision:
     """What to do with a track. tags: the tags to write, if the action is WRITTEN.
 
-    kind and reason: why the track is KEPT, for programs and for people.
+    kind and reason: why the track is KEPT, for programs and for people. keeps_genre: only extra
+    fields are written.
     """
 
     action: Action
     tags: Tags | None = None
     kind: KeepReason | None = None
     reason: str = ""
+    keeps_genre: bool = False
 
     @classmethod
     def keep(cls, kind: KeepReason) -> "Decision":
@@ -68,7 +83,8 @@ class Proposal:
 
     album_score: the probability of the first genre over all tracks of the album; None where the
     track counts alone. is_music: False for a track that is no music; it gets no genre. styles:
-    those of its genres. remark: a sentence for the report.
+    those of its genres. moods, voices: the likely ones. numbers: the probabilities of all moods.
+    remark: a sentence for the report.
     """
 
     genres: tuple[str, ...]
@@ -77,6 +93,9 @@ class Proposal:
     album_score: float | None = None
     is_music: bool = True
     styles: tuple[str, ...] = ()
+    moods: tuple[str, ...] = ()
+    voices: tuple[str, ...] = ()
+    numbers: Mapping[ExtraField, float] = field(default_factory=dict)
     remark: str = ""
 
     @property
@@ -207,25 +226,74 @@ def choose_styles(
     )
 
 
-def find_user_genres(tags: Tags) -> tuple[str, ...]:
-    """Return the genres without those that tagger wrote last.
+MIN_MOOD_SCORE = 0.6
+"""With at least this probability, a mood is right for 85 % of recordings of unknown artists."""
 
-    `append` puts tagger's genres at the end. If they are not there, somebody edited the field.
+MIN_VOICE_SCORE = 0.7
+
+
+def choose_moods(attributes: Attributes) -> tuple[str, ...]:
+    """Return the mood of a track, if it is sure enough."""
+    return tuple(each.genre for each in attributes.moods if each.probability >= MIN_MOOD_SCORE)
+
+
+def choose_voices(attributes: Attributes) -> tuple[str, ...]:
+    """Return who sings in a track, or that nobody does, if it is sure enough."""
+    return tuple(each.genre for each in attributes.voices if each.probability >= MIN_VOICE_SCORE)
+
+
+def get_mood_numbers(attributes: Attributes) -> Mapping[ExtraField, float]:
+    moods = {each.genre: each.probability for each in attributes.moods}
+    return {MOOD_NUMBERS[name]: moods[name] for name in MOOD_NUMBERS if name in moods}
+
+
+STYLE_FIELDS = {Styles.STYLE: ExtraField.STYLE, Styles.GROUPING: ExtraField.GROUPING}
+
+
+def list_extra_fields(settings: Settings) -> tuple[ExtraField, ...]:
+    """Return the extra fields that a scan writes with these settings."""
+    fields: list[ExtraField] = []
+    if WrittenField.STYLE in settings.write and settings.styles is not Styles.GENRE:
+        fields.append(STYLE_FIELDS[settings.styles])
+    if WrittenField.MOOD in settings.write:
+        fields.append(ExtraField.MOOD)
+    if WrittenField.VOICE in settings.write:
+        fields.append(ExtraField.VOICE)
+    if settings.mood_numbers:
+        fields += MOOD_NUMBERS.values()
+    return tuple(fields)
+
+
+def writes_styles_as_genres(settings: Settings) -> bool:
+    return WrittenField.STYLE in settings.write and settings.styles is Styles.GENRE
+
+
+def _find_user_values(values: tuple[str, ...], written: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values of a field without those that tagger wrote last.
+
+    `append` puts tagger's values at the end. If they are not there, somebody edited the field.
     """
-    count = len(tags.written)
-    if count and tags.genres[-count:] == tags.written:
-        return tags.genres[:-count]
-    return tags.genres
+    count = len(written)
+    return values[:-count] if count and values[-count:] == written else values
+
+
+def _find_origin(values: tuple[str, ...], written: tuple[str, ...]) -> GenreOrigin:
+    if not values:
+        return GenreOrigin.REMOVED if written else GenreOrigin.NONE
+    user_values = _find_user_values(values, written)
+    if len(user_values) == len(values):
+        return GenreOrigin.USER
+    return GenreOrigin.BOTH if user_values else GenreOrigin.TAGGER
+
+
+def find_user_genres(tags: Tags) -> tuple[str, ...]:
+    """Return the genres without those that tagger wrote last."""
+    return _find_user_values(tags.genres, tags.written)
 
 
 def find_genre_origin(tags: Tags) -> GenreOrigin:
     """Return who wrote the genre of a file. The field `written` tells what tagger wrote."""
-    if not tags.genres:
-        return GenreOrigin.REMOVED if tags.written else GenreOrigin.NONE
-    user_genres = find_user_genres(tags)
-    if len(user_genres) == len(tags.genres):
-        return GenreOrigin.USER
-    return GenreOrigin.BOTH if user_genres else GenreOrigin.TAGGER
+    return _find_origin(tags.genres, tags.written)
 
 
 def decide_by_tags(tags: Tags, existing: Existing) -> Decision | None:
@@ -237,6 +305,61 @@ def decide_by_tags(tags: Tags, existing: Existing) -> Decision | None:
     return Decision.keep(KeepReason.REMOVED_BY_HAND if is_removed else KeepReason.HAS_GENRE)
 
 
+def decide_without_scores(tags: Tags, settings: Settings) -> Decision | None:
+    """Return the decision to keep a track as it is, if its scores cannot change that."""
+    if not keeps_extras(tags, settings.existing):
+        return None
+    if WrittenField.GENRE not in settings.write:
+        return Decision.keep(KeepReason.NOT_ASKED)
+    return decide_by_tags(tags, settings.existing)
+
+
+def keeps_extras(tags: Tags, existing: Existing) -> bool:
+    """Tell whether all extra fields stay as they are, whatever the model says."""
+    return all(
+        extra.field not in MOOD_NUMBERS.values()
+        and RULES[_find_origin(extra.values, extra.written)][existing] is GenreRule.KEEP
+        for extra in tags.extras
+    )
+
+
+def build_extras(tags: Tags, proposal: Proposal, settings: Settings) -> Tags:
+    """Return tags with the extra fields as tagger would write them.
+
+    A field of a person obeys `existing`, as the genre does. Values of tagger go where the model
+    does not give them any more.
+    """
+    texts = {
+        ExtraField.STYLE: format_genre_values(proposal.styles, settings.profile),
+        ExtraField.GROUPING: format_genre_values(proposal.styles, settings.profile),
+        ExtraField.MOOD: proposal.moods,
+        ExtraField.VOICE: proposal.voices,
+    }
+    numbers = {each: (f"{number:.3f}",) for each, number in proposal.numbers.items()}
+    return replace(
+        tags,
+        extras=tuple(
+            replace(extra, values=numbers.get(extra.field, ()))
+            if extra.field in MOOD_NUMBERS.values()
+            else _build_extra(extra, texts[extra.field], settings.existing)
+            for extra in tags.extras
+        ),
+    )
+
+
+def _build_extra(extra: ExtraTag, new: tuple[str, ...], existing: Existing) -> ExtraTag:
+    rule = RULES[_find_origin(extra.values, extra.written)][existing]
+    if rule is GenreRule.KEEP:
+        return extra
+    user_values = _find_user_values(extra.values, extra.written)
+    if not new:
+        return extra if not extra.written else ExtraTag(extra.field, user_values)
+    user_values = user_values if rule is TAGGER_BEHIND_USER else ()
+    known = {value.casefold() for value in user_values}
+    added = tuple(value for value in new if value.casefold() not in known)
+    return ExtraTag(extra.field, (*user_values, *added), added) if added else extra
+
+
 def decide_by_links(track: Track, hardlinks: Hardlinks) -> Decision | None:
     """Return the decision to leave a file with several hard links alone, or None."""
     if track.links > 1 and hardlinks is Hardlinks.SKIP:
@@ -244,16 +367,33 @@ def decide_by_links(track: Track, hardlinks: Hardlinks) -> Decision | None:
     return None
 
 
-def decide(tags: Tags, proposal: Proposal, *, existing: Existing, min_score: float) -> Decision:
+ONLY_EXTRAS = "written without a genre: {}"
+
+
+def decide(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:
     """Decide on a track by its tags and by what tagger would write."""
-    kept = decide_by_tags(tags, existing)
+    decision = _decide_genre(tags, proposal, settings)
+    wanted = build_extras(decision.tags or tags, proposal, settings)
+    if wanted.extras == tags.extras:
+        return decision
+    if decision.action is Action.WRITTEN:
+        return replace(decision, tags=wanted)
+    changed = (new.field for new, old in zip(wanted.extras, tags.extras, strict=True) if new != old)
+    reason = ONLY_EXTRAS.format(", ".join(changed))
+    return Decision(Action.WRITTEN, wanted, reason=reason, keeps_genre=True)
+
+
+def _decide_genre(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:
+    if WrittenField.GENRE not in settings.write:
+        return Decision.keep(KeepReason.NOT_ASKED)
+    kept = decide_by_tags(tags, settings.existing)
     if kept:
         return kept
     if not proposal.is_music:
         return Decision(Action.NOT_MUSIC)
-    if proposal.score is None or proposal.score < min_score:
+    if proposal.score is None or proposal.score < settings.min_score:
         return Decision(Action.LOW_SCORE)
-    wanted = build_tags(tags, proposal, existing)
+    wanted = build_tags(tags, proposal, settings.existing)
     if wanted is None:
         return Decision.keep(KeepReason.HAS_GENRE)
     return Decision(Action.UNCHANGED if wanted == tags else Action.WRITTEN, wanted)
@@ -272,6 +412,7 @@ def build_tags(tags: Tags, proposal: Proposal, existing: Existing) -> Tags | Non
         written=new,
         scores=format_scores(proposal.scores),
         model=proposal.model,
+        extras=tags.extras,
         album=tags.album,
     )
 

@@ -112,6 +112,7 @@ class KeepReason(StrEnum):
     REMOVED_BY_HAND = "removed-by-hand"
     UNDONE = "undone"
     NOT_WANTED = "not-wanted"
+    NOT_ASKED = "not-asked"
     HARD_LINKS = "hard-links"
     TIME_IS_UP = "time-is-up"
     CHANGED_SINCE = "changed-since"

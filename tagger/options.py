@@ -202,6 +202,21 @@ def to_path(value: object) -> Path:
         raise ValueError("must not begin with the home of an unknown user") from error
 
 
+def to_members(kind: type[StrEnum]) -> Callable[[object], tuple[Any, ...]]:
+    """Return a converter for a list of members of `kind`, or a text with commas between them."""
+
+    def convert(value: object) -> tuple[Any, ...]:
+        names = [
+            str(name).strip()
+            for name in (value if isinstance(value, list) else str(value).split(","))
+        ]
+        if not names or not set(names) <= set(kind):
+            raise ValueError(f"must be some of {', '.join(kind)}, with commas between them")
+        return tuple(member for member in kind if member in names)
+
+    return convert
+
+
 def to_patterns(value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(os.path.expanduser(str(pattern)) for pattern in value)  # noqa: PTH111 - no path

@@ -1,10 +1,11 @@
 """The frozen records that modules pass to each other."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from zlib import crc32
 
 from tagger.errors import FailureKind, KeepReason, TrackError
@@ -68,7 +69,7 @@ MAX_NOT_MUSIC = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What a model says about a track beside its genre; each of the three best first.
+    """What a model says about a track beside its genre, best first.
 
     styles: each probability is that of the style in music of its genre. moods, voices: their
     probabilities add up to 1.
@@ -146,12 +147,47 @@ class Album:
     various: bool = False
 
 
+class ExtraField(StrEnum):
+    """A tag field beside the genre that tagger writes if the user wants it."""
+
+    STYLE = "style"
+    GROUPING = "grouping"
+    MOOD = "mood"
+    VOICE = "voice"
+    MOOD_HAPPY = "mood-happy"
+    MOOD_TENSE = "mood-tense"
+    MOOD_SAD = "mood-sad"
+    MOOD_CALM = "mood-calm"
+
+
+MOOD_NUMBERS: Mapping[str, ExtraField] = MappingProxyType(
+    {
+        "Happy": ExtraField.MOOD_HAPPY,
+        "Tense": ExtraField.MOOD_TENSE,
+        "Sad": ExtraField.MOOD_SAD,
+        "Calm": ExtraField.MOOD_CALM,
+    }
+)
+"""The field with the probability of each mood."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraTag:
+    """One extra field of a file. written: the values that tagger wrote last."""
+
+    field: ExtraField
+    values: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Tags:
     """The tags of a file that concern its genre.
 
     genres: the genre field. written: the genres that tagger wrote last, by a field of its own.
-    raw: the same fields exactly as stored, for the journal. album: None where nobody has read it.
+    extras: the extra fields that were asked for, in the order of ExtraField. A change of the tags
+    concerns these extra fields and no others.
+    raw: all these fields exactly as stored, for the journal. album: None where nobody has read it.
     The comparison ignores raw and album.
     """
 
@@ -159,8 +195,18 @@ class Tags:
     written: tuple[str, ...] = ()
     scores: str = ""
     model: str = ""
+    extras: tuple[ExtraTag, ...] = ()
     raw: tuple[RawField, ...] = field(default=(), compare=False)
     album: Album | None = field(default=None, compare=False)
+
+    @property
+    def extra_fields(self) -> tuple[ExtraField, ...]:
+        """The extra fields that were asked for."""
+        return tuple(extra.field for extra in self.extras)
+
+    def select_extras(self, fields: Collection[ExtraField]) -> "Tags":
+        """Return the tags with these extra fields only."""
+        return replace(self, extras=tuple(extra for extra in self.extras if extra.field in fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +290,7 @@ class Outcome:
     genres: the genres that tagger wrote, would write, or could not write. existing: the genres that
     the file had. scores: the top k of the track, best first. score: the probability of the first
     genre, for the whole album with --by-album. error: a sentence for people. kind: the same for
-    programs. styles: those of the genres, best first.
+    programs. styles: those of the genres, best first. moods, voices: the likely ones.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
     permanent: false for a failure that the next run tries again.
     """
@@ -260,6 +306,8 @@ class Outcome:
     error: str = ""
     kind: FailureKind | KeepReason | None = None
     styles: tuple[str, ...] = ()
+    moods: tuple[str, ...] = ()
+    voices: tuple[str, ...] = ()
     new: bool = False
     permanent: bool = True
 

@@ -32,6 +32,7 @@ from tagger.options import (
     to_gpus_or_auto,
     to_jobs,
     to_labels,
+    to_members,
     to_path,
     to_patterns,
     to_probability,
@@ -72,6 +73,23 @@ class NotMusic(StrEnum):
 
     SKIP = "skip"
     TAG = "tag"
+
+
+class WrittenField(StrEnum):
+    """What a scan writes into a file."""
+
+    GENRE = "genre"
+    STYLE = "style"
+    MOOD = "mood"
+    VOICE = "voice"
+
+
+class Styles(StrEnum):
+    """Where styles are written: behind the genre, or into a field of their own."""
+
+    GENRE = "genre"
+    STYLE = "style"
+    GROUPING = "grouping"
 
 
 class Profile(StrEnum):
@@ -161,6 +179,25 @@ class Settings:
         make_choice(NotMusic, "Tracks without music: skip them, or tag speech as Spoken Word."),
         ROWS,
     ] = NotMusic.SKIP
+    write: Annotated[
+        tuple[WrittenField, ...],
+        Option(
+            to_members(WrittenField),
+            "What to write: the genre, and more.",
+            "genre,style,mood,voice",
+        ),
+        ROWS,
+    ] = (WrittenField.GENRE,)
+    styles: Annotated[
+        Styles,
+        make_choice(Styles, "Where --write style goes: behind the genre, or a field of its own."),
+        ROWS,
+    ] = Styles.STYLE
+    mood_numbers: Annotated[
+        bool,
+        Option(to_flag, "Also write the probability of each mood, for smart playlists."),
+        ROWS,
+    ] = False
     top_k: Annotated[
         int, Option(to_count, "The number of scores to write and report.", "N"), ROWS
     ] = 5

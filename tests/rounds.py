@@ -20,7 +20,7 @@ def written_and_undone(path: Path, tags: Tags = OURS) -> tuple[bytes, bytes]:
     assert read_tags(path) == tags
     assert read_other_fields(path) == others
     written = path.read_bytes()
-    write_raw(path, before.raw)
+    write_raw(path, before)
     after = read_tags(path)
     assert (after, after.raw) == (before, before.raw)
     assert read_other_fields(path) == others

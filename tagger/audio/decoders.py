@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
@@ -505,9 +505,10 @@ def _open_container(path: Path) -> Iterator[InputContainer]:
         raise DecodeError(reason, FailureKind.DAMAGED) from error
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: Path, left_out: Collection[str] = ()) -> dict[str, str]:
     """Return the texts that FFmpeg shows of a file and its streams, without tagger's fields.
 
+    left_out: names of more fields to leave out, in lower case.
     Texts count without spaces around them. Bytes that are no UTF-8 count as Latin-1, as they do in
     the ID3v2 tag that tagger makes of an ID3v1 tag.
     Raises DecodeError where FFmpeg cannot demux the container, AccessError.
@@ -521,7 +522,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             ).strip()
             for place, metadata in places.items()
             for name, text in metadata.items()
-            if not TAGGER_FIELD.fullmatch(name)
+            if not TAGGER_FIELD.fullmatch(name) and name.casefold() not in left_out
         }
         return {name: text for name, text in texts.items() if text}
 

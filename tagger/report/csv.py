@@ -41,7 +41,7 @@ OLD_COLUMNS = (
 )  # fmt: skip
 """The columns of version 0.1.0. Every report has them."""
 
-HEADER = (*OLD_COLUMNS, "kind", "style")
+HEADER = (*OLD_COLUMNS, "kind", "style", "mood", "voice")
 
 REPORT_START = ",".join(OLD_COLUMNS).encode()
 
@@ -103,7 +103,8 @@ def copy_reports(reports: Sequence[Path], target: Path) -> None:
 def _convert_cells(cells: Mapping[str, str]) -> bytes:
     """Return a row with today's columns, whatever columns its report has."""
     is_failed = cells["action"].strip() == Action.FAILED
-    defaults = {"kind": FailureKind.OTHER if is_failed else "", "style": ""}
+    defaults = {"kind": FailureKind.OTHER if is_failed else ""}
+    defaults |= dict.fromkeys(HEADER[len(OLD_COLUMNS) + 1 :], "")
     line = _format_line((defaults | dict(cells))[name] for name in HEADER)
     return line.encode("utf-8", "backslashreplace")
 
@@ -140,6 +141,8 @@ def format_row(outcome: Outcome) -> str:
         outcome.error,
         outcome.kind or "",
         ";".join(outcome.styles),
+        ";".join(outcome.moods),
+        ";".join(outcome.voices),
     )
     return _format_line(map(escape_formula, cells))
 
@@ -180,6 +183,8 @@ class ReportRow:
     error: str = ""
     kind: FailureKind | KeepReason | None = None
     styles: tuple[str, ...] = ()
+    moods: tuple[str, ...] = ()
+    voices: tuple[str, ...] = ()
 
 
 def read_report(path: Path) -> Iterator[ReportRow]:
@@ -233,8 +238,14 @@ def _parse_cells(cells: Mapping[str, str]) -> ReportRow:
         model=text["model"],
         error=text["error"],
         kind=KINDS_BY_VALUE.get(cells.get("kind", "").strip()),
-        styles=split_genres(unescape_formula(cells.get("style", ""))),
+        styles=_parse_names(cells, "style"),
+        moods=_parse_names(cells, "mood"),
+        voices=_parse_names(cells, "voice"),
     )
+
+
+def _parse_names(cells: Mapping[str, str], column: str) -> tuple[str, ...]:
+    return split_genres(unescape_formula(cells.get(column, "")))
 
 
 def _parse_number(cell: str) -> float | None:

@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from tagger.decide import Decision, Proposal, build_tags, decide_by_links, decide_by_tags
+from tagger.decide import (
+    Decision,
+    Proposal,
+    build_extras,
+    build_tags,
+    decide_by_links,
+    decide_by_tags,
+    list_extra_fields,
+)
 from tagger.errors import (
     AccessError,
     FailureKind,
@@ -16,10 +24,20 @@ from tagger.errors import (
 )
 from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath, is_remote, parse_displayed_path, parse_path
-from tagger.records import Action, Failure, Outcome, ScanResult, Tags, Track, split_genres
+from tagger.records import (
+    MOOD_NUMBERS,
+    Action,
+    ExtraField,
+    Failure,
+    Outcome,
+    ScanResult,
+    Tags,
+    Track,
+    split_genres,
+)
 from tagger.report.csv import ReportRow, parse_row, read_report
 from tagger.scan.session import RunObserver, TrackStep, open_session
-from tagger.settings import Settings
+from tagger.settings import Settings, WrittenField
 from tagger.state import RunKind, State
 from tagger.storage import look_up
 from tagger.tags import read_tags
@@ -102,22 +120,32 @@ class ReportEdits:
     def is_edited(self, row: ReportRow) -> bool:
         """Tell whether the genres of a row differ from those of the dry run.
 
-        The state file has the row of the dry run, unless another scan has replaced it. Without it,
-        the best genres of the model are the best guess.
+        Without the row of the dry run, the best genres of the model are the best guess.
         """
+        if proposed := self._find_proposed(row):
+            return row.genres != proposed.genres
+        best = [genre for score in row.scores for genre in split_genres(score.genre)]
+        return row.genres != tuple(dict.fromkeys(best))[: len(row.genres)]
+
+    def _find_proposed(self, row: ReportRow) -> ReportRow | None:
+        """Return the row of the dry run, unless another scan has replaced it in the state file."""
         for path in _list_paths(row):
             text = self.state.rows.find_text(path)
             proposed = parse_row(text) if text else None
             if proposed and (proposed.scores, proposed.model) == (row.scores, row.model):
-                return row.genres != proposed.genres
-        best = [genre for score in row.scores for genre in split_genres(score.genre)]
-        return row.genres != tuple(dict.fromkeys(best))[: len(row.genres)]
+                return proposed
+        return None
+
+    def _list_extras(self) -> tuple[ExtraField, ...]:
+        """Return the wanted extra fields that a report has; it has no numbers."""
+        fields = list_extra_fields(self.settings)
+        return tuple(each for each in fields if each not in MOOD_NUMBERS.values())
 
     def plan_row(self, row: ReportRow) -> TrackStep:
         """Return the write that a row asks for, or the outcome if there will be none."""
         try:
             track = self._find_track(row)
-            tags = self.isolated.call(read_tags, track.path)
+            tags = self.isolated.call(read_tags, track.path, extras=self._list_extras())
             if (
                 not _has_row_genres(tags, row)
                 and split_genres(";".join(tags.genres)) != row.existing
@@ -139,6 +167,8 @@ class ReportEdits:
             error=decision.reason,
             kind=decision.kind,
             styles=row.styles,
+            moods=row.moods,
+            voices=row.voices,
         )
         if decision.kind is KeepReason.NOT_WANTED and not self.settings.dry_run:
             self.state.mark_not_wanted(track)
@@ -167,10 +197,41 @@ class ReportEdits:
 
     def _decide(self, track: Track, tags: Tags, row: ReportRow) -> Decision:
         """Return the decision to write, with the tags, or the decision to leave the file alone."""
+        writes_genre = WrittenField.GENRE in self.settings.write
+        decision = (
+            self._decide_genre(track, tags, row)
+            if writes_genre
+            else Decision.keep(KeepReason.NOT_ASKED)
+        )
+        if not tags.extras or decision.kind in (KeepReason.NOT_WANTED, KeepReason.HARD_LINKS):
+            return decision
+        wanted = self._build_extras(decision.tags or tags, row)
+        if wanted.extras == tags.extras:
+            return decision
+        return decide_by_links(track, self.settings.hardlinks) or Decision(Action.WRITTEN, wanted)
+
+    def _build_extras(self, tags: Tags, row: ReportRow) -> Tags:
+        """Return tags with the extra fields of a row; edited ones are the person's."""
+        proposal = Proposal((), (), "", styles=row.styles, moods=row.moods, voices=row.voices)
+        wanted = build_extras(tags, proposal, self.settings)
+        proposed = self._find_proposed(row) or row
+        edited = {
+            ExtraField.STYLE: row.styles != proposed.styles,
+            ExtraField.GROUPING: row.styles != proposed.styles,
+            ExtraField.MOOD: row.moods != proposed.moods,
+            ExtraField.VOICE: row.voices != proposed.voices,
+        }
+        extras = (
+            replace(new, written=()) if edited[new.field] and new != old else new
+            for new, old in zip(wanted.extras, tags.extras, strict=True)
+        )
+        return replace(wanted, extras=tuple(extras))
+
+    def _decide_genre(self, track: Track, tags: Tags, row: ReportRow) -> Decision:
         existing = self.settings.existing
-        if not row.genres:
+        if not row.genres and (tags.genres or not tags.extras or self.is_edited(row)):
             return Decision.keep(KeepReason.NOT_WANTED)
-        if _has_row_genres(tags, row):
+        if row.genres == tags.genres or _has_row_genres(tags, row):
             return Decision(Action.UNCHANGED)
         if decide_by_tags(tags, existing):
             return replace(Decision.keep(KeepReason.HAS_GENRE), reason=HAS_GENRE)

@@ -13,7 +13,16 @@ from tagger.decide import Decision, Proposal, decide_by_links, format_genre_valu
 from tagger.errors import KeepReason, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath
-from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
+from tagger.records import (
+    Action,
+    ExtraField,
+    Failure,
+    Outcome,
+    Prediction,
+    RepeatedRows,
+    Tags,
+    Track,
+)
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
 from tagger.settings import Settings, get_row_settings
@@ -54,8 +63,15 @@ class TrackDecider:
         """The number of windows under which the state file has the scores."""
         return self.settings.windows or AUTO_WINDOWS
 
+    @property
+    def extras(self) -> tuple[ExtraField, ...]:
+        """The extra fields that the user wants."""
+        return decide.list_extra_fields(self.settings)
+
     def load(self, track: Track) -> KnownTrack:
-        return self.state.load_track(track, model=self.model, windows=self.windows)
+        """Return what is known of a track; of the extra fields, only the wanted ones."""
+        known = self.state.load_track(track, model=self.model, windows=self.windows)
+        return replace(known, tags=known.tags.select_extras(self.extras)) if known.tags else known
 
     def examine(self, track: Track) -> Outcome | KnownTrack:
         """Return the outcome of a track if scores cannot change it, else what is known of it.
@@ -71,7 +87,7 @@ class TrackDecider:
         if force or (self._lacks_tags(known) and not self._find_permanent_failure(known)):
             try:
                 check_no_writer(track.path, is_settled=True)
-                tags = self.isolated.call(read_tags, track.path)
+                tags = self.isolated.call(read_tags, track.path, extras=self.extras)
             except TrackError as error:
                 return self.report_failure(Failure.from_error(track, error))
             self.state.save_tags(track, tags)
@@ -81,7 +97,7 @@ class TrackDecider:
 
     def _decide_without_scores(self, track: Track, known: KnownTrack) -> Outcome | None:
         audit = self.settings.audit
-        kept = decide.decide_by_tags(known.tags or Tags(), self.settings.existing)
+        kept = decide.decide_without_scores(known.tags or Tags(), self.settings)
         failure = self._find_permanent_failure(known)
         if failure and (audit or not kept):
             failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))
@@ -98,7 +114,9 @@ class TrackDecider:
         return known.failure if is_permanent else None
 
     def _lacks_tags(self, known: KnownTrack) -> bool:
-        return known.tags is None or (self.settings.by_album and known.tags.album is None)
+        if known.tags is None or known.tags.extra_fields != self.extras:
+            return True
+        return self.settings.by_album and known.tags.album is None
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
@@ -110,22 +128,23 @@ class TrackDecider:
             top = scores[: settings.top_k]
             return Proposal((), top, self.model, is_music=False, remark=remark)
         genres = decide.choose_genres(music, most=settings.genres, min_score=settings.min_score)
+        styles = decide.choose_styles(known.attributes.styles, self.genre_by_style, genres)
+        if decide.writes_styles_as_genres(settings):
+            genres = tuple(dict.fromkeys((*genres, *styles)))
         return Proposal(
             format_genre_values(genres, settings.profile),
             music[: settings.top_k],
             self.model,
-            styles=decide.choose_styles(known.attributes.styles, self.genre_by_style, genres),
+            styles=styles,
+            moods=decide.choose_moods(known.attributes),
+            voices=decide.choose_voices(known.attributes),
+            numbers=decide.get_mood_numbers(known.attributes),
         )
 
     def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:
         """Decide on a track whose tags and scores are known."""
         tags = known.tags or Tags()
-        decision = decide.decide(
-            tags,
-            proposal,
-            existing=self.settings.existing,
-            min_score=self.settings.min_score,
-        )
+        decision = decide.decide(tags, proposal, self.settings)
         if decision.action is Action.WRITTEN:
             decision = self._decide_by_history_and_links(track, known) or decision
         outcome = self._make_outcome(track, known, decision, proposal)
@@ -134,7 +153,7 @@ class TrackDecider:
             return PlannedWrite(track, tags, decision.tags, outcome, reported=has_failed)
         if outcome.action is Action.WOULD_WRITE:
             try:
-                self.isolated.call(read_tags, track.path, for_writing=True)
+                self.isolated.call(read_tags, track.path, for_writing=True, extras=self.extras)
             except TrackError as error:
                 failure = Failure.from_error(track, error)
                 self.state.save_failure(failure)
@@ -153,11 +172,12 @@ class TrackDecider:
         self, track: Track, known: KnownTrack, decision: Decision, proposal: Proposal
     ) -> Outcome:
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
+        existing = known.tags.genres if known.tags else ()
         return Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
-            genres=proposal.genres,
-            existing=known.tags.genres if known.tags else (),
+            genres=existing if decision.keeps_genre else proposal.genres,
+            existing=existing,
             scores=proposal.scores,
             score=proposal.score,
             duration_s=known.duration_s,
@@ -165,6 +185,8 @@ class TrackDecider:
             error=decision.reason or proposal.remark,
             kind=decision.kind,
             styles=proposal.styles,
+            moods=proposal.moods,
+            voices=proposal.voices,
         )
 
     def report_failure(self, failure: Failure) -> Outcome:

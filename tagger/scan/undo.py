@@ -17,11 +17,22 @@ from tagger.errors import (
 )
 from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath
-from tagger.records import Action, Failure, Outcome, RepeatedRows, Tags, Track, UndoResult
+from tagger.records import (
+    Action,
+    ExtraField,
+    ExtraTag,
+    Failure,
+    Outcome,
+    RawField,
+    RepeatedRows,
+    Tags,
+    Track,
+    UndoResult,
+)
 from tagger.settings import Settings
 from tagger.state import JournalEntry, RunKind, State, new_run_id, open_state
 from tagger.storage import look_up
-from tagger.tags import read_tags
+from tagger.tags import list_extra_names, read_tags
 from tagger.writing import PlannedWrite, open_writer
 
 CHANGED_SINCE_WRITE = "changed since tagger wrote it (--force puts the old genre back all the same)"
@@ -136,16 +147,16 @@ class UndoPlan:
 
     def plan_file(self, path: AnyPath) -> Outcome | PlannedWrite:
         """Return the write that undoes the changes of a file, or the outcome if there is none."""
+        active = self.state.journal.list_active_entries(path, self.run_id)
+        entries = self._choose_entries(active)
+        before, after = merge_tags(entries)
         try:
-            track, tags = self._read_file(path)
+            track, tags = self._read_file(path, after.extra_fields)
         except TrackError as error:
             track = Track(path, size=0, mtime_ns=0, inode=0)
             return Outcome.from_failure(Failure.from_error(track, error), None, reported=False)
-        active = self.state.journal.list_active_entries(path, self.run_id)
-        entries = self._choose_entries(active)
-        before = entries[-1].before
         outcome = Outcome(track, Action.WRITTEN, genres=before.genres, existing=tags.genres)
-        if refusal := self._find_refusal(track, tags, entries[0], active[0]):
+        if refusal := self._find_refusal(track, entries[0], active[0], is_edited=tags != after):
             return replace(
                 outcome,
                 action=refusal.action,
@@ -165,13 +176,13 @@ class UndoPlan:
             undone_entries=tuple(entry.id for entry in entries),
         )
 
-    def _read_file(self, path: AnyPath) -> tuple[Track, Tags]:
+    def _read_file(self, path: AnyPath, extras: Sequence[ExtraField]) -> tuple[Track, Tags]:
         if path in self.unrecovered:
             raise self.unrecovered[path]
         track = look_up(path)
         if track is None:
             raise AccessError(FILE_MOVED_OR_MISSING, FailureKind.CHANGED)
-        return track, self.isolated.call(read_tags, path)
+        return track, self.isolated.call(read_tags, path, extras=extras)
 
     def _choose_entries(self, active: Sequence[JournalEntry]) -> list[JournalEntry]:
         """Return the entries of a file to undo, the newest first.
@@ -183,24 +194,60 @@ class UndoPlan:
             return [entry for entry in active if entry.run_id == self.run_id]
         chosen = [active[0]]
         for entry in active[1:]:
-            if entry.after != chosen[-1].before:
+            if not agree(entry.after, chosen[-1].before):
                 break
             chosen.append(entry)
         return chosen
 
     def _find_refusal(
-        self, track: Track, tags: Tags, newest: JournalEntry, latest: JournalEntry
+        self, track: Track, newest: JournalEntry, latest: JournalEntry, *, is_edited: bool
     ) -> Decision | None:
         """Return the decision to leave a file alone, or None if it may be written.
 
-        newest: the newest entry to undo. latest: the newest active entry of the file.
+        newest: the newest entry to undo. latest: the newest active entry of the file. is_edited:
+        whether the file has other tags than tagger left there.
         """
         if latest != newest:
             reason = f"run {latest.run_id} wrote it later: undo that first"
-        elif tags != newest.after:
+        elif is_edited:
             reason = GENRE_EDITED
         elif not (newest.new and track.is_same_version(newest.new)) and not self.settings.force:
             reason = CHANGED_SINCE_WRITE
         else:
             return decide_by_links(track, self.settings.hardlinks)
         return Decision(Action.KEPT, kind=KeepReason.CHANGED_SINCE, reason=reason)
+
+
+def agree(left: Tags, right: Tags) -> bool:
+    """Tell whether tags are equal, but for extra fields that only one of them has."""
+    return left.select_extras(right.extra_fields) == right.select_extras(left.extra_fields)
+
+
+def merge_tags(entries: Sequence[JournalEntry]) -> tuple[Tags, Tags]:
+    """Return the tags before and after all these changes of a file, the newest change first.
+
+    Not every change concerns the same extra fields. Each field has the value that it had before the
+    oldest change, and after the newest change, that concerns it.
+    """
+    extras_before: dict[ExtraField, ExtraTag] = {}
+    extras_after: dict[ExtraField, ExtraTag] = {}
+    raw: dict[ExtraField, list[RawField]] = {}
+    for entry in entries:
+        extras_before |= {extra.field: extra for extra in entry.before.extras}
+        extras_after = {extra.field: extra for extra in entry.after.extras} | extras_after
+        for extra in entry.before.extra_fields:
+            names = list_extra_names([extra])
+            raw[extra] = [each for each in entry.before.raw if each.name in names]
+    oldest, newest = entries[-1].before, entries[0].after
+    names = list_extra_names(oldest.extra_fields)
+    own = [each for each in oldest.raw if each.name not in names]
+    before = replace(
+        oldest,
+        extras=_sort_extras(extras_before),
+        raw=(*own, *(each for fields in raw.values() for each in fields)),
+    )
+    return before, replace(newest, extras=_sort_extras(extras_after))
+
+
+def _sort_extras(extras: Mapping[ExtraField, ExtraTag]) -> tuple[ExtraTag, ...]:
+    return tuple(extras[each] for each in ExtraField if each in extras)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tagger.errors import StateError
-from tagger.records import Album, Attributes, RawField, Score, Tags
+from tagger.records import Album, Attributes, ExtraField, ExtraTag, RawField, Score, Tags
 
 SCHEMA = """
 CREATE TABLE tracks (
@@ -268,8 +268,12 @@ def tags_from_json(text: str) -> Tags:
             written=tuple(stored["written"]),
             scores=stored["scores"],
             model=stored["model"],
+            extras=tuple(
+                ExtraTag(ExtraField(each["field"]), tuple(each["values"]), tuple(each["written"]))
+                for each in stored.get("extras", ())
+            ),
             raw=tuple(RawField(field["name"], tuple(field["values"])) for field in stored["raw"]),
             album=Album(**stored["album"]) if stored.get("album") else None,
         )
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise StateError(f"is damaged: {error!r} in the tags of a file ({DAMAGE_CURE})") from error

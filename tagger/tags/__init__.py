@@ -1,11 +1,20 @@
 """Read and write the tags of music files, byte by byte, in each container; owns mutagen."""
 
 from tagger.tags.containers import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
-from tagger.tags.fields import read_other_fields, read_tags, write_raw, write_tags
+from tagger.tags.fields import (
+    list_extra_names,
+    list_shown_names,
+    read_other_fields,
+    read_tags,
+    write_raw,
+    write_tags,
+)
 
 __all__ = [
     "EXTENSIONS",
     "UNKNOWN_SOUND_EXTENSIONS",
+    "list_extra_names",
+    "list_shown_names",
     "read_other_fields",
     "read_tags",
     "write_raw",

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from tagger.errors import FailureKind, TagError
 from tagger.paths import decode_foreign_bytes
+from tagger.records import MOOD_NUMBERS, ExtraField
 from tagger.tags.id3 import decode_id3v1_genre, find_hidden_texts, skip_id3_tags
 from tagger.tags.tag import (
     ID3V1_BYTES,
@@ -22,6 +23,7 @@ from tagger.tags.tag import (
     get_size,
     hash_range,
     make_content_error,
+    name_extra_fields,
     parse_id3v1,
     read_at,
     read_id3v1,
@@ -235,8 +237,12 @@ APE_FORMAT = TagFormat(
     _get_ape_name,
     _decode_ape_item,
     _encode_ape_field,
+    extras=name_extra_fields(
+        {each: each.name.capitalize() for each in ExtraField if each not in MOOD_NUMBERS.values()},
+        "TAGGER_{}",
+    ),
     artists=("album artist", "albumartist", "artist"),
     album="album",
     compilation="compilation",
 )
-APE_FIELD_NAMES = {name.lower(): name for name in APE_FORMAT.tagger_fields}
+APE_FIELD_NAMES = {name.lower(): name for name in APE_FORMAT.list_fields(ExtraField)}

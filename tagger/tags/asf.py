@@ -14,6 +14,7 @@ from typing import BinaryIO
 from mutagen import PaddingInfo
 
 from tagger.errors import FailureKind, TagError
+from tagger.records import ExtraField
 from tagger.tags.tag import (
     NamedParts,
     Tag,
@@ -22,6 +23,7 @@ from tagger.tags.tag import (
     get_size,
     hash_range,
     make_content_error,
+    name_extra_fields,
     read_at,
     splice,
 )
@@ -291,6 +293,15 @@ ASF_FORMAT = TagFormat(
     _get_asf_name,
     _decode_asf_item,
     _encode_asf_field,
+    extras=name_extra_fields(
+        {
+            ExtraField.STYLE: "WM/Style",
+            ExtraField.GROUPING: "WM/ContentGroupDescription",
+            ExtraField.MOOD: "WM/Mood",
+            ExtraField.VOICE: "VOICE",
+        },
+        "TAGGER/{}",
+    ),
     artists=("WM/AlbumArtist", ASF_AUTHOR),
     album="WM/AlbumTitle",
     compilation="WM/IsCompilation",

@@ -1,18 +1,24 @@
 """Read and write the genre of a file and tagger's other fields, in any container."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 from tagger.errors import TagError
 from tagger.paths import AnyPath
-from tagger.records import Album, RawField, Tags
+from tagger.records import Album, ExtraField, ExtraTag, RawField, Tags
 from tagger.tags import riff
+from tagger.tags.ape import APE_FORMAT
+from tagger.tags.asf import ASF_FORMAT
 from tagger.tags.containers import open_tagged_file
+from tagger.tags.id3 import NEW_VERSION, get_id3_format
+from tagger.tags.mp4 import MP4_FORMAT
 from tagger.tags.other_tags import read_other_genres
-from tagger.tags.tag import Tag, Values
+from tagger.tags.tag import Tag, TagFormat, Values
+from tagger.tags.vorbis import VORBIS_FORMAT
 
 VARIOUS_ARTISTS = {"various artists", "various", "va", "v.a.", "v/a"}
 """What programs write as the artist of an album by several artists."""
@@ -32,17 +38,21 @@ OtherFields = dict[str, str]
 """All parts of a file but tagger's fields by name, each with a text that changes with the part."""
 
 
-def read_tags(path: AnyPath, *, for_writing: bool = False) -> Tags:
+def read_tags(
+    path: AnyPath, *, for_writing: bool = False, extras: Collection[ExtraField] = ()
+) -> Tags:
     """Return the genres of a file, tagger's other fields, and what says which album it is on.
 
-    for_writing: the tags are to be written; TagError says why if they cannot be.
+    extras: the extra fields to read. for_writing: the tags are to be written; TagError says why if
+    they cannot be.
     Raises TagError if the file is no such audio file or its tags are broken; AccessError.
     """
     with open_tagged_file(path, "rb", "cannot read the tags") as (file, tag):
         if for_writing and tag.refusal:
             raise tag.refusal
-        texts = {name: _decode_items(tag, items) for name, items in tag.get_tagger_items().items()}
-        genres, scores, model, written = (texts.get(name, ()) for name in tag.format.tagger_fields)
+        names = tag.format.list_fields(extras)
+        texts = {name: _decode_items(tag, items) for name, items in tag.get_items(names).items()}
+        genres, scores, model, written = (texts.get(name, ()) for name in names[:4])
         genres = _to_genre_names(tag, genres)
         second = riff.read_info_genres(file) if tag.has_info_chunk else ()
         second = second or (() if genres else read_other_genres(file, tag))
@@ -51,9 +61,16 @@ def read_tags(path: AnyPath, *, for_writing: bool = False) -> Tags:
             written=written,
             scores="".join(scores[:1]),
             model="".join(model[:1]),
-            raw=_read_raw_fields(file, tag),
+            extras=tuple(_read_extra(tag, each, texts) for each in ExtraField if each in extras),
+            raw=_read_raw_fields(file, tag, names),
             album=_read_album(file, tag),
         )
+
+
+def _read_extra(tag: Tag, extra: ExtraField, texts: Mapping[str, Values]) -> ExtraTag:
+    names = tag.format.extras[extra]
+    values = tuple(text for text in texts.get(names.values, ()) if text.strip())
+    return ExtraTag(extra, values, texts.get(names.written, ()))
 
 
 def _read_album(file: BinaryIO, tag: Tag) -> Album:
@@ -94,10 +111,10 @@ def _find_new_genres(second: Values, genres: Values) -> Values:
     return tuple(genre for genre in second if genre.casefold() not in known)
 
 
-def _read_raw_fields(file: BinaryIO, tag: Tag) -> tuple[RawField, ...]:
-    """Return tagger's fields as the file has them, without fields that it lacks."""
+def _read_raw_fields(file: BinaryIO, tag: Tag, names: Values) -> tuple[RawField, ...]:
+    """Return these fields as the file has them, without fields that it lacks."""
     raw = []
-    for name, items in tag.get_tagger_items().items():
+    for name, items in tag.get_items(names).items():
         texts = _decode_items(tag, items)
         raw.append(RawField(name, texts))
         if tag.format.encode_field(name, texts) != items:
@@ -114,6 +131,8 @@ def _read_raw_fields(file: BinaryIO, tag: Tag) -> tuple[RawField, ...]:
 def write_tags(path: Path, tags: Tags, open_file: BinaryIO | None = None) -> None:
     """Write tagger's fields into this very file, not into a copy; empty fields are removed.
 
+    Of the extra fields, only those in `tags` are touched; one that has its values already stays as
+    it is stored.
     open_file: the file, open for reading and writing. The path then says only its kind.
     Raises TagError if the tags cannot hold these fields; AccessError, DiskFullError.
     """
@@ -122,13 +141,30 @@ def write_tags(path: Path, tags: Tags, open_file: BinaryIO | None = None) -> Non
         if _to_genre_names(tag, genres) != genres:
             raise TagError(f"its tags cannot hold the genres {genres}: others would be read back")
         scores, model = ((text,) if text else () for text in (tags.scores, tags.model))
-        texts = (genres, scores, model, tags.written)
-        for text in (text for values in texts for text in values):
+        names = tag.format.list_fields(tags.extra_fields)
+        texts = dict(zip(names[:4], (genres, scores, model, tags.written), strict=True))
+        texts |= _get_new_extras(tag, tags)
+        for text in (text for values in texts.values() for text in values):
             _check_storable(text)
         info = riff.encode_info_genre(genres) if genres and _needs_info_genre(file, tag) else None
-        fields = zip(tag.format.tagger_fields, texts, strict=True)
-        items = {name: tag.format.encode_field(name, values) for name, values in fields}
+        items = {name: tag.format.encode_field(name, values) for name, values in texts.items()}
         _write_items(file, tag, items, info)
+
+
+def _get_new_extras(tag: Tag, tags: Tags) -> dict[str, Values]:
+    """Return the texts of the extra fields that differ from those in the tag, by field."""
+    new: dict[str, Values] = {}
+    for extra in tags.extras:
+        names = tag.format.extras[extra.field]
+        new |= {names.values: extra.values} | (
+            {names.written: extra.written} if names.written else {}
+        )
+    old = tag.get_items(new)
+    return {
+        name: values
+        for name, values in new.items()
+        if _decode_items(tag, old.get(name, ())) != values
+    }
 
 
 def _needs_info_genre(file: BinaryIO, tag: Tag) -> bool:
@@ -139,7 +175,8 @@ def _needs_info_genre(file: BinaryIO, tag: Tag) -> bool:
     """
     if not tag.has_info_chunk:
         return False
-    has_others = len(tag.items) > sum(map(len, tag.get_tagger_items().values()))
+    own = tag.get_items(tag.format.list_fields(ExtraField))
+    has_others = len(tag.items) > sum(map(len, own.values()))
     return riff.find_info(file) is not None or not has_others
 
 
@@ -149,14 +186,16 @@ def _check_storable(text: str) -> None:
         raise TagError(f"no tag can store the text {text!r}")
 
 
-def write_raw(path: Path, raw: Iterable[RawField], open_file: BinaryIO | None = None) -> None:
-    """Put the raw fields that `read_tags` returned back into this very file, and no other fields.
+def write_raw(path: Path, tags: Tags, open_file: BinaryIO | None = None) -> None:
+    """Put the raw fields of tags that `read_tags` returned back into this very file.
 
+    Fields that `read_tags` was asked for and did not find are removed.
     open_file and the errors are those of `write_tags`.
     """
     with open_tagged_file(path, "r+b", "cannot write the tags", open_file) as (file, tag):
-        fields = {field.name: field.values for field in raw}
-        items = {name: _restore_items(tag, name, fields) for name in tag.format.tagger_fields}
+        fields = {field.name: field.values for field in tags.raw}
+        names = tag.format.list_fields(tags.extra_fields)
+        items = {name: _restore_items(tag, name, fields) for name in names}
         info = riff.encode_info_genre(fields.get(riff.INFO_GENRE, ()))
         for value in fields.get(riff.INFO_GENRE + RAW_BYTES_SUFFIX, ()):
             info = bytes.fromhex(value)
@@ -178,28 +217,52 @@ def _write_items(
     """Replace the items of tagger's fields and the genre of the INFO chunk."""
     if tag.refusal:
         raise tag.refusal
-    tag.save_items(file, tag.replace_tagger_items(items))
+    tag.save_items(file, tag.replace_items(items))
     if tag.has_info_chunk:
         riff.write_info_genre(file, info)
 
 
-def read_other_fields(path: Path) -> OtherFields:
+def read_other_fields(path: Path, extras: Collection[ExtraField] = ()) -> OtherFields:
     """Return all parts of a file but tagger's fields: items, pictures, chapters, chunks, the sound.
 
+    extras: the extra fields that are left out too.
     Every byte counts but those that have to change: sizes and places of parts, and padding.
     Raises TagError, AccessError.
     """
     with open_tagged_file(path, "rb", "cannot read the tags") as (file, tag):
         fields: OtherFields = {}
         seen: Counter[str] = Counter()
+        own = tag.format.list_fields(extras)
         for item in tag.items:
             name = tag.format.get_name(item)
-            if name not in tag.format.tagger_fields:
+            if name not in own:
                 seen[name] += 1
                 key = f"{name} ({seen[name]})" if seen[name] > 1 else name
                 fields[key] = sha256(item).hexdigest()
         fields.update(tag.list_other_parts(file))
         return fields
+
+
+@cache
+def _list_formats() -> tuple[TagFormat, ...]:
+    return get_id3_format(NEW_VERSION), VORBIS_FORMAT, MP4_FORMAT, ASF_FORMAT, APE_FORMAT
+
+
+def list_extra_names(extras: Collection[ExtraField]) -> frozenset[str]:
+    """Return the names of the raw fields of these extra fields, in all formats of tags."""
+    names = {
+        name
+        for tag_format in _list_formats()
+        for each in extras
+        for name in (tag_format.extras[each].values, tag_format.extras[each].written)
+    }
+    return frozenset(names | {name + RAW_BYTES_SUFFIX for name in names})
+
+
+def list_shown_names(extras: Collection[ExtraField]) -> frozenset[str]:
+    """Return the names, in lower case, that FFmpeg may give to these extra fields."""
+    names = {name.rpartition(":")[2].casefold() for name in list_extra_names(extras)}
+    return frozenset(names | {each.value for each in extras}) - {""}
 
 
 def find_changed_fields(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ from mutagen.id3 import TCON
 
 from tagger.errors import FailureKind, TagError
 from tagger.paths import decode_foreign_bytes
+from tagger.records import ExtraField
 from tagger.tags.tag import (
     ID3_HEADER_BYTES,
     ID3V1_BYTES,
@@ -25,6 +26,7 @@ from tagger.tags.tag import (
     decode_syncsafe,
     encode_syncsafe,
     get_size,
+    name_extra_fields,
     parse_id3v1,
     read_at,
     read_id3v1,
@@ -55,6 +57,17 @@ ID3_2_2_NAMES = {
     "TAL": "TALB",
     "TCP": "TCMP",
 }
+ID3_EXTRA_NAMES = {
+    ExtraField.STYLE: "TXXX:STYLE",
+    ExtraField.GROUPING: "TIT1",
+    ExtraField.MOOD: "TMOO",  # of 2.4; readers of 2.3 take it too
+    ExtraField.VOICE: "TXXX:VOICE",
+}
+ID3_FREE_NAMES = {
+    "TXXX:MOOD": "TMOO", "TXXX:GROUPING": "TIT1", "TXXX:STYLE": "TXXX:STYLE",
+    "TXXX:VOICE": "TXXX:VOICE",
+}  # fmt: skip
+"""Names that some programs give to extra fields, in any case of letters."""
 ENHANCED_BYTES, ENHANCED_GENRE = 227, slice(185, 215)
 """The size of an enhanced ID3v1 tag (TAG+), and where its genre stands."""
 ID3_ARTIST, ID3_ALBUM = "TPE1", "TALB"
@@ -237,6 +250,7 @@ def get_id3_format(version: int) -> TagFormat:
         decode_item=partial(_decode_frame, version),
         encode_field=partial(encode_text_frames, version),
         resolve_genres=_resolve_genre_numbers,
+        extras=name_extra_fields(ID3_EXTRA_NAMES, "TXXX:TAGGER_{}"),
         artists=("TPE2", ID3_ARTIST),
         album=ID3_ALBUM,
         compilation="TCMP",
@@ -311,11 +325,14 @@ def read_trailing_id3_tag(file: BinaryIO) -> Id3Tag | None:
 def _get_frame_name(version: int, frame: bytes) -> str:
     name = frame[: 3 if version == V2_2 else 4].rstrip(b" \0").decode("latin-1")
     name = ID3_2_2_NAMES.get(name, name)
-    return f"TXXX:{''.join(_decode_frame_texts(version, frame)[:1])}" if name == "TXXX" else name
+    if name != "TXXX":
+        return name
+    name = f"TXXX:{''.join(_decode_frame_texts(version, frame)[:1])}"
+    return ID3_FREE_NAMES.get(name.upper(), name)
 
 
 def _decode_frame(version: int, frame: bytes) -> Values:
-    has_description = _get_frame_name(version, frame).startswith("TXXX")
+    has_description = frame.startswith(b"TXX")
     return tuple(_decode_frame_texts(version, frame)[has_description:])
 
 

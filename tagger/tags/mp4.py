@@ -18,6 +18,7 @@ from mutagen.id3 import TCON
 
 from tagger.errors import FailureKind, TagError
 from tagger.paths import decode_foreign_bytes
+from tagger.records import ExtraField
 from tagger.tags.tag import (
     NamedParts,
     Tag,
@@ -26,6 +27,7 @@ from tagger.tags.tag import (
     get_size,
     hash_range,
     make_content_error,
+    name_extra_fields,
     read_at,
     splice,
 )
@@ -441,7 +443,8 @@ def _get_mp4_name(item: bytes) -> str:
         return name.decode("latin-1")
     parts = dict(_split_item(item))
     mean, name = parts.get(b"mean", b"")[4:], parts.get(b"name", b"")[4:]
-    return b":".join((FREEFORM, mean, name)).decode("utf-8", "backslashreplace")
+    full_name = b":".join((FREEFORM, mean, name)).decode("utf-8", "backslashreplace")
+    return MP4_FREE_NAMES.get(full_name.casefold(), full_name)
 
 
 def _split_item(item: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -480,7 +483,8 @@ def _encode_mp4_field(name: str, values: Values) -> list[bytes]:
     return [build_atom(FREEFORM, head + data)]
 
 
-MP4_FIELD_PREFIX = "----:com.apple.iTunes:TAGGER"
+ITUNES_PREFIX = "----:com.apple.iTunes:"
+MP4_FIELD_PREFIX = f"{ITUNES_PREFIX}TAGGER"
 MP4_FORMAT = TagFormat(
     "\xa9gen",
     f"{MP4_FIELD_PREFIX}_SCORES",
@@ -489,7 +493,22 @@ MP4_FORMAT = TagFormat(
     _get_mp4_name,
     _decode_mp4_item,
     _encode_mp4_field,
+    extras=name_extra_fields(
+        {
+            ExtraField.STYLE: f"{ITUNES_PREFIX}STYLE",
+            ExtraField.GROUPING: "\xa9grp",
+            ExtraField.MOOD: f"{ITUNES_PREFIX}MOOD",
+            ExtraField.VOICE: f"{ITUNES_PREFIX}VOICE",
+        },
+        f"{MP4_FIELD_PREFIX}_{{}}",
+    ),
     artists=("aART", "\xa9ART"),
     album="\xa9alb",
     compilation="cpil",
 )
+MP4_FREE_NAMES = {
+    name.casefold(): name
+    for each in MP4_FORMAT.extras.values()
+    for name in (each.values, each.written)
+}
+"""Names of extra fields, which some programs write in another case of letters."""

@@ -1,11 +1,12 @@
 """The tag of an open file as a list of items, and the reading and writing of bytes in a file."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
 
 from tagger.errors import FailureKind, TagError
+from tagger.records import MOOD_NUMBERS, ExtraField
 
 Values = tuple[str, ...]
 """The texts of one field."""
@@ -18,12 +19,33 @@ def _keep_values(values: Values) -> Values:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraNames:
+    """The names of an extra field in a format of tags.
+
+    written: the field that says what tagger wrote there; empty for fields of tagger's own.
+    """
+
+    values: str
+    written: str = ""
+
+
+def name_extra_fields(
+    names: Mapping[ExtraField, str], own_name: str
+) -> Mapping[ExtraField, ExtraNames]:
+    """Return the names of all extra fields. own_name: a pattern for fields of tagger's own."""
+    extras = {each: ExtraNames(name, own_name.format(each.name)) for each, name in names.items()}
+    numbers = {each: ExtraNames(own_name.format(each.name)) for each in MOOD_NUMBERS.values()}
+    return {**extras, **numbers}
+
+
+@dataclass(frozen=True, slots=True)
 class TagFormat:
     """A format of tags, such as APEv2: the names of tagger's fields, and how items are coded.
 
     An item is the bytes of one frame, comment, atom or attribute, as they stand in the file.
 
     genre, scores, model, written: the names of the fields that tagger writes.
+    extras: the names of the fields that it writes if the user wants them.
     get_name: returns the name of an item's field. For tagger's fields it returns exactly the name
     given here, even if the file has the name in another case.
     decode_item: returns the texts of an item.
@@ -41,13 +63,20 @@ class TagFormat:
     decode_item: Callable[[bytes], Values]
     encode_field: Callable[[str, Values], list[bytes]]
     resolve_genres: Callable[[Values], Values] = _keep_values
+    extras: Mapping[ExtraField, ExtraNames] = field(kw_only=True)
     artists: Values = field(kw_only=True)
     album: str = field(kw_only=True)
     compilation: str = field(kw_only=True)
 
-    @property
-    def tagger_fields(self) -> Values:
-        return (self.genre, self.scores, self.model, self.written)
+    def list_fields(self, extras: Iterable[ExtraField]) -> Values:
+        """Return the names of the genre field, of tagger's own fields, and of these extra fields.
+
+        The first four are those of genre, scores, model and written.
+        """
+        names = [self.genre, self.scores, self.model, self.written]
+        for each in extras:
+            names += filter(None, (self.extras[each].values, self.extras[each].written))
+        return tuple(names)
 
 
 def _read_no_genres(_: BinaryIO) -> Values:
@@ -80,20 +109,19 @@ class Tag:
     has_info_chunk: bool = False
     refusal: TagError | None = None
 
-    def get_tagger_items(self) -> dict[str, list[bytes]]:
-        """Return the items of tagger's fields by field, without fields that the file lacks."""
-        found: dict[str, list[bytes]] = {name: [] for name in self.format.tagger_fields}
+    def get_items(self, names: Iterable[str]) -> dict[str, list[bytes]]:
+        """Return the items of these fields by field, without fields that the file lacks."""
+        found: dict[str, list[bytes]] = {name: [] for name in names}
         for item in self.items:
             found.get(self.format.get_name(item), []).append(item)
         return {name: items for name, items in found.items() if items}
 
-    def replace_tagger_items(self, new: Mapping[str, list[bytes]]) -> list[bytes]:
-        """Return all items with new ones for tagger's fields; a field stays where it was."""
+    def replace_items(self, new: Mapping[str, list[bytes]]) -> list[bytes]:
+        """Return all items with new ones for the fields in `new`; a field stays where it was."""
         unplaced, result = dict(new), []
         for item in self.items:
             name = self.format.get_name(item)
-            is_tagger_field = name in self.format.tagger_fields
-            result += unplaced.pop(name, []) if is_tagger_field else [item]
+            result += unplaced.pop(name, []) if name in new else [item]
         return result + [item for items in unplaced.values() for item in items]
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from mutagen import PaddingInfo
 
 from tagger.errors import FailureKind, TagError
+from tagger.records import MOOD_NUMBERS, ExtraField
 from tagger.tags.id3 import find_hidden_texts, skip_id3_tags
 from tagger.tags.tag import (
     NamedParts,
@@ -21,6 +22,7 @@ from tagger.tags.tag import (
     get_size,
     hash_range,
     make_content_error,
+    name_extra_fields,
     read_at,
     splice,
 )
@@ -84,9 +86,7 @@ def build_comments(vendor: bytes, items: Sequence[bytes]) -> bytes:
 
 def _get_comment_name(item: bytes) -> str:
     key = item.partition(b"=")[0].decode("ascii", "backslashreplace")
-    return (
-        key.upper() if key.upper() in VORBIS_FORMAT.tagger_fields and b"=" in item else key.lower()
-    )
+    return key.upper() if key.upper() in VORBIS_FIELD_NAMES and b"=" in item else key.lower()
 
 
 def _decode_comment(item: bytes) -> Values:
@@ -105,10 +105,14 @@ VORBIS_FORMAT = TagFormat(
     _get_comment_name,
     _decode_comment,
     _encode_comments,
+    extras=name_extra_fields(
+        {each: each.name for each in ExtraField if each not in MOOD_NUMBERS.values()}, "TAGGER_{}"
+    ),
     artists=("albumartist", "album artist", "artist"),
     album="album",
     compilation="compilation",
 )
+VORBIS_FIELD_NAMES = frozenset(VORBIS_FORMAT.list_fields(ExtraField))
 
 
 @dataclass(frozen=True, slots=True)

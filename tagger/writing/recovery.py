@@ -63,7 +63,7 @@ def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -
     track = look_up(entry.path)
     if track is None:
         return
-    tags = isolated.call(read_tags, entry.path)
+    tags = isolated.call(read_tags, entry.path, extras=entry.after.extra_fields)
     if tags == entry.after:
         state.finish_replacement(entry.id, entry.old or track, track, tags)
     elif tags == entry.before:

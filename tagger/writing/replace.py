@@ -205,13 +205,13 @@ def _edit_copy(
 
     def write(tags: Tags, *, restores_raw: bool) -> None:
         if restores_raw:
-            write_raw(copy, tags.raw, file)
+            write_raw(copy, tags, file)
         else:
             write_tags(copy, tags, file)
         file.flush()
 
     def verify(tags: Tags, *, restores_raw: bool, which: str) -> Mapping[str, str]:
-        found = read_tags(copy)
+        found = read_tags(copy, extras=tags.extra_fields)
         if found != tags or (restores_raw and set(found.raw) != set(tags.raw)):
             raise TagError(f"not written, for the {which} tags could not be read back")
         content = inspect(copy)

@@ -21,11 +21,20 @@ from tagger.errors import (
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.pacing import count_usable_cores
 from tagger.paths import AnyPath, display_path, is_remote
-from tagger.records import Action, Failure, Outcome, RepeatedRows, TagChange, Tags, Track
+from tagger.records import (
+    Action,
+    ExtraField,
+    Failure,
+    Outcome,
+    RepeatedRows,
+    TagChange,
+    Tags,
+    Track,
+)
 from tagger.settings import Hardlinks, Settings
 from tagger.state import State
 from tagger.storage import check_no_writer, look_up
-from tagger.tags import read_other_fields, read_tags
+from tagger.tags import list_shown_names, read_other_fields, read_tags
 from tagger.writing.recovery import recover_entries
 from tagger.writing.replace import make_copy_name, replace_tags
 
@@ -67,14 +76,18 @@ class PendingWrite:
 
 @dataclass(frozen=True, slots=True)
 class FileInspector:
-    """Returns all content of a file except tagger's fields: other tags, pictures, sound."""
+    """Returns all content of a file except tagger's fields: other tags, pictures, sound.
+
+    extras: the extra fields that are to be written.
+    """
 
     isolated: IsolatedCaller
+    extras: tuple[ExtraField, ...] = ()
 
     def __call__(self, path: Path) -> Mapping[str, str]:
         sound = self.isolated.call(hash_streams, path, bytes_compared=True)
-        shown = self.isolated.call(read_metadata, path)
-        return self.isolated.call(read_other_fields, path) | sound | shown
+        shown = self.isolated.call(read_metadata, path, list_shown_names(self.extras))
+        return self.isolated.call(read_other_fields, path, self.extras) | sound | shown
 
 
 @contextmanager
@@ -171,7 +184,8 @@ class Writer:
     def _start_write(self, planned: PlannedWrite) -> Outcome | PendingWrite:
         track = planned.track
         try:
-            before = self.isolated.call(read_tags, track.path, for_writing=True)
+            extras = planned.after.extra_fields
+            before = self.isolated.call(read_tags, track.path, for_writing=True, extras=extras)
             if before == planned.after:  # written meanwhile through another name of the file
                 self.state.update_track(track, look_up(track.path) or track, before)
                 self.state.journal.mark_undone(planned.undone_entries, self.run_id)
@@ -197,7 +211,7 @@ class Writer:
         future = self.threads.submit(
             replace_tags,
             change,
-            FileInspector(self.isolated),
+            FileInspector(self.isolated, extras),
             preserve_mtime=self.settings.preserve_mtime,
             in_place=track.links > 1 and self.settings.hardlinks is Hardlinks.IN_PLACE,
             owner=self.settings.owner,

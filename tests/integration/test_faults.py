@@ -308,7 +308,7 @@ def test_a_mount_that_vanishes_during_a_scan_and_comes_back(
         song.write_bytes(audio_bytes(".flac"))
     save_predictions(state, songs)
 
-    def read_and_unmount(path: Path, **options: bool) -> Tags:
+    def read_and_unmount(path: Path, **options: Any) -> Tags:
         if path.name == "2.flac":
             folder.rename(tmp_path / "away")
         return read_tags(path, **options)

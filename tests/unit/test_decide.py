@@ -13,7 +13,7 @@ from tagger.decide import (
     relabel,
 )
 from tagger.records import Action, Score, Tags
-from tagger.settings import Existing
+from tagger.settings import Existing, Settings
 
 MODEL = "musicnn@1"
 BEST = (Score("Jazz", 0.8), Score("Blues", 0.1))
@@ -69,7 +69,7 @@ REMOVED = Tags(written=("Jazz",), scores="Jazz=0.800", model=MODEL)
 def test_decision(
     tags: Tags, existing: Existing, action: Action, genres: tuple[str, ...] | None
 ) -> None:
-    decision = decide(tags, PROPOSAL, existing=existing, min_score=0.5)
+    decision = decide(tags, PROPOSAL, Settings(existing=existing, min_score=0.5))
     assert decision.action is action
     assert (decision.tags.genres if decision.tags else None) == genres
     if decision.tags:
@@ -79,19 +79,19 @@ def test_decision(
 
 
 def test_a_genre_removed_by_hand_stays_removed_and_the_row_says_so() -> None:
-    decision = decide(REMOVED, PROPOSAL, existing=KEEP, min_score=0.5)
+    decision = decide(REMOVED, PROPOSAL, Settings(existing=KEEP, min_score=0.5))
     assert "removed by hand" in decision.reason
 
 
 @pytest.mark.parametrize(("min_score", "action"), [(0.8, Action.WRITTEN), (0.81, Action.LOW_SCORE)])
 def test_nothing_is_written_below_the_minimum(min_score: float, action: Action) -> None:
-    decision = decide(NONE, PROPOSAL, existing=KEEP, min_score=min_score)
+    decision = decide(NONE, PROPOSAL, Settings(existing=KEEP, min_score=min_score))
     assert decision.action is action
 
 
 def test_a_map_that_drops_every_label_leaves_nothing_to_write() -> None:
     nothing = Proposal((), (), MODEL)
-    assert decide(NONE, nothing, existing=KEEP, min_score=0).action is Action.LOW_SCORE
+    assert decide(NONE, nothing, Settings(existing=KEEP, min_score=0)).action is Action.LOW_SCORE
 
 
 def test_what_was_written_once_is_theirs_again_after_any_edit() -> None:
@@ -150,12 +150,12 @@ def test_up_to_so_many_genres_that_are_likely_enough(
 
 def test_of_several_genres_only_the_new_ones_are_appended_and_count_as_ours() -> None:
     proposal = Proposal(("Jazz", "Soul", "Funk"), MANY, MODEL)
-    decision = decide(Tags(genres=("soul",)), proposal, existing=APPEND, min_score=0.5)
+    decision = decide(Tags(genres=("soul",)), proposal, Settings(existing=APPEND, min_score=0.5))
     assert decision.tags
     assert decision.tags.genres == ("soul", "Jazz", "Funk")
     assert decision.tags.written == ("Jazz", "Funk")
-    again = decide(decision.tags, proposal, existing=APPEND, min_score=0.5)
+    again = decide(decision.tags, proposal, Settings(existing=APPEND, min_score=0.5))
     assert again.action is Action.UNCHANGED
-    fewer = decide(decision.tags, PROPOSAL, existing=APPEND, min_score=0.5)
+    fewer = decide(decision.tags, PROPOSAL, Settings(existing=APPEND, min_score=0.5))
     assert fewer.tags
     assert fewer.tags.genres == ("soul", "Jazz")

@@ -56,6 +56,6 @@ def test_a_large_cover_stays(tmp_path: Path, ending: str) -> None:
     write_tags(path, TAGS)
     assert read_tags(path) == TAGS
     assert read_other_fields(path) == before
-    write_raw(path, ())
+    write_raw(path, Tags())
     assert read_tags(path) == Tags()
     assert read_other_fields(path) == before

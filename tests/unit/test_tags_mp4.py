@@ -9,6 +9,7 @@ import av
 import pytest
 
 from tagger.errors import FailureKind, TagError
+from tagger.records import Tags
 from tagger.tags import read_other_fields, read_tags, write_raw, write_tags
 from tagger.tags.mp4 import build_atom, find_atom_path, read_atoms, save_mp4_items
 from tests.builders import PNG, audio_bytes, build_audio
@@ -217,7 +218,7 @@ def test_an_older_journal_without_bytes_still_brings_a_genre_back(tmp_path: Path
     path = tmp_path / "song.m4a"
     path.write_bytes(with_items(atom(b"gnre", data(0, b"\0\x12"))))
     raw = [field for field in read_tags(path).raw if field.name == "\xa9gen"]
-    write_raw(path, raw)
+    write_raw(path, Tags(raw=tuple(raw)))
     assert read_tags(path).genres == ("Rock",)
 
 

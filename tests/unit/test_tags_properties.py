@@ -163,7 +163,7 @@ def test_ours_is_written_theirs_stays_and_undo_undoes(
             return
         assert read_tags(path) == wanted
         assert read_other_fields(path) == others
-        write_raw(path, before.raw)
+        write_raw(path, before)
         after = read_tags(path)
         assert (after, after.raw) == (before, before.raw)
         assert read_other_fields(path) == others
