@@ -368,6 +368,9 @@ def decide_by_links(track: Track, hardlinks: Hardlinks) -> Decision | None:
 
 
 ONLY_EXTRAS = "written without a genre: {}"
+FIELD_NAMES = {each: each.value for each in ExtraField} | dict.fromkeys(
+    MOOD_NUMBERS.values(), "mood numbers"
+)
 
 
 def decide(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:
@@ -378,7 +381,8 @@ def decide(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:
         return decision
     if decision.action is Action.WRITTEN:
         return replace(decision, tags=wanted)
-    changed = (new.field for new, old in zip(wanted.extras, tags.extras, strict=True) if new != old)
+    pairs = zip(wanted.extras, tags.extras, strict=True)
+    changed = dict.fromkeys(FIELD_NAMES[new.field] for new, old in pairs if new != old)
     reason = ONLY_EXTRAS.format(", ".join(changed))
     return Decision(Action.WRITTEN, wanted, reason=reason, keeps_genre=True)
 

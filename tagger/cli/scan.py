@@ -44,6 +44,8 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     html="",
     state="",
     existing="",
+    write="What to write of the report: the genre, and more.",
+    styles="",
     hardlinks="",
     owner="",
     preserve_mtime="",

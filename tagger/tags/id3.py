@@ -59,12 +59,12 @@ ID3_2_2_NAMES = {
 }
 ID3_EXTRA_NAMES = {
     ExtraField.STYLE: "TXXX:STYLE",
-    ExtraField.GROUPING: "TIT1",
+    ExtraField.GROUPING: "GRP1",  # TIT1 is the work, for iTunes, Navidrome and Mp3tag
     ExtraField.MOOD: "TMOO",  # of 2.4; readers of 2.3 take it too
     ExtraField.VOICE: "TXXX:VOICE",
 }
 ID3_FREE_NAMES = {
-    "TXXX:MOOD": "TMOO", "TXXX:GROUPING": "TIT1", "TXXX:STYLE": "TXXX:STYLE",
+    "TXXX:MOOD": "TMOO", "TXXX:GROUPING": "GRP1", "TXXX:STYLE": "TXXX:STYLE",
     "TXXX:VOICE": "TXXX:VOICE",
 }  # fmt: skip
 """Names that some programs give to extra fields, in any case of letters."""
