@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mutagen import apev2, asf, id3, mp4
 
 from tagger.errors import TagError
-from tagger.records import Tags
+from tagger.records import MOOD_NUMBERS, ExtraField, ExtraTag, Tags
 from tagger.tags import read_other_fields, read_tags, write_raw, write_tags
 from tests.builders import EACH_ENDING, ENDINGS, audio_bytes, open_tags
 
@@ -125,6 +125,25 @@ EDITS: dict[str, st.SearchStrategy[Edit]] = {
     **dict.fromkeys((".m4a", ".m4b", ".m4r", ".mp4"), mp4_items),
     ".wma": asf_items,
 }
+
+
+def make_extras(values: dict[ExtraField, list[str]]) -> tuple[ExtraTag, ...]:
+    numbers = MOOD_NUMBERS.values()
+    return tuple(
+        ExtraTag(each, tuple(values[each]), () if each in numbers else tuple(values[each]))
+        for each in ExtraField
+        if each in values
+    )
+
+
+tags_to_write = st.builds(
+    lambda genres, scores, extras: Tags(
+        tuple(genres), tuple(genres), scores, "model", make_extras(extras)
+    ),
+    texts,
+    words,
+    st.dictionaries(st.sampled_from(ExtraField), texts),
+)
 earlier_runs = st.one_of(st.none(), st.just(Tags(("Old",), ("Old",), "Old=0.900", "old")))
 
 
@@ -149,23 +168,27 @@ def test_ours_is_written_theirs_stays_and_undo_undoes(
     path = tmp_path_factory.mktemp("any") / f"song{ending}"
 
     @settings(derandomize=True, database=None)
-    @given(edit=EDITS[ending], rich=st.booleans(), earlier=earlier_runs, genres=texts, scores=words)
-    def check(
-        *, edit: Edit, rich: bool, earlier: Tags | None, genres: list[str], scores: str
-    ) -> None:
+    @given(
+        edit=EDITS[ending],
+        rich=st.booleans(),
+        earlier=earlier_runs,
+        wanted=tags_to_write,
+    )
+    def check(*, edit: Edit, rich: bool, earlier: Tags | None, wanted: Tags) -> None:
         prepared(path, edit, rich=rich, earlier=earlier)
-        data, before, others = path.read_bytes(), read_tags(path), read_other_fields(path)
-        wanted = Tags(tuple(genres), tuple(genres), scores, "model")
+        extras = wanted.extra_fields
+        data, before = path.read_bytes(), read_tags(path, extras=extras)
+        others = read_other_fields(path, extras)
         try:
             write_tags(path, wanted)
         except TagError:  # text that the tag would give back as another
             assert path.read_bytes() == data
             return
-        assert read_tags(path) == wanted
-        assert read_other_fields(path) == others
+        assert read_tags(path, extras=extras) == wanted
+        assert read_other_fields(path, extras) == others
         write_raw(path, before)
-        after = read_tags(path)
-        assert (after, after.raw) == (before, before.raw)
-        assert read_other_fields(path) == others
+        after = read_tags(path, extras=extras)
+        assert (after, set(after.raw)) == (before, set(before.raw))
+        assert read_other_fields(path, extras) == others
 
     check()
