@@ -216,9 +216,9 @@ class CallProcess:
     calls: int = 0
 
     def prepare(self, memory_mib: int) -> None:
-        """Set the memory limit, and wait until the process is ready. Raises WorkerError."""
+        """Hand over limit and environment, and wait until it is ready. Raises WorkerError."""
         with suppress(EOFError, ConnectionError):
-            self.pipe.send(memory_mib)
+            self.pipe.send((memory_mib, dict(os.environ)))
             if self.pipe.poll(PROCESS_START_TIMEOUT_S):
                 self.pid = self.pipe.recv()
         if not self.pid:
@@ -347,7 +347,8 @@ def _send_exit_codes(writers: dict[int, Connection]) -> None:
 def serve_calls(pipe: Connection) -> None:
     """Run calls until the other end of the pipe closes: the main function of a CallProcess."""
     keep_niceness_in_new_session()
-    memory_mib = pipe.recv()
+    memory_mib, environment = pipe.recv()
+    os.environ.update(environment)  # the fork server has that of its start
     if sys.platform == "linux":
         _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
         limit = memory_mib * BYTES_PER_MIB
