@@ -9,7 +9,7 @@ from tagger.cli import main
 from tagger.errors import ModelError, SettingsError
 from tagger.models import find_model
 from tagger.options import to_path
-from tagger.settings import OPTIONS, Existing, Precision, load_settings
+from tagger.settings import OPTIONS, Existing, Precision, WrittenField, load_settings
 
 
 def toml(folder: Path, text: str, name: str = "config.toml") -> Path:
@@ -55,6 +55,7 @@ def test_auto_is_none_and_a_number_a_number() -> None:
         ({"jobs": "many"}, "--jobs: must be a whole number"),
         ({"model": ""}, "--model: must not be empty"),
         ({"report": "~nobody-knows/x"}, "--report: must not begin with the home"),
+        ({"write": "genre,tempo"}, "--write: must be some of genre, style, mood, voice"),
         ({"device": "gpu"}, "--device: must be auto, cpu, cuda, cuda:N or mps"),
     ],
 )
@@ -147,6 +148,12 @@ def test_labels_are_words_a_list_or_lines_of_a_file(tmp_path: Path) -> None:
 def test_labels_that_leave_no_choice_are_refused(text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load_settings({"labels": text})
+
+
+@pytest.mark.parametrize("text", ['["mood", "genre"]', '"mood, genre"'])
+def test_the_fields_to_write_are_a_list_or_a_text(tmp_path: Path, text: str) -> None:
+    settings = load_settings({}, toml(tmp_path, f"write = {text}"))
+    assert settings.write == (WrittenField.GENRE, WrittenField.MOOD)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e9", "long"])
