@@ -32,16 +32,16 @@ from tagger.options import (
     to_gpus_or_auto,
     to_jobs,
     to_labels,
+    to_min_score,
     to_path,
     to_patterns,
-    to_probability,
     to_ray_address,
     to_seconds_or_auto,
     to_shard,
     to_text,
     to_time_of_day,
 )
-from tagger.records import Label, Shard
+from tagger.records import Label, MinScore, Shard
 
 
 class Existing(StrEnum):
@@ -154,8 +154,8 @@ class Settings:
         ROWS,
     ] = False
     min_score: Annotated[
-        float, Option(to_probability, "Write no genre with a score below X.", "X"), ROWS
-    ] = 0.4
+        MinScore, Option(to_min_score, "Write no genre with a score below X.", "X"), ROWS
+    ] = field(default_factory=MinScore)
     not_music: Annotated[
         NotMusic,
         make_choice(NotMusic, "Tracks without music: skip them, or tag speech as Spoken Word."),

@@ -115,6 +115,7 @@ class TrackDecider:
             music[: settings.top_k],
             self.model,
             styles=decide.choose_styles(known.attributes.styles, self.genre_by_style, genres),
+            min_score=settings.min_score.get(music[0].genre) if music else None,
         )
 
     def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:
@@ -124,7 +125,7 @@ class TrackDecider:
             tags,
             proposal,
             existing=self.settings.existing,
-            min_score=self.settings.min_score,
+            min_score=proposal.min_score or 0.0,
         )
         if decision.action is Action.WRITTEN:
             decision = self._decide_by_history_and_links(track, known) or decision
@@ -165,6 +166,7 @@ class TrackDecider:
             error=decision.reason or proposal.remark,
             kind=decision.kind,
             styles=proposal.styles,
+            min_score=proposal.min_score,
         )
 
     def report_failure(self, failure: Failure) -> Outcome:

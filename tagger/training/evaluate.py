@@ -219,7 +219,11 @@ def evaluate_model(
     if not predictions:
         raise LibraryError(f"{dataset.name} has no clip that can be decoded")
     labels = {label for clip in clips for label in clip.labels}
-    confident = [each for each in predictions if each.scores[0].probability >= settings.min_score]
+    confident = [
+        each
+        for each in predictions
+        if each.scores[0].probability >= settings.min_score.get(each.predicted_label)
+    ]
     seconds = times_s[-1] - times_s[0]
     return Evaluation(
         model=source.identity,

@@ -117,7 +117,7 @@ def compute_left_out_scores(clips: LabelledFeatures) -> LeftOutScores:
 def format_genre_summary(scores: LeftOutScores) -> Iterator[str]:
     clips, whole = scores.clips, scores.is_whole
     other = whole & (clips.source != COLLECTION)
-    written = whole & (scores.best >= Settings().min_score) & ~scores.is_refused
+    written = whole & (scores.best >= Settings().min_score.default) & ~scores.is_refused
     yield format_share("music: the best label is right", scores.is_right[whole])
     yield format_share("the same, its whole source left out", scores.is_right[other])
     yield format_share("music: written (score of at least --min-score)", written[whole])
@@ -259,7 +259,7 @@ def report_folders(folders: Sequence[Path]) -> Iterator[str]:
             best = next(score for score in result.scores if score.genre not in not_music)
             if not is_music(result.scores, not_music, settings.min_score):
                 counts[f"no music: {result.scores[0].genre}"] += 1
-            elif best.probability < settings.min_score:
+            elif best.probability < settings.min_score.get(best.genre):
                 counts["low score"] += 1
             else:
                 counts[best.genre] += 1

@@ -9,11 +9,14 @@ from tagger.decide import (
     choose_genres,
     decide,
     find_genre_origin,
+    find_unknown_genres,
     find_user_genres,
+    is_music,
+    list_genre_names,
     relabel,
 )
-from tagger.records import Action, Score, Tags
-from tagger.settings import Existing
+from tagger.records import Action, MinScore, Score, Tags
+from tagger.settings import Existing, Settings
 
 MODEL = "musicnn@1"
 BEST = (Score("Jazz", 0.8), Score("Blues", 0.1))
@@ -145,7 +148,7 @@ MANY = (Score("Jazz", 0.8), Score("Soul", 0.6), Score("Funk", 0.5), Score("Pop",
 def test_up_to_so_many_genres_that_are_likely_enough(
     most: int, min_score: float, genres: tuple[str, ...]
 ) -> None:
-    assert choose_genres(MANY, most=most, min_score=min_score) == genres
+    assert choose_genres(MANY, most=most, min_score=MinScore(min_score)) == genres
 
 
 def test_of_several_genres_only_the_new_ones_are_appended_and_count_as_ours() -> None:
@@ -159,3 +162,48 @@ def test_of_several_genres_only_the_new_ones_are_appended_and_count_as_ours() ->
     fewer = decide(decision.tags, PROPOSAL, existing=APPEND, min_score=0.5)
     assert fewer.tags
     assert fewer.tags.genres == ("soul", "Jazz")
+
+
+BOUNDS = MinScore(0.4, {"hip hop": 0.6, "Folk": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("genre", "bound"),
+    [("Hip-Hop", 0.6), ("folk", 0.2), ("Jazz", 0.4), ("Folk; Jazz", 0.4), ("Folk; HipHop", 0.6)],
+)
+def test_a_genre_has_its_own_bound_in_any_spelling(genre: str, bound: float) -> None:
+    assert BOUNDS.get(genre) == bound
+    assert MinScore(0.3).get(genre) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("scores", "genres"),
+    [
+        ({"Hip-Hop": 0.59, "Folk": 0.3}, ("Hip-Hop",)),  # the best one, which then is a low score
+        ({"Hip-Hop": 0.61, "Folk": 0.3}, ("Hip-Hop", "Folk")),
+        ({"Jazz": 0.5, "Hip-Hop": 0.45, "Folk": 0.1}, ("Jazz",)),
+        ({"Folk": 0.25, "Jazz": 0.24}, ("Folk",)),
+    ],
+)
+def test_no_genre_follows_a_better_one_that_misses_its_bound(
+    scores: dict[str, float], genres: tuple[str, ...]
+) -> None:
+    ranked = [Score(*item) for item in scores.items()]
+    assert choose_genres(ranked, most=3, min_score=BOUNDS) == genres
+
+
+def test_only_a_bound_of_zero_for_all_makes_speech_music() -> None:
+    speech = [Score("speech", 0.9), Score("Jazz", 0.1)]
+    assert is_music(speech, {"speech"}, MinScore(0))
+    assert not is_music(speech, {"speech"}, MinScore(0, {"Jazz": 0.5}))
+    assert not is_music(speech, {"speech"}, MinScore(0.1))
+
+
+def test_genres_with_a_bound_are_those_that_the_genre_map_gives() -> None:
+    settings = Settings(
+        min_score=MinScore(0.4, {"World": 0.5, "hip-hop": 0.5, "Disco": 0.5}),
+        genre_map={"disco": "Dance", "folk": "Folk; World"},
+    )
+    labels = ("disco", "folk", "hiphop")
+    assert list_genre_names(settings, labels) == ("Dance", "Folk", "World", "Hip-Hop")
+    assert find_unknown_genres(settings, labels) == ("Disco",)
