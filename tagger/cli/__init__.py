@@ -12,6 +12,7 @@ from tagger.cli.demo import demo
 from tagger.cli.report import report, runs
 from tagger.cli.scan import apply, scan
 from tagger.cli.schedule import schedule
+from tagger.cli.show import show
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.cli.train import evaluate, train
 from tagger.cli.undo import undo
@@ -34,7 +35,8 @@ def commands(context: click.Context) -> int:
 
 
 for command in (
-    scan, apply, classify, undo, runs, report, schedule, config, demo, train, evaluate, completion,
+    scan, apply, show, classify, undo, runs, report, schedule, config, demo, train, evaluate,
+    completion,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -11,7 +11,7 @@ from tagger.paths import AnyPath
 from tagger.records import Album, RawField, Tags
 from tagger.tags import riff
 from tagger.tags.containers import open_tagged_file
-from tagger.tags.other_tags import read_other_genres
+from tagger.tags.other_tags import ID3V1_NAME, list_other_genres, read_other_genres
 from tagger.tags.tag import Tag, Values
 
 VARIOUS_ARTISTS = {"various artists", "various", "va", "v.a.", "v/a"}
@@ -53,6 +53,22 @@ def read_tags(path: AnyPath, *, for_writing: bool = False) -> Tags:
             model="".join(model[:1]),
             raw=_read_raw_fields(file, tag),
             album=_read_album(file, tag),
+        )
+
+
+def read_genres_elsewhere(path: AnyPath) -> tuple[RawField, ...]:
+    """Return the genres outside the fields of `Tags.raw`, by the place where they stand.
+
+    Other programs may show them. Places that repeat the genre field are left out, except ID3v1.
+    Raises as `read_tags`.
+    """
+    with open_tagged_file(path, "rb", "cannot read the tags") as (file, tag):
+        items = tag.get_tagger_items().get(tag.format.genre, ())
+        genres = _to_genre_names(tag, _decode_items(tag, items))
+        return tuple(
+            RawField(name, others)
+            for name, others in list_other_genres(file, tag)
+            if name == ID3V1_NAME or others != genres
         )
 
 
