@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from tagger import __version__
+from tagger.cli.calibrate import calibrate
 from tagger.cli.classify import classify
 from tagger.cli.config import completion, config
 from tagger.cli.demo import demo
@@ -36,7 +37,7 @@ def commands(context: click.Context) -> int:
 
 for command in (
     scan, apply, show, classify, undo, runs, report, schedule, config, demo, train, evaluate,
-    completion,
+    calibrate, completion,
 ):  # fmt: skip
     commands.add_command(command)
 

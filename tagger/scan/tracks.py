@@ -17,13 +17,10 @@ from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, T
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
 from tagger.settings import Settings, get_row_settings
-from tagger.state import CachedRow, KnownTrack, State
+from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
 from tagger.storage import check_no_writer
 from tagger.tags import read_tags
 from tagger.writing import PlannedWrite
-
-AUTO_WINDOWS = 0
-"""The number of windows in the state file that stands for `--windows auto`."""
 
 NOT_MUSIC_REMARK = "no music: {0.genre} {0.probability:.2f}"
 

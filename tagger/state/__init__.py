@@ -5,11 +5,19 @@ content. It keeps the scores of every model for each file, the journal of replac
 runs.
 """
 
-from tagger.state.database import CachedRow, KnownTrack, ModelResult, State, open_state
+from tagger.state.database import (
+    AUTO_WINDOWS,
+    CachedRow,
+    KnownTrack,
+    ModelResult,
+    State,
+    open_state,
+)
 from tagger.state.journal import Journal, JournalEntry, PastWrite, Run, RunKind, new_run_id
 from tagger.state.reading import open_snapshot, read_albums, read_runs, read_scores
 
 __all__ = [
+    "AUTO_WINDOWS",
     "CachedRow",
     "Journal",
     "JournalEntry",

@@ -43,6 +43,9 @@ from tagger.state.schema import (
 )
 from tagger.storage import find_volume, sample_content, was_moved_from
 
+AUTO_WINDOWS = 0
+"""The number of windows that stands for `--windows auto`."""
+
 
 class CachedRow(NamedTuple):
     """The action of a file, and its whole row as the CSV report has it."""
