@@ -54,18 +54,24 @@ def _list_counts(
     calibration: Calibration, paths: Sequence[str], settings: Settings
 ) -> Iterator[str]:
     tracks = format_track_count(calibration.tracks)
-    yield f"{calibration.model} on {tracks} that have a genre by a person"
+    yield f"{calibration.model} on {tracks} with a genre by a person"
     if calibration.without_scores:
-        words = ["scan", "--audit", "--dry-run", *paths]
-        command = format_follow_up(words, settings, SCAN_OPTIONS)
-        count = format_track_count(calibration.without_scores)
-        yield f"{count} have no scores and do not count. To listen to them: {command}"
+        yield f"Not counted: {describe_missing_scores(calibration, paths, settings)}"
     if calibration.unknown_labels:
         shown = islice(calibration.unknown_labels.items(), MAX_SHOWN_LABELS)
         names = ", ".join(f"{label} {tracks}" for label, tracks in shown)
         more = ", …" if len(calibration.unknown_labels) > MAX_SHOWN_LABELS else ""
         count = format_track_count(sum(calibration.unknown_labels.values()))
-        yield f"{count} have another genre than the model knows (--genre-map): {names}{more}"
+        yield f"Not counted: {count} of genres that the model does not give: {names}{more}"
+
+
+def describe_missing_scores(
+    calibration: Calibration, paths: Sequence[str], settings: Settings
+) -> str:
+    """Return how many tracks have no scores, and the command that listens to them."""
+    command = format_follow_up(["scan", "--audit", "--dry-run", *paths], settings, SCAN_OPTIONS)
+    count = format_track_count(calibration.without_scores)
+    return f"{count} without scores in the state file. To listen and write no tags: {command}"
 
 
 def _make_table(*columns: str) -> Table:

@@ -8,7 +8,7 @@ import click
 
 from tagger.cli.options import UserPath, add_settings_options, merge_settings
 from tagger.cli.terminal import print_line
-from tagger.errors import SettingsError
+from tagger.errors import LibraryError, SettingsError
 from tagger.models import find_model
 from tagger.paths import parse_path
 
@@ -54,7 +54,12 @@ def calibrate(
     It proposes the smallest score from which on enough genres are right. The scores come from the
     state file: first run `tagger scan --audit --dry-run PATH`. No music file is changed.
     """
-    from tagger.cli.bounds import format_bounds, print_calibration, write_bounds
+    from tagger.cli.bounds import (
+        describe_missing_scores,
+        format_bounds,
+        print_calibration,
+        write_bounds,
+    )
     from tagger.training.calibrate import calibrate_library, make_calibration_json
 
     settings = merge_settings(config, flags)
@@ -62,6 +67,8 @@ def calibrate(
         raise SettingsError("a PATH is empty")
     roots = [parse_path(path) for path in paths]
     calibration = calibrate_library(roots, find_model(settings), settings, wanted)
+    if not calibration.tracks:
+        raise LibraryError(describe_missing_scores(calibration, paths, settings))
     if settings.json:
         print_line(json.dumps(make_calibration_json(calibration)))
     else:

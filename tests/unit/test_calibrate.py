@@ -1,0 +1,99 @@
+"""The choice of a least score by tracks whose genre is known."""
+
+import random
+
+import pytest
+
+from tagger.records import MinScore, Score, Track
+from tagger.settings import Settings
+from tagger.training.calibrate import (
+    JudgedTrack,
+    Verdict,
+    check_on_left_out,
+    choose_bound,
+    choose_bounds,
+    compute_wilson_bound,
+    count_needed_tracks,
+    divide_groups,
+    judge_track,
+    measure_bound,
+)
+from tagger.training.clips import Clip
+
+
+def jazz(score: float, *, right: bool = True, group: str = "") -> JudgedTrack:
+    return JudgedTrack("Jazz", score, right, group)
+
+
+def test_wilsons_bound_is_that_of_the_books() -> None:
+    # scipy.stats.binomtest(45, 50).proportion_ci(0.90, "wilson").low: two sides of 5 % each
+    assert compute_wilson_bound(45, 50) == pytest.approx(0.8071, abs=5e-4)
+    assert compute_wilson_bound(0, 10) == pytest.approx(0)
+    assert compute_wilson_bound(3, 3) < 0.6
+
+
+@pytest.mark.parametrize("precision", [0.5, 0.8, 0.9, 0.95])
+def test_so_many_right_tracks_are_needed_and_no_fewer(precision: float) -> None:
+    needed = count_needed_tracks(precision)
+    assert compute_wilson_bound(needed, needed) >= precision
+    assert compute_wilson_bound(needed - 1, needed - 1) < precision
+
+
+def test_the_smallest_bound_that_shows_the_precision_is_chosen() -> None:
+    tracks = [jazz(0.7)] * 30 + [jazz(0.52, right=False)] * 10 + [jazz(0.95)] * 10
+    found = choose_bound("Jazz", tracks, default=0.4, precision=0.9)
+    assert (found.bound, found.verdict) == (0.55, Verdict.REACHED)
+    assert (found.chosen.tracks, found.chosen.written, found.chosen.right) == (50, 40, 40)
+    assert [point.result.written for point in found.curve][:6] == [50, 50, 50, 50, 50, 40]
+
+
+def test_three_tracks_prove_nothing_and_many_wrong_ones_much() -> None:
+    few = choose_bound("Jazz", [jazz(0.9)] * 3, default=0.4, precision=0.9)
+    assert (few.bound, few.verdict) == (0.4, Verdict.TOO_FEW)
+    tracks = [jazz(0.5, right=n % 2 == 0) for n in range(60)] + [jazz(0.82)] * 15
+    bad = choose_bound("Jazz", tracks, default=0.4, precision=0.9)
+    assert bad.verdict is Verdict.NOT_REACHED
+    assert bad.bound == 0.55  # the smallest of the bounds that do best
+
+
+def test_tracks_without_music_are_never_written() -> None:
+    silent = JudgedTrack("", 0.0, is_right=False, group="")
+    assert measure_bound([silent, jazz(0.5)], MinScore(0)).written == 1
+    assert [each.genre for each in choose_bounds([silent], default=0.4, precision=0.9)] == []
+
+
+def test_albums_stay_whole_and_the_parts_are_of_a_size() -> None:
+    tracks = [jazz(0.5, group=f"album {n % 7}") for n in range(70)]
+    parts = divide_groups(tracks, 5)
+    assert set(parts) == {f"album {n}" for n in range(7)}
+    assert set(parts.values()) == set(range(5))
+
+
+def test_left_out_albums_show_that_luck_does_not_last() -> None:
+    chance = random.Random(0)
+    lucky = [
+        jazz(chance.uniform(0.3, 1), right=chance.random() < 0.75, group=str(n // 4))
+        for n in range(400)
+    ]
+    check = check_on_left_out(lucky, default=0.4, precision=0.9)
+    assert check
+    assert check.parts == 5
+    assert check.usual.tracks == check.proposed.tracks == 400
+    assert check.proposed.precision < 0.9  # no bound helps: the scores say nothing
+    honest = [jazz(n % 100 / 100, right=n % 100 >= 60, group=str(n // 10)) for n in range(1000)]
+    check = check_on_left_out(honest, default=0.4, precision=0.9)
+    assert check
+    assert check.reached.precision > 0.9 > check.usual.precision
+    assert check_on_left_out([jazz(0.5)] * 9, default=0.4, precision=0.9) is None
+
+
+def test_a_track_is_judged_by_what_a_scan_would_write() -> None:
+    track = Track("/a/1.mp3", 1, 1, 1)  # type: ignore[arg-type]
+    clip = Clip(track, ("Hip-Hop", "Soul"), album="/a/Title")
+    settings = Settings(genre_map={"rap": "Hip Hop; Urban"})
+    scores = (Score("rap", 0.6), Score("speech", 0.3), Score("Rock", 0.1))
+    found = judge_track(clip, scores, {"speech"}, settings)
+    assert found == JudgedTrack("Hip Hop; Urban", 0.6, is_right=True, group="/a/Title")
+    assert judge_track(clip, scores, {"rap", "speech"}, Settings()).genre == ""
+    no_music = (Score("speech", 0.6), Score("rap", 0.4))
+    assert judge_track(clip, no_music, {"speech"}, settings).genre == ""
