@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from tagger.crawl import Listing, Scope, crawl_folders
 from tagger.decide import GenreOrigin, find_genre_origin, name_genres_of_styles
-from tagger.errors import AccessError, KeepReason, TrackError
+from tagger.errors import AccessError, KeepReason, LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource
 from tagger.paths import AnyPath
@@ -137,10 +137,12 @@ def _list_folder(track: Track, settings: Settings) -> Sequence[Listing]:
     if not settings.by_album:
         return alone
     scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
-    found = (
-        each for each in crawl_folders([track.path.parent], scope) if isinstance(each, Listing)
-    )
-    listings = list(takewhile(lambda listing: listing.folder == alone[0].folder, found))
+    try:
+        found = crawl_folders([track.path.parent], scope)
+    except LibraryError:  # the folder can be entered, but not listed
+        return alone
+    listed = (each for each in found if isinstance(each, Listing))
+    listings = list(takewhile(lambda listing: listing.folder == alone[0].folder, listed))
     has_file = any(file.name == other.name for each in listings for other in each.files)
     return listings if has_file else alone
 
@@ -173,8 +175,10 @@ def _find_writer(track: Track, state: State) -> AccessError | None:
 def _settle(track: Track, listings: Sequence[Listing], decider: TrackDecider) -> Outcome | None:
     """Return the row of a dry run, by the rules of a scan; None if it had to listen first."""
     rows = RowRepeater(decider.state, b"", is_dry_run=True, is_enabled=False)
-    settler = AlbumSettler if decider.settings.by_album else TrackSettler
-    for step in settler(decider, rows).settle_known(listings):
+    settler: AlbumSettler | TrackSettler = TrackSettler(decider, rows)
+    if decider.settings.by_album:
+        settler = AlbumSettler(decider, rows)
+    for step in settler.settle_known(listings):
         if isinstance(step, Outcome) and step.track.path == track.path:
             return step
     return None

@@ -1,6 +1,7 @@
 """The choice of a least score by tracks whose genre is known."""
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_left_out_albums_show_that_luck_does_not_last() -> None:
 
 
 def test_a_track_is_judged_by_what_a_scan_would_write() -> None:
-    track = Track("/a/1.mp3", 1, 1, 1)  # type: ignore[arg-type]
+    track = Track(Path("/a/1.mp3"), 1, 1, 1)
     clip = Clip(track, ("Hip-Hop", "Soul"), album="/a/Title")
     settings = Settings(genre_map={"rap": "Hip Hop; Urban"})
     scores = (Score("rap", 0.6), Score("speech", 0.3), Score("Rock", 0.1))
