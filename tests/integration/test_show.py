@@ -145,7 +145,7 @@ def test_reasons_name_scores_bounds_and_options(
     kept = show_text(capsys, mixed / "mine.flac")
     assert "a person or another program" in kept
     assert "its genre is not tagger's: --existing keep leaves it alone" in kept
-    assert "no music: speech" in show_text(capsys, mixed / "speech.wav")
+    assert "no music: Speech" in show_text(capsys, mixed / "speech.wav")
     assert "2 hard links lead to it" in show_text(capsys, mixed / "linked.ogg")
     assert "too short" in show_text(capsys, mixed / "short.mp3")
 

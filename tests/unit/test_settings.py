@@ -107,9 +107,9 @@ def test_a_table_of_bounds_by_genre(tmp_path: Path) -> None:
     config = toml(tmp_path, '[min-score]\ndefault = 0.3\nRock = 0.5\n"Drum & Bass" = 0.7')
     assert load_settings({}, config).min_score == MinScore(0.3, {"Rock": 0.5, "Drum & Bass": 0.7})
     assert load_settings({"min-score": "0.2"}, config).min_score == MinScore(0.2)
-    without_default = toml(tmp_path, "[min-score]\nRock = 1")
-    assert load_settings({}, without_default).min_score == MinScore(0.4, {"Rock": 1})
     assert str(load_settings({}, config).min_score) == "0.3 (Drum & Bass 0.7, Rock 0.5)"
+    without_default = toml(tmp_path, "[min-score]\nRock = 1", "other.toml")
+    assert load_settings({}, without_default).min_score == MinScore(0.4, {"Rock": 1})
 
 
 def test_a_genre_map_is_read_and_checked(tmp_path: Path) -> None:
