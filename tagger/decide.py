@@ -176,17 +176,20 @@ def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str,
     return tuple(label for label in settings.genre_map if label not in known)
 
 
-def find_unknown_genres(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the genres with a bound of their own that a model with these labels never writes."""
-    known = set(map(normalize_label, list_genre_names(settings, labels)))
-    return tuple(name for name in settings.min_score.by_genre if normalize_label(name) not in known)
-
-
-def list_genre_names(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
+def list_genre_names(
+    settings: Settings, labels: Iterable[str], not_music: Collection[str]
+) -> tuple[str, ...]:
     """Return the genres that a model with these labels may write, under the user's names."""
     names = get_label_names(settings)
     shown = (names.get(label.casefold(), label) for label in labels)
-    return tuple(dict.fromkeys(chain.from_iterable(map(split_genres, shown))))
+    music = (name for name in shown if name not in not_music)
+    return tuple(dict.fromkeys(chain.from_iterable(map(split_genres, music))))
+
+
+def find_unknown_genres(min_score: MinScore, genres: Iterable[str]) -> tuple[str, ...]:
+    """Return the names with a bound of their own that are none of these genres."""
+    known = set(map(normalize_label, genres))
+    return tuple(name for name in min_score.by_genre if normalize_label(name) not in known)
 
 
 def choose_genres(scores: Sequence[Score], *, most: int, min_score: MinScore) -> tuple[str, ...]:

@@ -189,8 +189,8 @@ def _to_bound(name: str, value: object) -> float:
     except ValueError:
         pass
     raise ValueError(
-        f"must have a number between 0 and 1 for each genre, but {name} has {value!r} (in a TOML"
-        " file, lines below a table belong to it: the table must stand at the end)"
+        f"must have a number between 0 and 1 for each genre, but {name} is {value!r} (lines below"
+        " a table belong to it: put the table at the end of the file)"
     )
 
 

@@ -66,6 +66,6 @@ def show(files: tuple[str, ...], config: Path | None, **flags: Any) -> int:
 def _warn_of_names(source: ModelSource, settings: Settings) -> None:
     if unknown := decide.find_unknown_labels(settings, source.labels):
         print_line(f"tagger: {format_unknown_labels(unknown, source.labels)}", err=True)
-    if genres := decide.find_unknown_genres(settings, source.labels):
-        known = decide.list_genre_names(settings, source.labels)
-        print_line(f"tagger: {format_unknown_genres(genres, known)}", err=True)
+    genres = decide.list_genre_names(settings, source.labels, source.not_music)
+    if unknown := decide.find_unknown_genres(settings.min_score, genres):
+        print_line(f"tagger: {format_unknown_genres(unknown, genres)}", err=True)

@@ -49,7 +49,7 @@ def format_view(view: TrackView | Failure, settings: Settings) -> Iterator[str]:
         "file": _list_file_lines(view),
         "scores": _list_memory_lines(view.memory, settings),
         "history": _list_history_lines(view.memory),
-        "a scan": [_format_plan(view.plan)],
+        "a scan": [_format_plan(view.plan), view.plan.reason],
     }
     for title, lines in sections.items():
         for number, line in enumerate(lines):
@@ -123,10 +123,10 @@ def _format_genres(tags: Tags) -> str:
 def _format_plan(plan: ScanPlan) -> str:
     outcome = plan.outcome
     if outcome is None:
-        return f"would listen to it: {plan.reason}"
+        return "would listen to it"
     words = PLAN_WORDS[outcome.action].format(genres="; ".join(outcome.genres))
     kind = f", {outcome.kind}" if outcome.kind else ""
-    return f"{words} ({outcome.action}{kind}): {plan.reason}"
+    return f"{words} ({outcome.action}{kind})"
 
 
 def view_as_json(view: TrackView | Failure) -> dict[str, object]:

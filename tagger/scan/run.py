@@ -111,8 +111,8 @@ def run_scan(
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:
     if unknown := find_unknown_labels(settings, source.labels):
         observer.on_unknown_labels(unknown, source.labels)
-    written = list_genre_names(settings, source.labels)
-    if unknown_genres := find_unknown_genres(settings, source.labels):
+    written = list_genre_names(settings, source.labels, source.not_music)
+    if unknown_genres := find_unknown_genres(settings.min_score, written):
         observer.on_unknown_genres(unknown_genres, written)
     if split := find_split_names(written, settings.profile):
         observer.on_split_names(split, settings.profile)

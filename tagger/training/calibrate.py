@@ -161,9 +161,8 @@ def calibrate_library(
     label_names = decide.get_label_names(settings)
     name = ", ".join(map(display_path, paths))
     dataset = make_dataset(name, list_tagged_clips(paths, settings), label_names)
-    genres = decide.list_genre_names(settings, source.labels)
-    music = [genre for genre in genres if genre not in source.not_music]
-    clips, unknown_labels = select_known_clips(dataset.clips, music)
+    genres = decide.list_genre_names(settings, source.labels, source.not_music)
+    clips, unknown_labels = select_known_clips(dataset.clips, genres)
     if not clips:
         raise LibraryError(f"{name} has no track with a genre of {source.identity} by a person")
     found = read_scores(

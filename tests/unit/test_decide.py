@@ -200,10 +200,9 @@ def test_only_a_bound_of_zero_for_all_makes_speech_music() -> None:
 
 
 def test_genres_with_a_bound_are_those_that_the_genre_map_gives() -> None:
-    settings = Settings(
-        min_score=MinScore(0.4, {"World": 0.5, "hip-hop": 0.5, "Disco": 0.5}),
-        genre_map={"disco": "Dance", "folk": "Folk; World"},
-    )
-    labels = ("disco", "folk", "hiphop")
-    assert list_genre_names(settings, labels) == ("Dance", "Folk", "World", "Hip-Hop")
-    assert find_unknown_genres(settings, labels) == ("Disco",)
+    settings = Settings(genre_map={"disco": "Dance", "folk": "Folk; World", "speech": "Spoken"})
+    labels = ("disco", "folk", "hiphop", "speech", "noise")
+    genres = list_genre_names(settings, labels, {"speech", "noise"})
+    assert genres == ("Dance", "Folk", "World", "Hip-Hop", "Spoken")
+    bounds = MinScore(0.4, {"World": 0.5, "hip-hop": 0.5, "Disco": 0.5, "noise": 0.5})
+    assert find_unknown_genres(bounds, genres) == ("Disco", "noise")

@@ -78,10 +78,10 @@ def test_a_wrong_value_names_its_flag(flags: dict[str, str], words: str) -> None
         ("min-scor = 0.5", "min-scor"),
         (
             "[min-score]\nRock = 2",
-            "must have a number between 0 and 1 for each genre, but Rock has",
+            "must have a number between 0 and 1 for each genre, but Rock is",
         ),
-        ("[min-score]\nRock = 0.5\naudit = true", "the table must stand at the end"),
-        ('[min-score]\nRock = "0.5"', "Rock has '0.5'"),
+        ("[min-score]\nRock = 0.5\naudit = true", "put the table at the end of the file"),
+        ('[min-score]\nRock = "0.5"', "Rock is '0.5'"),
         ("[min-score]\nHip-Hop = 0.5\nhiphop = 0.4", "must not name 'Hip-Hop' twice"),
         ('dry-run = "yes"', "dry-run in"),
         ("windows = ", "no valid TOML"),
