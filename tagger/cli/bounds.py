@@ -29,11 +29,23 @@ SCAN_OPTIONS = ("model", "revision", "windows", "window-seconds", "follow-symlin
 MAX_SHOWN_LABELS = 5
 MAX_GENRE_WIDTH = 24
 
+ALL_GENRES = "all genres"
+
 NOTES = {
-    Verdict.REACHED: "",
-    Verdict.NOT_REACHED: "no bound is known to reach it",
-    Verdict.TOO_FEW: "too few tracks",
+    Verdict.REACHED: "own bound",
+    Verdict.NOT_REACHED: "not shown",
+    Verdict.TOO_FEW: "too few",
 }
+COMMON_NOTES = {
+    Verdict.REACHED: "",
+    Verdict.NOT_REACHED: "not shown: nearest",
+    Verdict.TOO_FEW: "too few: as now",
+}
+"""What the last column says of a genre, and of all genres together."""
+
+LEGEND = """\
+own bound: the tracks of the genre show that enough are right; the genre gets a line of its own
+too few, not shown: they do not; the genre gets the bound of all genres"""
 
 
 def print_calibration(calibration: Calibration, paths: Sequence[str], settings: Settings) -> None:
@@ -41,9 +53,12 @@ def print_calibration(calibration: Calibration, paths: Sequence[str], settings: 
     console = PipeSafeConsole()
     for line in _list_counts(calibration, paths, settings):
         console.print(Text(escape_unprintable(line)), soft_wrap=True)
+    console.print(Text("\nWith the same min-score for all genres (95 % sure of at least):"))
     console.print(_make_curve_table(calibration))
-    console.print(Text(f"\nWanted: {calibration.precision:.0%} right."))
+    wanted = f"{calibration.precision:.0%} of the written genres right"
+    console.print(Text(f"\nProposed, for {wanted}:"), soft_wrap=True)
     console.print(_make_genre_table(calibration))
+    console.print(Text(LEGEND), soft_wrap=True)
     for line in _list_check_lines(calibration):
         console.print(Text(line), soft_wrap=True)
     console.print(Text("\nFor the end of config.toml:\n"))
@@ -62,7 +77,10 @@ def _list_counts(
         names = ", ".join(f"{label} {tracks}" for label, tracks in shown)
         more = ", …" if len(calibration.unknown_labels) > MAX_SHOWN_LABELS else ""
         count = format_track_count(sum(calibration.unknown_labels.values()))
-        yield f"Not counted: {count} of genres that the model does not give: {names}{more}"
+        yield (
+            f"Not counted: {count} of genres that the model does not give: {names}{more}"
+            " (--genre-map gives them other names)"
+        )
 
 
 def describe_missing_scores(
@@ -93,37 +111,39 @@ def _format_result(result: Written) -> tuple[str, str, str]:
 def _make_curve_table(calibration: Calibration) -> Table:
     """Return what the same bound for all genres would do."""
     table = _make_table("min-score", "written", "right", "at least")
-    for point in calibration.curve[::2]:
+    for point in calibration.choice.common.curve[::2]:
         table.add_row(f"{point.bound:.1f}", *_format_result(point.result))
     return table
 
 
 def _make_genre_table(calibration: Calibration) -> Table:
     table = _make_table("genre", "tracks", "min-score", "written", "right", "at least")
-    table.add_column("")
-    for each in calibration.genres:
-        name = Text(escape_unprintable(each.genre))
+    table.add_column("", no_wrap=True)
+    common = calibration.choice.common
+    for each in (common, *calibration.choice.genres):
+        name = Text(escape_unprintable(each.genre or ALL_GENRES))
+        note = COMMON_NOTES[each.verdict] if each is common else NOTES[each.verdict]
         cells = (str(each.tracks), f"{each.bound:g}", *_format_result(each.chosen))
-        table.add_row(name, *cells, NOTES[each.verdict])
+        table.add_row(name, *cells, note)
     return table
 
 
 def _list_check_lines(calibration: Calibration) -> Iterator[str]:
     check = calibration.cross_check
     if check is None:
-        yield "\nAll tracks are of one album: nobody can tell how the bounds do on other albums."
+        yield "\nAll tracks are of one album: nobody can tell what the bounds do on other albums."
         return
     yield (
-        f"\nOn albums that had no part in the choice ({calibration.groups} albums, in"
-        f" {check.parts} parts, each left out once):"
+        f"\nOn albums that had no part in the choice ({calibration.groups} albums in"
+        f" {check.parts} parts, each part left out once):"
     )
     for name, result in (
-        ("these bounds", check.proposed),
-        ("of genres that reach it", check.reached),
-        (f"{calibration.default:g} for all", check.usual),
+        ("by genre", check.by_genre),
+        ("one bound for all", check.common),
+        (f"as now, {calibration.usual:g}", check.usual),
     ):
         share, right, least = _format_result(result)
-        yield f"  {name:<25} {share:>4} written, {right} right (at least {least})"
+        yield f"  {name:<18} {share:>4} written, {right} right (at least {least})"
 
 
 def format_bounds(calibration: Calibration) -> str:
@@ -138,18 +158,15 @@ def _list_toml_lines(calibration: Calibration) -> Iterator[str]:
     )
     yield "# Put this at the end of config.toml, and remove any other line with min-score."
     yield "[min-score]"
-    yield f"default = {calibration.default:g}"
-    for each in calibration.genres:
-        yield _format_toml_line(each)
+    yield _format_toml_line("default", calibration.choice.common)
+    for each in calibration.choice.genres:
+        if each.verdict is Verdict.REACHED:
+            yield _format_toml_line(_quote_key(each.genre), each)
 
 
-def _format_toml_line(bound: GenreBound) -> str:
-    if bound.verdict is Verdict.TOO_FEW:
-        return f"# {escape_unprintable(bound.genre)}: {format_track_count(bound.tracks)}, too few"
+def _format_toml_line(key: str, bound: GenreBound) -> str:
     _, right, least = _format_result(bound.chosen)
-    note = f"; {NOTES[bound.verdict]}" if NOTES[bound.verdict] else ""
-    line = f"{_quote_key(bound.genre)} = {bound.bound:g}"
-    return f"{line:<20} # {right} right, at least {least}{note}"
+    return f"{f'{key} = {bound.bound:g}':<20} # {right} right, at least {least}"
 
 
 def _quote_key(name: str) -> str:

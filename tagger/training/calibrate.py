@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from tagger import decide
@@ -94,7 +94,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GenreBound:
-    """The bound that is proposed for a genre.
+    """The bound that is proposed for a genre; it has one of its own if it `reached` the precision.
 
     tracks: those in which the model hears it. curve, chosen: with each bound, with the chosen one.
     """
@@ -108,16 +108,29 @@ class GenreBound:
 
 
 @dataclass(frozen=True, slots=True)
+class BoundChoice:
+    """A bound for all genres, chosen by all tracks (common), and those of single genres."""
+
+    common: GenreBound
+    genres: tuple[GenreBound, ...]
+
+    @property
+    def min_score(self) -> MinScore:
+        """The bounds as the option `min-score` has them."""
+        own = {each.genre: each.bound for each in self.genres if each.verdict is Verdict.REACHED}
+        return MinScore(self.common.bound, own)
+
+
+@dataclass(frozen=True, slots=True)
 class CrossCheck:
     """What bounds do on albums that had no part in choosing them.
 
-    proposed: all genres. reached: only those that reached the wanted precision. usual: the same
-    tracks with the default bound.
+    by_genre: the proposed table. common: one bound for all genres. usual: the bound of today.
     """
 
     parts: int
-    proposed: Written
-    reached: Written
+    by_genre: Written
+    common: Written
     usual: Written
 
 
@@ -125,29 +138,20 @@ class CrossCheck:
 class Calibration:
     """Bounds for the genres of a library, and what they do.
 
-    default: the bound of the other genres. curve: all genres with the same bound. without_scores:
-    tracks whose scores nobody knows. unknown_labels: genres that the model does not give, with the
-    number of their tracks, which do not count. cross_check: None with fewer than two albums.
+    usual: the default bound of today. without_scores: tracks whose scores nobody knows.
+    unknown_labels: genres that the model does not give, with the number of their tracks, which do
+    not count. cross_check: None with fewer than two albums.
     """
 
     model: str
     precision: float
-    default: float
+    usual: float
     tracks: int
     groups: int
-    genres: tuple[GenreBound, ...]
-    curve: tuple[CurvePoint, ...]
+    choice: BoundChoice
     cross_check: CrossCheck | None
     without_scores: int
     unknown_labels: Mapping[str, int]
-
-    @property
-    def min_score(self) -> MinScore:
-        """The bounds as the option `min-score` has them."""
-        own = {
-            each.genre: each.bound for each in self.genres if each.verdict is not Verdict.TOO_FEW
-        }
-        return MinScore(self.default, own)
 
 
 def calibrate_library(
@@ -176,16 +180,15 @@ def calibrate_library(
         for clip in clips
         if (scores := found.get(clip.track.path)) is not None
     ]
-    default = settings.min_score.default
+    usual = settings.min_score.default
     return Calibration(
         model=source.identity,
         precision=precision,
-        default=default,
+        usual=usual,
         tracks=len(tracks),
         groups=len({track.group for track in tracks}),
-        genres=choose_bounds(tracks, default=default, precision=precision),
-        curve=make_curve(tracks),
-        cross_check=check_on_left_out(tracks, default=default, precision=precision),
+        choice=choose_bounds(tracks, usual=usual, precision=precision),
+        cross_check=check_on_left_out(tracks, usual=usual, precision=precision),
         without_scores=len(clips) - len(tracks),
         unknown_labels=dict(unknown_labels.most_common()),
     )
@@ -221,37 +224,39 @@ def make_curve(tracks: Sequence[JudgedTrack]) -> tuple[CurvePoint, ...]:
     return tuple(CurvePoint(bound, measure_bound(tracks, MinScore(bound))) for bound in BOUNDS)
 
 
-def choose_bounds(
-    tracks: Iterable[JudgedTrack], *, default: float, precision: float
-) -> tuple[GenreBound, ...]:
-    """Choose the bound of each genre that the model hears, by name."""
+def choose_bounds(tracks: Sequence[JudgedTrack], *, usual: float, precision: float) -> BoundChoice:
+    """Choose the bound for all genres, and the bounds of genres that show the precision themselves.
+
+    Other genres get the bound for all. That one stays as usual if all tracks together are too few.
+    If no bound shows the precision, the one that comes nearest is chosen.
+    """
+    common = choose_bound("", tracks, default=usual, precision=precision)
+    if common.verdict is Verdict.NOT_REACHED:
+        best = max(common.curve, key=lambda point: point.result.least_precision)
+        common = replace(common, bound=best.bound, chosen=best.result)
     by_genre: dict[str, list[JudgedTrack]] = defaultdict(list)
     for track in tracks:
         if track.genre:
             by_genre[track.genre].append(track)
-    return tuple(
-        choose_bound(genre, by_genre[genre], default=default, precision=precision)
+    genres = (
+        choose_bound(genre, by_genre[genre], default=common.bound, precision=precision)
         for genre in sorted(by_genre)
     )
+    return BoundChoice(common, tuple(genres))
 
 
 def choose_bound(
     genre: str, tracks: Sequence[JudgedTrack], *, default: float, precision: float
 ) -> GenreBound:
-    """Choose the smallest bound with which the tracks show the precision.
-
-    If no bound has it, the one with the best lower bound of the precision is chosen. If the tracks
-    are too few to show the precision at all, the default stays.
-    """
+    """Choose the smallest bound with which the tracks show the precision, else the default."""
     curve = make_curve(tracks)
-    reached = [each for each in curve if each.result.least_precision >= precision]
-    best = max(curve, key=lambda each: each.result.least_precision)
+    reached = [point for point in curve if point.result.least_precision >= precision]
     if reached:
         bound, verdict = reached[0].bound, Verdict.REACHED
     elif curve[0].result.written < count_needed_tracks(precision):
         bound, verdict = default, Verdict.TOO_FEW
     else:
-        bound, verdict = best.bound, Verdict.NOT_REACHED
+        bound, verdict = default, Verdict.NOT_REACHED
     chosen = measure_bound(tracks, MinScore(bound))
     return GenreBound(genre, len(tracks), bound, verdict, chosen, curve)
 
@@ -269,29 +274,27 @@ def divide_groups(tracks: Sequence[JudgedTrack], parts: int) -> Mapping[str, int
 
 
 def check_on_left_out(
-    tracks: Sequence[JudgedTrack], *, default: float, precision: float
+    tracks: Sequence[JudgedTrack], *, usual: float, precision: float
 ) -> CrossCheck | None:
     """Choose the bounds without a part of the albums, and apply them to it; do so for each part."""
     parts = min(PARTS, len({track.group for track in tracks}))
     if parts < 2:  # noqa: PLR2004 - nothing would be left to choose by
         return None
     part_by_group = divide_groups(tracks, parts)
-    proposed, reached, usual = Counter[str](), Counter[str](), Counter[str]()
+    by_genre, common, as_usual = Counter[str](), Counter[str](), Counter[str]()
     for part in range(parts):
         left_out = [track for track in tracks if part_by_group[track.group] == part]
         others = [track for track in tracks if part_by_group[track.group] != part]
-        chosen = choose_bounds(others, default=default, precision=precision)
-        bounds = MinScore(default, {each.genre: each.bound for each in chosen})
-        good = {each.genre for each in chosen if each.verdict is Verdict.REACHED}
-        proposed.update(asdict(measure_bound(left_out, bounds)))
-        reached.update(asdict(measure_bound((t for t in left_out if t.genre in good), bounds)))
-        usual.update(asdict(measure_bound(left_out, MinScore(default))))
-    return CrossCheck(parts, Written(**proposed), Written(**reached), Written(**usual))
+        min_score = choose_bounds(others, usual=usual, precision=precision).min_score
+        by_genre.update(asdict(measure_bound(left_out, min_score)))
+        common.update(asdict(measure_bound(left_out, MinScore(min_score.default))))
+        as_usual.update(asdict(measure_bound(left_out, MinScore(usual))))
+    return CrossCheck(parts, Written(**by_genre), Written(**common), Written(**as_usual))
 
 
 def make_calibration_json(calibration: Calibration) -> dict[str, object]:
     """Return all of a calibration as values for JSON. Programs read these keys: they stay."""
-    check = calibration.cross_check
+    check, choice = calibration.cross_check, calibration.choice
     return {
         "model": calibration.model,
         "precision": calibration.precision,
@@ -299,26 +302,26 @@ def make_calibration_json(calibration: Calibration) -> dict[str, object]:
         "albums": calibration.groups,
         "without_scores": calibration.without_scores,
         "unknown_labels": dict(calibration.unknown_labels),
-        "min_score": {"default": calibration.default, **calibration.min_score.by_genre},
-        "genres": [
-            {
-                "genre": each.genre,
-                "bound": each.bound,
-                "verdict": each.verdict,
-                **_make_written_json(each.chosen),
-                "curve": _make_curve_json(each.curve),
-            }
-            for each in calibration.genres
-        ],
-        "curve": _make_curve_json(calibration.curve),
+        "min_score": {"default": choice.common.bound, **choice.min_score.by_genre},
+        "all": _make_bound_json(choice.common),
+        "genres": [{"genre": each.genre, **_make_bound_json(each)} for each in choice.genres],
         "left_out": {
             "parts": check.parts,
-            "proposed": _make_written_json(check.proposed),
-            "reached": _make_written_json(check.reached),
-            "default": _make_written_json(check.usual),
+            "by_genre": _make_written_json(check.by_genre),
+            "common": _make_written_json(check.common),
+            "usual": _make_written_json(check.usual),
         }
         if check
         else None,
+    }
+
+
+def _make_bound_json(bound: GenreBound) -> dict[str, object]:
+    return {
+        "bound": bound.bound,
+        "verdict": bound.verdict,
+        **_make_written_json(bound.chosen),
+        "curve": _make_curve_json(bound.curve),
     }
 
 

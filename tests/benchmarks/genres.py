@@ -42,11 +42,19 @@ from tagger.models.yamnet import CHECKPOINT
 from tagger.records import MAX_NOT_MUSIC, Prediction, Score
 from tagger.settings import Settings
 from tagger.tags import EXTENSIONS
+from tagger.training.calibrate import (
+    JudgedTrack,
+    Written,
+    check_on_left_out,
+    choose_bounds,
+    make_curve,
+)
 from tagger.training.evaluate import ClipScores, Measures, compute_measures, compute_proportion
 from tagger.training.pictures import draw_measures
 
 COLLECTION = 27  # the source of most whole clips, which is left out by artist
 MOOD_GROUPS = 10
+WANTED_PRECISIONS = (0.7, 0.8, 0.9)
 SURE = 0.6
 Booleans = NDArray[np.bool_]
 
@@ -152,6 +160,36 @@ def format_genre_table(scores: LeftOutScores) -> Iterator[str]:
         )
 
 
+def format_bounds(scores: LeftOutScores) -> Iterator[str]:
+    """Yield what bounds by genre do, chosen as `tagger calibrate` does: on artists left out."""
+    clips, usual = scores.clips, Settings().min_score.default
+    music = scores.probabilities[:, : len(TAG_WEIGHTS)]
+    predicted, best = music.argmax(1), music.max(1)
+    tracks = [
+        JudgedTrack(
+            "" if scores.is_refused[row] else LABELS[predicted[row]],
+            float(best[row]),
+            bool(predicted[row] == clips.label[row]),
+            f"{clips.source[row]}/{clips.artist[row]}",
+        )
+        for row in np.flatnonzero(scores.is_whole)
+    ]
+    for point in make_curve(tracks):
+        yield f"bound {point.bound:.2f} for all genres: {format_written(point.result)}"
+    for precision in WANTED_PRECISIONS:
+        check = check_on_left_out(tracks, usual=usual, precision=precision)
+        assert check
+        yield f"{precision:.0%} wanted, artists left out: {format_written(check.by_genre)}"
+        yield f"  the same with one bound for all genres: {format_written(check.common)}"
+        for each in choose_bounds(tracks, usual=usual, precision=precision).genres:
+            result = format_written(each.chosen)
+            yield f"  {each.genre:12} {each.bound:.2f} {each.verdict:11} {result}"
+
+
+def format_written(result: Written) -> str:
+    return f"written {result.share:.0%}, right {result.right} of {result.written}"
+
+
 def format_part(chosen: Booleans, is_right: Booleans) -> str:
     """Return the share of the chosen ones that are right, and how many they are."""
     total = int(chosen.sum())
@@ -231,6 +269,8 @@ def report_features(features: Path, picture: Path | None) -> Iterator[str]:
         yield from format_genre_summary(scores)
         yield ""
         yield from format_genre_table(scores)
+        yield ""
+        yield from format_bounds(scores)
         yield ""
         yield from format_moods(recordings)
         yield from format_voices(recordings, classes)

@@ -48,19 +48,34 @@ def test_the_smallest_bound_that_shows_the_precision_is_chosen() -> None:
     assert [point.result.written for point in found.curve][:6] == [50, 50, 50, 50, 50, 40]
 
 
-def test_three_tracks_prove_nothing_and_many_wrong_ones_much() -> None:
+def test_three_tracks_prove_nothing() -> None:
     few = choose_bound("Jazz", [jazz(0.9)] * 3, default=0.4, precision=0.9)
     assert (few.bound, few.verdict) == (0.4, Verdict.TOO_FEW)
+    choice = choose_bounds([jazz(0.9)] * 3, usual=0.45, precision=0.9)
+    assert choice.min_score == MinScore(0.45)
+
+
+def test_a_genre_that_shows_nothing_gets_the_bound_of_all() -> None:
+    rock = [JudgedTrack("Rock", 0.72, is_right=n % 2 == 0, group="") for n in range(40)]
+    rock += [JudgedTrack("Rock", 0.9, is_right=True, group="")] * 5
+    choice = choose_bounds([jazz(0.5), jazz(0.8)] * 60 + rock, usual=0.4, precision=0.9)
+    assert choice.common.bound == 0.75
+    assert choice.min_score == MinScore(0.75, {"Jazz": 0.3})
+    found = {each.genre: (each.verdict, each.bound) for each in choice.genres}
+    assert found["Rock"] == (Verdict.NOT_REACHED, 0.75)
+
+
+def test_if_no_bound_shows_it_the_nearest_one_is_for_all() -> None:
     tracks = [jazz(0.5, right=n % 2 == 0) for n in range(60)] + [jazz(0.82)] * 15
-    bad = choose_bound("Jazz", tracks, default=0.4, precision=0.9)
-    assert bad.verdict is Verdict.NOT_REACHED
-    assert bad.bound == 0.55  # the smallest of the bounds that do best
+    choice = choose_bounds(tracks, usual=0.4, precision=0.9)
+    assert choice.common.verdict is Verdict.NOT_REACHED
+    assert choice.min_score == MinScore(0.55)  # the smallest of the bounds that do best
 
 
 def test_tracks_without_music_are_never_written() -> None:
     silent = JudgedTrack("", 0.0, is_right=False, group="")
     assert measure_bound([silent, jazz(0.5)], MinScore(0)).written == 1
-    assert [each.genre for each in choose_bounds([silent], default=0.4, precision=0.9)] == []
+    assert choose_bounds([silent], usual=0.4, precision=0.9).genres == ()
 
 
 def test_albums_stay_whole_and_the_parts_are_of_a_size() -> None:
@@ -76,16 +91,16 @@ def test_left_out_albums_show_that_luck_does_not_last() -> None:
         jazz(chance.uniform(0.3, 1), right=chance.random() < 0.75, group=str(n // 4))
         for n in range(400)
     ]
-    check = check_on_left_out(lucky, default=0.4, precision=0.9)
+    check = check_on_left_out(lucky, usual=0.4, precision=0.9)
     assert check
     assert check.parts == 5
-    assert check.usual.tracks == check.proposed.tracks == 400
-    assert check.proposed.precision < 0.9  # no bound helps: the scores say nothing
+    assert check.usual.tracks == check.by_genre.tracks == check.common.tracks == 400
+    assert check.by_genre.precision < 0.9  # no bound helps: the scores say nothing
     honest = [jazz(n % 100 / 100, right=n % 100 >= 60, group=str(n // 10)) for n in range(1000)]
-    check = check_on_left_out(honest, default=0.4, precision=0.9)
+    check = check_on_left_out(honest, usual=0.4, precision=0.9)
     assert check
-    assert check.reached.precision > 0.9 > check.usual.precision
-    assert check_on_left_out([jazz(0.5)] * 9, default=0.4, precision=0.9) is None
+    assert check.by_genre.precision > 0.9 > check.usual.precision
+    assert check_on_left_out([jazz(0.5)] * 9, usual=0.4, precision=0.9) is None
 
 
 def test_a_track_is_judged_by_what_a_scan_would_write() -> None:
