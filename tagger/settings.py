@@ -154,7 +154,13 @@ class Settings:
         ROWS,
     ] = False
     min_score: Annotated[
-        MinScore, Option(to_min_score, "Write no genre with a score below X.", "X"), ROWS
+        MinScore,
+        Option(
+            to_min_score,
+            "Write no genre with a score below X. A table in the config file has X by genre.",
+            "X",
+        ),
+        ROWS,
     ] = field(default_factory=MinScore)
     not_music: Annotated[
         NotMusic,

@@ -9,6 +9,8 @@ import pytest
 
 from tagger.cli import main
 from tagger.state import open_state
+from tagger.storage import look_up
+from tagger.tags import read_tags
 from tests.builders import build_audio, build_speech, open_tags
 from tests.front_door import ANY, Command, Scan, run_without_torch, set_album, set_genre
 from tests.integration.test_old_files import MODEL, OldLibrary
@@ -104,6 +106,11 @@ def test_the_story_of_a_file(library: Path, capsys: Capsys) -> None:
     written = Scan(capsys, path, *ANY).row("b.mp3")
     view = show(capsys, path, *ANY)
     assert view["tags"]["genre_from"] == "tagger"
+    twin = shutil.copy(path, library / "twin.mp3")
+    set_genre(twin, keep=read_tags(twin))
+    removed = show(capsys, twin)
+    assert removed["tags"]["genre_from"] == "removed"
+    assert removed["scan"]["kind"] == "removed-by-hand"
     assert view["tags"]["fields"]["TCON"] == [written["genre"]]
     assert view["tags"]["fields"]["TXXX:TAGGER_GENRE"] == [written["genre"]]
     (model,) = view["models"]
@@ -181,8 +188,13 @@ def test_it_works_beside_a_run_and_after_a_move(library: Path, home: Path, capsy
     Scan(capsys, library, *ANY)
     moved = library / "moved.flac"
     (library / "a.flac").rename(moved)
-    with open_state(home / "tagger" / "state.sqlite"):
+    other = look_up(library / "b.mp3")
+    assert other
+    with open_state(home / "tagger" / "state.sqlite") as state:
+        state.mark_not_wanted(other)
+        state.commit()
         view = show(capsys, moved, *ANY)
+        assert show(capsys, other.path, *ANY)["undone"]
     assert view["scan"]["action"] == "unchanged"
     assert len(view["history"]) == 1
     assert view["path"] == str(moved)
