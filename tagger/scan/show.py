@@ -243,7 +243,8 @@ WRITE_REASONS: Mapping[GenreOrigin, str] = {
 
 def _explain_writing(outcome: Outcome, tags: TrackTags, settings: Settings) -> str:
     reason = WRITE_REASONS[tags.origin or GenreOrigin.NONE].format(existing=settings.existing)
-    of_album = " of its album" if settings.by_album else ""
+    is_pooled = bool(outcome.scores) and outcome.score != outcome.scores[0].probability
+    of_album = " of its album" if is_pooled else ""
     sentences = [f"the score{of_album}, {outcome.score:.3f}, reaches {outcome.min_score:g}", reason]
     return "; ".join(filter(None, [*sentences, outcome.error]))
 
