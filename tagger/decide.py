@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from itertools import chain
 from types import MappingProxyType
 
 from tagger.errors import KeepReason
@@ -19,11 +20,13 @@ from tagger.records import (
     Attributes,
     ExtraField,
     ExtraTag,
+    MinScore,
     OutlierTrack,
     Score,
     Tags,
     Track,
     format_scores,
+    normalize_label,
     split_genres,
 )
 from tagger.settings import (
@@ -84,7 +87,7 @@ class Proposal:
     album_score: the probability of the first genre over all tracks of the album; None where the
     track counts alone. is_music: False for a track that is no music; it gets no genre. styles:
     those of its genres. moods, voices: the likely ones. numbers: the probabilities of all moods.
-    remark: a sentence for the report.
+    remark: a sentence for the report. min_score: what the first genre has to reach.
     """
 
     genres: tuple[str, ...]
@@ -97,6 +100,7 @@ class Proposal:
     voices: tuple[str, ...] = ()
     numbers: Mapping[ExtraField, float] = field(default_factory=dict)
     remark: str = ""
+    min_score: float | None = None
 
     @property
     def score(self) -> float | None:
@@ -174,14 +178,14 @@ def get_label_names(settings: Settings) -> Mapping[str, str]:
     return {**default_names, **speech_names, **settings.genre_map}
 
 
-def is_music(scores: Sequence[Score], not_music: Collection[str], min_score: float) -> bool:
+def is_music(scores: Sequence[Score], not_music: Collection[str], min_score: MinScore) -> bool:
     """Tell whether a track is music by its scores.
 
     not_music: the labels of sound that is no music. With a min_score of 0 every track gets its best
     genre, so every track counts as music.
     """
     no_music = sum(score.probability for score in scores if score.genre in not_music)
-    return no_music <= MAX_NOT_MUSIC or not min_score
+    return no_music <= MAX_NOT_MUSIC or min_score.is_zero
 
 
 def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
@@ -190,13 +194,33 @@ def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str,
     return tuple(label for label in settings.genre_map if label not in known)
 
 
-def choose_genres(scores: Sequence[Score], *, most: int, min_score: float) -> tuple[str, ...]:
-    """Return the genres to write, best first: those of at least min_score, else the best one.
+def list_genre_names(
+    settings: Settings, labels: Iterable[str], not_music: Collection[str]
+) -> tuple[str, ...]:
+    """Return the genres that a model with these labels may write, under the user's names."""
+    names = get_label_names(settings)
+    shown = (names.get(label.casefold(), label) for label in labels)
+    music = (name for name in shown if name not in not_music)
+    return tuple(dict.fromkeys(chain.from_iterable(map(split_genres, music))))
 
+
+def find_unknown_genres(min_score: MinScore, genres: Iterable[str]) -> tuple[str, ...]:
+    """Return the names with a bound of their own that are none of these genres."""
+    known = set(map(normalize_label, genres))
+    return tuple(name for name in min_score.by_genre if normalize_label(name) not in known)
+
+
+def choose_genres(scores: Sequence[Score], *, most: int, min_score: MinScore) -> tuple[str, ...]:
+    """Return the genres to write, best first: the best one, and others that reach min_score.
+
+    If the best one does not reach it, no other follows: each is less likely than the best.
     most: how many labels to take. A label with semicolons in its name stands for several genres.
     """
-    likely = [score.genre for score in scores[:most] if score.probability >= min_score]
-    return split_genres(";".join(likely or [score.genre for score in scores[:1]]))
+    likely = [
+        score.genre for score in scores[:most] if score.probability >= min_score.get(score.genre)
+    ]
+    best = [score.genre for score in scores[:1]]
+    return split_genres(";".join(likely if likely[:1] == best else best))
 
 
 MIN_STYLE_SCORE = 0.5
@@ -395,7 +419,7 @@ def _decide_genre(tags: Tags, proposal: Proposal, settings: Settings) -> Decisio
         return kept
     if not proposal.is_music:
         return Decision(Action.NOT_MUSIC)
-    if proposal.score is None or proposal.score < settings.min_score:
+    if proposal.score is None or proposal.score < (proposal.min_score or 0.0):
         return Decision(Action.LOW_SCORE)
     wanted = build_tags(tags, proposal, settings.existing)
     if wanted is None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from tagger.errors import SettingsError
 from tagger.paths import to_one_line
-from tagger.records import Label, Shard, split_genres
+from tagger.records import Label, MinScore, Shard, normalize_label, split_genres
 
 DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -164,6 +164,34 @@ def to_probability(value: object) -> float:
         if 0 <= number <= 1:
             return number
     raise ValueError("must be a number between 0 and 1")
+
+
+DEFAULT_BOUND = "default"
+"""The key in the table of `min-score` for the genres that the table does not name."""
+
+
+def to_min_score(value: object) -> MinScore:
+    """Convert one bound for all genres, or the TOML table `[min-score]` of bounds by genre."""
+    if not isinstance(value, Mapping):
+        return MinScore(to_probability(value))
+    bounds = {str(name): _to_bound(str(name), bound) for name, bound in value.items()}
+    default = bounds.pop(DEFAULT_BOUND, MinScore().default)
+    keys = [normalize_label(name) for name in bounds]
+    if repeated := [name for name in bounds if keys.count(normalize_label(name)) > 1]:
+        raise ValueError(f"must not name {repeated[0]!r} twice")
+    return MinScore(default, dict(sorted(bounds.items())))
+
+
+def _to_bound(name: str, value: object) -> float:
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return to_probability(value)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"must have a number between 0 and 1 for each genre, but {name} is {value!r} (lines below"
+        " a table belong to it: put the table at the end of the file)"
+    )
 
 
 def to_device(value: object) -> str:

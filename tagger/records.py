@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from zlib import crc32
@@ -101,6 +102,7 @@ class Shard:
         return crc32(name) % self.total == self.number - 1
 
 
+@lru_cache(maxsize=4096)
 def normalize_label(label: str) -> str:
     """Return a key that is equal for all spellings of a genre, as Hip-Hop, hip hop and hiphop."""
     return "".join(char for char in label.casefold() if char.isalnum()) or label
@@ -125,6 +127,35 @@ def split_genres(text: str) -> tuple[str, ...]:
     The report has them so, and the user may name a label so. No genre of tagger has a semicolon.
     """
     return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(";")))))
+
+
+@dataclass(frozen=True, slots=True)
+class MinScore:
+    """The least score with which a genre is written. by_genre: genres with a bound of their own.
+
+    The names in `by_genre` are as the user spells them. They count in any spelling.
+    """
+
+    default: float = 0.4
+    by_genre: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every track gets its best genre, however low its score."""
+        return not self.default and not self.by_genre
+
+    def get(self, genre: str) -> float:
+        """Return the bound of a genre. Of a name for several genres, the highest one counts."""
+        if not self.by_genre:
+            return self.default
+        bounds = {normalize_label(name): bound for name, bound in self.by_genre.items()}
+        keys = map(normalize_label, split_genres(genre))
+        return max((bounds.get(key, self.default) for key in keys), default=self.default)
+
+    def __str__(self) -> str:
+        """Return the bounds for people: `0.4`, or `0.4 (Reggae 0.6, Rock 0.5)`."""
+        own = ", ".join(f"{name} {bound:g}" for name, bound in self.by_genre.items())
+        return f"{self.default:g} ({own})" if own else f"{self.default:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +321,8 @@ class Outcome:
     genres: the genres that tagger wrote, would write, or could not write. existing: the genres that
     the file had. scores: the top k of the track, best first. score: the probability of the first
     genre, for the whole album with --by-album. error: a sentence for people. kind: the same for
-    programs. styles: those of the genres, best first. moods, voices: the likely ones.
+    programs. styles: those of the genres, best first. moods, voices: the likely ones. min_score:
+    what the score had to reach.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
     permanent: false for a failure that the next run tries again.
     """
@@ -308,6 +340,7 @@ class Outcome:
     styles: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
     voices: tuple[str, ...] = ()
+    min_score: float | None = None
     new: bool = False
     permanent: bool = True
 

@@ -33,16 +33,16 @@ from tagger.options import (
     to_jobs,
     to_labels,
     to_members,
+    to_min_score,
     to_path,
     to_patterns,
-    to_probability,
     to_ray_address,
     to_seconds_or_auto,
     to_shard,
     to_text,
     to_time_of_day,
 )
-from tagger.records import Label, Shard
+from tagger.records import Label, MinScore, Shard
 
 
 class Existing(StrEnum):
@@ -172,8 +172,14 @@ class Settings:
         ROWS,
     ] = False
     min_score: Annotated[
-        float, Option(to_probability, "Write no genre with a score below X.", "X"), ROWS
-    ] = 0.4
+        MinScore,
+        Option(
+            to_min_score,
+            "Write no genre with a score below X. A table in the config file has X by genre.",
+            "X",
+        ),
+        ROWS,
+    ] = field(default_factory=MinScore)
     not_music: Annotated[
         NotMusic,
         make_choice(NotMusic, "Tracks without music: skip them, or tag speech as Spoken Word."),

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import click
 
 from tagger import __version__
+from tagger.cli.calibrate import calibrate
 from tagger.cli.classify import classify
 from tagger.cli.config import completion, config
 from tagger.cli.demo import demo
 from tagger.cli.report import report, runs
 from tagger.cli.scan import apply, scan
 from tagger.cli.schedule import schedule
+from tagger.cli.show import show
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.cli.train import evaluate, train
 from tagger.cli.undo import undo
@@ -34,7 +36,8 @@ def commands(context: click.Context) -> int:
 
 
 for command in (
-    scan, apply, classify, undo, runs, report, schedule, config, demo, train, evaluate, completion,
+    scan, apply, show, classify, undo, runs, report, schedule, config, demo, train, evaluate,
+    calibrate, completion,
 ):  # fmt: skip
     commands.add_command(command)
 

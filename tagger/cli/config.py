@@ -12,6 +12,7 @@ from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import Option, read_toml, to_flag
 from tagger.paths import display_path
+from tagger.records import MinScore
 from tagger.settings import OPTIONS, find_default_config, load_settings
 
 SHELLS = ("bash", "zsh", "fish")
@@ -107,7 +108,8 @@ def _format_example(name: str, option: Option) -> str:
     value = EXAMPLE_VALUES.get(name)
     if value is None:
         raw = getattr(DEFAULTS, name.replace("-", "_"))
-        value = raw if isinstance(raw, bool | int | float) else get_default_text(name)
+        value = raw.default if isinstance(raw, MinScore) else raw
+        value = value if isinstance(value, bool | int | float) else get_default_text(name)
     assert value != "", f"no example for {name}: {option.values}"
     return json.dumps(value, ensure_ascii=False)
 
@@ -116,12 +118,15 @@ def show_config(path: Path, *, must_exist: bool) -> None:
     """Print each option with its value, and whether the value is from the file."""
     is_read = must_exist or path.exists()
     values = read_toml(path) if is_read else {}
-    load_settings({}, path if is_read else None)  # raises for a wrong value
+    settings = load_settings({}, path if is_read else None)  # raises for a wrong value
     print_line(f"# {escape_unprintable(display_path(path))}{'' if is_read else ' does not exist'}")
     for name, option in OPTIONS.items():
         if name in values:
-            value = json.dumps(values[name], default=str)
-            print_line(escape_unprintable(f"{name} = {value}  # from the file"))
+            value = getattr(settings, name.replace("-", "_"))
+            text = (
+                str(value) if isinstance(value, MinScore) else json.dumps(values[name], default=str)
+            )
+            print_line(escape_unprintable(f"{name} = {text}  # from the file"))
         elif default := ("false" if option.convert is to_flag else get_default_text(name)):
             print_line(escape_unprintable(f"{name} = {default}  # default"))
         else:

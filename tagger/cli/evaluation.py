@@ -17,6 +17,7 @@ from tagger.cli.terminal import StopSignal, escape_unprintable, format_track_cou
 from tagger.errors import LibraryError
 from tagger.models import find_model
 from tagger.paths import display_path
+from tagger.records import MinScore
 from tagger.settings import Settings
 from tagger.training.clips import Dataset, drop_rare_labels
 from tagger.training.datasets import read_dataset, read_library
@@ -70,7 +71,7 @@ def run_evaluation(
         )
 
 
-def print_evaluation(evaluation: Evaluation, min_score: float) -> None:
+def print_evaluation(evaluation: Evaluation, min_score: MinScore) -> None:
     """Print the measures, the measures of each genre, and the confusion matrix."""
     console = PipeSafeConsole()
     for line in _list_measures(evaluation, min_score):
@@ -80,7 +81,7 @@ def print_evaluation(evaluation: Evaluation, min_score: float) -> None:
     console.print(make_confusion_table(evaluation.measures))
 
 
-def _list_measures(evaluation: Evaluation, min_score: float) -> list[str]:
+def _list_measures(evaluation: Evaluation, min_score: MinScore) -> list[str]:
     measures, confident = evaluation.measures, evaluation.confident_accuracy
     lines = [
         f"{escape_unprintable(evaluation.model)} on {escape_unprintable(evaluation.dataset.name)}",
@@ -91,7 +92,8 @@ def _list_measures(evaluation: Evaluation, min_score: float) -> list[str]:
         f"clips a second      {evaluation.clips_per_s:.1f}",
     ]
     if confident:
-        lines.insert(3, f"score {min_score:g} or more   {_format_proportion(confident)}")
+        bound = "min-score or more" if min_score.by_genre else f"score {min_score} or more"
+        lines.insert(3, f"{bound:<18}  {_format_proportion(confident)}")
     for label, clips in evaluation.unknown_labels.items():
         tracks = f"{format_track_count(clips)} of {escape_unprintable(label)}"
         lines.append(f"{tracks}: no label of the model, not counted")

@@ -26,6 +26,7 @@ from tagger.cli.terminal import (
     escape_unprintable,
     format_megabytes,
     format_track_count,
+    format_unknown_genres,
     format_unknown_labels,
     ignore_broken_pipe,
 )
@@ -154,6 +155,9 @@ class RunProgress:
 
     def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
         self.lines.print(format_unknown_labels(unknown, labels))
+
+    def on_unknown_genres(self, unknown: Sequence[str], genres: Sequence[str]) -> None:
+        self.lines.print(format_unknown_genres(unknown, genres))
 
     def on_split_names(self, names: Sequence[str], profile: str) -> None:
         shown = escape_unprintable(", ".join(names))

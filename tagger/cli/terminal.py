@@ -46,6 +46,12 @@ def format_unknown_labels(unknown: Sequence[str], labels: Sequence[str]) -> str:
     return f"--genre-map has labels that the model does not know: {names} (it knows {known})"
 
 
+def format_unknown_genres(unknown: Sequence[str], genres: Sequence[str]) -> str:
+    """Return the warning about bounds of genres that tagger never writes with this model."""
+    names, known = map(_format_labels, (unknown, genres))
+    return f"min-score has genres that the model never gives: {names} (it gives {known})"
+
+
 def _format_labels(labels: Sequence[str]) -> str:
     more = ", …" if len(labels) > MAX_SHOWN_LABELS else ""
     return escape_unprintable(", ".join(labels[:MAX_SHOWN_LABELS]) + more)

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol, TypeVar
 
 from tagger.crawl import Scope, crawl_folders
 from tagger.decide import (
     find_split_names,
+    find_unknown_genres,
     find_unknown_labels,
-    get_label_names,
+    list_genre_names,
     name_genres_of_styles,
 )
 from tagger.errors import ClusterError, WorkerError
@@ -17,7 +17,7 @@ from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath
-from tagger.records import Failure, PassedOver, Prediction, ScanResult, split_genres
+from tagger.records import Failure, PassedOver, Prediction, ScanResult
 from tagger.scan.albums import AlbumSettler
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
@@ -33,6 +33,9 @@ class ScanObserver(RunObserver, Protocol):
 
     def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
         """Handle labels of the genre map that the model, which has `labels`, lacks."""
+
+    def on_unknown_genres(self, unknown: Sequence[str], genres: Sequence[str]) -> None:
+        """Handle genres with a bound of their own that the model never gives; it gives `genres`."""
 
     def on_split_names(self, names: Sequence[str], profile: str) -> None:
         """Handle genres that the program of the profile would split into several."""
@@ -108,9 +111,9 @@ def run_scan(
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:
     if unknown := find_unknown_labels(settings, source.labels):
         observer.on_unknown_labels(unknown, source.labels)
-    names = get_label_names(settings)
-    shown = (names.get(label.casefold(), label) for label in source.labels)
-    written = chain.from_iterable(map(split_genres, shown))
+    written = list_genre_names(settings, source.labels, source.not_music)
+    if unknown_genres := find_unknown_genres(settings.min_score, written):
+        observer.on_unknown_genres(unknown_genres, written)
     if split := find_split_names(written, settings.profile):
         observer.on_split_names(split, settings.profile)
 

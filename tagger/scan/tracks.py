@@ -26,13 +26,10 @@ from tagger.records import (
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
 from tagger.settings import Settings, get_row_settings
-from tagger.state import CachedRow, KnownTrack, State
+from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
 from tagger.storage import check_no_writer
 from tagger.tags import read_tags
 from tagger.writing import PlannedWrite
-
-AUTO_WINDOWS = 0
-"""The number of windows in the state file that stands for `--windows auto`."""
 
 NOT_MUSIC_REMARK = "no music: {0.genre} {0.probability:.2f}"
 
@@ -139,6 +136,7 @@ class TrackDecider:
             moods=decide.choose_moods(known.attributes),
             voices=decide.choose_voices(known.attributes),
             numbers=decide.get_mood_numbers(known.attributes),
+            min_score=settings.min_score.get(music[0].genre) if music else None,
         )
 
     def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:
@@ -187,6 +185,7 @@ class TrackDecider:
             styles=proposal.styles,
             moods=proposal.moods,
             voices=proposal.voices,
+            min_score=proposal.min_score,
         )
 
     def report_failure(self, failure: Failure) -> Outcome:

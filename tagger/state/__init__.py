@@ -5,19 +5,32 @@ content. It keeps the scores of every model for each file, the journal of replac
 runs.
 """
 
-from tagger.state.database import CachedRow, KnownTrack, State, open_state, read_albums, read_runs
-from tagger.state.journal import Journal, JournalEntry, Run, RunKind, new_run_id
+from tagger.state.database import (
+    AUTO_WINDOWS,
+    CachedRow,
+    KnownTrack,
+    ModelResult,
+    State,
+    open_state,
+)
+from tagger.state.journal import Journal, JournalEntry, PastWrite, Run, RunKind, new_run_id
+from tagger.state.reading import open_snapshot, read_albums, read_runs, read_scores
 
 __all__ = [
+    "AUTO_WINDOWS",
     "CachedRow",
     "Journal",
     "JournalEntry",
     "KnownTrack",
+    "ModelResult",
+    "PastWrite",
     "Run",
     "RunKind",
     "State",
     "new_run_id",
+    "open_snapshot",
     "open_state",
     "read_albums",
     "read_runs",
+    "read_scores",
 ]

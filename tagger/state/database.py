@@ -3,11 +3,11 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -21,7 +21,6 @@ from tagger.errors import (
 from tagger.paths import FILENAME_CODEC, AnyPath, parse_path
 from tagger.records import (
     Action,
-    Album,
     Attributes,
     ContentSample,
     Failure,
@@ -30,13 +29,12 @@ from tagger.records import (
     Tags,
     Track,
 )
-from tagger.state.journal import Journal, Run, Runs
+from tagger.state.journal import Journal, Runs
 from tagger.state.schema import (
     DAMAGE_CURE,
     attributes_from_json,
     attributes_to_json,
     check_is_ours,
-    is_current,
     migrate,
     scores_from_json,
     scores_to_json,
@@ -44,6 +42,9 @@ from tagger.state.schema import (
     tags_to_json,
 )
 from tagger.storage import find_volume, sample_content, was_moved_from
+
+AUTO_WINDOWS = 0
+"""The number of windows that stands for `--windows auto`."""
 
 
 class CachedRow(NamedTuple):
@@ -191,6 +192,17 @@ class KnownTrack:
     attributes: Attributes = field(default_factory=Attributes)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelResult:
+    """What one model said of a file over this number of windows: scores, or why it failed."""
+
+    model: str
+    windows: int
+    scores: tuple[Score, ...] = ()
+    attributes: Attributes = field(default_factory=Attributes)
+    failure: Failure | None = None
+
+
 class TrackRow(NamedTuple):
     """A row of the table `tracks`."""
 
@@ -250,14 +262,36 @@ class State:
         tags = tags_from_json(row.tags) if row.tags else None
         failure = None
         if row.failure is not None:
-            failure = _restore_failure(track, row.failure, row.lasting, row.kind)
+            failure = restore_failure(track, row.failure, row.lasting, row.kind)
         elif found := self._db.execute(
             "SELECT failure, lasting, kind FROM unheard"
             " WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone():
-            failure = _restore_failure(track, *found)
+            failure = restore_failure(track, *found)
         return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone), attributes)
+
+    def list_model_results(self, track: Track) -> list[ModelResult]:
+        """Return what each model said of exactly this file, by model."""
+        row = self._find_row(track)
+        if row is None:
+            return []
+        found = self._db.execute(
+            "SELECT model, windows, scores, attributes FROM scores WHERE track_id = ?", (row.id,)
+        )
+        results = [
+            ModelResult(model, windows, scores_from_json(scores), attributes_from_json(attributes))
+            for model, windows, scores, attributes in found
+        ]
+        failed = self._db.execute(
+            "SELECT model, windows, failure, lasting, kind FROM unheard WHERE track_id = ?",
+            (row.id,),
+        )
+        results += [
+            ModelResult(model, windows, failure=restore_failure(track, *failure))
+            for model, windows, *failure in failed
+        ]
+        return sorted(results, key=lambda result: (result.model, result.windows))
 
     def has_path(self, path: AnyPath) -> bool:
         """Tell whether a run found a file at this path, whatever became of it since."""
@@ -436,14 +470,11 @@ class State:
         return bool(row and row[0])
 
 
-def _restore_failure(track: Track, reason: str, lasting: int, kind: str | None) -> Failure:
+def restore_failure(track: Track, reason: str, lasting: int, kind: str | None) -> Failure:
     failure_kind = FailureKind.OTHER
     with suppress(ValueError):  # a kind of a newer version
         failure_kind = FailureKind(kind or "")
     return Failure(track, reason, permanent=bool(lasting), kind=failure_kind)
-
-
-T = TypeVar("T")
 
 
 USER_CURE = "the user that runs tagger must be able to write into it and its folder"
@@ -467,12 +498,12 @@ def open_state(path: Path) -> Iterator[State]:
     Raises LockedError while another run uses it, StateError if it is unusable, DiskFullError.
     """
     path = path.resolve()  # all names of the file share one lock
-    with _name_state_file(path), _lock(path), _connect(path) as connection:
+    with name_state_file(path), _lock(path), _connect(path) as connection:
         yield State(connection)
 
 
 @contextmanager
-def _name_state_file(path: Path) -> Iterator[None]:
+def name_state_file(path: Path) -> Iterator[None]:
     """Translate the errors of the database. Say which file it is, and what helps."""
     try:
         yield
@@ -492,7 +523,7 @@ def _lock(path: Path) -> Iterator[None]:
     lock = FileLock(f"{path}.lock")  # flock: the system frees the lock of a process that died
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_regular(path)
+        check_regular(path)
         if path.exists() and path.stat().st_nlink > 1:
             raise StateError("has several hard links, and so several locks: remove all but one")
         lock.acquire(blocking=False)
@@ -511,44 +542,12 @@ def _lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_regular(path: Path) -> None:
+def check_regular(path: Path) -> None:
+    """Raise StateError for a folder or a device."""
     if path.is_dir():
         raise StateError("is a folder: --state must name a file")
     if path.exists() and not path.is_file():
         raise StateError("is no regular file: --state must name another one")
-
-
-def read_runs(path: Path) -> list[Run]:
-    """Return every run, the oldest first; works while another run uses the file.
-
-    Raises StateError if it is unusable.
-    """
-    if not path.exists():
-        return []
-    return _read_database(path, lambda connection: Runs(connection).list_all())
-
-
-def read_albums(path: Path) -> Mapping[AnyPath, Album]:
-    """Return the album of each file whose tags were read for it. Errors as of `read_runs`."""
-    return _read_database(path, _select_albums) if path.exists() else {}
-
-
-def _select_albums(connection: sqlite3.Connection) -> Mapping[AnyPath, Album]:
-    rows = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
-    albums = ((path, tags_from_json(tags).album) for path, tags in rows)
-    return {parse_path(os.fsdecode(path)): album for path, album in albums if album is not None}
-
-
-def _read_database(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-    with _name_state_file(path):
-        _check_regular(path)
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            if is_current(connection):
-                return read(connection)
-    with open_state(path):
-        pass  # it is migrated to the newest layout now
-    return _read_database(path, read)
 
 
 @contextmanager

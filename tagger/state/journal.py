@@ -144,6 +144,23 @@ class JournalEntry:
     new: Track | None
 
 
+@dataclass(frozen=True, slots=True)
+class PastWrite:
+    """One write into a file, with the kind and the start of its run.
+
+    undone_by: the run that undid it, or an empty text. is_finished: False if the run was killed
+    before it recorded the end of the write.
+    """
+
+    run_id: str
+    kind: RunKind
+    started_at: str
+    before: Tags
+    after: Tags
+    undone_by: str
+    is_finished: bool
+
+
 class Journal:
     """The entries of all runs. Only entries whose file was never changed are deleted."""
 
@@ -227,6 +244,26 @@ class Journal:
             " AND (kind = 'undo') = (coalesce(?, '') IN undo_runs) ORDER BY id DESC",
             os.fsencode(path), run_id,
         )  # fmt: skip
+
+    def list_history(self, path: AnyPath) -> list[PastWrite]:
+        """Return every write into a file, the oldest first, also those that were undone."""
+        rows = self._db.execute(
+            "SELECT run_id, kind, started_at, before, after, undone_by, journal.size FROM journal"
+            " JOIN runs ON runs.id = run_id WHERE path = ? ORDER BY journal.id",
+            (os.fsencode(path),),
+        )
+        return [
+            PastWrite(
+                run_id,
+                RunKind(kind),
+                started_at,
+                tags_from_json(before),
+                tags_from_json(after),
+                undone_by or "",
+                is_finished=size is not None,
+            )
+            for run_id, kind, started_at, before, after, undone_by, size in rows
+        ]
 
     def has_written(self, track: Track) -> bool:
         """Tell whether the last change of a file was a write of tagger."""

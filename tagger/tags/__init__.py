@@ -2,8 +2,10 @@
 
 from tagger.tags.containers import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 from tagger.tags.fields import (
+    RAW_BYTES_SUFFIX,
     list_extra_names,
     list_shown_names,
+    read_genres_elsewhere,
     read_other_fields,
     read_tags,
     write_raw,
@@ -12,9 +14,11 @@ from tagger.tags.fields import (
 
 __all__ = [
     "EXTENSIONS",
+    "RAW_BYTES_SUFFIX",
     "UNKNOWN_SOUND_EXTENSIONS",
     "list_extra_names",
     "list_shown_names",
+    "read_genres_elsewhere",
     "read_other_fields",
     "read_tags",
     "write_raw",

@@ -16,7 +16,7 @@ from tagger.tags.asf import ASF_FORMAT
 from tagger.tags.containers import open_tagged_file
 from tagger.tags.id3 import NEW_VERSION, get_id3_format
 from tagger.tags.mp4 import MP4_FORMAT
-from tagger.tags.other_tags import read_other_genres
+from tagger.tags.other_tags import ID3V1_NAME, list_other_genres, read_other_genres
 from tagger.tags.tag import Tag, TagFormat, Values
 from tagger.tags.vorbis import VORBIS_FORMAT
 
@@ -71,6 +71,22 @@ def _read_extra(tag: Tag, extra: ExtraField, texts: Mapping[str, Values]) -> Ext
     names = tag.format.extras[extra]
     values = tuple(text for text in texts.get(names.values, ()) if text.strip())
     return ExtraTag(extra, values, texts.get(names.written, ()))
+
+
+def read_genres_elsewhere(path: AnyPath) -> tuple[RawField, ...]:
+    """Return the genres outside the fields of `Tags.raw`, by the place where they stand.
+
+    Other programs may show them. Places that repeat the genre field are left out, except ID3v1.
+    Raises as `read_tags`.
+    """
+    with open_tagged_file(path, "rb", "cannot read the tags") as (file, tag):
+        items = tag.get_items([tag.format.genre]).get(tag.format.genre, ())
+        genres = _to_genre_names(tag, _decode_items(tag, items))
+        return tuple(
+            RawField(name, others)
+            for name, others in list_other_genres(file, tag)
+            if name == ID3V1_NAME or others != genres
+        )
 
 
 def _read_album(file: BinaryIO, tag: Tag) -> Album:

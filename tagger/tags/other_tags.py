@@ -6,7 +6,7 @@ APE tag around the sound, whatever the container.
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from html import unescape
 from io import BytesIO
@@ -32,22 +32,32 @@ EDGE_BYTES = 1 << 18
 BROKEN_TAG_ERRORS = (TagError, ValueError, LookupError, struct.error)
 
 
+ID3V1_NAME = "ID3v1"
+
+
 def read_other_genres(file: BinaryIO, tag: Tag) -> Values:
     """Return the genres of the first other tag that has any. A broken other tag has none."""
-    readers: tuple[Callable[[BinaryIO], Values], ...] = (
-        tag.read_fallback_genres,
-        _read_leading_genres,
-        _read_trailing_genres,
-        read_ape_genres,
-        read_id3v1_genres,
-        _read_stray_genres,
-        _read_xmp_genres,
-    )
-    for read_genres in readers:
+    return next((genres for _, genres in list_other_genres(file, tag)), ())
+
+
+def list_other_genres(file: BinaryIO, tag: Tag) -> Iterator[tuple[str, Values]]:
+    """Yield the name and the genres of each other tag that has any.
+
+    The tag that tagger writes may come too, under the name of the place where it stands.
+    """
+    readers: Mapping[str, Callable[[BinaryIO], Values]] = {
+        "another place of the container": tag.read_fallback_genres,
+        "ID3v2 at the start": _read_leading_genres,
+        "ID3v2 at the end": _read_trailing_genres,
+        "APE tag": read_ape_genres,
+        ID3V1_NAME: read_id3v1_genres,
+        "a tag in an odd place": _read_stray_genres,
+        "XMP": _read_xmp_genres,
+    }
+    for name, read_genres in readers.items():
         with suppress(*BROKEN_TAG_ERRORS):
             if genres := tuple(genre for genre in read_genres(file) if genre.strip()):
-                return genres
-    return ()
+                yield name, genres
 
 
 def _read_leading_genres(file: BinaryIO) -> Values:

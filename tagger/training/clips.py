@@ -102,3 +102,21 @@ def drop_rare_labels(dataset: Dataset, min_clips: int) -> Dataset:
             reason = f"fewer than {min_clips} tracks are {clip.labels[0]}"
             left_out.append(Failure(clip.track, reason))
     return replace(dataset, clips=tuple(kept), left_out=tuple(left_out))
+
+
+def select_known_clips(
+    clips: Iterable[Clip], genres: Iterable[str]
+) -> tuple[list[Clip], Counter[str]]:
+    """Return the clips with one of these genres, in their spelling, and count the other labels.
+
+    genres: what a model may say, under the user's names.
+    """
+    spellings = {normalize_label(name): name for name in genres}
+    known_clips, unknown_labels = [], Counter[str]()
+    for clip in clips:
+        keys = map(normalize_label, clip.labels)
+        if labels := tuple(spellings[key] for key in keys if key in spellings):
+            known_clips.append(replace(clip, labels=labels))
+        else:
+            unknown_labels[clip.labels[0]] += 1
+    return known_clips, unknown_labels

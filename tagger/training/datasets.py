@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from tagger import decide
 from tagger.crawl import Scope, crawl
 from tagger.errors import LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
-from tagger.paths import display_path
+from tagger.paths import AnyPath, display_path
 from tagger.records import Album, Failure, Track
 from tagger.settings import Settings, find_dataset_cache
 from tagger.storage import look_up
@@ -54,11 +54,19 @@ def _get_title(path: Path) -> str:
 
 def read_library(folder: Path, settings: Settings, label_names: Mapping[str, str]) -> Dataset:
     """Read a library with the genres that people gave. Genres that tagger wrote do not count."""
+    dataset = make_dataset(display_path(folder), list_tagged_clips([folder], settings), label_names)
+    return replace(dataset, title=_get_title(folder))
+
+
+def list_tagged_clips(paths: Sequence[AnyPath], settings: Settings) -> Iterator[Clip | Failure]:
+    """Yield the files below `paths` with the genres that people gave.
+
+    A file without such a genre is a Failure.
+    """
     scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
-        clips = (_read_tagged_clip(result, isolated) for result in crawl([folder], scope))
-        dataset = make_dataset(display_path(folder), clips, label_names)
-    return replace(dataset, title=_get_title(folder))
+        for result in crawl(paths, scope):
+            yield _read_tagged_clip(result, isolated)
 
 
 def _read_label_folders(folder: Path, settings: Settings) -> Iterator[Clip | Failure]:

@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,9 +15,9 @@ from tagger.errors import LibraryError
 from tagger.inference.engine import InferenceRequest, open_engine
 from tagger.models import ModelSource, download_missing
 from tagger.paths import display_path
-from tagger.records import Failure, Score, normalize_label
+from tagger.records import Failure, Score
 from tagger.settings import Settings
-from tagger.training.clips import Clip, Dataset
+from tagger.training.clips import Clip, Dataset, select_known_clips
 
 CALIBRATION_BINS = 10
 """The number of ranges of scores that the calibration looks at; each is a tenth wide."""
@@ -202,7 +201,9 @@ def evaluate_model(
     with the evaluated clips and their total. Raises LibraryError if there is nothing to compare,
     and the errors of a model.
     """
-    clips, unknown_labels = _select_known_clips(dataset.clips, source, settings)
+    label_names = decide.get_label_names(settings)
+    renamed = (label_names.get(label.casefold(), label) for label in source.labels)
+    clips, unknown_labels = select_known_clips(dataset.clips, filter(None, renamed))
     if not clips:
         raise LibraryError(f"{dataset.name} has no clip with a label of {source.identity}")
     download_missing(source, settings, on_download)
@@ -219,7 +220,11 @@ def evaluate_model(
     if not predictions:
         raise LibraryError(f"{dataset.name} has no clip that can be decoded")
     labels = {label for clip in clips for label in clip.labels}
-    confident = [each for each in predictions if each.scores[0].probability >= settings.min_score]
+    confident = [
+        each
+        for each in predictions
+        if each.scores[0].probability >= settings.min_score.get(each.predicted_label)
+    ]
     seconds = times_s[-1] - times_s[0]
     return Evaluation(
         model=source.identity,
@@ -244,23 +249,6 @@ def _predict_clips(
                 yield result
             else:
                 yield ClipScores(clip.labels, decide.relabel(result.scores, label_names))
-
-
-def _select_known_clips(
-    clips: Sequence[Clip], source: ModelSource, settings: Settings
-) -> tuple[list[Clip], Counter[str]]:
-    """Return the clips with a label of the model, in its spelling, and count the other labels."""
-    label_names = decide.get_label_names(settings)
-    renamed = [label_names.get(label.casefold(), label) for label in source.labels]
-    spellings = {normalize_label(name): name for name in renamed if name}
-    known_clips, unknown_labels = [], Counter[str]()
-    for clip in clips:
-        keys = map(normalize_label, clip.labels)
-        if labels := tuple(spellings[key] for key in keys if key in spellings):
-            known_clips.append(Clip(clip.track, labels))
-        else:
-            unknown_labels[clip.labels[0]] += 1
-    return known_clips, unknown_labels
 
 
 def make_evaluation_json(evaluation: Evaluation) -> dict[str, object]:

@@ -42,11 +42,19 @@ from tagger.models.yamnet import CHECKPOINT
 from tagger.records import MAX_NOT_MUSIC, Prediction, Score
 from tagger.settings import Settings
 from tagger.tags import EXTENSIONS
+from tagger.training.calibrate import (
+    JudgedTrack,
+    Written,
+    check_on_left_out,
+    choose_bounds,
+    make_curve,
+)
 from tagger.training.evaluate import ClipScores, Measures, compute_measures, compute_proportion
 from tagger.training.pictures import draw_measures
 
 COLLECTION = 27  # the source of most whole clips, which is left out by artist
 MOOD_GROUPS = 10
+WANTED_PRECISIONS = (0.7, 0.8, 0.9)
 SURE = 0.6
 Booleans = NDArray[np.bool_]
 
@@ -117,7 +125,7 @@ def compute_left_out_scores(clips: LabelledFeatures) -> LeftOutScores:
 def format_genre_summary(scores: LeftOutScores) -> Iterator[str]:
     clips, whole = scores.clips, scores.is_whole
     other = whole & (clips.source != COLLECTION)
-    written = whole & (scores.best >= Settings().min_score) & ~scores.is_refused
+    written = whole & (scores.best >= Settings().min_score.default) & ~scores.is_refused
     yield format_share("music: the best label is right", scores.is_right[whole])
     yield format_share("the same, its whole source left out", scores.is_right[other])
     yield format_share("music: written (score of at least --min-score)", written[whole])
@@ -150,6 +158,36 @@ def format_genre_table(scores: LeftOutScores) -> Iterator[str]:
             f" | {format_part(is_named & sure, label == number)}"
             f" | {', '.join(f'{LABELS[i]} {counts[i]}' for i in mistakes)} |"
         )
+
+
+def format_bounds(scores: LeftOutScores) -> Iterator[str]:
+    """Yield what bounds by genre do, chosen as `tagger calibrate` does: on artists left out."""
+    clips, usual = scores.clips, Settings().min_score.default
+    music = scores.probabilities[:, : len(TAG_WEIGHTS)]
+    predicted, best = music.argmax(1), music.max(1)
+    tracks = [
+        JudgedTrack(
+            "" if scores.is_refused[row] else LABELS[predicted[row]],
+            float(best[row]),
+            bool(predicted[row] == clips.label[row]),
+            f"{clips.source[row]}/{clips.artist[row]}",
+        )
+        for row in np.flatnonzero(scores.is_whole)
+    ]
+    for point in make_curve(tracks):
+        yield f"bound {point.bound:.2f} for all genres: {format_written(point.result)}"
+    for precision in WANTED_PRECISIONS:
+        check = check_on_left_out(tracks, usual=usual, precision=precision)
+        assert check
+        yield f"{precision:.0%} wanted, artists left out: {format_written(check.by_genre)}"
+        yield f"  the same with one bound for all genres: {format_written(check.common)}"
+        for each in choose_bounds(tracks, usual=usual, precision=precision).genres:
+            result = format_written(each.chosen)
+            yield f"  {each.genre:12} {each.bound:.2f} {each.verdict:11} {result}"
+
+
+def format_written(result: Written) -> str:
+    return f"written {result.share:.0%}, right {result.right} of {result.written}"
 
 
 def format_part(chosen: Booleans, is_right: Booleans) -> str:
@@ -232,6 +270,8 @@ def report_features(features: Path, picture: Path | None) -> Iterator[str]:
         yield ""
         yield from format_genre_table(scores)
         yield ""
+        yield from format_bounds(scores)
+        yield ""
         yield from format_moods(recordings)
         yield from format_voices(recordings, classes)
         yield from format_styles(recordings)
@@ -259,7 +299,7 @@ def report_folders(folders: Sequence[Path]) -> Iterator[str]:
             best = next(score for score in result.scores if score.genre not in not_music)
             if not is_music(result.scores, not_music, settings.min_score):
                 counts[f"no music: {result.scores[0].genre}"] += 1
-            elif best.probability < settings.min_score:
+            elif best.probability < settings.min_score.get(best.genre):
                 counts["low score"] += 1
             else:
                 counts[best.genre] += 1

@@ -10,8 +10,7 @@ import pytest
 
 from tagger import decide
 from tagger.records import Attributes, Prediction, Score, Track
-from tagger.scan.tracks import AUTO_WINDOWS
-from tagger.state import open_state
+from tagger.state import AUTO_WINDOWS, open_state
 from tagger.storage import look_up
 from tagger.tags import read_tags
 from tests.builders import build_audio

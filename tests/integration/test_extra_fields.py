@@ -12,9 +12,8 @@ from mutagen import id3
 
 from tagger.models import find_model
 from tagger.records import Attributes, ExtraField, Prediction, Score
-from tagger.scan.tracks import AUTO_WINDOWS
 from tagger.settings import Settings
-from tagger.state import open_state
+from tagger.state import AUTO_WINDOWS, open_state
 from tagger.tags import read_other_fields, read_tags
 from tests.builders import audio_bytes, build_audio
 from tests.front_door import Command, Scan, read_report, set_genre

@@ -26,9 +26,8 @@ from tagger.cli import main
 from tagger.isolation import IsolatedCaller
 from tagger.models import find_model
 from tagger.records import Prediction, Score
-from tagger.scan.tracks import AUTO_WINDOWS
 from tagger.settings import Settings
-from tagger.state import Journal, open_state
+from tagger.state import AUTO_WINDOWS, Journal, open_state
 from tagger.tags import read_other_fields, read_tags
 from tagger.writing import recovery, replace, writer
 from tagger.writing.replace import replace_tags

@@ -1,5 +1,7 @@
 """What becomes of a track, by the table "Which genre stays" of docs/files.md."""
 
+from dataclasses import replace
+
 import pytest
 
 from tagger.decide import (
@@ -9,10 +11,13 @@ from tagger.decide import (
     choose_genres,
     decide,
     find_genre_origin,
+    find_unknown_genres,
     find_user_genres,
+    is_music,
+    list_genre_names,
     relabel,
 )
-from tagger.records import Action, Score, Tags
+from tagger.records import Action, MinScore, Score, Tags
 from tagger.settings import Existing, Settings
 
 MODEL = "musicnn@1"
@@ -69,7 +74,7 @@ REMOVED = Tags(written=("Jazz",), scores="Jazz=0.800", model=MODEL)
 def test_decision(
     tags: Tags, existing: Existing, action: Action, genres: tuple[str, ...] | None
 ) -> None:
-    decision = decide(tags, PROPOSAL, Settings(existing=existing, min_score=0.5))
+    decision = decide(tags, PROPOSAL, Settings(existing=existing))
     assert decision.action is action
     assert (decision.tags.genres if decision.tags else None) == genres
     if decision.tags:
@@ -79,19 +84,19 @@ def test_decision(
 
 
 def test_a_genre_removed_by_hand_stays_removed_and_the_row_says_so() -> None:
-    decision = decide(REMOVED, PROPOSAL, Settings(existing=KEEP, min_score=0.5))
+    decision = decide(REMOVED, PROPOSAL, Settings(existing=KEEP))
     assert "removed by hand" in decision.reason
 
 
 @pytest.mark.parametrize(("min_score", "action"), [(0.8, Action.WRITTEN), (0.81, Action.LOW_SCORE)])
 def test_nothing_is_written_below_the_minimum(min_score: float, action: Action) -> None:
-    decision = decide(NONE, PROPOSAL, Settings(existing=KEEP, min_score=min_score))
+    decision = decide(NONE, replace(PROPOSAL, min_score=min_score), Settings())
     assert decision.action is action
 
 
 def test_a_map_that_drops_every_label_leaves_nothing_to_write() -> None:
     nothing = Proposal((), (), MODEL)
-    assert decide(NONE, nothing, Settings(existing=KEEP, min_score=0)).action is Action.LOW_SCORE
+    assert decide(NONE, nothing, Settings()).action is Action.LOW_SCORE
 
 
 def test_what_was_written_once_is_theirs_again_after_any_edit() -> None:
@@ -145,17 +150,61 @@ MANY = (Score("Jazz", 0.8), Score("Soul", 0.6), Score("Funk", 0.5), Score("Pop",
 def test_up_to_so_many_genres_that_are_likely_enough(
     most: int, min_score: float, genres: tuple[str, ...]
 ) -> None:
-    assert choose_genres(MANY, most=most, min_score=min_score) == genres
+    assert choose_genres(MANY, most=most, min_score=MinScore(min_score)) == genres
 
 
 def test_of_several_genres_only_the_new_ones_are_appended_and_count_as_ours() -> None:
     proposal = Proposal(("Jazz", "Soul", "Funk"), MANY, MODEL)
-    decision = decide(Tags(genres=("soul",)), proposal, Settings(existing=APPEND, min_score=0.5))
+    decision = decide(Tags(genres=("soul",)), proposal, Settings(existing=APPEND))
     assert decision.tags
     assert decision.tags.genres == ("soul", "Jazz", "Funk")
     assert decision.tags.written == ("Jazz", "Funk")
-    again = decide(decision.tags, proposal, Settings(existing=APPEND, min_score=0.5))
+    again = decide(decision.tags, proposal, Settings(existing=APPEND))
     assert again.action is Action.UNCHANGED
-    fewer = decide(decision.tags, PROPOSAL, Settings(existing=APPEND, min_score=0.5))
+    fewer = decide(decision.tags, PROPOSAL, Settings(existing=APPEND))
     assert fewer.tags
     assert fewer.tags.genres == ("soul", "Jazz")
+
+
+BOUNDS = MinScore(0.4, {"hip hop": 0.6, "Folk": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("genre", "bound"),
+    [("Hip-Hop", 0.6), ("folk", 0.2), ("Jazz", 0.4), ("Folk; Jazz", 0.4), ("Folk; HipHop", 0.6)],
+)
+def test_a_genre_has_its_own_bound_in_any_spelling(genre: str, bound: float) -> None:
+    assert BOUNDS.get(genre) == bound
+    assert MinScore(0.3).get(genre) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("scores", "genres"),
+    [
+        ({"Hip-Hop": 0.59, "Folk": 0.3}, ("Hip-Hop",)),  # the best one, which then is a low score
+        ({"Hip-Hop": 0.61, "Folk": 0.3}, ("Hip-Hop", "Folk")),
+        ({"Jazz": 0.5, "Hip-Hop": 0.45, "Folk": 0.1}, ("Jazz",)),
+        ({"Folk": 0.25, "Jazz": 0.24}, ("Folk",)),
+    ],
+)
+def test_no_genre_follows_a_better_one_that_misses_its_bound(
+    scores: dict[str, float], genres: tuple[str, ...]
+) -> None:
+    ranked = [Score(*item) for item in scores.items()]
+    assert choose_genres(ranked, most=3, min_score=BOUNDS) == genres
+
+
+def test_only_a_bound_of_zero_for_all_makes_speech_music() -> None:
+    speech = [Score("speech", 0.9), Score("Jazz", 0.1)]
+    assert is_music(speech, {"speech"}, MinScore(0))
+    assert not is_music(speech, {"speech"}, MinScore(0, {"Jazz": 0.5}))
+    assert not is_music(speech, {"speech"}, MinScore(0.1))
+
+
+def test_genres_with_a_bound_are_those_that_the_genre_map_gives() -> None:
+    settings = Settings(genre_map={"disco": "Dance", "folk": "Folk; World", "speech": "Spoken"})
+    labels = ("disco", "folk", "hiphop", "speech", "noise")
+    genres = list_genre_names(settings, labels, {"speech", "noise"})
+    assert genres == ("Dance", "Folk", "World", "Hip-Hop", "Spoken")
+    bounds = MinScore(0.4, {"World": 0.5, "hip-hop": 0.5, "Disco": 0.5, "noise": 0.5})
+    assert find_unknown_genres(bounds, genres) == ("Disco", "noise")

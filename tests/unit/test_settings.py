@@ -9,7 +9,16 @@ from tagger.cli import main
 from tagger.errors import ModelError, SettingsError
 from tagger.models import find_model
 from tagger.options import to_path
-from tagger.settings import OPTIONS, Existing, Precision, WrittenField, load_settings
+from tagger.records import MinScore
+from tagger.settings import (
+    OPTIONS,
+    Existing,
+    Precision,
+    Settings,
+    WrittenField,
+    get_row_settings,
+    load_settings,
+)
 
 
 def toml(folder: Path, text: str, name: str = "config.toml") -> Path:
@@ -24,7 +33,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
     )
     settings = load_settings({"min-score": "0.2"}, config)
     assert settings.existing is Existing.APPEND
-    assert settings.min_score == 0.2
+    assert settings.min_score == MinScore(0.2)
     assert settings.exclude == ("a", "b")
     assert settings.audit
     assert settings.precision is Precision.AUTO
@@ -69,6 +78,13 @@ def test_a_wrong_value_names_its_flag(flags: dict[str, str], words: str) -> None
     ("text", "words"),
     [
         ("min-scor = 0.5", "min-scor"),
+        (
+            "[min-score]\nRock = 2",
+            "must have a number between 0 and 1 for each genre, but Rock is",
+        ),
+        ("[min-score]\nRock = 0.5\naudit = true", "put the table at the end of the file"),
+        ('[min-score]\nRock = "0.5"', "Rock is '0.5'"),
+        ("[min-score]\nHip-Hop = 0.5\nhiphop = 0.4", "must not name 'Hip-Hop' twice"),
         ('dry-run = "yes"', "dry-run in"),
         ("windows = ", "no valid TOML"),
         ('exclude = "one"', "must be a list"),
@@ -87,6 +103,15 @@ def test_a_wrong_line_in_the_file_names_file_and_option(
 def test_a_config_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot read"):
         load_settings({}, tmp_path / "none.toml")
+
+
+def test_a_table_of_bounds_by_genre(tmp_path: Path) -> None:
+    config = toml(tmp_path, '[min-score]\ndefault = 0.3\nRock = 0.5\n"Drum & Bass" = 0.7')
+    assert load_settings({}, config).min_score == MinScore(0.3, {"Rock": 0.5, "Drum & Bass": 0.7})
+    assert load_settings({"min-score": "0.2"}, config).min_score == MinScore(0.2)
+    assert str(load_settings({}, config).min_score) == "0.3 (Drum & Bass 0.7, Rock 0.5)"
+    without_default = toml(tmp_path, "[min-score]\nRock = 1", "other.toml")
+    assert load_settings({}, without_default).min_score == MinScore(0.4, {"Rock": 1})
 
 
 def test_a_genre_map_is_read_and_checked(tmp_path: Path) -> None:
@@ -160,3 +185,9 @@ def test_the_fields_to_write_are_a_list_or_a_text(tmp_path: Path, text: str) -> 
 def test_a_window_is_neither_endless_nor_nothing(text: str) -> None:
     with pytest.raises(SettingsError, match=r"between 0\.1 and 3600"):
         load_settings({"window-seconds": text})
+
+
+def test_a_row_depends_on_the_bound_of_each_genre() -> None:
+    tables = [{}, {"Rock": 0.5}, {"Rock": 0.6}, {"Jazz": 0.5}]
+    rows = {repr(get_row_settings(Settings(min_score=MinScore(0.4, table)))) for table in tables}
+    assert len(rows) == len(tables)

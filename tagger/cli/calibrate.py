@@ -1,0 +1,78 @@
+"""`tagger calibrate`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import UserPath, add_settings_options, merge_settings
+from tagger.cli.terminal import print_line
+from tagger.errors import LibraryError, SettingsError
+from tagger.models import find_model
+from tagger.paths import parse_path
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
+@click.option(
+    "--precision",
+    "wanted",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.9,
+    metavar="X",
+    help="The share of the written genres that should be right.  [default: 0.9]",
+)
+@click.option(
+    "--output",
+    type=UserPath(),
+    metavar="FILE.toml",
+    help="Also write the proposed lines to this file.",
+)
+@add_settings_options(
+    state="",
+    model="",
+    revision="",
+    labels="",
+    min_score="The bound of the genres that have too few tracks.",
+    not_music="",
+    genre_map="",
+    windows="",
+    window_seconds="",
+    exclude="",
+    follow_symlinks="",
+    max_seconds="",
+    max_memory="",
+    json="Print the measures as JSON.",
+)
+def calibrate(
+    paths: tuple[str, ...], wanted: float, output: Path | None, config: Path | None, **flags: Any
+) -> int:
+    """Propose a --min-score for each genre.
+
+    This compares the genres that people gave to the tracks below PATH with the scores of the model.
+    It proposes the smallest score from which on enough genres are right. The scores come from the
+    state file: first run `tagger scan --audit --dry-run PATH`. No music file is changed.
+    """
+    from tagger.cli.bounds import (
+        describe_missing_scores,
+        format_bounds,
+        print_calibration,
+        write_bounds,
+    )
+    from tagger.training.calibrate import calibrate_library, make_calibration_json
+
+    settings = merge_settings(config, flags)
+    if "" in paths:
+        raise SettingsError("a PATH is empty")
+    roots = [parse_path(path) for path in paths]
+    calibration = calibrate_library(roots, find_model(settings), settings, wanted)
+    if not calibration.tracks:
+        raise LibraryError(describe_missing_scores(calibration, paths, settings))
+    if settings.json:
+        print_line(json.dumps(make_calibration_json(calibration)))
+    else:
+        print_calibration(calibration, paths, settings)
+    if output:
+        write_bounds(output, format_bounds(calibration))
+    return 0
