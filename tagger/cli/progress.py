@@ -182,6 +182,13 @@ class RunProgress:
         self._start_step("Listening", tracks, "to listen to", rows=rows)
         self.bar.update(self.task, description="Loading the model")
 
+    def on_prediction(self) -> None:
+        self.done += 1
+        self._show_rate_if_due()
+
+    def on_decision_start(self, tracks: int) -> None:
+        self._start_step("Deciding", tracks, "to decide on")
+
     def on_undo_start(self, tracks: int) -> None:
         self._start_step("Putting back", tracks, "to put back")
 
@@ -210,6 +217,9 @@ class RunProgress:
                 self.failures.append(outcome)
             if self.verbose:
                 self.lines.console.print(Text(self._format_outcome(outcome)), soft_wrap=True)
+        self._show_rate_if_due()
+
+    def _show_rate_if_due(self) -> None:
         now = time.monotonic()
         if now - self.bar_updated_at >= BAR_INTERVAL_S:
             self.bar_updated_at = now

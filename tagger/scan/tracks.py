@@ -16,7 +16,7 @@ from tagger.paths import AnyPath
 from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
-from tagger.settings import Settings, get_row_settings
+from tagger.settings import Context, Settings, get_row_settings
 from tagger.state import CachedRow, KnownTrack, State
 from tagger.storage import check_no_writer
 from tagger.tags import read_tags
@@ -98,7 +98,8 @@ class TrackDecider:
         return known.failure if is_permanent else None
 
     def _lacks_tags(self, known: KnownTrack) -> bool:
-        return known.tags is None or (self.settings.by_album and known.tags.album is None)
+        needs_album = self.settings.by_album or self.settings.context is not Context.NONE
+        return known.tags is None or (needs_album and known.tags.album is None)
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
