@@ -1,4 +1,6 @@
-r"""What `--context` does: its weights, and how right tagger is with and without, with 95 % intervals.
+r"""What `--context` does: its weights, and how right tagger is without it and with it.
+
+The intervals are of 95 %.
 
     python -m tests.benchmarks.context --features FEATURES.npz [--repeats 20]
 

@@ -1,0 +1,82 @@
+"""How the scores of a track and what other tracks say become one."""
+
+import pytest
+
+from tagger.records import Score
+from tagger.scan.context import (
+    ContextWeights,
+    Evidence,
+    describe_evidence,
+    find_labels,
+    index_labels,
+    pool_with_evidence,
+)
+from tagger.settings import Context
+
+OWN = (Score("Rock", 0.5), Score("Jazz", 0.3), Score("Speech", 0.15), Score("Pop", 0.05))
+WEIGHTS = ContextWeights(scores=0.5, scores_smoothing=4, genres=1, genres_smoothing=4)
+
+
+def pool(evidence: Evidence) -> dict[str, float]:
+    pooled = pool_with_evidence(OWN, evidence, {"Speech"}, WEIGHTS)
+    return {score.genre: score.probability for score in pooled}
+
+
+def test_without_evidence_the_scores_stay() -> None:
+    assert pool_with_evidence(OWN, Evidence(), {"Speech"}, WEIGHTS) == OWN
+
+
+def test_an_even_vote_changes_nothing() -> None:
+    even = Evidence(
+        3, 3, dict.fromkeys(("Rock", "Jazz", "Pop"), 1.0), {"Rock": 1, "Jazz": 1, "Pop": 1}
+    )
+    assert pool(even) == pytest.approx({score.genre: score.probability for score in OWN})
+
+
+def test_music_keeps_its_share_and_what_is_no_music_its_score() -> None:
+    pooled = pool(Evidence(named=9, genres={"Jazz": 9}))
+    assert pooled["Speech"] == 0.15
+    assert sum(pooled.values()) == pytest.approx(1)
+    assert max(pooled, key=pooled.__getitem__) == "Jazz"
+
+
+def test_more_tracks_say_more() -> None:
+    shares = [pool(Evidence(named=n, genres={"Pop": n}))["Pop"] for n in (1, 2, 5, 20)]
+    assert shares == sorted(shares)
+    shares = [pool(Evidence(scored=n, scores={"Pop": 0.8 * n}))["Pop"] for n in (1, 2, 5, 20)]
+    assert shares == sorted(shares)
+
+
+def test_the_size_of_the_factor_is_that_of_the_formula() -> None:
+    pooled = pool(Evidence(named=2, genres={"Jazz": 2}))
+    assert pooled["Jazz"] / pooled["Rock"] == pytest.approx(0.3 / 0.5 * (2 + 4 / 3) / (4 / 3))
+
+
+def test_a_track_is_taken_out_of_its_group() -> None:
+    one = Evidence(1, 1, {"Rock": 0.7, "Jazz": 0.3}, {"Rock": 1})
+    assert not one - one
+    assert (one + one) - one == one
+
+
+def test_genres_are_found_by_any_spelling_and_by_the_names_of_the_user() -> None:
+    index = index_labels(
+        ["Hip-Hop", "Rock", "Pop", "Techno", "House", "Noise"],
+        {"rock": "Pop", "pop": "Dance", "techno": "Club", "house": "Club", "noise": ""},
+    )
+    assert find_labels(["hip hop"], index) == ["Hip-Hop"]
+    assert find_labels(["Pop"], index) == ["Rock"]  # as the user calls it
+    assert find_labels(["Rock"], index) == ["Rock"]
+    assert find_labels(["club"], index) == ["Techno", "House"]
+    assert find_labels(["Noise"], index) == []
+    assert find_labels(["Fado", "Dance;Rock"], index) == ["Pop"]
+
+
+def test_the_remark_says_what_decided() -> None:
+    evidence = Evidence(scored=9, named=4, genres={"Reggae": 3, "Pop": 1})
+    assert describe_evidence(evidence, Context.ARTIST, "Reggae", ["Reggae"]) == (
+        "artist: 3 tracks Reggae"
+    )
+    assert describe_evidence(evidence, Context.ALBUM, "Pop", ["Pop"]) == "album: 1 track Pop"
+    assert describe_evidence(evidence, Context.ALBUM, "Rock", ["Rock"]) == (
+        "album: 9 tracks sound like Rock"
+    )
