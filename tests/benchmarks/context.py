@@ -241,9 +241,11 @@ HEADER = """| genres hidden | recordings of artists | alone | + scores | + genre
 |---|---|---|---|---|---|---|"""
 
 
-def report(recordings: Sequence[Recording], repeats: int) -> Iterator[str]:
-    random = np.random.default_rng(SEED)
-    fitting = [
+def fit_by_fold(
+    recordings: Sequence[Recording], random: np.random.Generator
+) -> tuple[dict[int, ContextWeights], ContextWeights]:
+    """Return the weights for each artist, fitted without its fold, and those of all artists."""
+    cases = [
         case
         for share in HIDDEN_SHARES
         for _ in range(2)
@@ -252,54 +254,60 @@ def report(recordings: Sequence[Recording], repeats: int) -> Iterator[str]:
     ]
     weights = {}
     for fold in range(FOLDS):
-        fitted = fit_weights([case for case in fitting if case.recording.artist % FOLDS != fold])
-        yield f"without fold {fold}: {fitted}"
+        fitted = fit_weights([case for case in cases if case.recording.artist % FOLDS != fold])
         weights |= {each.artist: fitted for each in recordings if each.artist % FOLDS == fold}
-    yield f"all artists: {fit_weights(fitting)}"
+    return weights, fit_weights(cases)
+
+
+def format_parts(
+    name: str, cases: Sequence[Case], weights: dict[int, ContextWeights], mixed: set[int]
+) -> Iterator[str]:
+    """Yield a row for each way that a label was found, and for artists of several genres."""
+    answers = answer(cases, weights)
+    origins = np.array([case.recording.origin for case in cases])
+    parts = {
+        "label of the artist": origins == BY_ARTIST,
+        "label of the album": origins == BY_ALBUM,
+        "label of the track": ~np.isin(origins, [BY_ARTIST, BY_ALBUM]),
+        "label of album or track": origins != BY_ARTIST,
+        "artists of several genres": np.array([each.recording.artist in mixed for each in cases]),
+    }
+    for part, rows in parts.items():
+        yield format_row(f"{name}, {part}", answers.select(rows), count_recordings(cases, rows))
+    yield from format_written(answers.select(origins != BY_ARTIST))
+
+
+def count_recordings(cases: Sequence[Case], rows: NDArray[np.bool_]) -> int:
+    return len({id(case.recording) for case, row in zip(cases, rows, strict=True) if row})
+
+
+def find_mixed_artists(recordings: Iterable[Recording]) -> set[int]:
     labels: dict[int, set[str]] = defaultdict(set)
     for recording in recordings:
         labels[recording.artist].add(recording.label)
+    return {artist for artist, found in labels.items() if len(found) > 1}
 
-    def draw(share: float, wrong_share: float = 0.0) -> list[Case]:
-        return [
-            case
-            for _ in range(repeats)
-            for case in make_cases(recordings, share, random, wrong_share=wrong_share)
-        ]
 
-    yield ""
+def report(recordings: Sequence[Recording], repeats: int) -> Iterator[str]:
+    random = np.random.default_rng(SEED)
+    weights, fitted = fit_by_fold(recordings, random)
+    yield from (f"without a fold: {each}" for each in dict.fromkeys(weights.values()))
+    yield f"of all artists: {fitted}"
     yield HEADER
+    mixed = find_mixed_artists(recordings)
     for share in HIDDEN_SHARES:
-        cases = draw(share)
-        answers = answer(cases, weights)
-        origins = np.array([case.recording.origin for case in cases])
-        is_mixed = np.array([len(labels[case.recording.artist]) > 1 for case in cases])
-        is_track = ~np.isin(origins, [BY_ARTIST, BY_ALBUM])
-        parts = {
-            "label of the artist": origins == BY_ARTIST,
-            "label of the album": origins == BY_ALBUM,
-            "label of the track": is_track,
-            "label of album or track": origins != BY_ARTIST,
-            "artists of several genres": is_mixed,
-        }
-        for name, rows in parts.items():
-            count = len({id(case.recording) for case, row in zip(cases, rows, strict=True) if row})
-            yield format_row(f"{share:.0%}, {name}", answers.select(rows), count)
-        if share == 0.5:
-            lines = list(format_written(answers.select(origins != BY_ARTIST)))
-    yield ""
-    yield "Half hidden, label of album or track:"
-    yield from lines
-    yield ""
-    yield HEADER
-    cases = draw(0.5, WRONG_GENRES)
-    rows = np.array([case.recording.origin != BY_ARTIST for case in cases])
-    count = len({id(case.recording) for case, row in zip(cases, rows, strict=True) if row})
-    yield format_row(f"50%, {WRONG_GENRES:.0%} wrong", answer(cases, weights).select(rows), count)
+        cases = [c for _ in range(repeats) for c in make_cases(recordings, share, random)]
+        yield from format_parts(f"{share:.0%}", cases, weights, mixed)
+    cases = [
+        case
+        for _ in range(repeats)
+        for case in make_cases(recordings, 0.5, random, wrong_share=WRONG_GENRES)
+    ]
+    yield from format_parts(f"50%, {WRONG_GENRES:.0%} of them wrong", cases, weights, mixed)
     strangers = make_strangers(recordings, random)
     cases = make_cases(strangers, 0.5, random)
-    whole = dict.fromkeys((each.artist for each in strangers), weights[recordings[0].artist])
-    yield format_row("50%, any five recordings", answer(cases, whole), len(cases))
+    of_all = dict.fromkeys((each.artist for each in strangers), fitted)
+    yield format_row("50%, any five recordings", answer(cases, of_all), len(cases))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

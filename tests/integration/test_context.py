@@ -145,7 +145,9 @@ def test_how_the_album_sounds_has_a_say(song: Path, home: Path, capsys: Capsys) 
     assert (row["genre"], row["error"]) == ("Reggae", "album: 6 tracks sound like Reggae")
 
 
-def test_a_score_that_was_too_low_is_lifted(music: Path, song: Path, home: Path, capsys: Capsys):
+def test_a_score_that_was_too_low_is_lifted(
+    music: Path, song: Path, home: Path, capsys: Capsys
+) -> None:
     save_scores(home, {song: make_scores(Reggae=0.3, Pop=0.2)})
     assert Scan(capsys, music, "-n").row("song.flac")["action"] == "low-score"
     row = Scan(capsys, music, "-n", *ARTIST).row("song.flac")
