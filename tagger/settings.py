@@ -163,10 +163,7 @@ class Settings:
     ] = False
     context: Annotated[
         Context,
-        make_choice(
-            Context,
-            "Other tracks that have a say, by their scores and by the genres you gave them.",
-        ),
+        make_choice(Context, "Let other tracks of the album or artist have a say in the genre."),
         ROWS,
     ] = Context.NONE
     min_score: Annotated[
