@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -191,13 +191,14 @@ class Answers:
 
 def answer(cases: Sequence[Case], weights: dict[int, ContextWeights]) -> Answers:
     """Judge the cases alone, with scores, with genres, and with both. weights: by artist."""
-    ways = {
+    ways: dict[str, Callable[[Case], tuple[Score, ...]]] = {
         "alone": lambda case: case.pool(NOTHING),
         "scores": lambda case: case.without_genres.pool(weights[case.recording.artist]),
         "genres": lambda case: case.without_scores.pool(weights[case.recording.artist]),
         "both": lambda case: case.pool(weights[case.recording.artist]),
     }
-    is_right, best = {}, {}
+    is_right: dict[str, NDArray[np.float64]] = {}
+    best: dict[str, NDArray[np.float64]] = {}
     for name, way in ways.items():
         tops = [next(each for each in way(case) if each.genre in MUSIC) for case in cases]
         pairs = zip(tops, cases, strict=True)
@@ -252,7 +253,7 @@ def fit_by_fold(
         for case in make_cases(recordings, share, random)
         if case.recording.origin != BY_ARTIST
     ]
-    weights = {}
+    weights: dict[int, ContextWeights] = {}
     for fold in range(FOLDS):
         fitted = fit_weights([case for case in cases if case.recording.artist % FOLDS != fold])
         weights |= {each.artist: fitted for each in recordings if each.artist % FOLDS == fold}

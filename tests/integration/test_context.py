@@ -263,7 +263,7 @@ def test_tracks_are_decided_on_when_all_of_them_have_scores(
 
     def is_time_up(_: Pacer) -> bool:
         asked.append(True)
-        return len(asked) > 5  # after the first track was heard
+        return len(asked) > 5  # after the second track was heard
 
     with monkeypatch.context() as patch:
         patch.setattr(Pacer, "is_time_up", is_time_up)
@@ -274,6 +274,6 @@ def test_tracks_are_decided_on_when_all_of_them_have_scores(
     scan = Scan(capsys, library, "--min-score", "0", *ALBUM)
     assert scan.actions == {"written": 3}
     lines = scan.err.splitlines()
-    assert "tagger: 2 tracks to listen to" in lines
+    assert "tagger: 1 track to listen to" in lines
     assert "tagger: 3 tracks to decide on" in lines
-    assert any(line.startswith("tagger: 2 of 2 tracks") for line in lines)
+    assert any(line.startswith("tagger: 1 of 1 tracks") for line in lines)
