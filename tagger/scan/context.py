@@ -49,7 +49,7 @@ class ContextWeights:
     genres_smoothing: float
 
 
-WEIGHTS = ContextWeights(scores=0.5, scores_smoothing=4.0, genres=0.8, genres_smoothing=4.0)
+WEIGHTS = ContextWeights(scores=0.36, scores_smoothing=4.5, genres=1.0, genres_smoothing=2.5)
 """Fitted by tests/benchmarks/context.py; docs/models.md has what they do."""
 
 MIN_PROBABILITY = 1e-6
