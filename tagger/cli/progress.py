@@ -187,7 +187,7 @@ class RunProgress:
         self._show_rate_if_due()
 
     def on_decision_start(self, tracks: int) -> None:
-        self._start_step("Deciding", tracks, "to decide on")
+        self._start_step("Deciding", tracks)  # no line: a nightly run without news is silent
 
     def on_undo_start(self, tracks: int) -> None:
         self._start_step("Putting back", tracks, "to put back")
@@ -195,12 +195,17 @@ class RunProgress:
     def on_apply_start(self, tracks: int) -> None:
         self._start_step("Writing", tracks, "to write into")
 
-    def _start_step(self, step: str, tracks: int, purpose: str, *, rows: int | None = None) -> None:
-        """rows: how many rows the step adds to the report, if not one for each track."""
+    def _start_step(
+        self, step: str, tracks: int, purpose: str = "", *, rows: int | None = None
+    ) -> None:
+        """purpose: what a line says of the tracks; without it there is no line.
+
+        rows: how many rows the step adds to the report, if not one for each track.
+        """
         self.step, self.done, self.total = step, 0, tracks if rows is None else rows
         self.started_at = time.monotonic()
         self.bar.reset(self.task, total=self.total, description=step, rate="")
-        if not self.lines.is_live:
+        if purpose and not self.lines.is_live:
             self.lines.print(f"{format_track_count(tracks)} {purpose}")
 
     def on_report_opened(self, report: Path) -> None:

@@ -275,5 +275,10 @@ def test_tracks_are_decided_on_when_all_of_them_have_scores(
     assert scan.actions == {"written": 3}
     lines = scan.err.splitlines()
     assert "tagger: 1 track to listen to" in lines
-    assert "tagger: 3 tracks to decide on" in lines
     assert any(line.startswith("tagger: 1 of 1 tracks") for line in lines)
+    assert lines[-1].startswith("tagger: 3 of 3 tracks")
+
+
+def test_a_run_without_news_is_silent(music: Path, capsys: Capsys) -> None:
+    Scan(capsys, music, *ARTIST)
+    assert Scan(capsys, music, *ARTIST).err == ""
