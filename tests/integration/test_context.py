@@ -282,3 +282,23 @@ def test_tracks_are_decided_on_when_all_of_them_have_scores(
 def test_a_run_without_news_is_silent(music: Path, capsys: Capsys) -> None:
     Scan(capsys, music, *ARTIST)
     assert Scan(capsys, music, *ARTIST).err == ""
+
+
+def test_the_time_of_until_ends_the_decisions_too(
+    library: Path, home: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tagger.pacing import Pacer
+
+    save_scores(home, dict.fromkeys(library.iterdir(), REGGAE))
+    asked: list[bool] = []
+
+    def is_time_up(_: Pacer) -> bool:
+        asked.append(True)
+        return len(asked) > 3  # the first track was decided on
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pacer, "is_time_up", is_time_up)
+        scan = Scan(capsys, library, *ALBUM)
+    assert scan.actions == {"written": 1, "kept": 2}
+    assert scan.summary["waiting"] == 2
+    assert Scan(capsys, library, *ALBUM).actions == {"unchanged": 1, "written": 2}

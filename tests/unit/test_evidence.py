@@ -1,8 +1,11 @@
 """How the scores of a track and what other tracks say become one."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from tagger.records import Score
+from tagger.records import Album, Score, Tags
 from tagger.scan.context import (
     ContextWeights,
     Evidence,
@@ -12,6 +15,8 @@ from tagger.scan.context import (
     pool_with_evidence,
 )
 from tagger.settings import Context
+from tagger.state import ContextMember, context, make_album_key, open_state
+from tagger.storage import look_up
 
 OWN = (Score("Rock", 0.5), Score("Jazz", 0.3), Score("Speech", 0.15), Score("Pop", 0.05))
 WEIGHTS = ContextWeights(scores=0.5, scores_smoothing=4, genres=1, genres_smoothing=4)
@@ -80,3 +85,45 @@ def test_the_remark_says_what_decided() -> None:
     assert describe_evidence(evidence, Context.ALBUM, "Rock", ["Rock"]) == (
         "album: 9 tracks sound like Rock"
     )
+
+
+def test_the_members_of_a_library_are_read_in_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "PAGE_ROWS", 2)
+
+    def make_member(path: bytes, tags: Tags) -> ContextMember | None:
+        assert tags.album
+        return ContextMember(make_album_key(path, tags.album.title), b"spear", tags.genres)
+
+    with open_state(tmp_path / "state.sqlite") as state:
+        for number in range(5):
+            path = tmp_path / f"{number}.flac"
+            path.write_bytes(bytes([number]))
+            track = look_up(path)
+            assert track
+            state.save_tags(track, Tags((f"Genre {number}",), album=Album("Spear", "Marcus")))
+        for _ in range(2):
+            state.context.fill(make_member)
+            found = list(state.context.list_artist(b"spear", model="m", windows=0))
+            assert [each.member.labels for each in found] == [(f"Genre {n}",) for n in range(5)]
+        key = make_album_key(bytes(tmp_path / "x.flac"), "Marcus")
+        assert list(state.context.list_album(key, model="m", windows=0)) == found
+        assert not list(state.context.list_artist(b"other", model="m", windows=0))
+
+
+def test_a_file_that_another_replaced_has_no_say(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.flac", tmp_path / "new.flac"
+    with open_state(tmp_path / "state.sqlite") as state:
+        for path in (old, new):
+            path.write_bytes(path.name.encode())
+            track = look_up(path)
+            assert track
+            state.save_tags(track, Tags((path.stem,), album=Album("Spear", "Marcus")))
+        shutil.move(old, new)
+        moved = look_up(new)
+        assert moved
+        assert state.load_track(moved, model="m", windows=0).tags
+        state.context.fill(lambda _, tags: ContextMember(b"", b"spear", tags.genres))
+        found = list(state.context.list_artist(b"spear", model="m", windows=0))
+        assert [each.member.labels for each in found] == [("old",)]
