@@ -221,15 +221,12 @@ class LibraryContext:
 
     def _sum_album(self, album: bytes, without_artist: bytes) -> Evidence:
         """Return what an album says, without tracks of an artist. A compilation says nothing."""
-        decider = self.decider
-        found = decider.state.context.list_album(
-            album, model=decider.model, windows=decider.windows
-        )
-        members = list(found)
-        if is_compilation([Album(each.member.artist.hex()) for each in members]):
+        decider, table = self.decider, self.decider.state.context
+        if is_compilation([Album(artist.hex()) for artist in table.list_artists(album)]):
             return Evidence()
+        found = table.list_album(album, model=decider.model, windows=decider.windows)
         return self._sum(
-            each for each in members if not without_artist or each.member.artist != without_artist
+            each for each in found if not without_artist or each.member.artist != without_artist
         )
 
     def _sum(self, members: Iterable[ScoredMember]) -> Evidence:

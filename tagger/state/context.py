@@ -66,6 +66,11 @@ class ContextTable:
             self._db.executemany("INSERT INTO temp.context VALUES (?, ?, ?, ?)", members)
             last = rows[-1][0]
 
+    def list_artists(self, album: bytes) -> list[bytes]:
+        """Return the artist of each member of an album."""
+        rows = self._db.execute("SELECT artist FROM temp.context WHERE album = ?", (album,))
+        return [artist for (artist,) in rows]
+
     def list_album(self, album: bytes, *, model: str, windows: int) -> Iterator[ScoredMember]:
         """Yield the members of an album, with the scores of `model` over these windows."""
         return self._select("WHERE album = ?", model, windows, album)
