@@ -64,13 +64,14 @@ class Evidence:
     """What tracks of one group say of the genre. scored, named: how many have scores, a genre.
 
     scores: the sum of the probabilities of each label. genres: how many tracks have each label as
-    the genre that a person gave them.
+    the genre that a person gave them. best: how many have it as the label with the best score.
     """
 
     scored: int = 0
     named: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
-    genres: Mapping[str, int] = field(default_factory=dict)
+    genres: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: "Evidence") -> "Evidence":
         return self._combine(other, 1)
@@ -82,17 +83,21 @@ class Evidence:
         return bool(self.scored or self.named)
 
     def _combine(self, other: "Evidence", sign: int) -> "Evidence":
-        scores, genres = dict(self.scores), dict(self.genres)
-        for label, probability in other.scores.items():
-            scores[label] = max(0.0, scores.get(label, 0.0) + sign * probability)
-        for label, count in other.genres.items():
-            genres[label] = max(0, genres.get(label, 0) + sign * count)
         return Evidence(
             max(0, self.scored + sign * other.scored),
             max(0, self.named + sign * other.named),
-            scores,
-            genres,
+            _add(self.scores, other.scores, sign),
+            _add(self.genres, other.genres, sign),
+            _add(self.best, other.best, sign),
         )
+
+
+def _add(sums: Mapping[str, float], others: Mapping[str, float], sign: int) -> dict[str, float]:
+    """Add the numbers of the same label, or subtract them; no sum is below 0."""
+    total = dict(sums)
+    for label, number in others.items():
+        total[label] = max(0, total.get(label, 0) + sign * number)
+    return total
 
 
 def pool_with_evidence(
@@ -239,13 +244,15 @@ class LibraryContext:
         """Return what one track says. What is no music says nothing by its scores."""
         decider, labels = self.decider, member.member.labels
         scores = member.scores or ()
-        is_music = decide.is_music(scores, decider.not_music, decider.settings.min_score)
-        counts = bool(scores) and is_music
+        if not decide.is_music(scores, decider.not_music, decider.settings.min_score):
+            scores = ()
+        music = [score for score in scores if score.genre not in decider.not_music]
         return Evidence(
-            int(counts),
+            int(bool(music)),
             int(bool(labels)),
-            {score.genre: score.probability for score in scores} if counts else {},
+            {score.genre: score.probability for score in music},
             Counter(labels),
+            {music[0].genre: 1} if music else {},
         )
 
 
@@ -253,12 +260,18 @@ def describe_evidence(
     evidence: Evidence, context: Context, genre: str, labels: Iterable[str]
 ) -> str:
     """Return the remark of a row that other tracks decided. labels: those behind the genre."""
-    count = max((evidence.genres.get(label, 0) for label in labels), default=0)
-    if count:
-        return f"{context}: {count} track{'' if count == 1 else 's'} {genre}"
-    if evidence.scored == 1:
-        return f"{context}: 1 track sounds like {genre}"
-    return f"{context}: {evidence.scored} tracks sound like {genre}"
+    labels = tuple(labels)
+    named = max((evidence.genres.get(label, 0) for label in labels), default=0)
+    if named:
+        return f"{context}: {_count_tracks(named)} {genre}"
+    heard = sum(evidence.best.get(label, 0) for label in labels)
+    if heard:
+        return f"{context}: {_count_tracks(heard)} sound{'s' if heard == 1 else ''} like {genre}"
+    return f"{context}: the scores of {_count_tracks(evidence.scored)}"
+
+
+def _count_tracks(count: float) -> str:
+    return f"{round(count)} track{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def test_the_size_of_the_factor_is_that_of_the_formula() -> None:
 
 
 def test_a_track_is_taken_out_of_its_group() -> None:
-    one = Evidence(1, 1, {"Rock": 0.7, "Jazz": 0.3}, {"Rock": 1})
+    one = Evidence(1, 1, {"Rock": 0.7, "Jazz": 0.3}, {"Rock": 1}, {"Rock": 1})
     assert not one - one
     assert (one + one) - one == one
 
@@ -77,13 +77,21 @@ def test_genres_are_found_by_any_spelling_and_by_the_names_of_the_user() -> None
 
 
 def test_the_remark_says_what_decided() -> None:
-    evidence = Evidence(scored=9, named=4, genres={"Reggae": 3, "Pop": 1})
+    evidence = Evidence(
+        9, 4, genres={"Reggae": 3, "Pop": 1}, best={"Rock": 5, "Jazz": 1, "Blues": 3}
+    )
     assert describe_evidence(evidence, Context.ARTIST, "Reggae", ["Reggae"]) == (
         "artist: 3 tracks Reggae"
     )
     assert describe_evidence(evidence, Context.ALBUM, "Pop", ["Pop"]) == "album: 1 track Pop"
     assert describe_evidence(evidence, Context.ALBUM, "Rock", ["Rock"]) == (
-        "album: 9 tracks sound like Rock"
+        "album: 5 tracks sound like Rock"
+    )
+    assert describe_evidence(evidence, Context.ALBUM, "Jazz", ["Jazz"]) == (
+        "album: 1 track sounds like Jazz"
+    )
+    assert describe_evidence(evidence, Context.ALBUM, "Metal", ["Metal"]) == (
+        "album: the scores of 9 tracks"
     )
 
 
