@@ -84,16 +84,17 @@ class Decision:
 class Proposal:
     """What tagger would write into a file: genres, and the top scores under the user's names.
 
-    album_score: the probability of the first genre over all tracks of the album; None where the
-    track counts alone. is_music: False for a track that is no music; it gets no genre. styles:
-    those of its genres. moods, voices: the likely ones. numbers: the probabilities of all moods.
-    remark: a sentence for the report. min_score: what the first genre has to reach.
+    shared_score: the probability of the first genre if other tracks count too: those of the album
+    with --by-album, what the library knows with --context; None where the track counts alone.
+    is_music: False for a track that is no music; it gets no genre. styles: those of its genres.
+    moods, voices: the likely ones. numbers: the probabilities of all moods. remark: a sentence for
+    the report. min_score: what the first genre has to reach.
     """
 
     genres: tuple[str, ...]
     scores: tuple[Score, ...]
     model: str
-    album_score: float | None = None
+    shared_score: float | None = None
     is_music: bool = True
     styles: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
@@ -107,8 +108,8 @@ class Proposal:
         """The probability of the first genre; None without scores and where there is no music."""
         if not self.is_music:
             return None
-        if self.album_score is not None:
-            return self.album_score
+        if self.shared_score is not None:
+            return self.shared_score
         return self.scores[0].probability if self.scores else None
 
 

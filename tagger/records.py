@@ -320,9 +320,9 @@ class Outcome:
 
     genres: the genres that tagger wrote, would write, or could not write. existing: the genres that
     the file had. scores: the top k of the track, best first. score: the probability of the first
-    genre, for the whole album with --by-album. error: a sentence for people. kind: the same for
-    programs. styles: those of the genres, best first. moods, voices: the likely ones. min_score:
-    what the score had to reach.
+    genre, for the whole album with --by-album, and after other tracks had a say with --context.
+    error: a sentence for people. kind: the same for programs. styles: those of the genres, best
+    first. moods, voices: the likely ones. min_score: what the score had to reach.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.
     permanent: false for a failure that the next run tries again.
     """

@@ -53,6 +53,14 @@ class Existing(StrEnum):
     APPEND = "append"
 
 
+class Context(StrEnum):
+    """Which other tracks have a say in the genre of a track. `artist` includes the album."""
+
+    NONE = "none"
+    ALBUM = "album"
+    ARTIST = "artist"
+
+
 class Hardlinks(StrEnum):
     """What to do with a file that has several hard links."""
 
@@ -171,6 +179,11 @@ class Settings:
         Option(to_flag, "Give all tracks of an album one genre, chosen by their pooled scores."),
         ROWS,
     ] = False
+    context: Annotated[
+        Context,
+        make_choice(Context, "Let other tracks of the album or artist have a say in the genre."),
+        ROWS,
+    ] = Context.NONE
     min_score: Annotated[
         MinScore,
         Option(
@@ -398,6 +411,13 @@ class Settings:
     verbose: Annotated[
         bool, Option(to_flag, "Print a line for each track.", short="-v"), MACHINE
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.by_album and self.context is not Context.NONE:
+            raise SettingsError(
+                "--by-album gives an album one genre and --context gives each track its own:"
+                " leave one of them out"
+            )
 
 
 OPTIONS = list_options(Settings)

@@ -186,18 +186,30 @@ class RunProgress:
         self._start_step("Listening", tracks, "to listen to", rows=rows)
         self.bar.update(self.task, description="Loading the model")
 
+    def on_prediction(self) -> None:
+        self.done += 1
+        self._show_rate_if_due()
+
+    def on_decision_start(self, tracks: int) -> None:
+        self._start_step("Deciding", tracks)  # no line: a nightly run without news is silent
+
     def on_undo_start(self, tracks: int) -> None:
         self._start_step("Putting back", tracks, "to put back")
 
     def on_apply_start(self, tracks: int) -> None:
         self._start_step("Writing", tracks, "to write into")
 
-    def _start_step(self, step: str, tracks: int, purpose: str, *, rows: int | None = None) -> None:
-        """rows: how many rows the step adds to the report, if not one for each track."""
+    def _start_step(
+        self, step: str, tracks: int, purpose: str = "", *, rows: int | None = None
+    ) -> None:
+        """purpose: what a line says of the tracks; without it there is no line.
+
+        rows: how many rows the step adds to the report, if not one for each track.
+        """
         self.step, self.done, self.total = step, 0, tracks if rows is None else rows
         self.started_at = time.monotonic()
         self.bar.reset(self.task, total=self.total, description=step, rate="")
-        if not self.lines.is_live:
+        if purpose and not self.lines.is_live:
             self.lines.print(f"{format_track_count(tracks)} {purpose}")
 
     def on_report_opened(self, report: Path) -> None:
@@ -214,6 +226,9 @@ class RunProgress:
                 self.failures.append(outcome)
             if self.verbose:
                 self.lines.console.print(Text(self._format_outcome(outcome)), soft_wrap=True)
+        self._show_rate_if_due()
+
+    def _show_rate_if_due(self) -> None:
         now = time.monotonic()
         if now - self.bar_updated_at >= BAR_INTERVAL_S:
             self.bar_updated_at = now

@@ -126,7 +126,7 @@ class AlbumSettler:
                 remark = f"sounds more like {scores[0].genre} than its album does"
             by_album = self.decider.propose(replace(known, scores=pooled_scores))
             proposals[track.path] = replace(
-                by_album, scores=own[track.path].scores, album_score=by_album.score, remark=remark
+                by_album, scores=own[track.path].scores, shared_score=by_album.score, remark=remark
             )
         return proposals
 

@@ -1,4 +1,4 @@
-"""A whole scan, in three passes: known tracks, predictions, tracks that wait for the next run."""
+"""A whole scan, in passes: known tracks, predictions, tracks that waited, tracks that must wait."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath
 from tagger.records import Failure, PassedOver, Prediction, ScanResult
 from tagger.scan.albums import AlbumSettler
-from tagger.scan.session import RunObserver, TrackStep, open_session
+from tagger.scan.context import ContextSettler, make_context_settler
+from tagger.scan.session import RunObserver, RunSession, TrackStep, open_session
 from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
-from tagger.settings import Settings
+from tagger.settings import Context, Settings
 from tagger.state import RunKind
 from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 
@@ -50,6 +51,12 @@ class ScanObserver(RunObserver, Protocol):
         wait for the others of their folder.
         """
 
+    def on_prediction(self) -> None:
+        """Handle the prediction of a track that waits for all others (--context)."""
+
+    def on_decision_start(self, tracks: int) -> None:
+        """Handle the end of this wait, with the number of tracks that are decided on now."""
+
     def on_rest(self, wanted: Sequence[str]) -> None:
         """Handle a second of rest, because other programs wait for these resources."""
 
@@ -75,7 +82,7 @@ def run_scan(
         settings.exclude,
         settings.follow_symlinks,
         settings.shard,
-        whole_folders=settings.by_album,
+        whole_folders=settings.by_album or settings.context is not Context.NONE,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
     )
     passed_over = PassedOver()
@@ -97,11 +104,16 @@ def run_scan(
             source.not_music,
             name_genres_of_styles(source.attribute_labels.styles, settings),
         )
-        settler = _make_settler(decider)
+        settler = _make_settler(decider, source)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))
         results = _predict_queued(source, decider, interrupts, predict)
-        session.process(_skip_queued(settler.settle_predictions(results)))
+        steps = settler.settle_predictions(results)
+        if isinstance(settler, ContextSettler):
+            session.process(_report_predictions(steps, observer))
+            _settle_with_context(settler, session, interrupts)
+        else:
+            session.process(_skip_queued(steps))
         session.process(decider.report_unprocessed())
         if pacer.is_time_up():
             session.counts.waiting = session.state.queue.count(with_scored=True)
@@ -118,7 +130,9 @@ def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: Scan
         observer.on_split_names(split, settings.profile)
 
 
-def _make_settler(decider: TrackDecider) -> TrackSettler | AlbumSettler:
+def _make_settler(
+    decider: TrackDecider, source: ModelSource
+) -> TrackSettler | AlbumSettler | ContextSettler:
     settings = decider.settings
     rows = RowRepeater(
         decider.state,
@@ -126,11 +140,33 @@ def _make_settler(decider: TrackDecider) -> TrackSettler | AlbumSettler:
         is_dry_run=settings.dry_run,
         is_enabled=not (settings.force or settings.verbose or decider.unrecovered),
     )
+    if settings.context is not Context.NONE:
+        return make_context_settler(decider, rows, source.labels)
     return AlbumSettler(decider, rows) if settings.by_album else TrackSettler(decider, rows)
 
 
 def _skip_queued(steps: Iterable[TrackStep | None]) -> Iterator[TrackStep]:
     return (step for step in steps if step is not None)
+
+
+def _report_predictions(
+    steps: Iterable[TrackStep | None], observer: ScanObserver
+) -> Iterator[TrackStep]:
+    """Yield the steps. Tell the observer of each track that waits now for all others."""
+    for step in steps:
+        if step is None:
+            observer.on_prediction()
+        else:
+            yield step
+
+
+def _settle_with_context(
+    settler: ContextSettler, session: RunSession, interrupts: "RunInterrupts"
+) -> None:
+    """Settle the tracks that waited for all others, until the time of --until comes."""
+    if tracks := settler.count_scored():
+        interrupts.observer.on_decision_start(tracks)
+        session.process(interrupts.end_in_time(settler.settle_scored()))
 
 
 def _predict_queued(
@@ -144,7 +180,7 @@ def _predict_queued(
     count = queue.count()
     if not count or decider.is_time_up():
         return
-    observer.on_inference_start(count, queue.count(with_scored=True))
+    observer.on_inference_start(count, queue.count(with_scored=settings.by_album))
     download_missing(source, settings, observer.on_download)
     request = InferenceRequest(source, settings, check=observer.check_stop)
     yield from interrupts.end_in_time(predict(queue.list_tracks(), request))

@@ -25,7 +25,7 @@ from tagger.records import (
 )
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
-from tagger.settings import Settings, get_row_settings
+from tagger.settings import Context, Settings, get_row_settings
 from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
 from tagger.storage import check_no_writer
 from tagger.tags import read_tags
@@ -113,7 +113,8 @@ class TrackDecider:
     def _lacks_tags(self, known: KnownTrack) -> bool:
         if known.tags is None or known.tags.extra_fields != self.extras:
             return True
-        return self.settings.by_album and known.tags.album is None
+        needs_album = self.settings.by_album or self.settings.context is not Context.NONE
+        return needs_album and known.tags.album is None
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""

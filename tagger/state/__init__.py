@@ -5,6 +5,7 @@ content. It keeps the scores of every model for each file, the journal of replac
 runs.
 """
 
+from tagger.state.context import ContextMember, ScoredMember, make_album_key
 from tagger.state.database import (
     AUTO_WINDOWS,
     CachedRow,
@@ -19,6 +20,7 @@ from tagger.state.reading import open_snapshot, read_albums, read_runs, read_sco
 __all__ = [
     "AUTO_WINDOWS",
     "CachedRow",
+    "ContextMember",
     "Journal",
     "JournalEntry",
     "KnownTrack",
@@ -26,7 +28,9 @@ __all__ = [
     "PastWrite",
     "Run",
     "RunKind",
+    "ScoredMember",
     "State",
+    "make_album_key",
     "new_run_id",
     "open_snapshot",
     "open_state",

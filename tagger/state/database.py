@@ -29,6 +29,7 @@ from tagger.records import (
     Tags,
     Track,
 )
+from tagger.state.context import MOVED_AWAY, ContextTable
 from tagger.state.journal import Journal, Runs
 from tagger.state.schema import (
     DAMAGE_CURE,
@@ -241,6 +242,7 @@ class State:
         self.runs = Runs(connection)
         self.rows = RowCache(connection)
         self.queue = TrackQueue(connection)
+        self.context = ContextTable(connection)
         self._committed_at_s = time.monotonic()
 
     def load_track(self, track: Track, *, model: str, windows: int) -> KnownTrack:
@@ -416,7 +418,7 @@ class State:
             return None
         for row in rows:
             if row.inode == track.inode and track.inode and row.has_moved_to(track, sample):
-                self._rename(path, b"moved away %d%s" % (row.id, os.fsencode(track.path.suffix)))
+                self._rename(path, MOVED_AWAY + b"%d%s" % (row.id, os.fsencode(track.path.suffix)))
                 self._rename(row.path, path)
                 if Path(os.fsdecode(row.path)).suffix.lower() != track.path.suffix.lower():
                     return self._forget_reading(row)

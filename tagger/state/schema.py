@@ -177,6 +177,12 @@ CREATE TEMP TABLE queue (
 );
 CREATE INDEX temp.queue_by_folder ON queue (folder, is_scored);
 CREATE INDEX temp.queue_by_path ON queue (path);
+CREATE TEMP TABLE context (         -- each track as a member of its album and its artist
+    track_id INTEGER PRIMARY KEY, album BLOB, artist BLOB,
+    labels TEXT                     -- the genres that a person gave it, as labels of the model
+);
+CREATE INDEX temp.context_by_album ON context (album);
+CREATE INDEX temp.context_by_artist ON context (artist);
 CREATE TEMP VIEW active_entries AS -- the entries of the journal that were not undone
     SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
     WHERE size IS NOT NULL AND undone_by IS NULL;

@@ -46,6 +46,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "html": ("--html", "page.html"),
     "existing": ("--existing", "replace"),
     "by-album": ("--by-album",),
+    "context": ("--context", "album"),
     "not-music": ("--not-music", "tag"),
     "min-score": ("--min-score", "1"),
     "write": ("--write", "genre,mood,voice"),

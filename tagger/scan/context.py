@@ -1,0 +1,373 @@
+"""A scan with --context: what the library knows of an album or artist has a say in each genre.
+
+The other tracks of a group (an album, or an artist) say two things: how they sound, by their
+scores, and the genres that people gave them. Both are counts of labels, smoothed, and are pooled
+with the scores of the track in the logarithm:
+
+    log p(label) + weight * log(share of the scores) + weight * log(share of the genres)
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from tagger import decide
+from tagger.crawl import Listing
+from tagger.decide import Proposal, find_user_genres, is_compilation, is_single_album
+from tagger.records import (
+    Album,
+    Failure,
+    Outcome,
+    Prediction,
+    RepeatedRows,
+    Score,
+    Tags,
+    Track,
+    normalize_label,
+    split_genres,
+)
+from tagger.scan.session import TrackStep
+from tagger.scan.tracks import RowRepeater, TrackDecider
+from tagger.settings import Context, Existing
+from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWeights:
+    """How much the scores and the genres of other tracks count, beside 1 for the scores of a track.
+
+    scores_smoothing, genres_smoothing: for how many tracks without any preference the smoothing
+    counts. A high one means that a few tracks change little.
+    """
+
+    scores: float
+    scores_smoothing: float
+    genres: float
+    genres_smoothing: float
+
+
+WEIGHTS = ContextWeights(scores=0.36, scores_smoothing=4.5, genres=1.0, genres_smoothing=2.5)
+"""Fitted by tests/benchmarks/context.py; docs/models.md has what they do."""
+
+MIN_PROBABILITY = 1e-6
+"""A label of a lower probability is as unlikely as one of this probability."""
+
+KEPT_GROUPS = 256
+"""The sums of this many albums and artists stay in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What tracks of one group say of the genre. scored, named: how many have scores, a genre.
+
+    scores: the sum of the probabilities of each label. genres: how many tracks have each label as
+    the genre that a person gave them. best: how many have it as the label with the best score.
+    """
+
+    scored: int = 0
+    named: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    genres: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: "Evidence") -> "Evidence":
+        return self._combine(other, 1)
+
+    def __sub__(self, other: "Evidence") -> "Evidence":
+        return self._combine(other, -1)
+
+    def __bool__(self) -> bool:
+        return bool(self.scored or self.named)
+
+    def _combine(self, other: "Evidence", sign: int) -> "Evidence":
+        return Evidence(
+            max(0, self.scored + sign * other.scored),
+            max(0, self.named + sign * other.named),
+            _add(self.scores, other.scores, sign),
+            _add(self.genres, other.genres, sign),
+            _add(self.best, other.best, sign),
+        )
+
+
+def _add(sums: Mapping[str, float], others: Mapping[str, float], sign: int) -> dict[str, float]:
+    """Add the numbers of the same label, or subtract them; no sum is below 0."""
+    total = dict(sums)
+    for label, number in others.items():
+        total[label] = max(0, total.get(label, 0) + sign * number)
+    return total
+
+
+def pool_with_evidence(
+    scores: Sequence[Score],
+    evidence: Evidence,
+    not_music: Collection[str] = (),
+    weights: ContextWeights = WEIGHTS,
+) -> tuple[Score, ...]:
+    """Return the scores of a track after its group had a say, best first.
+
+    The probabilities of music still add up to what they did, and those of `not_music` stay. Where
+    the group says nothing, the scores stay as they are.
+    """
+    music = [score for score in scores if score.genre not in not_music]
+    if not evidence or not music:
+        return tuple(scores)
+    gains = [_compute_gain(evidence, score.genre, len(music), weights) for score in music]
+    most = max(gains)
+    masses = [
+        max(score.probability, MIN_PROBABILITY) * math.exp(gain - most)
+        for score, gain in zip(music, gains, strict=True)
+    ]
+    factor = sum(score.probability for score in music) / sum(masses)
+    pooled = [
+        Score(score.genre, min(1.0, mass * factor))
+        for score, mass in zip(music, masses, strict=True)
+    ]
+    others = (score for score in scores if score.genre in not_music)
+    return tuple(sorted([*pooled, *others], key=lambda score: -score.probability))
+
+
+def _compute_gain(evidence: Evidence, label: str, labels: int, weights: ContextWeights) -> float:
+    """Return what is added to the logarithm of the probability of one of `labels` labels.
+
+    Without any track all labels have the same share, so the gain changes nothing.
+    """
+    heard = evidence.scores.get(label, 0.0) + weights.scores_smoothing / labels
+    named = evidence.genres.get(label, 0) + weights.genres_smoothing / labels
+    return weights.scores * math.log(
+        heard / (evidence.scored + weights.scores_smoothing)
+    ) + weights.genres * math.log(named / (evidence.named + weights.genres_smoothing))
+
+
+def find_labels(genres: Iterable[str], labels_by_key: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return the labels that the first known one of a person's genres stands for; else none."""
+    for genre in genres:
+        for part in split_genres(genre):
+            if labels := labels_by_key.get(normalize_label(part)):
+                return list(labels)
+    return []
+
+
+def index_labels(labels: Iterable[str], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the labels of the model by each spelling's key: the label's, and the user's name's.
+
+    names: the user's names by label, as in `decide.get_label_names`. A name of the user wins over
+    the same word as a label. A label without a name is no genre that tagger writes.
+    """
+    by_name: dict[str, tuple[str, ...]] = {}
+    by_label: dict[str, tuple[str, ...]] = {}
+    for label in labels:
+        parts = split_genres(names.get(label.casefold(), label))
+        for key in {normalize_label(part) for part in parts}:
+            by_name[key] = (*by_name.get(key, ()), label)
+        if parts:
+            key = normalize_label(label)
+            by_label[key] = (*by_label.get(key, ()), label)
+    return by_label | by_name
+
+
+class LibraryContext:
+    """Finds what the state file knows of the album and the artist of a track.
+
+    labels_by_key: the labels that are genres, as `index_labels` returns them.
+    """
+
+    def __init__(self, decider: TrackDecider, labels_by_key: Mapping[str, tuple[str, ...]]) -> None:
+        self.decider = decider
+        self.labels_by_key = labels_by_key
+        self.sum_album = lru_cache(KEPT_GROUPS)(self._sum_album)
+        self.sum_artist = lru_cache(KEPT_GROUPS)(self._sum_artist)
+
+    def load(self) -> None:
+        """Read the members of all albums and artists from the state file."""
+        self.decider.state.context.fill(self.make_member)
+
+    def make_member(self, path: bytes, tags: Tags) -> ContextMember | None:
+        """Return a track as a member of its groups; None if it belongs to none.
+
+        A compilation is no group, and neither are its tracks members of their artists: what its
+        tags call the artist may be a label. With --existing replace the genres of people do not
+        count: they are what is to be replaced.
+        """
+        album = tags.album
+        if album is None or album.various:
+            return None
+        by_artist = self.decider.settings.context is Context.ARTIST
+        album_key = make_album_key(path, album.title) if is_single_album(album) else b""
+        artist = normalize_label(album.artist).encode("utf-8", "surrogatepass")
+        if not album_key and not (by_artist and artist):
+            return None
+        counts_people = self.decider.settings.existing is not Existing.REPLACE
+        genres = find_user_genres(tags) if counts_people else ()
+        return ContextMember(album_key, artist, tuple(find_labels(genres, self.labels_by_key)))
+
+    def find(self, track: Track, known: KnownTrack) -> Evidence:
+        """Return what the other tracks of the album, and of the artist, say."""
+        member = self.make_member(os.fsencode(track.path), known.tags) if known.tags else None
+        if member is None:
+            return Evidence()
+        own = self._make_evidence(ScoredMember(member, known.scores))
+        found = Evidence()
+        if self.decider.settings.context is Context.ARTIST and member.artist:
+            found = self.sum_artist(member.artist) - own
+            if member.album:
+                found += self.sum_album(member.album, member.artist)
+        elif member.album:
+            found = self.sum_album(member.album, b"") - own
+        return found
+
+    def _sum_artist(self, artist: bytes) -> Evidence:
+        decider = self.decider
+        return self._sum(
+            decider.state.context.list_artist(artist, model=decider.model, windows=decider.windows)
+        )
+
+    def _sum_album(self, album: bytes, without_artist: bytes) -> Evidence:
+        """Return what an album says, without tracks of an artist. A compilation says nothing."""
+        decider, table = self.decider, self.decider.state.context
+        if is_compilation([Album(artist.hex()) for artist in table.list_artists(album)]):
+            return Evidence()
+        found = table.list_album(album, model=decider.model, windows=decider.windows)
+        return self._sum(
+            each for each in found if not without_artist or each.member.artist != without_artist
+        )
+
+    def _sum(self, members: Iterable[ScoredMember]) -> Evidence:
+        total = Evidence()
+        for member in members:
+            total += self._make_evidence(member)
+        return total
+
+    def _make_evidence(self, member: ScoredMember) -> Evidence:
+        """Return what one track says. What is no music says nothing by its scores."""
+        decider, labels = self.decider, member.member.labels
+        scores = member.scores or ()
+        if not decide.is_music(scores, decider.not_music, decider.settings.min_score):
+            scores = ()
+        music = [score for score in scores if score.genre not in decider.not_music]
+        return Evidence(
+            int(bool(music)),
+            int(bool(labels)),
+            {score.genre: score.probability for score in music},
+            Counter(labels),
+            {music[0].genre: 1} if music else {},
+        )
+
+
+def describe_evidence(
+    evidence: Evidence, context: Context, genre: str, labels: Iterable[str]
+) -> str:
+    """Return the remark of a row that other tracks decided. labels: those behind the genre."""
+    labels = tuple(labels)
+    named = max((evidence.genres.get(label, 0) for label in labels), default=0)
+    if named:
+        return f"{context}: {_count_tracks(named)} {genre}"
+    heard = sum(evidence.best.get(label, 0) for label in labels)
+    if heard:
+        return f"{context}: {_count_tracks(heard)} sound{'s' if heard == 1 else ''} like {genre}"
+    return f"{context}: the scores of {_count_tracks(evidence.scored)}"
+
+
+def _count_tracks(count: float) -> str:
+    return f"{round(count)} track{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettler:
+    """Settles the tracks that need scores once all of them are known.
+
+    rows: repeats the rows of tracks whose scores do not matter. Rows of other tracks depend on
+    other tracks. They are kept under another digest, for `tagger apply`, and never repeated.
+    """
+
+    decider: TrackDecider
+    rows: RowRepeater
+    context: LibraryContext
+
+    def settle_known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
+        """Settle the tracks whose scores do not matter; queue the others. Yield None for each."""
+        state = self.decider.state
+        for item in found:
+            if isinstance(item, Failure):
+                yield self.decider.report_failure(item)
+            else:
+                for part in self.rows.split_listing(item):
+                    if isinstance(part, RepeatedRows):
+                        yield part
+                    else:
+                        yield from map(self._examine, part)
+            state.commit_if_due()
+        state.commit()
+
+    def _examine(self, track: Track) -> TrackStep | None:
+        found = self.decider.examine(track)
+        if isinstance(found, Outcome):
+            return self.rows.save(found)
+        self.decider.state.queue.add(track, is_scored=found.scores is not None)
+        return None
+
+    def settle_predictions(
+        self, results: Iterable[Prediction | Failure]
+    ) -> Iterator[TrackStep | None]:
+        """Save the prediction of each queued track; settle the tracks that failed."""
+        state = self.decider.state
+        for result in results:
+            if isinstance(result, Failure):
+                state.queue.remove(result.track)
+                yield self.rows.save(self.decider.report_model_failure(result))
+            else:
+                state.queue.mark_scored(result.track)
+                state.save_prediction(result, windows=self.decider.windows)
+                yield None
+            state.commit_if_due()
+        state.commit()
+
+    def count_scored(self) -> int:
+        """Return how many tracks can be settled: all, or none while one waits for a prediction."""
+        queue = self.decider.state.queue
+        return 0 if queue.count() else queue.count(with_scored=True)
+
+    def settle_scored(self) -> Iterator[TrackStep]:
+        """Settle all queued tracks. Call it once `count_scored` says that it can."""
+        state = self.decider.state
+        self.context.load()
+        rows = replace(self.rows, digest=b"context " + self.rows.digest)
+        for track in state.queue.list_tracks(with_scored=True):
+            state.queue.remove(track)
+            known = self.decider.load(track)
+            yield rows.save(self.decider.decide_track(track, known, self._propose(track, known)))
+            state.commit_if_due()
+
+    def _propose(self, track: Track, known: KnownTrack) -> Proposal:
+        """Return what tagger would write: the genre with context, the scores of the track."""
+        decider = self.decider
+        own = decider.propose(known)
+        evidence = self.context.find(track, known) if own.is_music else Evidence()
+        if not evidence or not known.scores:
+            return own
+        pooled = pool_with_evidence(known.scores, evidence, decider.not_music)
+        together = decider.propose(replace(known, scores=pooled))
+        remark = ""
+        if self._is_decisive(own, together):
+            genre = together.scores[0].genre
+            labels = find_labels([genre], self.context.labels_by_key)
+            remark = describe_evidence(evidence, decider.settings.context, genre, labels)
+        return replace(together, scores=own.scores, shared_score=together.score, remark=remark)
+
+    def _is_decisive(self, own: Proposal, together: Proposal) -> bool:
+        """Tell whether the track alone would get other genres, or none for a low score."""
+        least = together.min_score or 0.0
+        return bool(together.genres) and (
+            own.genres != together.genres or (own.score or 0.0) < least <= (together.score or 0.0)
+        )
+
+
+def make_context_settler(
+    decider: TrackDecider, rows: RowRepeater, labels: Iterable[str]
+) -> ContextSettler:
+    """Return the settler of a scan with --context. labels: those of the model."""
+    music = (label for label in labels if label not in decider.not_music)
+    index = index_labels(music, decide.get_label_names(decider.settings))
+    return ContextSettler(decider, rows, LibraryContext(decider, index))
