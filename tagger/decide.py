@@ -5,8 +5,9 @@ The genre rules come first, then genre formats of servers and players, then albu
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import cache
 from types import MappingProxyType
 
 from tagger.errors import KeepReason
@@ -23,6 +24,7 @@ from tagger.records import (
     split_genres,
 )
 from tagger.settings import Existing, Hardlinks, NotMusic, Profile, Settings
+from tagger.vocabulary import Rule, Vocabulary, make_key, normalize_genres
 
 KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
     {
@@ -36,6 +38,8 @@ KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
         KeepReason.NOT_WANTED: (
             "not wanted: the genre was taken out of the report (scan --force writes it)"
         ),
+        KeepReason.BY_RULE: "a rule of the vocabulary keeps it as it is",
+        KeepReason.NO_GENRE: "it has no genre: tagger scan listens to it",
         KeepReason.HARD_LINKS: "it has several hard links (--hardlinks break|in-place writes it)",
         KeepReason.TIME_IS_UP: (
             "the time of --until came before this track; the next run goes on with it"
@@ -68,7 +72,8 @@ class Proposal:
 
     album_score: the probability of the first genre over all tracks of the album; None where the
     track counts alone. is_music: False for a track that is no music; it gets no genre. styles:
-    those of its genres. remark: a sentence for the report.
+    those of its genres. remark: a sentence for the report. is_sure: a person decided on the genres,
+    so that no score is needed.
     """
 
     genres: tuple[str, ...]
@@ -78,6 +83,7 @@ class Proposal:
     is_music: bool = True
     styles: tuple[str, ...] = ()
     remark: str = ""
+    is_sure: bool = False
 
     @property
     def score(self) -> float | None:
@@ -155,6 +161,41 @@ def get_label_names(settings: Settings) -> Mapping[str, str]:
     return {**default_names, **speech_names, **settings.genre_map}
 
 
+def name_scores(
+    scores: Sequence[Score], settings: Settings, not_music: Collection[str] = ()
+) -> tuple[Score, ...]:
+    """Rename labels as the user wants them: by the genre map, then by the vocabulary.
+
+    not_music: labels that the vocabulary does not rename. The rest is as in `relabel`.
+    """
+    names = get_label_names(settings)
+    if settings.vocabulary:
+        labels = (score.genre for score in scores if score.genre not in not_music)
+        vocabulary_names = {
+            label.casefold(): _name_label(names.get(label.casefold(), label), settings.vocabulary)
+            for label in labels
+        }
+        names = {**names, **vocabulary_names}
+    return relabel(scores, names)
+
+
+def name_label(label: str, settings: Settings) -> str:
+    """Return the user's name for a label of the model; an empty one drops the label."""
+    name = get_label_names(settings).get(label.casefold(), label)
+    return _name_label(name, settings.vocabulary) if settings.vocabulary else name
+
+
+def _name_label(name: str, vocabulary: Vocabulary) -> str:
+    """Return the wanted names of a label, with semicolons between them, as in the genre map."""
+    return "; ".join(normalize_genres([name], vocabulary))
+
+
+def propose_by_rule(rule: Rule, profile: Profile) -> Proposal:
+    """Return the genres that a rule of the vocabulary gives to a track, whatever it sounds like."""
+    genres = format_genre_values(rule.genres, profile)
+    return Proposal(genres, (), "", remark=f"by a rule of the vocabulary: {rule}", is_sure=True)
+
+
 def is_music(scores: Sequence[Score], not_music: Collection[str], min_score: float) -> bool:
     """Tell whether a track is music by its scores.
 
@@ -188,8 +229,7 @@ def name_genres_of_styles(
     genre_by_style: Mapping[str, str], settings: Settings
 ) -> Mapping[str, str]:
     """Return the user's name for the genre of each style. genre_by_style: the model's labels."""
-    names = get_label_names(settings)
-    return {style: names.get(label.casefold(), label) for style, label in genre_by_style.items()}
+    return {style: name_label(label, settings) for style, label in genre_by_style.items()}
 
 
 def choose_styles(
@@ -218,19 +258,54 @@ def find_user_genres(tags: Tags) -> tuple[str, ...]:
     return tags.genres
 
 
-def find_genre_origin(tags: Tags) -> GenreOrigin:
-    """Return who wrote the genre of a file. The field `written` tells what tagger wrote."""
-    if not tags.genres:
-        return GenreOrigin.REMOVED if tags.written else GenreOrigin.NONE
+@cache
+def make_junk_keys(names: tuple[str, ...], vocabulary: Vocabulary | None) -> frozenset[str]:
+    """Return the keys of names that are no genre. What the vocabulary wants is none of them."""
+    if vocabulary is None:
+        return frozenset(map(make_key, names))
+    unwanted = (name for name in names if not vocabulary.has_genre(name))
+    return frozenset(map(make_key, unwanted)) | vocabulary.dropped
+
+
+def get_junk_keys(settings: Settings) -> frozenset[str]:
+    return make_junk_keys(settings.junk_genres, settings.vocabulary)
+
+
+def find_junk(tags: Tags, junk: Collection[str]) -> tuple[str, ...]:
+    """Return the genres of the user if all of them are junk, else none.
+
+    junk: keys of names that are no genre. Such a genre is no person's choice.
+    """
     user_genres = find_user_genres(tags)
-    if len(user_genres) == len(tags.genres):
+    names = (name for genre in user_genres for name in split_genres(genre))
+    return user_genres if all(make_key(name) in junk for name in names) else ()
+
+
+def format_junk_remark(genres: Iterable[str]) -> str:
+    """Return the sentence of the report about genres that are junk; an empty one without any."""
+    shown = ", ".join(f'"{genre}"' for genre in genres)
+    return f"{shown} is no genre" if shown else ""
+
+
+def find_genre_origin(tags: Tags, junk: Collection[str] = ()) -> GenreOrigin:
+    """Return who wrote the genre of a file. The field `written` tells what tagger wrote.
+
+    junk: keys of names that are no genre, and so do not count where nothing else stands.
+    """
+    user_genres = find_user_genres(tags)
+    has_ours = len(user_genres) < len(tags.genres)
+    if find_junk(tags, junk):
+        user_genres = ()
+    if not user_genres and not has_ours:
+        return GenreOrigin.REMOVED if tags.written else GenreOrigin.NONE
+    if not has_ours:
         return GenreOrigin.USER
     return GenreOrigin.BOTH if user_genres else GenreOrigin.TAGGER
 
 
-def decide_by_tags(tags: Tags, existing: Existing) -> Decision | None:
+def decide_by_tags(tags: Tags, existing: Existing, junk: Collection[str] = ()) -> Decision | None:
     """Return the decision to keep the genre of a track, if its scores cannot change that."""
-    origin = find_genre_origin(tags)
+    origin = find_genre_origin(tags, junk)
     if RULES[origin][existing] is not GenreRule.KEEP:
         return None
     is_removed = origin is GenreOrigin.REMOVED
@@ -244,35 +319,45 @@ def decide_by_links(track: Track, hardlinks: Hardlinks) -> Decision | None:
     return None
 
 
-def decide(tags: Tags, proposal: Proposal, *, existing: Existing, min_score: float) -> Decision:
-    """Decide on a track by its tags and by what tagger would write."""
-    kept = decide_by_tags(tags, existing)
+def decide(
+    tags: Tags,
+    proposal: Proposal,
+    *,
+    existing: Existing,
+    min_score: float,
+    junk: Collection[str] = (),
+) -> Decision:
+    """Decide on a track by its tags and by what tagger would write. junk: as `find_junk` has it."""
+    kept = decide_by_tags(tags, existing, junk)
     if kept:
         return kept
     if not proposal.is_music:
         return Decision(Action.NOT_MUSIC)
-    if proposal.score is None or proposal.score < min_score:
+    if not proposal.is_sure and (proposal.score is None or proposal.score < min_score):
         return Decision(Action.LOW_SCORE)
-    wanted = build_tags(tags, proposal, existing)
+    wanted = build_tags(tags, proposal, existing, junk)
     if wanted is None:
         return Decision.keep(KeepReason.HAS_GENRE)
     return Decision(Action.UNCHANGED if wanted == tags else Action.WRITTEN, wanted)
 
 
-def build_tags(tags: Tags, proposal: Proposal, existing: Existing) -> Tags | None:
+def build_tags(
+    tags: Tags, proposal: Proposal, existing: Existing, junk: Collection[str] = ()
+) -> Tags | None:
     """Return the tags to write, or None if appending would only repeat genres."""
-    rule = RULES[find_genre_origin(tags)][existing]
+    rule = RULES[find_genre_origin(tags, junk)][existing]
     user_genres = find_user_genres(tags) if rule is TAGGER_BEHIND_USER else ()
     known = {name.casefold() for name in user_genres}
     new = tuple(genre for genre in proposal.genres if genre.casefold() not in known)
     if not new:
         return None
-    return Tags(
-        (*user_genres, *new),
+    return replace(
+        tags,
+        genres=(*user_genres, *new),
         written=new,
         scores=format_scores(proposal.scores),
         model=proposal.model,
-        album=tags.album,
+        raw=(),
     )
 
 

@@ -112,6 +112,8 @@ class KeepReason(StrEnum):
     REMOVED_BY_HAND = "removed-by-hand"
     UNDONE = "undone"
     NOT_WANTED = "not-wanted"
+    BY_RULE = "by-rule"
+    NO_GENRE = "no-genre"
     HARD_LINKS = "hard-links"
     TIME_IS_UP = "time-is-up"
     CHANGED_SINCE = "changed-since"

@@ -1,6 +1,7 @@
 """The frozen records that modules pass to each other."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -338,12 +339,39 @@ class PassedOver:
             )
 
 
+@dataclass(slots=True)
+class GenreNames:
+    """The names of genres in a library, counted along while a run gives them other names.
+
+    before, after: name -> tracks. renamed: the old name and the new ones, with semicolons between
+    them -> tracks. unknown: names that the vocabulary does not know -> tracks.
+    """
+
+    before: Counter[str] = field(default_factory=Counter)
+    after: Counter[str] = field(default_factory=Counter)
+    renamed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, object]:
+        renamed = [
+            {"from": old, "to": new, "tracks": tracks}
+            for (old, new), tracks in self.renamed.most_common()
+        ]
+        return {
+            "genres_before": len(self.before),
+            "genres_after": len(self.after),
+            "renamed": renamed,
+            "unknown_genres": dict(self.unknown.most_common()),
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class ScanResult:
     """What a whole run did. `counts` has every Action.
 
     would_rewrite: the size in bytes of the files that a dry run would write; else None.
     waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
+    names: of a run that names genres by a vocabulary; None of other runs.
     """
 
     run_id: str
@@ -356,6 +384,7 @@ class ScanResult:
     would_rewrite: int | None = None
     waiting: int | None = None
     passed_over: PassedOver = field(default_factory=PassedOver)
+    names: GenreNames | None = None
 
     @property
     def tracks(self) -> int:
@@ -378,6 +407,7 @@ class ScanResult:
                 if self.passed_over != PassedOver()
                 else {}
             ),
+            **(self.names.as_json() if self.names else {}),
             "seconds": round(self.seconds, 3),
             "report": display_path(self.report),
         }

@@ -9,6 +9,7 @@ from tagger import __version__
 from tagger.cli.classify import classify
 from tagger.cli.config import completion, config
 from tagger.cli.demo import demo
+from tagger.cli.normalize import normalize
 from tagger.cli.report import report, runs
 from tagger.cli.scan import apply, scan
 from tagger.cli.schedule import schedule
@@ -34,7 +35,8 @@ def commands(context: click.Context) -> int:
 
 
 for command in (
-    scan, apply, classify, undo, runs, report, schedule, config, demo, train, evaluate, completion,
+    scan, apply, normalize, classify, undo, runs, report, schedule, config, demo, train, evaluate,
+    completion,
 ):  # fmt: skip
     commands.add_command(command)
 

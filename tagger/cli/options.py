@@ -122,7 +122,12 @@ def format_default(option: Option, value: object) -> str:
         return "auto"
     if value is None or value is False or value in ((), {}):
         return ""
-    return str(value).replace(str(Path.home()), "~")
+    return format_value(value).replace(str(Path.home()), "~")
+
+
+def format_value(value: object) -> str:
+    """Return a value of Settings as it stands on a command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,4 +179,4 @@ def _list_changed(settings: Settings, usual: Settings, options: Sequence[str]) -
             yield f"--{name}" if value else f"--no-{name}"
         else:
             yield f"--{name}"
-            yield str(value)
+            yield format_value(value)

@@ -44,6 +44,8 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     html="",
     state="",
     existing="",
+    junk_genres="",
+    vocabulary="",
     hardlinks="",
     owner="",
     preserve_mtime="",

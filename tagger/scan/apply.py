@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from tagger.decide import Decision, Proposal, build_tags, decide_by_links, decide_by_tags
+from tagger.decide import (
+    Decision,
+    Proposal,
+    build_tags,
+    decide_by_links,
+    decide_by_tags,
+    get_junk_keys,
+)
 from tagger.errors import (
     AccessError,
     FailureKind,
@@ -172,11 +179,12 @@ class ReportEdits:
             return Decision.keep(KeepReason.NOT_WANTED)
         if _has_row_genres(tags, row):
             return Decision(Action.UNCHANGED)
-        if decide_by_tags(tags, existing):
+        junk = get_junk_keys(self.settings)
+        if decide_by_tags(tags, existing, junk):
             return replace(Decision.keep(KeepReason.HAS_GENRE), reason=HAS_GENRE)
         if kept := decide_by_links(track, self.settings.hardlinks):
             return kept
-        wanted = build_tags(tags, Proposal(row.genres, row.scores, row.model), existing)
+        wanted = build_tags(tags, Proposal(row.genres, row.scores, row.model), existing, junk)
         if wanted is None:
             return Decision.keep(KeepReason.HAS_GENRE)
         if self.is_edited(row):  # an edited genre is the person's: later scans leave it alone

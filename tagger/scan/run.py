@@ -9,8 +9,8 @@ from tagger.crawl import Scope, crawl_folders
 from tagger.decide import (
     find_split_names,
     find_unknown_labels,
-    get_label_names,
     name_genres_of_styles,
+    name_label,
 )
 from tagger.errors import ClusterError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
@@ -108,8 +108,7 @@ def run_scan(
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:
     if unknown := find_unknown_labels(settings, source.labels):
         observer.on_unknown_labels(unknown, source.labels)
-    names = get_label_names(settings)
-    shown = (names.get(label.casefold(), label) for label in source.labels)
+    shown = (name_label(label, settings) for label in source.labels)
     written = chain.from_iterable(map(split_genres, shown))
     if split := find_split_names(written, settings.profile):
         observer.on_split_names(split, settings.profile)

@@ -13,13 +13,24 @@ from tagger.decide import Decision, Proposal, decide_by_links, format_genre_valu
 from tagger.errors import KeepReason, TrackError, UnfinishedError
 from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath
-from tagger.records import Action, Failure, Outcome, Prediction, RepeatedRows, Tags, Track
+from tagger.records import (
+    Action,
+    Album,
+    Failure,
+    Outcome,
+    Prediction,
+    RepeatedRows,
+    Score,
+    Tags,
+    Track,
+)
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
 from tagger.settings import Settings, get_row_settings
 from tagger.state import CachedRow, KnownTrack, State
 from tagger.storage import check_no_writer
 from tagger.tags import read_tags
+from tagger.vocabulary import Rule
 from tagger.writing import PlannedWrite
 
 AUTO_WINDOWS = 0
@@ -50,6 +61,11 @@ class TrackDecider:
     genre_by_style: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def junk(self) -> frozenset[str]:
+        """The keys of names that are no genre."""
+        return decide.get_junk_keys(self.settings)
+
+    @property
     def windows(self) -> int:
         """The number of windows under which the state file has the scores."""
         return self.settings.windows or AUTO_WINDOWS
@@ -57,8 +73,8 @@ class TrackDecider:
     def load(self, track: Track) -> KnownTrack:
         return self.state.load_track(track, model=self.model, windows=self.windows)
 
-    def examine(self, track: Track) -> Outcome | KnownTrack:
-        """Return the outcome of a track if scores cannot change it, else what is known of it.
+    def examine(self, track: Track) -> TrackStep | KnownTrack:
+        """Return the step for a track if scores cannot change it, else what is known of it.
 
         A KnownTrack without scores needs a prediction.
         """
@@ -76,21 +92,37 @@ class TrackDecider:
                 return self.report_failure(Failure.from_error(track, error))
             self.state.save_tags(track, tags)
             known = replace(known, tags=tags)
-        outcome = self._decide_without_scores(track, known)
-        return outcome or (replace(known, scores=None) if force else known)
+        step = self._decide_without_scores(track, known)
+        return step or (replace(known, scores=None) if force else known)
 
-    def _decide_without_scores(self, track: Track, known: KnownTrack) -> Outcome | None:
+    def _decide_without_scores(self, track: Track, known: KnownTrack) -> TrackStep | None:
         audit = self.settings.audit
-        kept = decide.decide_by_tags(known.tags or Tags(), self.settings.existing)
+        tags = known.tags or Tags()
+        kept = decide.decide_by_tags(tags, self.settings.existing, self.junk)
         failure = self._find_permanent_failure(known)
         if failure and (audit or not kept):
             failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))
             return failed.fail(failure, reported=True)
+        if rule := self.find_rule(track, tags):
+            return self._follow_rule(track, known, rule)
         if not kept and (known.scores is None or self.settings.force):
             kept = self._decide_by_history_and_links(track, known)  # saves the prediction
         if kept and not audit:
             return self._make_outcome(track, known, kept, self.propose(known))
         return None
+
+    def find_rule(self, track: Track, tags: Tags) -> Rule | None:
+        """Return the rule of the user's vocabulary for a track."""
+        vocabulary, album = self.settings.vocabulary, tags.album or Album()
+        return vocabulary.find_rule(track.path, album.artist) if vocabulary else None
+
+    def _follow_rule(self, track: Track, known: KnownTrack, rule: Rule) -> TrackStep:
+        """Decide as a rule says, without listening, also with --audit."""
+        if rule.genres:
+            proposal = decide.propose_by_rule(rule, self.settings.profile)
+            return self.decide_track(track, known, proposal)
+        kept = Decision.keep(KeepReason.BY_RULE)
+        return self._make_outcome(track, known, kept, self.propose(known))
 
     def _find_permanent_failure(self, known: KnownTrack) -> Failure | None:
         """Return the failure that forbids another try."""
@@ -98,12 +130,18 @@ class TrackDecider:
         return known.failure if is_permanent else None
 
     def _lacks_tags(self, known: KnownTrack) -> bool:
-        return known.tags is None or (self.settings.by_album and known.tags.album is None)
+        vocabulary = self.settings.vocabulary
+        needs_album = self.settings.by_album or (vocabulary and vocabulary.needs_artist)
+        return known.tags is None or bool(needs_album and known.tags.album is None)
+
+    def name_scores(self, known: KnownTrack) -> tuple[Score, ...]:
+        """Return the scores of a track under the user's names."""
+        return decide.name_scores(known.scores or (), self.settings, self.not_music)
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
         settings = self.settings
-        scores = decide.relabel(known.scores or (), decide.get_label_names(settings))
+        scores = self.name_scores(known)
         music = tuple(score for score in scores if score.genre not in self.not_music)
         if not decide.is_music(scores, self.not_music, settings.min_score):
             remark = NOT_MUSIC_REMARK.format(scores[0])
@@ -125,6 +163,7 @@ class TrackDecider:
             proposal,
             existing=self.settings.existing,
             min_score=self.settings.min_score,
+            junk=self.junk,
         )
         if decision.action is Action.WRITTEN:
             decision = self._decide_by_history_and_links(track, known) or decision
@@ -153,6 +192,8 @@ class TrackDecider:
         self, track: Track, known: KnownTrack, decision: Decision, proposal: Proposal
     ) -> Outcome:
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
+        junk = decide.find_junk(known.tags or Tags(), self.junk)
+        remarks = (decision.reason or proposal.remark, decide.format_junk_remark(junk))
         return Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
@@ -162,7 +203,7 @@ class TrackDecider:
             score=proposal.score,
             duration_s=known.duration_s,
             model=self.model if proposal.scores else "",
-            error=decision.reason or proposal.remark,
+            error="; ".join(filter(None, remarks)),
             kind=decision.kind,
             styles=proposal.styles,
         )
@@ -271,7 +312,7 @@ class TrackSettler:
 
     def _settle_track(self, track: Track) -> TrackStep | None:
         found = self.decider.examine(track)
-        if isinstance(found, Outcome):
+        if not isinstance(found, KnownTrack):
             return self.rows.save(found)
         if found.scores is None:
             self.decider.state.queue.add(track)

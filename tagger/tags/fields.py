@@ -11,7 +11,7 @@ from tagger.paths import AnyPath
 from tagger.records import Album, RawField, Tags
 from tagger.tags import riff
 from tagger.tags.containers import open_tagged_file
-from tagger.tags.other_tags import read_other_genres
+from tagger.tags.other_tags import read_genres_beside, read_other_genres
 from tagger.tags.tag import Tag, Values
 
 VARIOUS_ARTISTS = {"various artists", "various", "va", "v.a.", "v/a"}
@@ -54,6 +54,15 @@ def read_tags(path: AnyPath, *, for_writing: bool = False) -> Tags:
             raw=_read_raw_fields(file, tag),
             album=_read_album(file, tag),
         )
+
+
+def read_hidden_genres(path: AnyPath) -> Values:
+    """Return the genres that readers would show if tagger's genre field were removed.
+
+    They stand in a tag of another kind, such as ID3v1. The errors are those of `read_tags`.
+    """
+    with open_tagged_file(path, "rb", "cannot read the tags") as (file, tag):
+        return read_genres_beside(file, tag)
 
 
 def _read_album(file: BinaryIO, tag: Tag) -> Album:
