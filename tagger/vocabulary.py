@@ -100,9 +100,9 @@ class Rule:
         return not self.folder or is_in_folder(path, self.folder)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
-    """The names of genres.
+    """The names of genres. Two are equal only if they are the same object, so that it has a hash.
 
     names: key of each known spelling -> wanted name, or DROPPED. patterns: regular expressions for
     whole names, each with the wanted name. parents: wanted name -> the genre above it.
@@ -114,7 +114,7 @@ class Vocabulary:
     parents: Mapping[str, str] = field(default_factory=dict)
     parent_use: ParentUse = ParentUse.LEAVE
     rules: tuple[Rule, ...] = ()
-    source: Path = field(default=DEFAULT_FILE, compare=False, repr=False)
+    source: Path = field(default=DEFAULT_FILE, repr=False)
 
     def __str__(self) -> str:
         return str(self.source)
@@ -442,9 +442,10 @@ class VocabularyParser:
     ) -> dict[str, str]:
         parents = {}
         for name, parent in base.parents.items():
-            wanted = names[make_key(name)]
-            if make_key(wanted) == make_key(name):  # else this file has it under another genre
-                parents[wanted] = names[make_key(parent)]
+            wanted, wanted_parent = names[make_key(name)], names[make_key(parent)]
+            is_elsewhere = make_key(wanted) != make_key(name)  # this file has it as an alias
+            if not is_elsewhere and wanted_parent != wanted:
+                parents[wanted] = wanted_parent
         for name, genre in genres.items():
             if "parent" not in genre:
                 continue

@@ -181,9 +181,9 @@ class Normalizer:
         if rule:
             proposal = decide.propose_by_rule(rule, self.settings.profile)
             if tags.genres == proposal.genres:
-                return replace(self._store_names(tags, tags), by_rule=True)
+                return replace(self._store_names(tags, replace(tags, raw=())), by_rule=True)
             # The rule is the person's, and so is the genre: later scans leave it alone.
-            by_rule = replace(tags, genres=proposal.genres, written=(), scores="", model="")
+            by_rule = replace(tags, genres=proposal.genres, written=(), scores="", model="", raw=())
             return RenamedTags(by_rule, Decision(Action.WRITTEN), proposal.remark, by_rule=True)
         new = rename_genres(tags, self.settings, self.vocabulary)
         if new.genres:
@@ -304,7 +304,8 @@ def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tag
     our_names = tuple(name for name in our_names if make_key(name) not in keys)
     written = format_genre_values(our_names, settings.profile) if our_genres else tags.written
     named = format_genre_values(user_names, settings.profile)
-    new = replace(tags, genres=(*named, *written) if our_genres else named, written=written)
+    new_genres = (*named, *written) if our_genres else named
+    new = replace(tags, genres=new_genres, written=written, raw=())
     if not our_genres and find_user_genres(new) != new.genres:
         return replace(new, written=())
     return new

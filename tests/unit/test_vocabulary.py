@@ -35,6 +35,7 @@ parent = "Electronic"
 [genres."Deep House"]
 parent = "House"
 [genres."Folk, World & Country"]
+aliases = ["Folk, World, & Country"]
 [genres.Folk]
 [[rules]]
 folder = "Soundtracks/**"
