@@ -344,13 +344,15 @@ class GenreNames:
     """The names of genres in a library, counted along while a run gives them other names.
 
     before, after: name -> tracks. renamed: the old name and the new ones, with semicolons between
-    them -> tracks. unknown: names that the vocabulary does not know -> tracks.
+    them -> tracks. unknown: names that the vocabulary does not know -> tracks. without: how many
+    tracks have no genre after the run.
     """
 
     before: Counter[str] = field(default_factory=Counter)
     after: Counter[str] = field(default_factory=Counter)
     renamed: Counter[tuple[str, str]] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    without: int = 0
 
     def as_json(self) -> dict[str, object]:
         renamed = [
@@ -360,6 +362,7 @@ class GenreNames:
         return {
             "genres_before": len(self.before),
             "genres_after": len(self.after),
+            "without_genre": self.without,
             "renamed": renamed,
             "unknown_genres": dict(self.unknown.most_common()),
         }

@@ -36,7 +36,7 @@ ACTION_HINTS = {
 
 NORMALIZE_HINTS = {
     **ACTION_HINTS,
-    Action.KEPT: "names that are right, no genre, or a rule; the report says which",
+    Action.KEPT: "nothing to rename; the report says why",
 }
 """What the actions mean in a run that names genres by a vocabulary."""
 
@@ -159,10 +159,12 @@ def _format_names(names: GenreNames) -> Iterator[str]:
     """Yield what became of the names of genres, the commonest first."""
     before, after = len(names.before), len(names.after)
     yield f"Different genres: {before} before, {after} after"
+    if names.without:
+        yield f"Without a genre: {format_track_count(names.without)} (tagger scan listens to them)"
     for (old, new), tracks in names.renamed.most_common(MAX_SHOWN_NAMES):
         yield escape_unprintable(f"  {tracks:>7}   {old} -> {new or '(no genre)'}")
     if len(names.renamed) > MAX_SHOWN_NAMES:
-        yield f"  … {len(names.renamed)} in all; --json and the report have them all"
+        yield f"  … {len(names.renamed)} names in all; --json and the report have them"
     if names.unknown:
         shown = names.unknown.most_common(MAX_SHOWN_NAMES)
         text = ", ".join(f"{name} ({tracks})" for name, tracks in shown)

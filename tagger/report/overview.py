@@ -147,7 +147,8 @@ def get_failure_kind(row: ReportRow) -> FailureKind:
 
 def has_both_genres(row: ReportRow) -> bool:
     """Tell whether a track had a genre that is not tagger's, and tagger heard one in it."""
-    return bool(row.existing and row.genres) and row.action is not Action.UNCHANGED
+    is_heard = row.score is not None  # else a vocabulary or a rule gave the genre
+    return is_heard and bool(row.existing and row.genres) and row.action is not Action.UNCHANGED
 
 
 def is_disagreement(row: ReportRow) -> bool:

@@ -283,6 +283,7 @@ class Normalizer:
         names, new = self.names, renamed.tags or tags
         names.before.update(dict.fromkeys(tags.genres, 1))
         names.after.update(dict.fromkeys(new.genres, 1))
+        names.without += not new.genres
         for value in dict.fromkeys(tags.genres):
             found = name_genres([value], self.vocabulary, self.settings.junk_genres)
             wanted = "; ".join(genre.name for genre in found)
