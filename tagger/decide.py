@@ -24,7 +24,7 @@ from tagger.records import (
     split_genres,
 )
 from tagger.settings import Existing, Hardlinks, NotMusic, Profile, Settings
-from tagger.vocabulary import Rule, Vocabulary, make_key, normalize_genres
+from tagger.vocabulary import Rule, Vocabulary, make_key, make_keys, normalize_genres
 
 KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
     {
@@ -262,9 +262,9 @@ def find_user_genres(tags: Tags) -> tuple[str, ...]:
 def make_junk_keys(names: tuple[str, ...], vocabulary: Vocabulary | None) -> frozenset[str]:
     """Return the keys of names that are no genre. What the vocabulary wants is none of them."""
     if vocabulary is None:
-        return frozenset(map(make_key, names))
-    unwanted = (name for name in names if not vocabulary.has_genre(name))
-    return frozenset(map(make_key, unwanted)) | vocabulary.dropped
+        return make_keys(names)
+    unwanted = tuple(name for name in names if not vocabulary.has_genre(name))
+    return make_keys(unwanted) | vocabulary.dropped
 
 
 def get_junk_keys(settings: Settings) -> frozenset[str]:

@@ -345,7 +345,7 @@ class GenreNames:
 
     before, after: name -> tracks. renamed: the old name and the new ones, with semicolons between
     them -> tracks. unknown: names that the vocabulary does not know -> tracks. without: how many
-    tracks have no genre after the run.
+    tracks have no genre after the run. starter: the vocabulary to start from that the run wrote.
     """
 
     before: Counter[str] = field(default_factory=Counter)
@@ -353,6 +353,7 @@ class GenreNames:
     renamed: Counter[tuple[str, str]] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     without: int = 0
+    starter: Path | None = None
 
     def as_json(self) -> dict[str, object]:
         renamed = [
@@ -365,6 +366,7 @@ class GenreNames:
             "without_genre": self.without,
             "renamed": renamed,
             "unknown_genres": dict(self.unknown.most_common()),
+            **({"vocabulary": display_path(self.starter)} if self.starter else {}),
         }
 
 

@@ -106,7 +106,7 @@ class Vocabulary:
 
     names: key of each known spelling -> wanted name, or DROPPED. patterns: regular expressions for
     whole names, each with the wanted name. parents: wanted name -> the genre above it.
-    source: the file, for messages.
+    source: the file, for the command line.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +156,11 @@ def make_key(text: str) -> str:
     )
 
 
+@cache
+def make_keys(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(make_key, names))
+
+
 def is_in_folder(path: AnyPath, pattern: str) -> bool:
     """Tell whether a file is in a folder that a pattern names, or below it.
 
@@ -178,14 +183,14 @@ def tidy(text: str) -> str:
 
 
 def name_genres(
-    values: Iterable[str], vocabulary: Vocabulary, junk: Iterable[str] = ()
+    values: Iterable[str], vocabulary: Vocabulary, junk: tuple[str, ...] = ()
 ) -> tuple[NamedGenre, ...]:
     """Return the genres of a track under their wanted names, each once.
 
     values: as they stand in the tags. junk: more names that are no genre, where the vocabulary
     does not want them. Names that the vocabulary does not know come out as they are.
     """
-    namer = GenreNamer(vocabulary, frozenset(map(make_key, junk)))
+    namer = GenreNamer(vocabulary, make_keys(junk))
     found: dict[str, NamedGenre] = {}
     for value in values:
         for genre in namer.name(value, SEPARATORS):
@@ -195,7 +200,7 @@ def name_genres(
 
 
 def normalize_genres(
-    values: Iterable[str], vocabulary: Vocabulary, junk: Iterable[str] = ()
+    values: Iterable[str], vocabulary: Vocabulary, junk: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """Return the names of `name_genres`."""
     return tuple(genre.name for genre in name_genres(values, vocabulary, junk))
@@ -358,7 +363,7 @@ class VocabularyParser:
             tuple((pattern, names[make_key(name)]) for pattern, name in patterns),
             self._read_parents(genres, names, base),
             self._read_parent_use(content, base),
-            source=self.path,
+            source=self.path.absolute(),
         )
         rules = self._read_rules(content, vocabulary)
         return replace(vocabulary, rules=(*rules, *base.rules))

@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from tagger.cli.options import UserPath, add_settings_options, merge_settings
-from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
-from tagger.paths import display_path, parse_path
+from tagger.paths import parse_path
 
 FILL_HELP = "Where no genre is left, write the one of an earlier scan's scores; listen to nothing."
 
@@ -78,9 +77,6 @@ def normalize(
     if not settings.dry_run and not starter:
         check_writable(roots, preserve_mtime=settings.preserve_mtime)
     request = NormalizeRequest(fill, starter)
-    code = run_and_report(
+    return run_and_report(
         settings, lambda progress: run_normalize(roots, settings, request, progress)
     )
-    if starter and not settings.json and not settings.quiet:
-        print_line(f"Vocabulary to start from: {escape_unprintable(display_path(starter))}")
-    return code

@@ -40,6 +40,7 @@ NORMALIZE_HINTS = {
 }
 """What the actions mean in a run that names genres by a vocabulary."""
 
+MAX_NAME_WIDTH = 60
 MAX_SHOWN_NAMES = 10
 """The summary shows at most this many renamed genres and unknown names; the JSON has them all."""
 
@@ -146,30 +147,44 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
     if result.counts[Action.WRITTEN]:
         lines.append(_format_undo_line(result.run_id, settings))
     lines.append(f"Report: {escape_unprintable(display_path(result.report))}")
-    if result.counts[Action.WOULD_WRITE] and result.names:
-        lines.append("To write these names: the same command without --dry-run")
+    lines += _format_next_step(result, settings)
+    return "\n".join(lines)
+
+
+def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
+    """Yield what a person may do after a run that wrote no tags."""
+    if result.names and result.names.starter:
+        starter = escape_unprintable(display_path(result.names.starter))
+        yield f"Vocabulary to start from: {starter}"
+    elif result.counts[Action.WOULD_WRITE] and result.names:
+        yield "To write these names: the same command without --dry-run"
     elif result.counts[Action.WOULD_WRITE]:
         writing = replace(settings, dry_run=False)
         command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
-        lines.append(f"To write its genres, also after you edited it: {command}")
-    return "\n".join(lines)
+        yield f"To write its genres, also after you edited it: {command}"
 
 
 def _format_names(names: GenreNames) -> Iterator[str]:
     """Yield what became of the names of genres, the commonest first."""
     before, after = len(names.before), len(names.after)
     yield f"Different genres: {before} before, {after} after"
-    if names.without:
-        yield f"Without a genre: {format_track_count(names.without)} (tagger scan listens to them)"
     for (old, new), tracks in names.renamed.most_common(MAX_SHOWN_NAMES):
-        yield escape_unprintable(f"  {tracks:>7}   {old} -> {new or '(no genre)'}")
+        yield escape_unprintable(
+            f"  {tracks:>7}   {_shorten(old)} -> {_shorten(new) or '(no genre)'}"
+        )
     if len(names.renamed) > MAX_SHOWN_NAMES:
         yield f"  … {len(names.renamed)} names in all; --json and the report have them"
     if names.unknown:
         shown = names.unknown.most_common(MAX_SHOWN_NAMES)
-        text = ", ".join(f"{name} ({tracks})" for name, tracks in shown)
+        text = ", ".join(f"{_shorten(name)} ({tracks})" for name, tracks in shown)
         more = ", …" if len(names.unknown) > MAX_SHOWN_NAMES else ""
         yield escape_unprintable(f"Not in the vocabulary, left as they are: {text}{more}")
+    if names.without:
+        yield f"Without a genre: {format_track_count(names.without)} (tagger scan listens to them)"
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_NAME_WIDTH else f"{name[: MAX_NAME_WIDTH - 1]}…"
 
 
 def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], settings: Settings) -> str:

@@ -65,10 +65,11 @@ def run_normalize(
     a run that cannot go on. A bad file is only a row.
     """
     vocabulary = settings.vocabulary or load_default_vocabulary()
-    settings = replace(settings, vocabulary=vocabulary)
     if request.starter:
         _check_starter(request.starter)
+        vocabulary = load_default_vocabulary()  # the one that the new file extends
         settings = replace(settings, dry_run=True)
+    settings = replace(settings, vocabulary=vocabulary)
     source = find_model(settings) if request.fill else None
     scope = Scope(
         EXTENSIONS,
@@ -76,7 +77,7 @@ def run_normalize(
         settings.follow_symlinks,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
     )
-    passed_over, names = PassedOver(), GenreNames()
+    passed_over, names = PassedOver(), GenreNames(starter=request.starter)
     found = crawl_folders(paths, scope, passed_over)
     pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
