@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,8 @@ def read_library(folder: Path, settings: Settings, label_names: Mapping[str, str
     """Read a library with the genres that people gave. Genres that tagger wrote do not count."""
     scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
-        clips = (_read_tagged_clip(result, isolated) for result in crawl([folder], scope))
+        junk = decide.get_junk_keys(settings)
+        clips = (_read_tagged_clip(result, isolated, junk) for result in crawl([folder], scope))
         dataset = make_dataset(display_path(folder), clips, label_names)
     return replace(dataset, title=_get_title(folder))
 
@@ -107,7 +108,9 @@ def _read_csv_row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
     return Clip(track, (label,), **optional)
 
 
-def _read_tagged_clip(result: Track | Failure, isolated: IsolatedCaller) -> Clip | Failure:
+def _read_tagged_clip(
+    result: Track | Failure, isolated: IsolatedCaller, junk: Collection[str]
+) -> Clip | Failure:
     if isinstance(result, Failure):
         return result
     try:
@@ -115,7 +118,7 @@ def _read_tagged_clip(result: Track | Failure, isolated: IsolatedCaller) -> Clip
     except TrackError as error:
         return Failure.from_error(result, error)
     genres = decide.find_user_genres(tags)
-    if not genres:
+    if not genres or decide.find_junk(tags, junk):
         return Failure(result, "no person gave it a genre")
     # Two albums may have the same title, but not in the same folder.
     album = tags.album or Album()

@@ -1,6 +1,8 @@
 """`tagger normalize`: the genres that stand in real files get the names of a vocabulary."""
 
+import json
 import os
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from mutagen import id3
 from mutagen.mp3 import MP3
 
+from tagger.cli import main
 from tagger.records import Tags
 from tagger.tags import read_tags
 from tests.builders import ENDINGS, add_genre, audio_bytes
@@ -339,6 +342,54 @@ def test_junk_and_rows_that_are_repeated(library: Path, capsys: Capsys) -> None:
     assert scan.row("a.flac")["error"] == '"Misc" is no genre'
     assert Command(capsys, "apply", scan.summary["report"]).summary["written"] == 3
     assert genres(library / "a.flac") == (scan.row("a.flac")["genre"],)
+
+
+def test_the_command_after_a_dry_run_has_vocabulary_and_junk(
+    library: Path, tmp_path: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text('drop = ["Swamp"]')
+    set_genre(library / "a.flac", "Swamp")
+    set_genre(library / "b.mp3", "Mud")
+    flags = (*ANY, "--vocabulary", "mine.toml", "--junk-genres", "Mud, No Name")
+    assert main(["scan", "library", "-n", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "would-write       3" in out
+    words = shlex.split(out.splitlines()[-1].partition(": ")[2])
+    assert words[-4:] == [
+        "--junk-genres", "Mud, No Name", "--vocabulary", str(tmp_path / "mine.toml")
+    ]  # fmt: skip
+    assert main([*words[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["written"] == 3
+
+
+def test_what_the_terminal_shows(messy: Path, tmp_path: Path, capsys: Capsys) -> None:
+    assert main(["normalize", str(messy)]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "  written          11",
+        "  kept              3   nothing to rename; the report says why",
+        "Different genres: 14 before, 10 after",
+        "        1   hip hop -> Hip-Hop",
+        "  … 11 names in all; --json and the report have them",
+        "Not in the vocabulary, left as they are: Swamp Thing (1)",
+        "Without a genre: 1 track (tagger scan listens to them)",
+    ):
+        assert line in out.splitlines()
+    mine = tmp_path / "mine.toml"
+    assert main(["normalize", str(messy), "--init-vocabulary", str(mine)]) == 0
+    assert f"Vocabulary to start from: {mine}" in capsys.readouterr().out
+
+
+def test_junk_is_no_disagreement(library: Path, capsys: Capsys) -> None:
+    set_genre(library / "a.flac", "Other")
+    set_genre(library / "b.mp3", "Polka")
+    Scan(capsys, library, *ANY, "--existing", "replace")
+    report = Command(capsys, "report").summary
+    assert [pair["existing"] for pair in report["pairs"]] == ["Polka"]
+    set_genre(library / "b.mp3", "pop/rock")
+    Normalized(capsys, library)
+    assert Command(capsys, "report").summary["compared"] == 0
 
 
 def test_junk_that_a_person_put_in_the_place_of_taggers_genre_stays(
