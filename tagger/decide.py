@@ -283,8 +283,9 @@ def find_junk(tags: Tags, junk: Collection[str]) -> tuple[str, ...]:
 
 def format_junk_remark(genres: Iterable[str]) -> str:
     """Return the sentence of the report about genres that are junk; an empty one without any."""
-    shown = ", ".join(f'"{genre}"' for genre in genres)
-    return f"{shown} is no genre" if shown else ""
+    shown = [f'"{genre}"' for genre in genres]
+    claim = "is no genre" if len(shown) == 1 else "are no genres"
+    return f"{', '.join(shown)} {claim}" if shown else ""
 
 
 def find_genre_origin(tags: Tags, junk: Collection[str] = ()) -> GenreOrigin:

@@ -45,7 +45,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     state="",
     existing="",
     junk_genres="",
-    vocabulary="",
+    vocabulary="Names that it drops are no genre, as in the scan.",
     hardlinks="",
     owner="",
     preserve_mtime="",

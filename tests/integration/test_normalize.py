@@ -322,6 +322,7 @@ def test_a_scan_writes_over_junk_and_undo_brings_it_back(
     assert (row["action"], row["existing_genre"]) == ("written", "Other")
     assert row["error"] == '"Other" is no genre'
     assert genres(library / "a.flac") == (row["genre"],)
+    assert scan.row("b.mp3")["error"] == ""
     kept = existing == "keep"
     assert scan.row("b.mp3")["action"] == ("kept" if kept else "written")
     assert (genres(library / "b.mp3")[:2] == ("Misc", "Polka")) == (existing != "replace")
