@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from functools import cache
 from itertools import chain
 from types import MappingProxyType
 
@@ -38,6 +39,7 @@ from tagger.settings import (
     Styles,
     WrittenField,
 )
+from tagger.vocabulary import Rule, Vocabulary, make_key, make_keys, normalize_genres
 
 KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
     {
@@ -52,6 +54,8 @@ KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
             "not wanted: the genre was taken out of the report (scan --force writes it)"
         ),
         KeepReason.NOT_ASKED: "its genre is not asked for (--write genre)",
+        KeepReason.BY_RULE: "a rule of the vocabulary keeps it as it is",
+        KeepReason.NO_GENRE: "it has no genre: tagger scan listens to it",
         KeepReason.HARD_LINKS: "it has several hard links (--hardlinks break|in-place writes it)",
         KeepReason.TIME_IS_UP: (
             "the time of --until came before this track; the next run goes on with it"
@@ -88,7 +92,8 @@ class Proposal:
     with --by-album, what the library knows with --context; None where the track counts alone.
     is_music: False for a track that is no music; it gets no genre. styles: those of its genres.
     moods, voices: the likely ones. numbers: the probabilities of all moods. remark: a sentence for
-    the report. min_score: what the first genre has to reach.
+    the report. min_score: what the first genre has to reach. is_sure: a person decided on the
+    genres, so that no score is needed.
     """
 
     genres: tuple[str, ...]
@@ -102,6 +107,7 @@ class Proposal:
     numbers: Mapping[ExtraField, float] = field(default_factory=dict)
     remark: str = ""
     min_score: float | None = None
+    is_sure: bool = False
 
     @property
     def score(self) -> float | None:
@@ -179,6 +185,41 @@ def get_label_names(settings: Settings) -> Mapping[str, str]:
     return {**default_names, **speech_names, **settings.genre_map}
 
 
+def name_scores(
+    scores: Sequence[Score], settings: Settings, not_music: Collection[str] = ()
+) -> tuple[Score, ...]:
+    """Rename labels as the user wants them: by the genre map, then by the vocabulary.
+
+    not_music: labels that the vocabulary does not rename. The rest is as in `relabel`.
+    """
+    names = get_label_names(settings)
+    if settings.vocabulary:
+        labels = (score.genre for score in scores if score.genre not in not_music)
+        vocabulary_names = {
+            label.casefold(): _name_label(names.get(label.casefold(), label), settings.vocabulary)
+            for label in labels
+        }
+        names = {**names, **vocabulary_names}
+    return relabel(scores, names)
+
+
+def name_label(label: str, settings: Settings) -> str:
+    """Return the user's name for a label of the model; an empty one drops the label."""
+    name = get_label_names(settings).get(label.casefold(), label)
+    return _name_label(name, settings.vocabulary) if settings.vocabulary else name
+
+
+def _name_label(name: str, vocabulary: Vocabulary) -> str:
+    """Return the wanted names of a label, with semicolons between them, as in the genre map."""
+    return "; ".join(normalize_genres([name], vocabulary))
+
+
+def propose_by_rule(rule: Rule, profile: Profile) -> Proposal:
+    """Return the genres that a rule of the vocabulary gives to a track, whatever it sounds like."""
+    genres = format_genre_values(rule.genres, profile)
+    return Proposal(genres, (), "", remark=f"by a rule of the vocabulary: {rule}", is_sure=True)
+
+
 def is_music(scores: Sequence[Score], not_music: Collection[str], min_score: MinScore) -> bool:
     """Tell whether a track is music by its scores.
 
@@ -199,8 +240,7 @@ def list_genre_names(
     settings: Settings, labels: Iterable[str], not_music: Collection[str]
 ) -> tuple[str, ...]:
     """Return the genres that a model with these labels may write, under the user's names."""
-    names = get_label_names(settings)
-    shown = (names.get(label.casefold(), label) for label in labels)
+    shown = (name_label(label, settings) for label in labels)
     music = (name for name in shown if name not in not_music)
     return tuple(dict.fromkeys(chain.from_iterable(map(split_genres, music))))
 
@@ -232,8 +272,7 @@ def name_genres_of_styles(
     genre_by_style: Mapping[str, str], settings: Settings
 ) -> Mapping[str, str]:
     """Return the user's name for the genre of each style. genre_by_style: the model's labels."""
-    names = get_label_names(settings)
-    return {style: names.get(label.casefold(), label) for style, label in genre_by_style.items()}
+    return {style: name_label(label, settings) for style, label in genre_by_style.items()}
 
 
 def choose_styles(
@@ -316,14 +355,48 @@ def find_user_genres(tags: Tags) -> tuple[str, ...]:
     return _find_user_values(tags.genres, tags.written)
 
 
-def find_genre_origin(tags: Tags) -> GenreOrigin:
-    """Return who wrote the genre of a file. The field `written` tells what tagger wrote."""
-    return _find_origin(tags.genres, tags.written)
+@cache
+def make_junk_keys(names: tuple[str, ...], vocabulary: Vocabulary | None) -> frozenset[str]:
+    """Return the keys of names that are no genre. What the vocabulary wants is none of them."""
+    if vocabulary is None:
+        return make_keys(names)
+    unwanted = tuple(name for name in names if not vocabulary.has_genre(name))
+    return make_keys(unwanted) | vocabulary.dropped
 
 
-def decide_by_tags(tags: Tags, existing: Existing) -> Decision | None:
+def get_junk_keys(settings: Settings) -> frozenset[str]:
+    return make_junk_keys(settings.junk_genres, settings.vocabulary)
+
+
+def find_junk(tags: Tags, junk: Collection[str]) -> tuple[str, ...]:
+    """Return the genres of the user if all of them are junk, else none.
+
+    junk: keys of names that are no genre. Such a genre is no person's choice.
+    """
+    user_genres = find_user_genres(tags)
+    names = (name for genre in user_genres for name in split_genres(genre))
+    return user_genres if all(make_key(name) in junk for name in names) else ()
+
+
+def format_junk_remark(genres: Iterable[str]) -> str:
+    """Return the sentence of the report about genres that are junk; an empty one without any."""
+    shown = [f'"{genre}"' for genre in genres]
+    claim = "is no genre" if len(shown) == 1 else "are no genres"
+    return f"{', '.join(shown)} {claim}" if shown else ""
+
+
+def find_genre_origin(tags: Tags, junk: Collection[str] = ()) -> GenreOrigin:
+    """Return who wrote the genre of a file. The field `written` tells what tagger wrote.
+
+    junk: keys of names that are no genre, and so do not count where nothing else stands.
+    """
+    count = len(find_junk(tags, junk))  # the user's genres stand before tagger's
+    return _find_origin(tags.genres[count:], tags.written)
+
+
+def decide_by_tags(tags: Tags, existing: Existing, junk: Collection[str] = ()) -> Decision | None:
     """Return the decision to keep the genre of a track, if its scores cannot change that."""
-    origin = find_genre_origin(tags)
+    origin = find_genre_origin(tags, junk)
     if RULES[origin][existing] is not GenreRule.KEEP:
         return None
     is_removed = origin is GenreOrigin.REMOVED
@@ -336,7 +409,7 @@ def decide_without_scores(tags: Tags, settings: Settings) -> Decision | None:
         return None
     if WrittenField.GENRE not in settings.write:
         return Decision.keep(KeepReason.NOT_ASKED)
-    return decide_by_tags(tags, settings.existing)
+    return decide_by_tags(tags, settings.existing, get_junk_keys(settings))
 
 
 def keeps_extras(tags: Tags, existing: Existing) -> bool:
@@ -415,34 +488,38 @@ def decide(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:
 def _decide_genre(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:
     if WrittenField.GENRE not in settings.write:
         return Decision.keep(KeepReason.NOT_ASKED)
-    kept = decide_by_tags(tags, settings.existing)
+    junk = get_junk_keys(settings)
+    kept = decide_by_tags(tags, settings.existing, junk)
     if kept:
         return kept
     if not proposal.is_music:
         return Decision(Action.NOT_MUSIC)
-    if proposal.score is None or proposal.score < (proposal.min_score or 0.0):
+    least = proposal.min_score or 0.0
+    if not proposal.is_sure and (proposal.score is None or proposal.score < least):
         return Decision(Action.LOW_SCORE)
-    wanted = build_tags(tags, proposal, settings.existing)
+    wanted = build_tags(tags, proposal, settings.existing, junk)
     if wanted is None:
         return Decision.keep(KeepReason.HAS_GENRE)
     return Decision(Action.UNCHANGED if wanted == tags else Action.WRITTEN, wanted)
 
 
-def build_tags(tags: Tags, proposal: Proposal, existing: Existing) -> Tags | None:
+def build_tags(
+    tags: Tags, proposal: Proposal, existing: Existing, junk: Collection[str] = ()
+) -> Tags | None:
     """Return the tags to write, or None if appending would only repeat genres."""
-    rule = RULES[find_genre_origin(tags)][existing]
+    rule = RULES[find_genre_origin(tags, junk)][existing]
     user_genres = find_user_genres(tags) if rule is TAGGER_BEHIND_USER else ()
     known = {name.casefold() for name in user_genres}
     new = tuple(genre for genre in proposal.genres if genre.casefold() not in known)
     if not new:
         return None
-    return Tags(
-        (*user_genres, *new),
+    return replace(
+        tags,
+        genres=(*user_genres, *new),
         written=new,
         scores=format_scores(proposal.scores),
         model=proposal.model,
-        extras=tags.extras,
-        album=tags.album,
+        raw=(),
     )
 
 

@@ -113,6 +113,8 @@ class KeepReason(StrEnum):
     UNDONE = "undone"
     NOT_WANTED = "not-wanted"
     NOT_ASKED = "not-asked"
+    BY_RULE = "by-rule"
+    NO_GENRE = "no-genre"
     HARD_LINKS = "hard-links"
     TIME_IS_UP = "time-is-up"
     CHANGED_SINCE = "changed-since"

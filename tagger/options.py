@@ -251,6 +251,14 @@ def to_patterns(value: object) -> tuple[str, ...]:
     raise ValueError("must be a list")
 
 
+def to_names(value: object) -> tuple[str, ...]:
+    """Convert `A,B,C` or a list of names; an empty text is no name at all."""
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError("must be a list of names")  # noqa: TRY004 - convert_values expects it
+    names = value.split(",") if isinstance(value, str) else map(str, value)
+    return tuple(dict.fromkeys(filter(None, map(to_one_line, names))))
+
+
 def to_genre_map(value: object) -> Mapping[str, str]:
     """Read a TOML file of `"label of the model" = "your name"`; an empty name drops the label.
 

@@ -1,6 +1,7 @@
 """The frozen records that modules pass to each other."""
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -419,12 +420,44 @@ class PassedOver:
             )
 
 
+@dataclass(slots=True)
+class GenreNames:
+    """The names of genres in a library, counted along while a run gives them other names.
+
+    before, after: name -> tracks. renamed: the old name and the new ones, with semicolons between
+    them -> tracks. unknown: names that the vocabulary does not know -> tracks. without: how many
+    tracks have no genre after the run. starter: the vocabulary to start from that the run wrote.
+    """
+
+    before: Counter[str] = field(default_factory=Counter)
+    after: Counter[str] = field(default_factory=Counter)
+    renamed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    without: int = 0
+    starter: Path | None = None
+
+    def as_json(self) -> dict[str, object]:
+        renamed = [
+            {"from": old, "to": new, "tracks": tracks}
+            for (old, new), tracks in self.renamed.most_common()
+        ]
+        return {
+            "genres_before": len(self.before),
+            "genres_after": len(self.after),
+            "without_genre": self.without,
+            "renamed": renamed,
+            "unknown_genres": dict(self.unknown.most_common()),
+            **({"vocabulary": display_path(self.starter)} if self.starter else {}),
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class ScanResult:
     """What a whole run did. `counts` has every Action.
 
     would_rewrite: the size in bytes of the files that a dry run would write; else None.
     waiting: how many of the KEPT tracks wait for the next run; None unless --until ended the run.
+    names: of a run that names genres by a vocabulary; None of other runs.
     """
 
     run_id: str
@@ -437,6 +470,7 @@ class ScanResult:
     would_rewrite: int | None = None
     waiting: int | None = None
     passed_over: PassedOver = field(default_factory=PassedOver)
+    names: GenreNames | None = None
 
     @property
     def tracks(self) -> int:
@@ -459,6 +493,7 @@ class ScanResult:
                 if self.passed_over != PassedOver()
                 else {}
             ),
+            **(self.names.as_json() if self.names else {}),
             "seconds": round(self.seconds, 3),
             "report": display_path(self.report),
         }

@@ -34,6 +34,7 @@ from tagger.options import (
     to_labels,
     to_members,
     to_min_score,
+    to_names,
     to_path,
     to_patterns,
     to_ray_address,
@@ -43,6 +44,7 @@ from tagger.options import (
     to_time_of_day,
 )
 from tagger.records import Label, MinScore, Shard
+from tagger.vocabulary import Vocabulary, to_vocabulary
 
 
 class Existing(StrEnum):
@@ -128,6 +130,14 @@ class EngineKind(StrEnum):
     RAY = "ray"
 
 
+JUNK_GENRES = (
+    "Other", "Others", "Unknown", "Unknown Genre", "Misc", "Miscellaneous", "Music", "Genre",
+    "Default", "None", "No Genre", "Undefined", "Unclassifiable", "Unclassified", "Uncategorized",
+    "Unspecified", "N/A", "(12)", "(255)", "Unbekannt", "Andere", "Sonstige", "Inconnu", "Autre",
+    "Desconocido", "Otro",
+)  # fmt: skip
+"""What programs write where they know no genre. 12 and 255 are the numbers of ID3v1 for that."""
+
 MAX_SECONDS = 86_400  # a day
 MAX_MEMORY_MIB = 1 << 20  # a TiB
 
@@ -174,6 +184,11 @@ class Settings:
     existing: Annotated[
         Existing, make_choice(Existing, "What to do with tracks that have a genre."), ROWS
     ] = Existing.KEEP
+    junk_genres: Annotated[
+        tuple[str, ...],
+        Option(to_names, "Names that are no genre: a track with nothing else has none.", "A,B,C"),
+        ROWS,
+    ] = JUNK_GENRES
     by_album: Annotated[
         bool,
         Option(to_flag, "Give all tracks of an album one genre, chosen by their pooled scores."),
@@ -235,6 +250,11 @@ class Settings:
         Option(to_genre_map, "Your own names for the labels of the model.", "FILE.toml"),
         ROWS,
     ] = field(default_factory=dict)
+    vocabulary: Annotated[
+        Vocabulary | None,
+        Option(to_vocabulary, "Your names for genres, with rules for folders.", "FILE.toml"),
+        ROWS,
+    ] = None
     windows: Annotated[
         int | None,
         Option(to_count_or_auto, "The number of windows of each track to listen to.", "N|auto"),

@@ -13,6 +13,7 @@ LAYERS = [
     {"__init__", "errors", "paths"},
     {"records"},
     {"options", "pacing", "storage"},
+    {"vocabulary"},
     {"settings"},
     {"audio", "crawl", "decide", "isolation", "models", "state", "tags"},
     {"inference", "report", "writing"},

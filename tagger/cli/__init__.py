@@ -10,6 +10,7 @@ from tagger.cli.calibrate import calibrate
 from tagger.cli.classify import classify
 from tagger.cli.config import completion, config
 from tagger.cli.demo import demo
+from tagger.cli.normalize import normalize
 from tagger.cli.report import report, runs
 from tagger.cli.scan import apply, scan
 from tagger.cli.schedule import schedule
@@ -36,8 +37,8 @@ def commands(context: click.Context) -> int:
 
 
 for command in (
-    scan, apply, show, classify, undo, runs, report, schedule, config, demo, train, evaluate,
-    calibrate, completion,
+    scan, apply, normalize, show, classify, undo, runs, report, schedule, config, demo, train,
+    evaluate, calibrate, completion,
 ):  # fmt: skip
     commands.add_command(command)
 

@@ -42,6 +42,7 @@ CONFIG_HEADER = """\
 EXAMPLE_VALUES: dict[str, Any] = {
     "labels": "techno, ambient, chamber music",
     "genre-map": "~/genres.toml",
+    "vocabulary": "~/vocabulary.toml",
     "exclude": ["Podcasts", "*.wav"],
     "report": "~/tagger.csv",
     "html": "~/tagger.html",

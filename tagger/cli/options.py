@@ -126,7 +126,7 @@ def format_default(option: Option, value: object) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return a value as a user would write it on the command line."""
+    """Return a value of Settings as it stands on a command line."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

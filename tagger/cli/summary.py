@@ -1,7 +1,7 @@
 """A run from its start to the summary, which names the commands that may follow."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from tagger.cli.terminal import (
 from tagger.errors import NotifyError, TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
-from tagger.records import Action, Outcome, ScanResult, UndoResult
+from tagger.records import Action, GenreNames, Outcome, ScanResult, UndoResult
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
 from tagger.service import check_metrics, record_metrics, run_notify_command
@@ -34,6 +34,16 @@ ACTION_HINTS = {
     Action.FAILED: "the report says why",
 }
 
+NORMALIZE_HINTS = {
+    **ACTION_HINTS,
+    Action.KEPT: "nothing to rename; the report says why",
+}
+"""What the actions mean in a run that names genres by a vocabulary."""
+
+MAX_NAME_WIDTH = 60
+MAX_SHOWN_NAMES = 10
+"""The summary shows at most this many renamed genres and unknown names; the JSON has them all."""
+
 UNDO_WORDS = {
     Action.WRITTEN: "put back",
     Action.WOULD_WRITE: "to put back",
@@ -46,7 +56,7 @@ UNDO_WORDS = {
 DRY_RUN_LINE = "This was a dry run: no file was changed."
 
 UNDO_OPTIONS = ("dry-run", "hardlinks", "owner", "preserve-mtime", "max-seconds", "max-memory")
-APPLY_OPTIONS = ("existing", "write", "styles", *UNDO_OPTIONS)
+APPLY_OPTIONS = ("existing", "junk-genres", "vocabulary", "write", "styles", *UNDO_OPTIONS)
 """The next command must get these options of the run: without them it could act on other files,
 write other tags or none, or fail to read a file that the run has read."""
 
@@ -110,11 +120,12 @@ def _notify(settings: Settings, progress: RunProgress) -> None:
 
 
 def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> str:
-    """Return the summary of a scan or apply; `failures` are the first new ones."""
+    """Return the summary of a scan, apply or normalize; `failures` are the first new ones."""
+    hints = NORMALIZE_HINTS if result.names else ACTION_HINTS
     model = f", model {escape_unprintable(result.model)}" if result.model else ""
     lines = [f"{format_track_count(result.tracks)} in {result.seconds:.1f} s{model}"]
     lines += [
-        f"  {action:<11} {count:>7}   {ACTION_HINTS[action]}".rstrip()
+        f"  {action:<11} {count:>7}   {hints[action]}".rstrip()
         for action, count in result.counts.items()
         if count
     ]
@@ -125,7 +136,9 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         lines.append(DRY_RUN_LINE)
     if result.would_rewrite:
         lines.append(f"A run would rewrite {format_size(result.would_rewrite)}.")
-    if not result.tracks and result.model:
+    if result.names:
+        lines += _format_names(result.names)
+    if not result.tracks and (result.model or result.names):
         lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
     lines += result.passed_over.list_sentences()
     if failures:
@@ -134,11 +147,44 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
     if result.counts[Action.WRITTEN]:
         lines.append(_format_undo_line(result.run_id, settings))
     lines.append(f"Report: {escape_unprintable(display_path(result.report))}")
-    if result.counts[Action.WOULD_WRITE]:
+    lines += _format_next_step(result, settings)
+    return "\n".join(lines)
+
+
+def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
+    """Yield what a person may do after a run that wrote no tags."""
+    if result.names and result.names.starter:
+        starter = escape_unprintable(display_path(result.names.starter))
+        yield f"Vocabulary to start from: {starter}"
+    elif result.counts[Action.WOULD_WRITE] and result.names:
+        yield "To write these names: the same command without --dry-run"
+    elif result.counts[Action.WOULD_WRITE]:
         writing = replace(settings, dry_run=False)
         command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
-        lines.append(f"To write its genres, also after you edited it: {command}")
-    return "\n".join(lines)
+        yield f"To write its genres, also after you edited it: {command}"
+
+
+def _format_names(names: GenreNames) -> Iterator[str]:
+    """Yield what became of the names of genres, the commonest first."""
+    before, after = len(names.before), len(names.after)
+    yield f"Different genres: {before} before, {after} after"
+    for (old, new), tracks in names.renamed.most_common(MAX_SHOWN_NAMES):
+        yield escape_unprintable(
+            f"  {tracks:>7}   {_shorten(old)} -> {_shorten(new) or '(no genre)'}"
+        )
+    if len(names.renamed) > MAX_SHOWN_NAMES:
+        yield f"  … {len(names.renamed)} names in all; --json and the report have them"
+    if names.unknown:
+        shown = names.unknown.most_common(MAX_SHOWN_NAMES)
+        text = ", ".join(f"{_shorten(name)} ({tracks})" for name, tracks in shown)
+        more = ", …" if len(names.unknown) > MAX_SHOWN_NAMES else ""
+        yield escape_unprintable(f"Not in the vocabulary, left as they are: {text}{more}")
+    if names.without:
+        yield f"Without a genre: {format_track_count(names.without)} (tagger scan listens to them)"
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_NAME_WIDTH else f"{name[: MAX_NAME_WIDTH - 1]}…"
 
 
 def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], settings: Settings) -> str:

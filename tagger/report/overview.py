@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tagger.decide import AlbumTrack, find_outliers
+from tagger.decide import AlbumTrack, find_outliers, format_junk_remark
 from tagger.errors import FAILURE_HELP, FailureKind, SettingsError
 from tagger.paths import display_path
 from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
@@ -147,7 +147,10 @@ def get_failure_kind(row: ReportRow) -> FailureKind:
 
 def has_both_genres(row: ReportRow) -> bool:
     """Tell whether a track had a genre that is not tagger's, and tagger heard one in it."""
-    return bool(row.existing and row.genres) and row.action is not Action.UNCHANGED
+    is_heard = row.score is not None  # else a vocabulary or a rule gave the genre
+    is_junk = format_junk_remark(row.existing) in row.error
+    has_both = bool(row.existing and row.genres) and not is_junk
+    return is_heard and has_both and row.action is not Action.UNCHANGED
 
 
 def is_disagreement(row: ReportRow) -> bool:

@@ -16,7 +16,7 @@ from tagger.decide import (
     pool_scores,
 )
 from tagger.paths import AnyPath, parse_path
-from tagger.records import Failure, Outcome, Prediction, RepeatedRows, Tags, Track
+from tagger.records import Failure, Prediction, RepeatedRows, Tags, Track
 from tagger.scan.session import TrackStep
 from tagger.scan.tracks import RowRepeater, TrackDecider
 from tagger.state import KnownTrack
@@ -66,7 +66,7 @@ class AlbumSettler:
             return
         for track in map(item.track, item.files):
             found = self.decider.examine(track)
-            if isinstance(found, Outcome):
+            if not isinstance(found, KnownTrack):
                 yield self.rows.save(found)
             else:
                 self.decider.state.queue.add(track, is_scored=found.scores is not None)
@@ -104,8 +104,8 @@ class AlbumSettler:
 
     def _keeps_genre(self, known: KnownTrack) -> bool:
         """Tell whether a track keeps its genre. Scores for --audit do not count for the album."""
-        existing = self.decider.settings.existing
-        return decide.decide_by_tags(known.tags or Tags(), existing) is not None
+        existing, junk = self.decider.settings.existing, self.decider.junk
+        return decide.decide_by_tags(known.tags or Tags(), existing, junk) is not None
 
     def _propose_for_album(
         self, album: Sequence[ScoredTrack], own: Mapping[AnyPath, Proposal]
@@ -114,14 +114,13 @@ class AlbumSettler:
 
         own: what each track would get alone.
         """
-        names = decide.get_label_names(self.decider.settings)
         pooled_scores = pool_scores(known.scores or () for _, known in album)
         pooled = self.decider.propose(KnownTrack(scores=pooled_scores))
         has_outliers = len(album) >= MIN_ALBUM_TRACKS and bool(pooled.scores)
         proposals = {}
         for track, known in album:
             remark = ""
-            scores = decide.relabel(known.scores or (), names)
+            scores = self.decider.name_scores(known)
             if has_outliers and is_outlier(scores, pooled.scores[0].genre):
                 remark = f"sounds more like {scores[0].genre} than its album does"
             by_album = self.decider.propose(replace(known, scores=pooled_scores))

@@ -12,6 +12,7 @@ from tagger.decide import (
     build_tags,
     decide_by_links,
     decide_by_tags,
+    get_junk_keys,
     list_extra_fields,
 )
 from tagger.errors import (
@@ -233,11 +234,12 @@ class ReportEdits:
             return Decision.keep(KeepReason.NOT_WANTED)
         if row.genres == tags.genres or _has_row_genres(tags, row):
             return Decision(Action.UNCHANGED)
-        if decide_by_tags(tags, existing):
+        junk = get_junk_keys(self.settings)
+        if decide_by_tags(tags, existing, junk):
             return replace(Decision.keep(KeepReason.HAS_GENRE), reason=HAS_GENRE)
         if kept := decide_by_links(track, self.settings.hardlinks):
             return kept
-        wanted = build_tags(tags, Proposal(row.genres, row.scores, row.model), existing)
+        wanted = build_tags(tags, Proposal(row.genres, row.scores, row.model), existing, junk)
         if wanted is None:
             return Decision.keep(KeepReason.HAS_GENRE)
         if self.is_edited(row):  # an edited genre is the person's: later scans leave it alone

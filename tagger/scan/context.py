@@ -20,7 +20,6 @@ from tagger.decide import Proposal, find_user_genres, is_compilation, is_single_
 from tagger.records import (
     Album,
     Failure,
-    Outcome,
     Prediction,
     RepeatedRows,
     Score,
@@ -303,7 +302,7 @@ class ContextSettler:
 
     def _examine(self, track: Track) -> TrackStep | None:
         found = self.decider.examine(track)
-        if isinstance(found, Outcome):
+        if not isinstance(found, KnownTrack):
             return self.rows.save(found)
         self.decider.state.queue.add(track, is_scored=found.scores is not None)
         return None
@@ -368,6 +367,7 @@ def make_context_settler(
     decider: TrackDecider, rows: RowRepeater, labels: Iterable[str]
 ) -> ContextSettler:
     """Return the settler of a scan with --context. labels: those of the model."""
-    music = (label for label in labels if label not in decider.not_music)
-    index = index_labels(music, decide.get_label_names(decider.settings))
+    music = [label for label in labels if label not in decider.not_music]
+    names = {label.casefold(): decide.name_label(label, decider.settings) for label in music}
+    index = index_labels(music, names)
     return ContextSettler(decider, rows, LibraryContext(decider, index))

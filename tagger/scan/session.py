@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tagger.records import Action, Outcome, PassedOver, RepeatedRows, ScanResult
+from tagger.records import Action, GenreNames, Outcome, PassedOver, RepeatedRows, ScanResult
 from tagger.report.csv import format_row, open_report
 from tagger.settings import Settings
 from tagger.state import RunKind, State, new_run_id, open_state
@@ -45,6 +45,7 @@ class RunCounts:
     would_rewrite: int = 0
     waiting: int | None = None
     passed_over: PassedOver = field(default_factory=PassedOver)
+    names: GenreNames | None = None
 
     def add(self, outcome: Outcome | RepeatedRows) -> None:
         if isinstance(outcome, RepeatedRows):
@@ -68,6 +69,7 @@ class RunCounts:
             self.would_rewrite if self.dry_run else None,
             self.waiting,
             self.passed_over,
+            self.names,
         )
 
 

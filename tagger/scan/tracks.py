@@ -15,11 +15,13 @@ from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath
 from tagger.records import (
     Action,
+    Album,
     ExtraField,
     Failure,
     Outcome,
     Prediction,
     RepeatedRows,
+    Score,
     Tags,
     Track,
 )
@@ -29,6 +31,7 @@ from tagger.settings import Context, Settings, get_row_settings
 from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
 from tagger.storage import check_no_writer
 from tagger.tags import read_tags
+from tagger.vocabulary import Rule
 from tagger.writing import PlannedWrite
 
 NOT_MUSIC_REMARK = "no music: {0.genre} {0.probability:.2f}"
@@ -56,6 +59,11 @@ class TrackDecider:
     genre_by_style: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def junk(self) -> frozenset[str]:
+        """The keys of names that are no genre."""
+        return decide.get_junk_keys(self.settings)
+
+    @property
     def windows(self) -> int:
         """The number of windows under which the state file has the scores."""
         return self.settings.windows or AUTO_WINDOWS
@@ -70,8 +78,8 @@ class TrackDecider:
         known = self.state.load_track(track, model=self.model, windows=self.windows)
         return replace(known, tags=known.tags.select_extras(self.extras)) if known.tags else known
 
-    def examine(self, track: Track) -> Outcome | KnownTrack:
-        """Return the outcome of a track if scores cannot change it, else what is known of it.
+    def examine(self, track: Track) -> TrackStep | KnownTrack:
+        """Return the step for a track if scores cannot change it, else what is known of it.
 
         A KnownTrack without scores needs a prediction.
         """
@@ -89,21 +97,38 @@ class TrackDecider:
                 return self.report_failure(Failure.from_error(track, error))
             self.state.save_tags(track, tags)
             known = replace(known, tags=tags)
-        outcome = self._decide_without_scores(track, known)
-        return outcome or (replace(known, scores=None) if force else known)
+        step = self._decide_without_scores(track, known)
+        return step or (replace(known, scores=None) if force else known)
 
-    def _decide_without_scores(self, track: Track, known: KnownTrack) -> Outcome | None:
+    def _decide_without_scores(self, track: Track, known: KnownTrack) -> TrackStep | None:
         audit = self.settings.audit
-        kept = decide.decide_without_scores(known.tags or Tags(), self.settings)
+        tags = known.tags or Tags()
+        kept = decide.decide_without_scores(tags, self.settings)
         failure = self._find_permanent_failure(known)
         if failure and (audit or not kept):
             failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))
             return failed.fail(failure, reported=True)
+        if rule := self.find_rule(track, tags):
+            return self._follow_rule(track, known, rule)
         if not kept and (known.scores is None or self.settings.force):
             kept = self._decide_by_history_and_links(track, known)  # saves the prediction
         if kept and not audit:
             return self._make_outcome(track, known, kept, self.propose(known))
         return None
+
+    def find_rule(self, track: Track, tags: Tags) -> Rule | None:
+        """Return the rule of the user's vocabulary for a track."""
+        vocabulary, album = self.settings.vocabulary, tags.album or Album()
+        return vocabulary.find_rule(track.path, album.artist) if vocabulary else None
+
+    def _follow_rule(self, track: Track, known: KnownTrack, rule: Rule) -> TrackStep:
+        """Decide as a rule says, without listening, also with --audit. Extra fields stay."""
+        if rule.genres:
+            proposal = decide.propose_by_rule(rule, self.settings.profile)
+            tags = known.tags.select_extras(()) if known.tags else None
+            return self.decide_track(track, replace(known, tags=tags), proposal)
+        kept = Decision.keep(KeepReason.BY_RULE)
+        return self._make_outcome(track, known, kept, self.propose(known))
 
     def _find_permanent_failure(self, known: KnownTrack) -> Failure | None:
         """Return the failure that forbids another try."""
@@ -113,13 +138,19 @@ class TrackDecider:
     def _lacks_tags(self, known: KnownTrack) -> bool:
         if known.tags is None or known.tags.extra_fields != self.extras:
             return True
-        needs_album = self.settings.by_album or self.settings.context is not Context.NONE
-        return needs_album and known.tags.album is None
+        settings = self.settings
+        needs_album = settings.by_album or settings.context is not Context.NONE
+        needs_artist = settings.vocabulary is not None and settings.vocabulary.needs_artist
+        return (needs_album or needs_artist) and known.tags.album is None
+
+    def name_scores(self, known: KnownTrack) -> tuple[Score, ...]:
+        """Return the scores of a track under the user's names."""
+        return decide.name_scores(known.scores or (), self.settings, self.not_music)
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
         settings = self.settings
-        scores = decide.relabel(known.scores or (), decide.get_label_names(settings))
+        scores = self.name_scores(known)
         music = tuple(score for score in scores if score.genre not in self.not_music)
         if not decide.is_music(scores, self.not_music, settings.min_score):
             remark = NOT_MUSIC_REMARK.format(scores[0])
@@ -172,6 +203,8 @@ class TrackDecider:
     ) -> Outcome:
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
         existing = known.tags.genres if known.tags else ()
+        junk = decide.find_junk(known.tags or Tags(), self.junk)
+        remarks = (decision.reason or proposal.remark, decide.format_junk_remark(junk))
         return Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
@@ -181,7 +214,7 @@ class TrackDecider:
             score=proposal.score,
             duration_s=known.duration_s,
             model=self.model if proposal.scores else "",
-            error=decision.reason or proposal.remark,
+            error="; ".join(filter(None, remarks)),
             kind=decision.kind,
             styles=proposal.styles,
             moods=proposal.moods,
@@ -293,7 +326,7 @@ class TrackSettler:
 
     def _settle_track(self, track: Track) -> TrackStep | None:
         found = self.decider.examine(track)
-        if isinstance(found, Outcome):
+        if not isinstance(found, KnownTrack):
             return self.rows.save(found)
         if found.scores is None:
             self.decider.state.queue.add(track)

@@ -361,15 +361,17 @@ class State:
 
     def finish_replacement(self, entry: int, old: Track, new: Track, tags: Tags) -> None:
         """Record, also in the journal, that a file was replaced and has these tags now."""
-        undone = not self.journal.close_entry(entry, new)
+        has_ours = self.journal.close_entry(entry, new)
+        undone = None if has_ours is None else not has_ours  # None: as it was
         self._db.execute(  # for all hard links: an undo in place changes each of them
-            "UPDATE tracks SET undone = ? WHERE size = ? AND mtime_ns = ? AND inode = ?"
+            "UPDATE tracks SET undone = coalesce(?, undone)"
+            " WHERE size = ? AND mtime_ns = ? AND inode = ?"
             " AND (volume, sample) IS (SELECT volume, sample FROM tracks WHERE path = ?)",
             (undone, old.size, old.mtime_ns, old.inode, os.fsencode(old.path)),
         )
         self.update_track(old, new, tags)
         self._db.execute(
-            "UPDATE tracks SET undone = ?, tags = ? WHERE id = ?",
+            "UPDATE tracks SET undone = coalesce(?, undone), tags = ? WHERE id = ?",
             (undone, tags_to_json(tags), self._add_track(new)),
         )
         self.commit_if_due()  # if it is lost, recovery learns the same from the tags of the file

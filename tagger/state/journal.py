@@ -19,13 +19,15 @@ from tagger.state.schema import parse_json, tags_from_json, tags_to_json
 class RunKind(StrEnum):
     """The kinds of runs that write into files.
 
-    A redo undoes an undo. An apply writes the genres of an edited report.
+    A redo undoes an undo. An apply writes the genres of an edited report. A normalize renames
+    genres by a vocabulary.
     """
 
     SCAN = "scan"
     UNDO = "undo"
     REDO = "redo"
     APPLY = "apply"
+    NORMALIZE = "normalize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,20 +193,37 @@ class Journal:
             "UPDATE journal SET undone_by = ? WHERE id = ?", [(run_id, entry) for entry in entries]
         )
 
-    def close_entry(self, entry: int, new: Track) -> bool:
+    def close_entry(self, entry: int, new: Track) -> bool | None:
         """Record that the file was replaced by `new`.
 
-        Return whether the file has tagger's tags now. It does unless the run is an undo.
+        Return whether the file has tagger's tags now: False after an undo; None where the change,
+        or what an undo took back, was only another name for a genre.
         """
-        (kind,) = self._db.execute(
-            "SELECT kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?", (entry,)
+        kind, run_id = self._db.execute(
+            "SELECT kind, run_id FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?",
+            (entry,),
         ).fetchone()
         self._set_new_track(entry, new)
+        if kind == RunKind.NORMALIZE:
+            return None
         if kind != RunKind.UNDO:
             return True
         for active in self.list_active_entries(new.path)[:1]:
             self._set_new_track(active.id, new)  # the file has the tags of that entry again
-        return False
+        return None if self._has_undone_names_only(run_id, new.path) else False
+
+    def _has_undone_names_only(self, run_id: str, path: AnyPath) -> bool:
+        """Tell whether a run undid in this file only normalizations that added no model's genre."""
+        rows = self._db.execute(
+            "SELECT kind, before, after FROM journal JOIN runs ON runs.id = run_id"
+            " WHERE undone_by = ? AND path = ?",
+            (run_id, os.fsencode(path)),
+        ).fetchall()
+        return bool(rows) and all(
+            kind == RunKind.NORMALIZE
+            and (tags_from_json(before).written or not tags_from_json(after).written)
+            for kind, before, after in rows
+        )
 
     def _set_new_track(self, entry: int, new: Track) -> None:
         self._db.execute(

@@ -16,7 +16,12 @@ from tagger.tags.asf import ASF_FORMAT
 from tagger.tags.containers import open_tagged_file
 from tagger.tags.id3 import NEW_VERSION, get_id3_format
 from tagger.tags.mp4 import MP4_FORMAT
-from tagger.tags.other_tags import ID3V1_NAME, list_other_genres, read_other_genres
+from tagger.tags.other_tags import (
+    ID3V1_NAME,
+    list_other_genres,
+    read_genres_beside,
+    read_other_genres,
+)
 from tagger.tags.tag import Tag, TagFormat, Values
 from tagger.tags.vorbis import VORBIS_FORMAT
 
@@ -87,6 +92,15 @@ def read_genres_elsewhere(path: AnyPath) -> tuple[RawField, ...]:
             for name, others in list_other_genres(file, tag)
             if name == ID3V1_NAME or others != genres
         )
+
+
+def read_hidden_genres(path: AnyPath) -> Values:
+    """Return the genres that readers would show if tagger's genre field were removed.
+
+    They stand in a tag of another kind, such as ID3v1. The errors are those of `read_tags`.
+    """
+    with open_tagged_file(path, "rb", "cannot read the tags") as (file, tag):
+        return read_genres_beside(file, tag)
 
 
 def _read_album(file: BinaryIO, tag: Tag) -> Album:

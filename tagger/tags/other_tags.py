@@ -60,6 +60,20 @@ def list_other_genres(file: BinaryIO, tag: Tag) -> Iterator[tuple[str, Values]]:
                 yield name, genres
 
 
+def read_genres_beside(file: BinaryIO, tag: Tag) -> Values:
+    """Return the genres in tags of another kind than the file's own, whatever stands in its own."""
+    readers = [read_id3v1_genres, _read_xmp_genres]
+    if tag.format.genre != "TCON":
+        readers += [_read_leading_genres, _read_trailing_genres]
+    if tag.format.genre != "Genre":
+        readers.append(read_ape_genres)
+    genres: list[str] = []
+    for read_genres in readers:
+        with suppress(*BROKEN_TAG_ERRORS):
+            genres += (genre for genre in read_genres(file) if genre.strip())
+    return tuple(dict.fromkeys(genres))
+
+
 def _read_leading_genres(file: BinaryIO) -> Values:
     return tuple(genre for tag in read_leading_id3_tags(file) for genre in decode_id3_genres(tag))
 

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +65,9 @@ def list_tagged_clips(paths: Sequence[AnyPath], settings: Settings) -> Iterator[
     """
     scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
+        junk = decide.get_junk_keys(settings)
         for result in crawl(paths, scope):
-            yield _read_tagged_clip(result, isolated)
+            yield _read_tagged_clip(result, isolated, junk)
 
 
 def _read_label_folders(folder: Path, settings: Settings) -> Iterator[Clip | Failure]:
@@ -115,7 +116,9 @@ def _read_csv_row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
     return Clip(track, (label,), **optional)
 
 
-def _read_tagged_clip(result: Track | Failure, isolated: IsolatedCaller) -> Clip | Failure:
+def _read_tagged_clip(
+    result: Track | Failure, isolated: IsolatedCaller, junk: Collection[str]
+) -> Clip | Failure:
     if isinstance(result, Failure):
         return result
     try:
@@ -123,7 +126,7 @@ def _read_tagged_clip(result: Track | Failure, isolated: IsolatedCaller) -> Clip
     except TrackError as error:
         return Failure.from_error(result, error)
     genres = decide.find_user_genres(tags)
-    if not genres:
+    if not genres or decide.find_junk(tags, junk):
         return Failure(result, "no person gave it a genre")
     # Two albums may have the same title, but not in the same folder.
     album = tags.album or Album()

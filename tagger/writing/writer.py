@@ -186,7 +186,7 @@ class Writer:
         try:
             extras = planned.after.extra_fields
             before = self.isolated.call(read_tags, track.path, for_writing=True, extras=extras)
-            if before == planned.after:  # written meanwhile through another name of the file
+            if _is_written_already(planned, before):
                 self.state.update_track(track, look_up(track.path) or track, before)
                 self.state.journal.mark_undone(planned.undone_entries, self.run_id)
                 self.state.commit_if_due()
@@ -255,6 +255,15 @@ class Writer:
             self.state.save_failure(failure)
             self.state.commit_if_due()
         return planned.outcome.fail(failure, reported=planned.reported)
+
+
+def _is_written_already(planned: PlannedWrite, found: Tags) -> bool:
+    """Tell whether a file was written meanwhile through another name of it.
+
+    A write may change no genre, but only how it is stored, such as its number into its name.
+    """
+    changes_only_raw = planned.before == planned.after
+    return found == planned.after and not (changes_only_raw and found.raw == planned.before.raw)
 
 
 def _name_full_disk(error: DiskFullError, path: AnyPath) -> DiskFullError:

@@ -56,6 +56,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "genres": ("--genres", "3"),
     "profile": ("--profile", "itunes"),
     "genre-map": ("--genre-map", "genres.toml"),
+    "junk-genres": ("--junk-genres", "Jungle"),
+    "vocabulary": ("--vocabulary", "vocabulary.toml"),
     "windows": ("--windows", "1"),
     "window-seconds": ("-m", "hubert", "--window-seconds", "2"),
     "device": ("--device", "cpu"),
@@ -110,6 +112,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "linked.ogg").hardlink_to(root / "library" / "linked.ogg")
     names = read_config(CHECKPOINT)["id2label"].values()
     (root / "genres.toml").write_text("".join(f'"{name}" = "My {name}"\n' for name in names))
+    (root / "vocabulary.toml").write_text('[[rules]]\nfolder = "library"\ngenre = "Mine"')
     for kind in ("hubert", "clap"):
         save(root / kind, kind)
     return root

@@ -27,8 +27,10 @@ def test_a_new_config_file_changes_nothing_and_each_line_of_it_counts(
     lines = re.findall(r"^# ([a-z-]+ = .+)$", path.read_text(), re.MULTILINE)
     assert [line.partition(" ")[0] for line in lines] == list(OPTIONS)
     (tmp_path / "genres.toml").write_text('"rock" = "Rock"')
+    (tmp_path / "vocabulary.toml").write_text("[genres.Rock]")
     for line in lines:
-        path.write_text(line.replace("~/genres.toml", str(tmp_path / "genres.toml")))
+        own = re.sub(r"~/(?=(genres|vocabulary)\.toml)", f"{tmp_path}/", line)
+        path.write_text(own)
         load_settings({}, path)
     assert main(["config", "--init", "--config", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err

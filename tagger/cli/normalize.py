@@ -1,0 +1,82 @@
+"""`tagger normalize`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tagger.cli.options import UserPath, add_settings_options, merge_settings
+from tagger.errors import SettingsError
+from tagger.paths import parse_path
+
+FILL_HELP = "Where no genre is left, write the one of an earlier scan's scores; listen to nothing."
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
+@click.option("--fill", is_flag=True, help=FILL_HELP)
+@click.option(
+    "--init-vocabulary",
+    "starter",
+    metavar="FILE.toml",
+    type=UserPath(),
+    help="Write a vocabulary to start from, with all genres found; change no tags.",
+)
+@add_settings_options(
+    dry_run="",
+    vocabulary="The names of genres; without it: those that come with tagger.",
+    junk_genres="Names that are no genre: they are removed.",
+    report="",
+    html="",
+    state="",
+    profile="",
+    exclude="",
+    follow_symlinks="",
+    until="",
+    force="Read all tags again, and retry files that failed.",
+    hardlinks="",
+    owner="",
+    preserve_mtime="",
+    max_seconds="",
+    max_memory="",
+    metrics="",
+    notify_cmd="",
+    gentle="",
+    model="With --fill: the model whose scores count.",
+    revision="",
+    windows="With --fill: the number of windows of these scores.",
+    min_score="",
+    genres="",
+    top_k="",
+    genre_map="",
+    not_music="",
+    json="",
+    quiet="",
+    verbose="",
+)
+def normalize(
+    paths: tuple[str, ...], config: Path | None, *, fill: bool, starter: Path | None, **flags: Any
+) -> int:
+    """Give the genres in the tags one spelling each, without listening.
+
+    The names are those of a vocabulary. Numbers become names, "Rock;Pop" becomes two genres, and
+    what is no genre goes. Genres that the vocabulary does not know stay as they are, and the
+    summary lists them.
+
+    Try a dry run first (-n). `tagger undo` takes a run back.
+    """
+    from tagger.cli.summary import run_and_report
+    from tagger.scan import run_normalize
+    from tagger.scan.normalize import NormalizeRequest
+    from tagger.storage import check_writable
+
+    settings = merge_settings(config, flags)
+    if "" in paths:
+        raise SettingsError("a PATH is empty")
+    roots = [parse_path(path) for path in paths]
+    if not settings.dry_run and not starter:
+        check_writable(roots, preserve_mtime=settings.preserve_mtime)
+    request = NormalizeRequest(fill, starter)
+    return run_and_report(
+        settings, lambda progress: run_normalize(roots, settings, request, progress)
+    )
