@@ -127,7 +127,7 @@ def format_default(option: Option, value: object) -> str:
 
 def format_value(value: object) -> str:
     """Return a value of Settings as it stands on a command line."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -118,9 +118,9 @@ def test_reports_with_and_without_kinds_are_merged(tmp_path: Path) -> None:
     copy_reports([old, new], merged)
     assert merged.read_text().splitlines() == [
         HEAD.strip(),
-        "/m/old.mp3,failed,,,'=1,,,,a,other,",
-        "/m/k.mp3,kept,,,,,,,,,",
-        "/m/new.mp3,failed,,,,,,,why,silent,Ska",
+        "/m/old.mp3,failed,,,'=1,,,,a,other,,,",
+        "/m/k.mp3,kept,,,,,,,,,,,",
+        "/m/new.mp3,failed,,,,,,,why,silent,Ska,,",
     ]
     copy_reports([old, new], merged)  # a report of tagger may be written over
 
