@@ -15,7 +15,7 @@ LAYERS = [
     {"options", "pacing", "storage"},
     {"vocabulary"},
     {"settings"},
-    {"audio", "crawl", "decide", "isolation", "models", "state", "tags"},
+    {"audio", "crawl", "decide", "evidence", "isolation", "models", "state", "tags"},
     {"inference", "report", "writing"},
     {"classify", "scan", "training"},
     {"demo", "service"},

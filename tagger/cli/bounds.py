@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from rich.table import Table
@@ -59,7 +59,7 @@ def print_calibration(calibration: Calibration, paths: Sequence[str], settings: 
     console.print(Text(f"\nProposed, for {wanted}:"), soft_wrap=True)
     console.print(_make_genre_table(calibration))
     console.print(Text(LEGEND), soft_wrap=True)
-    for line in _list_check_lines(calibration):
+    for line in chain(_list_check_lines(calibration), _list_context_lines(calibration)):
         console.print(Text(line), soft_wrap=True)
     console.print(Text("\nFor the end of config.toml:\n"))
     console.print(Text(format_bounds(calibration)), soft_wrap=True, end="")
@@ -142,6 +142,19 @@ def _list_check_lines(calibration: Calibration) -> Iterator[str]:
         ("one bound for all", check.common),
         (f"as now, {calibration.usual:g}", check.usual),
     ):
+        share, right, least = _format_result(result)
+        yield f"  {name:<18} {share:>4} written, {right} right (at least {least})"
+
+
+def _list_context_lines(calibration: Calibration) -> Iterator[str]:
+    check = calibration.context_check
+    if check is None:
+        return
+    yield (
+        f"\nWhat --context artist would do with today's min-score, as if no track of the same album"
+        f" had a genre ({format_track_count(check.helped)} have others of their artist or album):"
+    )
+    for name, result in (("alone", check.alone), ("--context artist", check.artist)):
         share, right, least = _format_result(result)
         yield f"  {name:<18} {share:>4} written, {right} right (at least {least})"
 

@@ -1,170 +1,39 @@
 """A scan with --context: what the library knows of an album or artist has a say in each genre.
 
-The other tracks of a group (an album, or an artist) say two things: how they sound, by their
-scores, and the genres that people gave them. Both are counts of labels, smoothed, and are pooled
-with the scores of the track in the logarithm:
-
-    log p(label) + weight * log(share of the scores) + weight * log(share of the genres)
+evidence.py has the formula.
 """
 
-import math
 import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import Proposal, find_user_genres, is_compilation, is_single_album
+from tagger.evidence import (
+    Evidence,
+    find_labels,
+    index_labels,
+    make_evidence,
+    pool_with_evidence,
+)
 from tagger.records import (
     Album,
     Failure,
     Prediction,
     RepeatedRows,
-    Score,
     Tags,
     Track,
     normalize_label,
-    split_genres,
 )
 from tagger.scan.session import TrackStep
 from tagger.scan.tracks import RowRepeater, TrackDecider
 from tagger.settings import Context, Existing
 from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
 
-
-@dataclass(frozen=True, slots=True)
-class ContextWeights:
-    """How much the scores and the genres of other tracks count, beside 1 for the scores of a track.
-
-    scores_smoothing, genres_smoothing: for how many tracks without any preference the smoothing
-    counts. A high one means that a few tracks change little.
-    """
-
-    scores: float
-    scores_smoothing: float
-    genres: float
-    genres_smoothing: float
-
-
-WEIGHTS = ContextWeights(scores=0.36, scores_smoothing=4.5, genres=1.0, genres_smoothing=2.5)
-"""Fitted by tests/benchmarks/context.py; docs/models.md has what they do."""
-
-MIN_PROBABILITY = 1e-6
-"""A label of a lower probability is as unlikely as one of this probability."""
-
 KEPT_GROUPS = 256
 """The sums of this many albums and artists stay in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What tracks of one group say of the genre. scored, named: how many have scores, a genre.
-
-    scores: the sum of the probabilities of each label. genres: how many tracks have each label as
-    the genre that a person gave them. best: how many have it as the label with the best score.
-    """
-
-    scored: int = 0
-    named: int = 0
-    scores: Mapping[str, float] = field(default_factory=dict)
-    genres: Mapping[str, float] = field(default_factory=dict)
-    best: Mapping[str, float] = field(default_factory=dict)
-
-    def __add__(self, other: "Evidence") -> "Evidence":
-        return self._combine(other, 1)
-
-    def __sub__(self, other: "Evidence") -> "Evidence":
-        return self._combine(other, -1)
-
-    def __bool__(self) -> bool:
-        return bool(self.scored or self.named)
-
-    def _combine(self, other: "Evidence", sign: int) -> "Evidence":
-        return Evidence(
-            max(0, self.scored + sign * other.scored),
-            max(0, self.named + sign * other.named),
-            _add(self.scores, other.scores, sign),
-            _add(self.genres, other.genres, sign),
-            _add(self.best, other.best, sign),
-        )
-
-
-def _add(sums: Mapping[str, float], others: Mapping[str, float], sign: int) -> dict[str, float]:
-    """Add the numbers of the same label, or subtract them; no sum is below 0."""
-    total = dict(sums)
-    for label, number in others.items():
-        total[label] = max(0, total.get(label, 0) + sign * number)
-    return total
-
-
-def pool_with_evidence(
-    scores: Sequence[Score],
-    evidence: Evidence,
-    not_music: Collection[str] = (),
-    weights: ContextWeights = WEIGHTS,
-) -> tuple[Score, ...]:
-    """Return the scores of a track after its group had a say, best first.
-
-    The probabilities of music still add up to what they did, and those of `not_music` stay. Where
-    the group says nothing, the scores stay as they are.
-    """
-    music = [score for score in scores if score.genre not in not_music]
-    if not evidence or not music:
-        return tuple(scores)
-    gains = [_compute_gain(evidence, score.genre, len(music), weights) for score in music]
-    most = max(gains)
-    masses = [
-        max(score.probability, MIN_PROBABILITY) * math.exp(gain - most)
-        for score, gain in zip(music, gains, strict=True)
-    ]
-    factor = sum(score.probability for score in music) / sum(masses)
-    pooled = [
-        Score(score.genre, min(1.0, mass * factor))
-        for score, mass in zip(music, masses, strict=True)
-    ]
-    others = (score for score in scores if score.genre in not_music)
-    return tuple(sorted([*pooled, *others], key=lambda score: -score.probability))
-
-
-def _compute_gain(evidence: Evidence, label: str, labels: int, weights: ContextWeights) -> float:
-    """Return what is added to the logarithm of the probability of one of `labels` labels.
-
-    Without any track all labels have the same share, so the gain changes nothing.
-    """
-    heard = evidence.scores.get(label, 0.0) + weights.scores_smoothing / labels
-    named = evidence.genres.get(label, 0) + weights.genres_smoothing / labels
-    return weights.scores * math.log(
-        heard / (evidence.scored + weights.scores_smoothing)
-    ) + weights.genres * math.log(named / (evidence.named + weights.genres_smoothing))
-
-
-def find_labels(genres: Iterable[str], labels_by_key: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return the labels that the first known one of a person's genres stands for; else none."""
-    for genre in genres:
-        for part in split_genres(genre):
-            if labels := labels_by_key.get(normalize_label(part)):
-                return list(labels)
-    return []
-
-
-def index_labels(labels: Iterable[str], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return the labels of the model by each spelling's key: the label's, and the user's name's.
-
-    names: the user's names by label, as in `decide.get_label_names`. A name of the user wins over
-    the same word as a label. A label without a name is no genre that tagger writes.
-    """
-    by_name: dict[str, tuple[str, ...]] = {}
-    by_label: dict[str, tuple[str, ...]] = {}
-    for label in labels:
-        parts = split_genres(names.get(label.casefold(), label))
-        for key in {normalize_label(part) for part in parts}:
-            by_name[key] = (*by_name.get(key, ()), label)
-        if parts:
-            key = normalize_label(label)
-            by_label[key] = (*by_label.get(key, ()), label)
-    return by_label | by_name
 
 
 class LibraryContext:
@@ -246,13 +115,7 @@ class LibraryContext:
         if not decide.is_music(scores, decider.not_music, decider.settings.min_score):
             scores = ()
         music = [score for score in scores if score.genre not in decider.not_music]
-        return Evidence(
-            int(bool(music)),
-            int(bool(labels)),
-            {score.genre: score.probability for score in music},
-            Counter(labels),
-            {music[0].genre: 1} if music else {},
-        )
+        return make_evidence(music, labels)
 
 
 def describe_evidence(

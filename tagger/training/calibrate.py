@@ -8,6 +8,13 @@ from enum import StrEnum
 
 from tagger import decide
 from tagger.errors import LibraryError
+from tagger.evidence import (
+    Evidence,
+    find_labels,
+    index_labels,
+    make_evidence,
+    pool_with_evidence,
+)
 from tagger.models import ModelSource
 from tagger.paths import AnyPath, display_path
 from tagger.records import MinScore, Score, normalize_label, split_genres
@@ -135,10 +142,23 @@ class CrossCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextCheck:
+    """What --context artist does with the usual bounds, if no person named the album's genre.
+
+    helped: tracks of which other albums or tracks say something. alone: without --context.
+    """
+
+    helped: int
+    alone: Written
+    artist: Written
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Bounds for the genres of a library, and what they do.
 
     usual: the default bound of today. without_scores: tracks whose scores nobody knows.
+    context_check: None if no track has others of its artist.
     unknown_labels: genres that the model does not give, with the number of their tracks, which do
     not count. cross_check: None with fewer than two albums.
     """
@@ -150,6 +170,7 @@ class Calibration:
     groups: int
     choice: BoundChoice
     cross_check: CrossCheck | None
+    context_check: ContextCheck | None
     without_scores: int
     unknown_labels: Mapping[str, int]
 
@@ -175,11 +196,12 @@ def calibrate_library(
         model=source.identity,
         windows=settings.windows or AUTO_WINDOWS,
     )
-    tracks = [
-        judge_track(clip, scores, source.not_music, settings)
+    scored = [
+        ScoredClip(clip, scores)
         for clip in clips
         if (scores := found.get(clip.track.path)) is not None
     ]
+    tracks = [judge_track(each, source.not_music, settings) for each in scored]
     usual = settings.min_score.default
     return Calibration(
         model=source.identity,
@@ -189,23 +211,74 @@ def calibrate_library(
         groups=len({track.group for track in tracks}),
         choice=choose_bounds(tracks, usual=usual, precision=precision),
         cross_check=check_on_left_out(tracks, usual=usual, precision=precision),
+        context_check=check_context(scored, source, settings),
         without_scores=len(clips) - len(tracks),
         unknown_labels=dict(unknown_labels.most_common()),
     )
 
 
-def judge_track(
-    clip: Clip, scores: Sequence[Score], not_music: Collection[str], settings: Settings
-) -> JudgedTrack:
+@dataclass(frozen=True, slots=True)
+class ScoredClip:
+    """A track with the genres that a person wrote, and all its scores by a model."""
+
+    clip: Clip
+    scores: Sequence[Score]
+
+    @property
+    def group(self) -> str:
+        """The album, or the track itself where it has none."""
+        return self.clip.album or display_path(self.clip.track.path)
+
+
+def judge_track(scored: ScoredClip, not_music: Collection[str], settings: Settings) -> JudgedTrack:
     """Compare what a scan would write into a track with what the person wrote."""
-    group = clip.album or display_path(clip.track.path)
-    named = decide.relabel(scores, decide.get_label_names(settings))
+    group = scored.group
+    named = decide.name_scores(scored.scores, settings, not_music)
     music = [score for score in named if score.genre not in not_music]
     if not music or not decide.is_music(named, not_music, settings.min_score):
         return JudgedTrack("", 0.0, is_right=False, group=group)
     keys = set(map(normalize_label, split_genres(music[0].genre)))
-    is_right = not keys.isdisjoint(map(normalize_label, clip.labels))
+    is_right = not keys.isdisjoint(map(normalize_label, scored.clip.labels))
     return JudgedTrack(music[0].genre, music[0].probability, is_right, group)
+
+
+def check_context(
+    clips: Sequence[ScoredClip], source: ModelSource, settings: Settings
+) -> ContextCheck | None:
+    """Compare --context artist with each track alone, as if whole albums had no genre yet.
+
+    Of its own album, only the scores of the other tracks count; of other albums of its artist, also
+    the genres that people wrote.
+    """
+    music_labels = [label for label in source.labels if label not in source.not_music]
+    names = {label.casefold(): decide.name_label(label, settings) for label in music_labels}
+    index = index_labels(music_labels, names)
+    own: list[Evidence] = []
+    artists: dict[str, Evidence] = defaultdict(Evidence)
+    albums: dict[tuple[str, str], Evidence] = defaultdict(Evidence)
+    sounds: dict[tuple[str, str], Evidence] = defaultdict(Evidence)
+    for each in clips:
+        music = [score for score in each.scores if score.genre not in source.not_music]
+        whole = make_evidence(music, find_labels(each.clip.labels, index))
+        sound = make_evidence(music, ())
+        own.append(sound)
+        key = (each.clip.artist, each.group)
+        artists[each.clip.artist] += whole
+        albums[key] += whole
+        sounds[key] += sound
+    alone, together, helped = [], [], 0
+    for each, sound in zip(clips, own, strict=True):
+        key = (each.clip.artist, each.group)
+        others = artists[each.clip.artist] - albums[key] if each.clip.artist else Evidence()
+        evidence = others + (sounds[key] - sound)
+        pooled = pool_with_evidence(each.scores, evidence, source.not_music)
+        alone.append(judge_track(each, source.not_music, settings))
+        together.append(judge_track(replace(each, scores=pooled), source.not_music, settings))
+        helped += bool(evidence)
+    if not helped:
+        return None
+    min_score = settings.min_score
+    return ContextCheck(helped, measure_bound(alone, min_score), measure_bound(together, min_score))
 
 
 def measure_bound(tracks: Iterable[JudgedTrack], min_score: MinScore) -> Written:
@@ -295,6 +368,7 @@ def check_on_left_out(
 def make_calibration_json(calibration: Calibration) -> dict[str, object]:
     """Return all of a calibration as values for JSON. Programs read these keys: they stay."""
     check, choice = calibration.cross_check, calibration.choice
+    context = calibration.context_check
     return {
         "model": calibration.model,
         "precision": calibration.precision,
@@ -312,6 +386,13 @@ def make_calibration_json(calibration: Calibration) -> dict[str, object]:
             "usual": _make_written_json(check.usual),
         }
         if check
+        else None,
+        "context": {
+            "helped": context.helped,
+            "alone": _make_written_json(context.alone),
+            "artist": _make_written_json(context.artist),
+        }
+        if context
         else None,
     }
 

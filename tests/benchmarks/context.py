@@ -33,10 +33,10 @@ from docs.bundled_model.fit_head import (
     load_features,
     read_clips,
 )
+from tagger.evidence import ContextWeights, Evidence, pool_with_evidence
 from tagger.inference.devices import use_one_thread
 from tagger.models.yamnet import CHECKPOINT
 from tagger.records import Score
-from tagger.scan.context import ContextWeights, Evidence, pool_with_evidence
 from tagger.settings import Settings
 from tests.benchmarks.genres import compute_left_out_scores
 

@@ -149,3 +149,30 @@ def test_scores_of_an_audit_are_enough(library: Path, tmp_path: Path, capsys: Ca
     result = run_without_torch("calibrate", library, "--json", "--state", state)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["tracks"] == 3
+
+
+def test_it_says_what_the_other_albums_of_an_artist_would_add(
+    tmp_path: Path, capsys: Capsys
+) -> None:
+    library, state = tmp_path / "artist", tmp_path / "state.sqlite"
+    library.mkdir()
+    sound = build_audio(tmp_path / "sound.flac", seconds=2)
+    scores: dict[Path, tuple[Score, ...]] = {}
+    for number in range(12):
+        path = add_track(sound, library / f"{number}.flac", f"Album {number // 3}")
+        audio: Any = mutagen.File(path)
+        audio["artist"], audio["genre"] = "Band", "Rock"
+        audio.save()
+        scores[path] = (Score("Jazz", 0.5), Score("Rock", 0.4), Score("Pop", 0.1))
+    save_scores(state, scores)
+    found = Command(capsys, "calibrate", library, "--state", state).summary["context"]
+    assert (found["helped"], found["alone"]["right"], found["artist"]["right"]) == (12, 0, 12)
+    assert main(["calibrate", str(library), "--state", str(state)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        " ".join(line.split()) == "alone 100% written, 0% of 12 right (at least 0%)"
+        for line in lines
+    )
+    assert any(
+        line.strip().startswith("--context artist") and "100% of 12" in line for line in lines
+    )

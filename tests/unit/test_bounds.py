@@ -10,6 +10,7 @@ from tagger.records import MinScore, Score, Track
 from tagger.settings import Settings
 from tagger.training.calibrate import (
     JudgedTrack,
+    ScoredClip,
     Verdict,
     check_on_left_out,
     choose_bound,
@@ -108,8 +109,8 @@ def test_a_track_is_judged_by_what_a_scan_would_write() -> None:
     clip = Clip(track, ("Hip-Hop", "Soul"), album="/a/Title")
     settings = Settings(genre_map={"rap": "Hip Hop; Urban"})
     scores = (Score("rap", 0.6), Score("speech", 0.3), Score("Rock", 0.1))
-    found = judge_track(clip, scores, {"speech"}, settings)
+    found = judge_track(ScoredClip(clip, scores), {"speech"}, settings)
     assert found == JudgedTrack("Hip Hop; Urban", 0.6, is_right=True, group="/a/Title")
-    assert judge_track(clip, scores, {"rap", "speech"}, Settings()).genre == ""
+    assert judge_track(ScoredClip(clip, scores), {"rap", "speech"}, Settings()).genre == ""
     no_music = (Score("speech", 0.6), Score("rap", 0.4))
-    assert judge_track(clip, no_music, {"speech"}, settings).genre == ""
+    assert judge_track(ScoredClip(clip, no_music), {"speech"}, settings).genre == ""

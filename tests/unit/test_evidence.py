@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tagger.records import Album, Score, Tags
-from tagger.scan.context import (
+from tagger.evidence import (
     ContextWeights,
     Evidence,
-    describe_evidence,
     find_labels,
     index_labels,
     pool_with_evidence,
 )
+from tagger.records import Album, Score, Tags
+from tagger.scan.context import describe_evidence
 from tagger.settings import Context
 from tagger.state import ContextMember, context, make_album_key, open_state
 from tagger.storage import look_up
