@@ -57,9 +57,9 @@ FILL_HELP = "Where no genre is left, write the one of an earlier scan's scores; 
 def normalize(
     paths: tuple[str, ...], config: Path | None, *, fill: bool, starter: Path | None, **flags: Any
 ) -> int:
-    """Give the genres in the tags one spelling each, without listening.
+    """Give the genres in the tags one spelling each.
 
-    The names are those of a vocabulary. Numbers become names, "Rock;Pop" becomes two genres, and
+    Nothing is listened to. The names are those of a vocabulary. Numbers become names, "Rock;Pop" becomes two genres, and
     what is no genre goes. Genres that the vocabulary does not know stay as they are, and the
     summary lists them.
 

@@ -41,11 +41,11 @@ from tagger.settings import Settings
     json="Print the views as JSON.",
 )
 def show(files: tuple[str, ...], config: Path | None, **flags: Any) -> int:
-    """Show what tagger knows of each FILE, and what a scan would do with it.
+    """Show what is known of a track, and what a scan would do.
 
-    This shows the genre in its tags and who wrote it, the scores in the state file, earlier writes
-    into the file, and the rule by which a scan decides. Give it the options of your scan. Nothing
-    is listened to, and nothing is written.
+    For each FILE, this shows the genre in its tags and who wrote it, the scores in the state file,
+    earlier writes into the file, and the rule by which a scan decides. Give it the options of your
+    scan. Nothing is listened to, and nothing is written.
     """
     from tagger.cli.views import format_view, view_as_json
     from tagger.scan.show import show_tracks
