@@ -59,9 +59,9 @@ def normalize(
 ) -> int:
     """Give the genres in the tags one spelling each.
 
-    Nothing is listened to. The names are those of a vocabulary. Numbers become names, "Rock;Pop" becomes two genres, and
-    what is no genre goes. Genres that the vocabulary does not know stay as they are, and the
-    summary lists them.
+    Nothing is listened to. The names are those of a vocabulary. Numbers become names, "Rock;Pop"
+    becomes two genres, and what is no genre goes. Genres that the vocabulary does not know stay as
+    they are, and the summary lists them.
 
     Try a dry run first (-n). `tagger undo` takes a run back.
     """
