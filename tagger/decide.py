@@ -479,10 +479,15 @@ def decide(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:
         return decision
     if decision.action is Action.WRITTEN:
         return replace(decision, tags=wanted)
-    pairs = zip(wanted.extras, tags.extras, strict=True)
-    changed = dict.fromkeys(FIELD_NAMES[new.field] for new, old in pairs if new != old)
-    reason = ONLY_EXTRAS.format(", ".join(changed))
+    reason = format_extras_reason(tags, wanted)
     return Decision(Action.WRITTEN, wanted, reason=reason, keeps_genre=True)
+
+
+def format_extras_reason(before: Tags, after: Tags) -> str:
+    """Return the sentence of the report about a change of extra fields alone."""
+    pairs = zip(after.extras, before.extras, strict=True)
+    changed = dict.fromkeys(FIELD_NAMES[new.field] for new, old in pairs if new != old)
+    return ONLY_EXTRAS.format(", ".join(changed))
 
 
 def _decide_genre(tags: Tags, proposal: Proposal, settings: Settings) -> Decision:

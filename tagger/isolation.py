@@ -162,8 +162,11 @@ class ForkServer:
 
         Raises WorkerError if it cannot be started, BrokenPipeError if the server has ended.
         """
-        ours, theirs = Pipe()
-        exit_codes, exit_code_writer = Pipe(duplex=False)
+        try:
+            ours, theirs = Pipe()
+            exit_codes, exit_code_writer = Pipe(duplex=False)
+        except OSError as error:
+            raise WorkerError(f"cannot start a process to read files: {error.strerror}") from error
         with theirs, exit_code_writer:
             # One byte a request: requests of several processes do not mix.
             descriptors = [theirs.fileno(), exit_code_writer.fileno()]

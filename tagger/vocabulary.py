@@ -166,6 +166,7 @@ def is_in_folder(path: AnyPath, pattern: str) -> bool:
 
     A pattern without a slash in front may begin at any folder of the path.
     """
+    pattern = pattern.replace("[", "[[]")  # a folder such as "Live [1999]" is no set of letters
     below = pattern if pattern.endswith("*") else f"{pattern.rstrip('/')}/*"
     start = "" if below.startswith("/") else "*/"
     text = unicodedata.normalize("NFC", str(path))  # macOS takes names apart

@@ -46,6 +46,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     existing="",
     write="What to write of the report: the genre, and more.",
     styles="",
+    profile="",
     junk_genres="",
     vocabulary="Names that it drops are no genre, as in the scan.",
     hardlinks="",

@@ -56,7 +56,15 @@ UNDO_WORDS = {
 DRY_RUN_LINE = "This was a dry run: no file was changed."
 
 UNDO_OPTIONS = ("dry-run", "hardlinks", "owner", "preserve-mtime", "max-seconds", "max-memory")
-APPLY_OPTIONS = ("existing", "junk-genres", "vocabulary", "write", "styles", *UNDO_OPTIONS)
+APPLY_OPTIONS = (
+    "existing",
+    "junk-genres",
+    "vocabulary",
+    "write",
+    "styles",
+    "profile",
+    *UNDO_OPTIONS,
+)
 """The next command must get these options of the run: without them it could act on other files,
 write other tags or none, or fail to read a file that the run has read."""
 

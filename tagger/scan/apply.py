@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Protocol
 
 from tagger.decide import (
+    ONLY_EXTRAS,
     Decision,
     Proposal,
     build_extras,
     build_tags,
+    choose_moods,
+    choose_voices,
     decide_by_links,
     decide_by_tags,
+    format_extras_reason,
     get_junk_keys,
     list_extra_fields,
 )
@@ -39,7 +43,7 @@ from tagger.records import (
 from tagger.report.csv import ReportRow, parse_row, read_report
 from tagger.scan.session import RunObserver, TrackStep, open_session
 from tagger.settings import Settings, WrittenField
-from tagger.state import RunKind, State
+from tagger.state import AUTO_WINDOWS, RunKind, State
 from tagger.storage import look_up
 from tagger.tags import read_tags
 from tagger.writing import PlannedWrite
@@ -50,6 +54,8 @@ CHANGED_SINCE_REPORT = (
 )
 NAMED_TWICE = "a row before this one names the same file"
 GENRE_DIFFERS = "its genre is no longer the one in the report: a new dry run shows it"
+SCORE_ROUNDING = 0.001
+"""The column `scores` has three decimals."""
 HAS_GENRE = "it has a genre already (--existing replace|append writes the new one)"
 
 
@@ -125,15 +131,27 @@ class ReportEdits:
         """
         if proposed := self._find_proposed(row):
             return row.genres != proposed.genres
+        if row.scores and row.score is not None:
+            own_score = row.scores[0].probability
+            if abs(row.score - own_score) > SCORE_ROUNDING:
+                return False  # other tracks had a say: nobody can tell what the dry run said
         best = [genre for score in row.scores for genre in split_genres(score.genre)]
         return row.genres != tuple(dict.fromkeys(best))[: len(row.genres)]
+
+    def _is_without_genre(self, row: ReportRow) -> bool:
+        """Tell whether the dry run itself gave no genre to a track, but other fields."""
+        proposed = self._find_proposed(row)
+        if proposed is not None:
+            return not proposed.genres
+        return row.error.startswith(ONLY_EXTRAS.format(""))
 
     def _find_proposed(self, row: ReportRow) -> ReportRow | None:
         """Return the row of the dry run, unless another scan has replaced it in the state file."""
         for path in _list_paths(row):
             text = self.state.rows.find_text(path)
             proposed = parse_row(text) if text else None
-            if proposed and (proposed.scores, proposed.model) == (row.scores, row.model):
+            facts = (row.scores, row.score, row.model)
+            if proposed and (proposed.scores, proposed.score, proposed.model) == facts:
                 return proposed
         return None
 
@@ -159,7 +177,7 @@ class ReportEdits:
         outcome = Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
-            genres=row.genres,
+            genres=tags.genres if decision.keeps_genre else row.genres,
             existing=tags.genres,
             scores=row.scores,
             score=row.score,
@@ -206,16 +224,21 @@ class ReportEdits:
         )
         if not tags.extras or decision.kind in (KeepReason.NOT_WANTED, KeepReason.HARD_LINKS):
             return decision
-        wanted = self._build_extras(decision.tags or tags, row)
+        wanted = self._build_extras(track, decision.tags or tags, row)
         if wanted.extras == tags.extras:
             return decision
-        return decide_by_links(track, self.settings.hardlinks) or Decision(Action.WRITTEN, wanted)
+        if kept := decide_by_links(track, self.settings.hardlinks):
+            return kept
+        if decision.action is Action.WRITTEN:
+            return replace(decision, tags=wanted)
+        reason = decision.reason or format_extras_reason(tags, wanted)
+        return Decision(Action.WRITTEN, wanted, reason=reason, keeps_genre=True)
 
-    def _build_extras(self, tags: Tags, row: ReportRow) -> Tags:
+    def _build_extras(self, track: Track, tags: Tags, row: ReportRow) -> Tags:
         """Return tags with the extra fields of a row; edited ones are the person's."""
         proposal = Proposal((), (), "", styles=row.styles, moods=row.moods, voices=row.voices)
         wanted = build_extras(tags, proposal, self.settings)
-        proposed = self._find_proposed(row) or row
+        proposed = self._find_proposed(row) or self._guess_proposed(track, row)
         edited = {
             ExtraField.STYLE: row.styles != proposed.styles,
             ExtraField.GROUPING: row.styles != proposed.styles,
@@ -228,10 +251,24 @@ class ReportEdits:
         )
         return replace(wanted, extras=tuple(extras))
 
+    def _guess_proposed(self, track: Track, row: ReportRow) -> ReportRow:
+        """Return a row with what the model says by the state file."""
+        windows = self.settings.windows or AUTO_WINDOWS
+        known = self.state.load_track(track, model=row.model, windows=windows)
+        likely = {each.genre for each in known.attributes.styles}
+        return replace(
+            row,
+            styles=tuple(style for style in row.styles if style in likely),
+            moods=choose_moods(known.attributes),
+            voices=choose_voices(known.attributes),
+        )
+
     def _decide_genre(self, track: Track, tags: Tags, row: ReportRow) -> Decision:
         existing = self.settings.existing
-        if not row.genres and (tags.genres or not tags.extras or self.is_edited(row)):
-            return Decision.keep(KeepReason.NOT_WANTED)
+        if not row.genres:
+            is_meant = self._is_without_genre(row) and not tags.genres
+            not_wanted = Decision.keep(KeepReason.NOT_WANTED)
+            return Decision(Action.UNCHANGED) if is_meant else not_wanted
         if row.genres == tags.genres or _has_row_genres(tags, row):
             return Decision(Action.UNCHANGED)
         junk = get_junk_keys(self.settings)

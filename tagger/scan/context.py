@@ -31,6 +31,7 @@ from tagger.scan.session import TrackStep
 from tagger.scan.tracks import RowRepeater, TrackDecider
 from tagger.settings import Context, Existing
 from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
+from tagger.vocabulary import normalize_genres
 
 KEPT_GROUPS = 256
 """The sums of this many albums and artists stay in memory."""
@@ -69,6 +70,8 @@ class LibraryContext:
             return None
         counts_people = self.decider.settings.existing is not Existing.REPLACE
         genres = find_user_genres(tags) if counts_people else ()
+        if vocabulary := self.decider.settings.vocabulary:
+            genres = normalize_genres(genres, vocabulary)
         return ContextMember(album_key, artist, tuple(find_labels(genres, self.labels_by_key)))
 
     def find(self, track: Track, known: KnownTrack) -> Evidence:

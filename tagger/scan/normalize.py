@@ -169,7 +169,7 @@ class Normalizer:
             raise decider.unrecovered[track.path]
         lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None
         if known.tags is not None and not lacks_album and not self.settings.force:
-            return known
+            return replace(known, tags=known.tags.select_extras(()))  # they stay as they are
         check_no_writer(track.path, is_settled=True)
         tags = decider.isolated.call(read_tags, track.path)
         decider.state.save_tags(track, tags)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from tagger.crawl import Listing, Scope, crawl_folders
-from tagger.decide import GenreOrigin, find_genre_origin, name_genres_of_styles
+from tagger.decide import GenreOrigin, find_genre_origin, get_junk_keys, name_genres_of_styles
 from tagger.errors import AccessError, KeepReason, LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource
@@ -14,10 +14,12 @@ from tagger.paths import AnyPath
 from tagger.records import Action, ExtraField, Failure, Outcome, RawField, Tags, Track
 from tagger.scan.albums import AlbumSettler
 from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler
-from tagger.settings import Existing, Settings
+from tagger.settings import Context, Existing, Settings
 from tagger.state import KnownTrack, ModelResult, PastWrite, State, open_snapshot
 from tagger.storage import ListedFile, check_no_writer, find_file
 from tagger.tags import EXTENSIONS, RAW_BYTES_SUFFIX, read_genres_elsewhere, read_tags
+
+CONTEXT_NOT_ASKED = "; other tracks have a say in a scan (--context), but not here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,12 @@ class TrackTags:
     tags: Tags | None = None
     elsewhere: tuple[RawField, ...] = ()
     error: str = ""
+    junk: frozenset[str] = frozenset()
 
     @property
     def origin(self) -> GenreOrigin | None:
         """Who wrote the genre; None if nobody can tell."""
-        return find_genre_origin(self.tags) if self.tags else None
+        return find_genre_origin(self.tags, self.junk) if self.tags else None
 
     @property
     def fields(self) -> tuple[RawField, ...]:
@@ -88,7 +91,7 @@ def show_tracks(
 
     No file is changed, the state file neither. Raises StateError if the state file is unusable.
     """
-    settings = replace(settings, dry_run=True)
+    settings, junk = replace(settings, dry_run=True), get_junk_keys(settings)
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
         for path in paths:
             try:
@@ -99,7 +102,7 @@ def show_tracks(
                 continue
             files = [listing.track(file) for listing in listings for file in listing.files]
             with open_snapshot(settings.state, files) as state:
-                memory, tags = _recall(state, track), _read_tags(track, isolated)
+                memory, tags = _recall(state, track), _read_tags(track, isolated, junk)
                 decider = TrackDecider(
                     settings,
                     state,
@@ -115,6 +118,8 @@ def show_tracks(
                     failure = Failure.from_error(track, in_use)
                     outcome = outcome.fail(failure, reported=known.failure is not None)
                 reason = explain(outcome, known, tags, decider)
+                if settings.context is not Context.NONE:
+                    reason += CONTEXT_NOT_ASKED
                 plan = ScanPlan(source.identity, outcome, reason)
             yield TrackView(track, tags, memory, str(in_use or ""), plan)
 
@@ -155,10 +160,11 @@ def _recall(state: State, track: Track) -> TrackMemory:
     )
 
 
-def _read_tags(track: Track, isolated: IsolatedCaller) -> TrackTags:
+def _read_tags(track: Track, isolated: IsolatedCaller, junk: frozenset[str]) -> TrackTags:
     try:
         tags = isolated.call(read_tags, track.path, extras=tuple(ExtraField))
-        return TrackTags(tags, isolated.call(read_genres_elsewhere, track.path))
+        elsewhere = isolated.call(read_genres_elsewhere, track.path)
+        return TrackTags(tags, elsewhere, junk=junk)
     except TrackError as error:
         return TrackTags(error=str(error))
 
@@ -221,7 +227,7 @@ def _explain_keeping(outcome: Outcome, tags: TrackTags, settings: Settings) -> s
 
 def _explain_low_score(outcome: Outcome, _: TrackTags, __: Settings) -> str:
     if outcome.score is None:
-        return "no genre is left: the genre map drops all labels (--genre-map)"
+        return "no genre is left: --genre-map or --vocabulary drops all labels"
     return (
         f"the score of {'; '.join(outcome.genres)}, {outcome.score:.3f}, is below"
         f" {outcome.min_score:g} (--min-score)"
@@ -242,6 +248,8 @@ WRITE_REASONS: Mapping[GenreOrigin, str] = {
 
 
 def _explain_writing(outcome: Outcome, tags: TrackTags, settings: Settings) -> str:
+    if outcome.score is None or outcome.genres == outcome.existing:
+        return outcome.error  # a rule, or other fields than the genre
     reason = WRITE_REASONS[tags.origin or GenreOrigin.NONE].format(existing=settings.existing)
     is_pooled = bool(outcome.scores) and outcome.score != outcome.scores[0].probability
     of_album = " of its album" if is_pooled else ""

@@ -24,6 +24,7 @@ from tagger.records import (
     Score,
     Tags,
     Track,
+    split_genres,
 )
 from tagger.report.csv import format_row
 from tagger.scan.session import TrackStep
@@ -159,7 +160,8 @@ class TrackDecider:
         genres = decide.choose_genres(music, most=settings.genres, min_score=settings.min_score)
         styles = decide.choose_styles(known.attributes.styles, self.genre_by_style, genres)
         if decide.writes_styles_as_genres(settings):
-            genres = tuple(dict.fromkeys((*genres, *styles)))
+            names = (decide.name_label(style, settings) for style in styles)
+            genres = split_genres(";".join((*genres, *names)))
         return Proposal(
             format_genre_values(genres, settings.profile),
             music[: settings.top_k],

@@ -37,7 +37,7 @@ from tagger.writing import PlannedWrite, open_writer
 
 CHANGED_SINCE_WRITE = "changed since tagger wrote it (--force puts the old genre back all the same)"
 FILE_MOVED_OR_MISSING = "it is not there (if it was moved, a scan finds it; then undo it again)"
-GENRE_EDITED = "its genre was edited since tagger wrote it: left as it is"
+GENRE_EDITED = "its tags were edited since tagger wrote them: left as they are"
 
 
 class UndoObserver(Protocol):

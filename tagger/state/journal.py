@@ -197,14 +197,17 @@ class Journal:
         """Record that the file was replaced by `new`.
 
         Return whether the file has tagger's tags now: False after an undo; None where the change,
-        or what an undo took back, was only another name for a genre.
+        or what an undo took back, was only another name for a genre, or left the genre alone.
         """
-        kind, run_id = self._db.execute(
-            "SELECT kind, run_id FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?",
+        kind, run_id, before, after = self._db.execute(
+            "SELECT kind, run_id, before, after FROM journal JOIN runs ON runs.id = run_id"
+            " WHERE journal.id = ?",
             (entry,),
         ).fetchone()
         self._set_new_track(entry, new)
         if kind == RunKind.NORMALIZE:
+            return None
+        if kind != RunKind.UNDO and _keeps_genre(before, after):
             return None
         if kind != RunKind.UNDO:
             return True
@@ -213,15 +216,18 @@ class Journal:
         return None if self._has_undone_names_only(run_id, new.path) else False
 
     def _has_undone_names_only(self, run_id: str, path: AnyPath) -> bool:
-        """Tell whether a run undid in this file only normalizations that added no model's genre."""
+        """Tell whether a run undid in this file only changes that added no model's genre."""
         rows = self._db.execute(
             "SELECT kind, before, after FROM journal JOIN runs ON runs.id = run_id"
             " WHERE undone_by = ? AND path = ?",
             (run_id, os.fsencode(path)),
         ).fetchall()
         return bool(rows) and all(
-            kind == RunKind.NORMALIZE
-            and (tags_from_json(before).written or not tags_from_json(after).written)
+            _keeps_genre(before, after)
+            or (
+                kind == RunKind.NORMALIZE
+                and (tags_from_json(before).written or not tags_from_json(after).written)
+            )
             for kind, before, after in rows
         )
 
@@ -301,6 +307,12 @@ class Journal:
 
     def _select(self, query: str, *values: object) -> list[JournalEntry]:
         return [_make_entry(row) for row in self._db.execute(query, values)]
+
+
+def _keeps_genre(before: str, after: str) -> bool:
+    """Tell whether a change, given as JSON, left the genre and its origin alone."""
+    old, new = tags_from_json(before), tags_from_json(after)
+    return (old.genres, old.written) == (new.genres, new.written)
 
 
 def _make_entry(row: Any) -> JournalEntry:

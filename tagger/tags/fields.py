@@ -176,7 +176,8 @@ def write_tags(path: Path, tags: Tags, open_file: BinaryIO | None = None) -> Non
         texts |= _get_new_extras(tag, tags)
         for text in (text for values in texts.values() for text in values):
             _check_storable(text)
-        info = riff.encode_info_genre(genres) if genres and _needs_info_genre(file, tag) else None
+        needs_info = bool(genres) and _needs_info_genre(file, tag, tags)
+        info = riff.encode_info_genre(genres) if needs_info else None
         items = {name: tag.format.encode_field(name, values) for name, values in texts.items()}
         _write_items(file, tag, items, info)
 
@@ -197,7 +198,7 @@ def _get_new_extras(tag: Tag, tags: Tags) -> dict[str, Values]:
     }
 
 
-def _needs_info_genre(file: BinaryIO, tag: Tag) -> bool:
+def _needs_info_genre(file: BinaryIO, tag: Tag, tags: Tags) -> bool:
     """Tell whether a genre has to be written into the INFO chunk too.
 
     FFmpeg reads the ID3 tag of a WAV only if there is no INFO chunk: a new INFO chunk for the genre
@@ -205,7 +206,12 @@ def _needs_info_genre(file: BinaryIO, tag: Tag) -> bool:
     """
     if not tag.has_info_chunk:
         return False
-    own = tag.get_items(tag.format.list_fields(ExtraField))
+    ours = {extra.field for extra in tags.extras if extra.values == extra.written}
+    names = {
+        each.values if not each.written or field in ours else each.written
+        for field, each in tag.format.extras.items()
+    }
+    own = tag.get_items({*tag.format.list_fields(ours), *names})
     has_others = len(tag.items) > sum(map(len, own.values()))
     return riff.find_info(file) is not None or not has_others
 

@@ -258,7 +258,9 @@ def check_context(
     albums: dict[tuple[str, str], Evidence] = defaultdict(Evidence)
     sounds: dict[tuple[str, str], Evidence] = defaultdict(Evidence)
     for each in clips:
-        music = [score for score in each.scores if score.genre not in source.not_music]
+        is_music = decide.is_music(each.scores, source.not_music, settings.min_score)
+        scores = each.scores if is_music else ()
+        music = [score for score in scores if score.genre not in source.not_music]
         whole = make_evidence(music, find_labels(each.clip.labels, index))
         sound = make_evidence(music, ())
         own.append(sound)

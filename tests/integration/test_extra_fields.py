@@ -290,3 +290,77 @@ def test_wrong_fields_are_refused(capsys: Capsys) -> None:
         "--write: must be some of genre, style, mood, voice"
         in Command(capsys, "scan", ".", "--write", "tempo").err
     )
+
+
+def test_an_apply_without_the_fields_marks_no_track_as_unwanted(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    save_predictions(state, [song], score=0.3)
+    dry = Scan(capsys, tmp_path / "music", "--state", state, "-n", "--write", "genre,mood")
+    assert dry.actions == {"would-write": 1}
+    assert Command(capsys, "apply", dry.summary["report"], "--state", state).code == 0
+    scan = Scan(capsys, tmp_path / "music", "--state", state, "--min-score", "0.2")
+    assert (scan.actions, read_tags(song).genres) == ({"written": 1}, ("Electronic",))
+
+
+def test_the_undo_of_a_mood_leaves_the_genre_to_later_scans(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    save_predictions(state, [song])
+    Scan(capsys, tmp_path / "music", "--state", state, "--write", "mood")
+    assert Command(capsys, "undo", "--state", state).summary["restored"] == 1
+    assert Scan(capsys, tmp_path / "music", "--state", state).actions == {"written": 1}
+
+
+def test_a_mood_does_not_bring_back_a_genre_that_was_undone(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    save_predictions(state, [song])
+    folder = tmp_path / "music"
+    dry = Scan(capsys, folder, "--state", state, "-n", *ALL)
+    Scan(capsys, folder, "--state", state)
+    Command(capsys, "undo", "--state", state)
+    mood = ("--state", state, "--write", "mood")
+    assert Command(capsys, "apply", dry.summary["report"], *mood).summary["written"] == 1
+    assert Scan(capsys, folder, "--state", state).row("song.flac")["kind"] == "undone"
+
+
+def test_a_kept_genre_is_not_reported_as_written_by_apply(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    set_genre(song, "Jazz")
+    save_predictions(state, [song])
+    options = ("--state", state, "--write", "genre,mood")
+    dry = Scan(capsys, tmp_path / "music", "-n", "--existing", "replace", *options)
+    applied = Command(capsys, "apply", dry.summary["report"], *options)
+    (row,) = read_report(applied.summary["report"])
+    assert (row["action"], row["genre"]) == ("written", "Jazz")
+    assert (read_tags(song).genres, read_fields(song)["mood"]) == (("Jazz",), "Happy")
+
+
+def test_a_filled_gap_gets_the_genre_alone(tmp_path: Path, state: Path, capsys: Capsys) -> None:
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    save_predictions(state, [song])
+    Scan(capsys, tmp_path / "music", "--state", state, "-n", *ALL, "--mood-numbers")
+    Command(capsys, "normalize", "--fill", tmp_path / "music", "--state", state)
+    assert read_tags(song).genres == ("Electronic",)
+    assert set(read_fields(song).values()) == {""}
+
+
+def test_a_wav_with_a_persons_mood_alone_is_written(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    song = build_audio(folder / "song.wav", seconds=1)
+    audio: Any = mutagen.File(song)
+    audio.add_tags()
+    audio.tags.add(id3.TMOO(encoding=3, text=["Wistful"]))
+    audio.save()
+    save_predictions(state, [song])
+    assert Scan(capsys, folder, "--state", state, *ALL).actions == {"written": 1}
+    assert (read_tags(song).genres, read_fields(song)["TMOO"]) == (("Electronic",), "Wistful")

@@ -182,7 +182,7 @@ def test_a_file_changed_since_is_refused_and_an_edited_genre_always(
     undo = Undo(capsys)
     assert (undo.code, undo.counts) == (1, {"refused": 2, "failed": 1})
     assert "a.flac: changed since tagger wrote it" in undo.err
-    assert "b.mp3: its genre was edited" in undo.err
+    assert "b.mp3: its tags were edited" in undo.err
     assert "c.ogg: it is not there" in undo.err
     assert contents(tagged) == edited
     assert Undo(capsys, "--force", tagged).counts == {"restored": 1, "refused": 1, "failed": 1}
