@@ -516,14 +516,11 @@ def truncate(path: Path, *, keep: float = 0.5) -> Path:
     return path
 
 
-def _mark_all_but_one_of_each_opener() -> list[Any]:
-    params, seen = [], set()
-    for ending in ENDINGS:
-        opener = OPENERS[ending]
-        params.append(pytest.param(ending, marks=[pytest.mark.slow] if opener in seen else []))
-        seen.add(opener)
-    return params
+OPENER_ENDINGS = tuple({OPENERS[ending]: ending for ending in reversed(ENDINGS)}.values())
+"""One ending for each way to open a tag: the first of those that `ENDINGS` has."""
 
-
-EACH_ENDING = _mark_all_but_one_of_each_opener()
+EACH_ENDING = [
+    pytest.param(ending, marks=[] if ending in OPENER_ENDINGS else [pytest.mark.slow])
+    for ending in ENDINGS
+]
 """For `parametrize`: each kind of file. A plain pytest takes one for each way to open a tag."""

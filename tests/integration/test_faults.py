@@ -20,7 +20,7 @@ from tagger.records import Tags, Track
 from tagger.tags import read_other_fields, read_tags
 from tagger.writing import writer
 from tagger.writing.replace import replace_tags
-from tests.builders import ENDINGS, add_genre, audio_bytes
+from tests.builders import OPENER_ENDINGS, add_genre, audio_bytes
 from tests.front_door import Command, Scan, as_anyone, read_report
 from tests.integration.test_killed import call_directly, save_predictions
 
@@ -114,7 +114,7 @@ ONCE, FOR_GOOD = False, True
         pytest.param(".flac", errno.ENOSPC, ONCE, True, 3, marks=pytest.mark.slow),
         *(
             pytest.param(ending, errno.ENOSPC, ONCE, False, 7, marks=pytest.mark.slow)
-            for ending in ENDINGS
+            for ending in OPENER_ENDINGS
         ),
     ],
 )

@@ -14,7 +14,7 @@ from mutagen.mp3 import MP3
 from tagger.cli import main
 from tagger.records import Tags
 from tagger.tags import read_tags
-from tests.builders import ENDINGS, add_genre, audio_bytes
+from tests.builders import EACH_ENDING, add_genre, audio_bytes
 from tests.front_door import (
     ANY,
     Command,
@@ -129,7 +129,7 @@ def list_runs(capsys: Capsys) -> Any:
     return Command(capsys, "runs").summary
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", EACH_ENDING)
 def test_every_kind_of_file(tmp_path: Path, capsys: Capsys, ending: str) -> None:
     path = make_song(tmp_path / "library" / f"song{ending}", "hip hop;Other")
     raw = read_tags(path).raw
