@@ -1,10 +1,10 @@
 """Decide what to write into a track, by its tags, its scores and the settings. Pure functions.
 
-The genre rules come first, then genre formats of servers and players, then albums.
+The genre rules come first, then the fields beside the genre, then genre formats of servers.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import cache
@@ -16,13 +16,10 @@ from tagger.records import (
     MAX_NOT_MUSIC,
     MOOD_NUMBERS,
     Action,
-    Album,
-    AlbumWithOutliers,
     Attributes,
     ExtraField,
     ExtraTag,
     MinScore,
-    OutlierTrack,
     Score,
     Tags,
     Track,
@@ -294,16 +291,21 @@ MIN_MOOD_SCORE = 0.6
 """With at least this probability, a mood is right for 85 % of recordings of unknown artists."""
 
 MIN_VOICE_SCORE = 0.7
+"""Higher than that of moods: no recording says who sings, so less is measured."""
 
 
 def choose_moods(attributes: Attributes) -> tuple[str, ...]:
     """Return the mood of a track, if it is sure enough."""
-    return tuple(each.genre for each in attributes.moods if each.probability >= MIN_MOOD_SCORE)
+    return _choose_likely(attributes.moods, MIN_MOOD_SCORE)
 
 
 def choose_voices(attributes: Attributes) -> tuple[str, ...]:
     """Return who sings in a track, or that nobody does, if it is sure enough."""
-    return tuple(each.genre for each in attributes.voices if each.probability >= MIN_VOICE_SCORE)
+    return _choose_likely(attributes.voices, MIN_VOICE_SCORE)
+
+
+def _choose_likely(scores: Iterable[Score], least: float) -> tuple[str, ...]:
+    return tuple(score.genre for score in scores if score.probability >= least)
 
 
 def get_mood_numbers(attributes: Attributes) -> Mapping[ExtraField, float]:
@@ -427,9 +429,10 @@ def build_extras(tags: Tags, proposal: Proposal, settings: Settings) -> Tags:
     A field of a person obeys `existing`, as the genre does. Values of tagger go where the model
     does not give them any more.
     """
+    styles = format_genre_values(proposal.styles, settings.profile)
     texts = {
-        ExtraField.STYLE: format_genre_values(proposal.styles, settings.profile),
-        ExtraField.GROUPING: format_genre_values(proposal.styles, settings.profile),
+        ExtraField.STYLE: styles,
+        ExtraField.GROUPING: styles,
         ExtraField.MOOD: proposal.moods,
         ExtraField.VOICE: proposal.voices,
     }
@@ -561,76 +564,3 @@ def find_split_names(names: Iterable[str], profile: Profile) -> tuple[str, ...]:
     """Return the names that the program of a profile would split into several genres."""
     separators = GENRE_FORMATS[profile].splits_at
     return tuple(name for name in names if any(text in name for text in separators))
-
-
-MIN_ALBUM_TRACKS = 3
-"""An album of fewer tracks has no outliers."""
-
-OUTLIER_MARGIN = 0.3
-"""An outlier has a genre whose probability exceeds that of the album's genre by this much."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlbumTrack:
-    """A track of an album, with its scores, best first; all of them or the top ones."""
-
-    path: str
-    folder: str
-    album: Album
-    scores: tuple[Score, ...]
-
-
-def is_single_album(album: Album | None) -> bool:
-    """Tell whether tracks with these tags form one album: it has a title and is no compilation."""
-    return album is not None and bool(album.title) and not album.various
-
-
-def is_compilation(albums: Sequence[Album]) -> bool:
-    """Tell whether the tracks of one album title are by many artists, as on a compilation.
-
-    Without the field for the album artist, `artist` is the artist of each track.
-    """
-    artists = Counter(album.artist.casefold() for album in albums)
-    _, most = artists.most_common(1)[0]
-    return len(artists) >= MIN_ALBUM_TRACKS and 2 * most < len(albums)
-
-
-def pool_scores(scores: Iterable[Sequence[Score]]) -> tuple[Score, ...]:
-    """Return the mean probability of each genre over the tracks of an album, best first.
-
-    The mean is over probabilities, not logits, so that one track with an extreme score cannot
-    decide alone. A genre that is missing in a track counts as 0.
-    """
-    sums: dict[str, float] = defaultdict(float)
-    tracks = 0
-    for track_scores in scores:
-        tracks += 1
-        for score in track_scores:
-            sums[score.genre] += score.probability
-    ranked = sorted(sums.items(), key=lambda item: -item[1])
-    return tuple(Score(genre, total / tracks) for genre, total in ranked)
-
-
-def is_outlier(scores: Sequence[Score], genre: str) -> bool:
-    """Tell whether the best score of a track exceeds that of `genre` by the margin."""
-    probability = next((score.probability for score in scores if score.genre == genre), 0.0)
-    return bool(scores) and scores[0].probability - probability >= OUTLIER_MARGIN
-
-
-def find_outliers(tracks: Iterable[AlbumTrack]) -> Iterator[AlbumWithOutliers]:
-    """Yield the albums with outliers, in the order of their first tracks.
-
-    If half of an album's tracks or more are outliers, the album has no genre to compare with.
-    """
-    groups: dict[tuple[str, str], list[AlbumTrack]] = defaultdict(list)
-    for track in tracks:
-        if track.scores and is_single_album(track.album):
-            groups[track.folder, track.album.title].append(track)
-    for (folder, title), group in groups.items():
-        if len(group) < MIN_ALBUM_TRACKS or is_compilation([track.album for track in group]):
-            continue
-        genre = pool_scores(track.scores for track in group)[0].genre
-        odd = [track for track in group if is_outlier(track.scores, genre)]
-        if odd and 2 * len(odd) < len(group):
-            outliers = tuple(OutlierTrack(track.path, track.scores[0]) for track in odd)
-            yield AlbumWithOutliers(folder, title, genre, len(group), outliers)

@@ -1,5 +1,7 @@
 """What other tracks of an album or artist say of a genre, and how that is pooled with the scores.
 
+First the evidence of --context, then what is an album, its pooled scores, and its outliers.
+
 The other tracks of a group say two things: how they sound, by their scores, and the genres that
 people gave them. Both are counts of labels, smoothed, and are pooled with the scores of the track
 in the logarithm:
@@ -8,11 +10,18 @@ in the logarithm:
 """
 
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tagger.records import Score, normalize_label, split_genres
+from tagger.records import (
+    Album,
+    AlbumWithOutliers,
+    OutlierTrack,
+    Score,
+    normalize_label,
+    split_genres,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +164,76 @@ def make_evidence(scores: Iterable[Score], labels: Collection[str]) -> Evidence:
         Counter(labels),
         {scores[0].genre: 1} if scores else {},
     )
+
+
+MIN_ALBUM_TRACKS = 3
+"""An album of fewer tracks has no outliers."""
+
+OUTLIER_MARGIN = 0.3
+"""An outlier has a genre whose probability exceeds that of the album's genre by this much."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlbumTrack:
+    """A track of an album, with its scores, best first; all of them or the top ones."""
+
+    path: str
+    folder: str
+    album: Album
+    scores: tuple[Score, ...]
+
+
+def is_single_album(album: Album | None) -> bool:
+    """Tell whether tracks with these tags form one album: it has a title and is no compilation."""
+    return album is not None and bool(album.title) and not album.various
+
+
+def is_compilation(albums: Sequence[Album]) -> bool:
+    """Tell whether the tracks of one album title are by many artists, as on a compilation.
+
+    Without the field for the album artist, `artist` is the artist of each track.
+    """
+    artists = Counter(album.artist.casefold() for album in albums)
+    _, most = artists.most_common(1)[0]
+    return len(artists) >= MIN_ALBUM_TRACKS and 2 * most < len(albums)
+
+
+def pool_scores(scores: Iterable[Sequence[Score]]) -> tuple[Score, ...]:
+    """Return the mean probability of each genre over the tracks of an album, best first.
+
+    The mean is over probabilities, not logits, so that one track with an extreme score cannot
+    decide alone. A genre that is missing in a track counts as 0.
+    """
+    sums: dict[str, float] = defaultdict(float)
+    tracks = 0
+    for track_scores in scores:
+        tracks += 1
+        for score in track_scores:
+            sums[score.genre] += score.probability
+    ranked = sorted(sums.items(), key=lambda item: -item[1])
+    return tuple(Score(genre, total / tracks) for genre, total in ranked)
+
+
+def is_outlier(scores: Sequence[Score], genre: str) -> bool:
+    """Tell whether the best score of a track exceeds that of `genre` by the margin."""
+    probability = next((score.probability for score in scores if score.genre == genre), 0.0)
+    return bool(scores) and scores[0].probability - probability >= OUTLIER_MARGIN
+
+
+def find_outliers(tracks: Iterable[AlbumTrack]) -> Iterator[AlbumWithOutliers]:
+    """Yield the albums with outliers, in the order of their first tracks.
+
+    If half of an album's tracks or more are outliers, the album has no genre to compare with.
+    """
+    groups: dict[tuple[str, str], list[AlbumTrack]] = defaultdict(list)
+    for track in tracks:
+        if track.scores and is_single_album(track.album):
+            groups[track.folder, track.album.title].append(track)
+    for (folder, title), group in groups.items():
+        if len(group) < MIN_ALBUM_TRACKS or is_compilation([track.album for track in group]):
+            continue
+        genre = pool_scores(track.scores for track in group)[0].genre
+        odd = [track for track in group if is_outlier(track.scores, genre)]
+        if odd and 2 * len(odd) < len(group):
+            outliers = tuple(OutlierTrack(track.path, track.scores[0]) for track in odd)
+            yield AlbumWithOutliers(folder, title, genre, len(group), outliers)

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tagger.decide import AlbumTrack, find_outliers, format_junk_remark
+from tagger.decide import format_junk_remark
 from tagger.errors import FAILURE_HELP, FailureKind, SettingsError
+from tagger.evidence import AlbumTrack, find_outliers
 from tagger.paths import display_path
 from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
 from tagger.report.csv import ReportRow, read_report

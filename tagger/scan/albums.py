@@ -7,9 +7,9 @@ from itertools import groupby
 
 from tagger import decide
 from tagger.crawl import Listing
-from tagger.decide import (
+from tagger.decide import Proposal
+from tagger.evidence import (
     MIN_ALBUM_TRACKS,
-    Proposal,
     is_compilation,
     is_outlier,
     is_single_album,
@@ -65,12 +65,7 @@ class AlbumSettler:
             yield self.decider.report_failure(item)
             return
         for track in map(item.track, item.files):
-            found = self.decider.examine(track)
-            if not isinstance(found, KnownTrack):
-                yield self.rows.save(found)
-            else:
-                self.decider.state.queue.add(track, is_scored=found.scores is not None)
-                yield None
+            yield self.decider.settle_or_queue(track, self.rows)
 
     def settle_predictions(
         self, results: Iterable[Prediction | Failure]
@@ -78,12 +73,8 @@ class AlbumSettler:
         """Save the prediction of each queued track; settle a folder after its last one."""
         state = self.decider.state
         for result in results:
-            if isinstance(result, Failure):
-                state.queue.remove(result.track)
-                yield self.rows.save(self.decider.report_model_failure(result))
-            else:
-                state.queue.mark_scored(result.track)
-                state.save_prediction(result, windows=self.decider.windows)
+            if failed := self.decider.save_result(result):
+                yield self.rows.save(failed)
             yield from self._settle_folder(result.track.path.parent)
             state.commit_if_due()
 

@@ -10,11 +10,13 @@ from functools import lru_cache
 
 from tagger import decide
 from tagger.crawl import Listing
-from tagger.decide import Proposal, find_user_genres, is_compilation, is_single_album
+from tagger.decide import Proposal, find_user_genres
 from tagger.evidence import (
     Evidence,
     find_labels,
     index_labels,
+    is_compilation,
+    is_single_album,
     make_evidence,
     pool_with_evidence,
 )
@@ -22,13 +24,12 @@ from tagger.records import (
     Album,
     Failure,
     Prediction,
-    RepeatedRows,
     Tags,
     Track,
     normalize_label,
 )
 from tagger.scan.session import TrackStep
-from tagger.scan.tracks import RowRepeater, TrackDecider
+from tagger.scan.tracks import RowRepeater, TrackDecider, settle_found
 from tagger.settings import Context, Existing
 from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
 from tagger.vocabulary import normalize_genres
@@ -153,25 +154,11 @@ class ContextSettler:
 
     def settle_known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
         """Settle the tracks whose scores do not matter; queue the others. Yield None for each."""
-        state = self.decider.state
-        for item in found:
-            if isinstance(item, Failure):
-                yield self.decider.report_failure(item)
-            else:
-                for part in self.rows.split_listing(item):
-                    if isinstance(part, RepeatedRows):
-                        yield part
-                    else:
-                        yield from map(self._examine, part)
-            state.commit_if_due()
-        state.commit()
 
-    def _examine(self, track: Track) -> TrackStep | None:
-        found = self.decider.examine(track)
-        if not isinstance(found, KnownTrack):
-            return self.rows.save(found)
-        self.decider.state.queue.add(track, is_scored=found.scores is not None)
-        return None
+        def settle_track(track: Track) -> TrackStep | None:
+            return self.decider.settle_or_queue(track, self.rows)
+
+        return settle_found(found, self.decider, self.rows, settle_track)
 
     def settle_predictions(
         self, results: Iterable[Prediction | Failure]
@@ -179,13 +166,8 @@ class ContextSettler:
         """Save the prediction of each queued track; settle the tracks that failed."""
         state = self.decider.state
         for result in results:
-            if isinstance(result, Failure):
-                state.queue.remove(result.track)
-                yield self.rows.save(self.decider.report_model_failure(result))
-            else:
-                state.queue.mark_scored(result.track)
-                state.save_prediction(result, windows=self.decider.windows)
-                yield None
+            failed = self.decider.save_result(result)
+            yield self.rows.save(failed) if failed else None
             state.commit_if_due()
         state.commit()
 

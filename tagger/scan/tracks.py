@@ -236,6 +236,26 @@ class TrackDecider:
         self.state.save_model_failure(failure, model=self.model, windows=self.windows)
         return Outcome.from_failure(failure, known.tags, reported=known.failure is not None)
 
+    def settle_or_queue(self, track: Track, rows: "RowRepeater") -> TrackStep | None:
+        """Return the step for a track that needs no scores; queue any other track."""
+        found = self.examine(track)
+        if not isinstance(found, KnownTrack):
+            return rows.save(found)
+        self.state.queue.add(track, is_scored=found.scores is not None)
+        return None
+
+    def save_result(self, result: Prediction | Failure) -> Outcome | None:
+        """Save the result of a queued track. It goes on waiting for others, unless it failed.
+
+        Return the row of a failure.
+        """
+        if isinstance(result, Failure):
+            self.state.queue.remove(result.track)
+            return self.report_model_failure(result)
+        self.state.queue.mark_scored(result.track)
+        self.state.save_prediction(result, windows=self.windows)
+        return None
+
     def report_unprocessed(self) -> Iterator[TrackStep]:
         """Yield the rows of the tracks that are still queued: they wait for the next run."""
         decision = Decision.keep(KeepReason.TIME_IS_UP)
@@ -301,6 +321,26 @@ def hash_code() -> str:
     return digest.hexdigest()
 
 
+def settle_found(
+    found: Iterable[Listing | Failure],
+    decider: TrackDecider,
+    rows: RowRepeater,
+    settle_track: Callable[[Track], TrackStep | None],
+) -> Iterator[TrackStep | None]:
+    """Repeat the rows that still hold, and settle each other track by itself."""
+    for item in found:
+        if isinstance(item, Failure):
+            yield decider.report_failure(item)
+        else:
+            for part in rows.split_listing(item):
+                if isinstance(part, RepeatedRows):
+                    yield part
+                else:
+                    yield from map(settle_track, part)
+        decider.state.commit_if_due()
+    decider.state.commit()
+
+
 @dataclass(frozen=True, slots=True)
 class TrackSettler:
     """Settles each track by itself."""
@@ -310,21 +350,7 @@ class TrackSettler:
 
     def settle_known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
         """Settle the tracks that need no prediction; queue the others, and yield None for each."""
-        state = self.decider.state
-        for item in found:
-            if isinstance(item, Failure):
-                yield self.decider.report_failure(item)
-            else:
-                yield from self._settle_listing(item)
-            state.commit_if_due()
-        state.commit()
-
-    def _settle_listing(self, listing: Listing) -> Iterator[TrackStep | None]:
-        for part in self.rows.split_listing(listing):
-            if isinstance(part, RepeatedRows):
-                yield part
-            else:
-                yield from map(self._settle_track, part)
+        return settle_found(found, self.decider, self.rows, self._settle_track)
 
     def _settle_track(self, track: Track) -> TrackStep | None:
         found = self.decider.examine(track)

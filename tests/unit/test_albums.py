@@ -2,7 +2,7 @@
 
 import pytest
 
-from tagger.decide import (
+from tagger.evidence import (
     AlbumTrack,
     find_outliers,
     is_compilation,
