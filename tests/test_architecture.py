@@ -17,7 +17,7 @@ LAYERS = [
     {"settings"},
     {"audio", "crawl", "decide", "evidence", "isolation", "models", "state", "tags"},
     {"inference", "report", "writing"},
-    {"classify", "scan", "training"},
+    {"classify", "scanning", "training"},
     {"demo", "service"},
     {"cli"},
     {"__main__"},

@@ -66,8 +66,8 @@ def normalize(
     Try a dry run first (-n). `tagger undo` takes a run back.
     """
     from tagger.cli.summary import run_and_report
-    from tagger.scan import run_normalize
-    from tagger.scan.normalize import NormalizeRequest
+    from tagger.scanning import run_normalize
+    from tagger.scanning.normalize import NormalizeRequest
     from tagger.storage import check_writable
 
     settings = merge_settings(config, flags)

@@ -24,7 +24,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     takes a run back.
     """
     from tagger.cli.summary import run_and_report
-    from tagger.scan import run_scan
+    from tagger.scanning import run_scan
     from tagger.storage import check_writable
 
     settings = merge_settings(config, flags)
@@ -70,7 +70,7 @@ def apply(edited: Path, config: Path | None, **flags: Any) -> int:
     changed since the dry run is refused.
     """
     from tagger.cli.summary import run_and_report
-    from tagger.scan import run_apply
+    from tagger.scanning import run_apply
 
     # A config file may name the report of every scan: often the one that is applied here.
     settings = merge_settings(config, flags, OPTIONS.keys() - {"report"})

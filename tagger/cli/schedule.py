@@ -40,13 +40,19 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     All options of a scan are allowed. The scan is always --gentle. If a scan is still running, the
     next one does not start.
     """
-    from tagger import service
+    from tagger.service.schedule import (
+        NightlyJob,
+        build_cron_line,
+        build_systemd_units,
+        install_job,
+        remove_job,
+    )
 
     at, name, install, remove = map(flags.pop, ("at", "name", "install", "remove"))
     if not name.replace("-", "").isalnum():
         raise SettingsError(f"--name may only have letters, digits and hyphens, not {name!r}")
     if remove:
-        print_line(service.remove_job(name))
+        print_line(remove_job(name))
         return 0
     merge_settings(config, flags)  # raises for a wrong value now, not at night
     if not paths or "" in paths:
@@ -56,14 +62,14 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         *(["--config", str(config.resolve())] if config else []),
     ]
     roots = [str(parse_path(path).expanduser().resolve()) for path in paths]
-    job = service.NightlyJob(name, _parse_start_time(at), ["scan", *words, "--", *roots])
+    job = NightlyJob(name, _parse_start_time(at), ["scan", *words, "--", *roots])
     if install:
-        print_line(escape_unprintable(service.install_job(job)))
+        print_line(escape_unprintable(install_job(job)))
         print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
         return 0
-    for unit, text in service.build_systemd_units(job).items():
+    for unit, text in build_systemd_units(job).items():
         print_line(f"# ~/.config/systemd/user/{unit}\n{_escape_lines(text)}")
-    print_line(f"# or, for crontab -e:\n{escape_unprintable(service.build_cron_line(job))}")
+    print_line(f"# or, for crontab -e:\n{escape_unprintable(build_cron_line(job))}")
     return 0
 
 

@@ -53,7 +53,7 @@ def show(files: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     scan. Nothing is listened to, and nothing is written.
     """
     from tagger.cli.views import format_view, view_as_json
-    from tagger.scan.show import show_tracks
+    from tagger.scanning.show import show_tracks
 
     settings = merge_settings(config, flags)
     if "" in files:

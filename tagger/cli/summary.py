@@ -21,7 +21,8 @@ from tagger.paths import display_path
 from tagger.records import Action, GenreNames, Outcome, ScanResult, UndoResult
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
-from tagger.service import check_metrics, record_metrics, run_notify_command
+from tagger.service.metrics import check_metrics, record_metrics
+from tagger.service.notify import run_notify_command
 from tagger.settings import Settings
 
 ACTION_HINTS = {

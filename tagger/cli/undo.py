@@ -39,7 +39,7 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     """
     from tagger.cli.progress import RunProgress
     from tagger.cli.summary import UNDO_WORDS, format_undo_summary
-    from tagger.scan.undo import run_undo
+    from tagger.scanning.undo import run_undo
 
     settings = merge_settings(config, flags)
     if settings.gentle:

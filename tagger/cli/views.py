@@ -8,7 +8,7 @@ from tagger.cli.terminal import escape_unprintable
 from tagger.decide import GenreOrigin
 from tagger.paths import display_path
 from tagger.records import Action, Failure, Outcome, Score, Tags
-from tagger.scan.show import ScanPlan, TrackMemory, TrackTags, TrackView
+from tagger.scanning.show import ScanPlan, TrackMemory, TrackTags, TrackView
 from tagger.settings import Settings
 from tagger.state import ModelResult, PastWrite
 

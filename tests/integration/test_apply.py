@@ -251,7 +251,7 @@ def test_no_server_is_asked_for_a_file_that_no_run_has_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("tagger.scan.apply.look_up", asked.append)
+    monkeypatch.setattr("tagger.scanning.apply.look_up", asked.append)
     url = "http://127.0.0.1:9/private/b.mp3"
     dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(path=url))
     assert Applied(capsys, edited).rows["b.mp3"][0] == "failed"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tagger.inference import dataset
-from tagger.scan import tracks
+from tagger.scanning import tracks
 from tagger.tags import read_tags
 from tagger.writing import writer
 from tests import hostile

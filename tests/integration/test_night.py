@@ -11,12 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tagger import service
 from tagger.cli import main
 from tagger.cli.progress import RunProgress
 from tagger.errors import InterruptedRunError, ReportError, ScheduleError
 from tagger.records import Outcome
-from tagger.service import NightlyJob, build_cron_line, build_systemd_units, install_job, remove_job
+from tagger.service import notify, schedule
+from tagger.service.schedule import (
+    NightlyJob,
+    build_cron_line,
+    build_systemd_units,
+    install_job,
+    remove_job,
+)
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, Scan
@@ -98,7 +104,7 @@ def test_a_cron_line_is_installed_and_removed_and_the_others_stay(
     table = tmp_path / "table"
     table.write_bytes(FOREIGN_CRONTAB)
     quoted = shlex.quote(str(table))
-    monkeypatch.setattr(service, "_has_systemd", lambda: False)
+    monkeypatch.setattr(schedule, "_has_systemd", lambda: False)
     install_tool("crontab", "echo you may not >&2; exit 1")
     assert main(["schedule", "--install", str(tmp_path)]) == 3
     assert table.read_bytes() == FOREIGN_CRONTAB
@@ -124,7 +130,7 @@ def test_without_a_crontab_one_is_made(
 ) -> None:
     table = tmp_path / "table"
     empty = "echo no crontab for me >&2; exit 1"
-    monkeypatch.setattr(service, "_has_systemd", lambda: False)
+    monkeypatch.setattr(schedule, "_has_systemd", lambda: False)
     install_tool("crontab", f'if [ "$1" = -l ]; then {empty}; fi; cat > {shlex.quote(str(table))}')
     install_job(make_job(tmp_path))
     assert table.read_text() == f"{build_cron_line(make_job(tmp_path))}\n"
@@ -133,7 +139,7 @@ def test_without_a_crontab_one_is_made(
 def test_without_systemd_and_cron_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_has_systemd", lambda: False)
+    monkeypatch.setattr(schedule, "_has_systemd", lambda: False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ScheduleError, match="neither systemd nor cron: without --install"):
         install_job(make_job(tmp_path))
@@ -147,7 +153,7 @@ def test_systemd_units_are_installed_and_removed(
 ) -> None:
     calls = tmp_path / "calls"
     install_tool("systemctl", f'echo "$@" >> {shlex.quote(str(calls))}')
-    monkeypatch.setattr(service, "_has_systemd", lambda: True)
+    monkeypatch.setattr(schedule, "_has_systemd", lambda: True)
     install_job(make_job(tmp_path))
     folder = home / "systemd" / "user"
     assert sorted(path.name for path in folder.iterdir()) == ["tagger.service", "tagger.timer"]
@@ -245,7 +251,7 @@ def test_a_command_that_fails_is_reported(
     scan = Scan(capsys, library, *ANY, "--notify-cmd", "exit 7")
     assert (scan.code, scan.actions) == (3, {"written": 3})
     assert "--notify-cmd ended with code 7: exit 7" in scan.err
-    monkeypatch.setattr(service, "NOTIFY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(notify, "NOTIFY_TIMEOUT_S", 0.1)
     for path in library.iterdir():
         build_audio(path, seconds=4, seed=5)
     assert "took more than" in Scan(capsys, library, *ANY, "--notify-cmd", "sleep 5").err

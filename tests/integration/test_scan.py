@@ -26,7 +26,7 @@ from tagger.errors import AccessError, DiskFullError, TagError
 from tagger.isolation import IsolatedCaller
 from tagger.pacing import SystemClock
 from tagger.records import TagChange, Track
-from tagger.scan import tracks
+from tagger.scanning import tracks
 from tagger.tags import read_tags
 from tagger.writing import writer
 from tagger.writing.replace import replace_tags

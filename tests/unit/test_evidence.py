@@ -13,7 +13,7 @@ from tagger.evidence import (
     pool_with_evidence,
 )
 from tagger.records import Album, Score, Tags
-from tagger.scan.context import describe_evidence
+from tagger.scanning.context import describe_evidence
 from tagger.settings import Context
 from tagger.state import ContextMember, context, make_album_key, open_state
 from tagger.storage import look_up

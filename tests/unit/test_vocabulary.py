@@ -10,7 +10,7 @@ from mutagen.id3 import TCON
 from tagger.decide import find_genre_origin
 from tagger.errors import SettingsError
 from tagger.records import Tags
-from tagger.scan.normalize import rename_genres
+from tagger.scanning.normalize import rename_genres
 from tagger.settings import JUNK_GENRES, Settings
 from tagger.vocabulary import (
     ID3V1_GENRES,

@@ -17,9 +17,9 @@ from tagger.models import find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, ScanResult, Tags, Track
-from tagger.scan.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver
-from tagger.scan.session import TrackStep, open_session
-from tagger.scan.tracks import TrackDecider
+from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver
+from tagger.scanning.session import TrackStep, open_session
+from tagger.scanning.tracks import TrackDecider
 from tagger.settings import Existing, Settings, WrittenField
 from tagger.state import KnownTrack, RunKind
 from tagger.storage import check_no_writer

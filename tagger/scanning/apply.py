@@ -41,7 +41,7 @@ from tagger.records import (
     split_genres,
 )
 from tagger.report.csv import ReportRow, parse_row, read_report
-from tagger.scan.session import RunObserver, TrackStep, open_session
+from tagger.scanning.session import RunObserver, TrackStep, open_session
 from tagger.settings import Settings, WrittenField
 from tagger.state import AUTO_WINDOWS, RunKind, State
 from tagger.storage import look_up

@@ -1,33 +1,19 @@
-"""A nightly run: the job that starts it, its metrics, the user's command after it.
+"""The nightly job: a systemd timer, or a line of the crontab; owns systemctl and crontab."""
 
-Owns prometheus_client and the programs systemctl and crontab.
-"""
-
-import os
 import shlex
 import shutil
 import subprocess
 import sys
-import time as timer
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-from tagger.errors import DiskFullError, NotifyError, ReportError, ScheduleError, TaggerError
-from tagger.paths import AnyPath
-from tagger.records import Action, ScanResult
-from tagger.report.csv import check_overwrite, make_write_error
+from tagger.errors import ScheduleError
 from tagger.settings import find_systemd_user_folder
 
 LOCKED_EXIT_CODE = 4
 """The exit code if another run uses the state file. For a nightly job that is no failure."""
-
-NOTIFY_TIMEOUT_S = 600
-
-STDERR_DESCRIPTOR = 2
-"""The output of --notify-cmd goes there: standard output has only the summary of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,110 +187,3 @@ def _run_command(command: Sequence[str], text: bytes = b"") -> bytes:
         reason = error.stderr.decode(errors="replace").strip()
         raise ScheduleError(f"{shlex.join(command)}: {reason}") from error
     return done.stdout
-
-
-@contextmanager
-def record_metrics(path: Path | None) -> Iterator["RunMetrics"]:
-    """Give a RunMetrics for the result of a run, and write it whatever ends the run."""
-    metrics = RunMetrics()
-    try:
-        yield metrics
-    except TaggerError as error:
-        metrics.exit_code = error.exit_code
-        with suppress(ReportError, DiskFullError):  # the error of the run matters more
-            write_metrics(path, metrics)
-        raise
-    write_metrics(path, metrics)
-
-
-@dataclass(slots=True)
-class RunMetrics:
-    """The metrics of a run. result: None if the run could not go on."""
-
-    result: ScanResult | None = None
-    exit_code: int = 3
-
-
-METRICS_START = b"# HELP tagger_"
-
-
-def check_metrics(path: Path | None) -> None:
-    """Raise SettingsError for an existing file without metrics of tagger, or ReportError."""
-    if path is None:
-        return
-    try:
-        check_overwrite(path, METRICS_START, "--metrics")
-    except OSError as error:
-        raise make_write_error("metrics", path, error) from error
-
-
-def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
-    """Write a file for the textfile collector of Prometheus's node exporter, whole or not at all.
-
-    Raises ReportError and DiskFullError.
-    """
-    if path is None:
-        return
-    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-
-    registry = CollectorRegistry()
-
-    def add_gauge(name: str, text: str, value: float) -> None:
-        Gauge(f"tagger_{name}", text, registry=registry).set(value)
-
-    add_gauge("run_timestamp_seconds", "When the last run ended.", timer.time())
-    add_gauge("run_exit_code", "The exit code of the last run.", metrics.exit_code)
-    if result := metrics.result:
-        add_gauge("run_duration_seconds", "How long the last run took.", result.seconds)
-        add_gauge("run_failed_new", "Tracks that failed for the first time.", result.failed_new)
-        add_gauge("run_waiting", "Tracks left to the next run by --until.", result.waiting or 0)
-        tracks = Gauge("tagger_run_tracks", "Tracks by action.", ["action"], registry=registry)
-        for action in Action:
-            tracks.labels(action=action).set(result.counts[action])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_to_textfile(str(path), registry)
-    except OSError as error:
-        raise make_write_error("metrics", path, error) from error
-
-
-def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Path | None) -> None:
-    """Run the user's command, if there is one and the run wrote files.
-
-    changed: how many files were written in each folder. A shell runs the command. Its input has a
-    line for each folder; TAGGER_WRITTEN is the number of files, TAGGER_REPORT the path of the
-    report. A folder with a line break in its path is named by the next folder above without one.
-    Raises NotifyError if it fails.
-    """
-    if not command or not changed:
-        return
-    env = {"TAGGER_WRITTEN": str(sum(changed.values())), "TAGGER_REPORT": os.fspath(report or "")}
-    folders = sorted(
-        set(map(_cut_at_line_break, map(os.fsencode, changed))), key=lambda name: name.split(b"/")
-    )
-    lines = b"".join(folder + b"\n" for folder in folders)
-    try:
-        subprocess.run(  # noqa: S602 - the command is the user's own
-            command,
-            shell=True,
-            check=True,
-            input=lines,
-            stdout=STDERR_DESCRIPTOR,
-            env=os.environ | env,
-            timeout=NOTIFY_TIMEOUT_S,
-        )
-    except subprocess.CalledProcessError as error:
-        raise NotifyError(f"--notify-cmd ended with code {error.returncode}: {command}") from error
-    except subprocess.TimeoutExpired as error:
-        raise NotifyError(f"--notify-cmd took more than {NOTIFY_TIMEOUT_S} s: {command}") from error
-    except OSError as error:
-        raise NotifyError(f"--notify-cmd cannot be started: {error.strerror}: {command}") from error
-
-
-def _cut_at_line_break(folder: bytes) -> bytes:
-    """Return a folder, or the one above its first part with a line break.
-
-    The command would take such a path for two, and the second may be any folder of the machine.
-    """
-    first, line_break, _ = folder.partition(b"\n")
-    return os.path.dirname(first) if line_break else folder  # noqa: PTH120 - of bytes

@@ -12,8 +12,8 @@ from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource
 from tagger.paths import AnyPath
 from tagger.records import Action, ExtraField, Failure, Outcome, RawField, Tags, Track
-from tagger.scan.albums import AlbumSettler
-from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler
+from tagger.scanning.albums import AlbumSettler
+from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler
 from tagger.settings import Context, Existing, Settings
 from tagger.state import KnownTrack, ModelResult, PastWrite, State, open_snapshot
 from tagger.storage import ListedFile, check_no_writer, find_file

@@ -27,7 +27,7 @@ from tagger.records import (
     split_genres,
 )
 from tagger.report.csv import format_row
-from tagger.scan.session import TrackStep
+from tagger.scanning.session import TrackStep
 from tagger.settings import Context, Settings, get_row_settings
 from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
 from tagger.storage import check_no_writer

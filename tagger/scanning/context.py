@@ -28,8 +28,8 @@ from tagger.records import (
     Track,
     normalize_label,
 )
-from tagger.scan.session import TrackStep
-from tagger.scan.tracks import RowRepeater, TrackDecider, settle_found
+from tagger.scanning.session import TrackStep
+from tagger.scanning.tracks import RowRepeater, TrackDecider, settle_found
 from tagger.settings import Context, Existing
 from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
 from tagger.vocabulary import normalize_genres

@@ -17,8 +17,8 @@ from tagger.evidence import (
 )
 from tagger.paths import AnyPath, parse_path
 from tagger.records import Failure, Prediction, RepeatedRows, Tags, Track
-from tagger.scan.session import TrackStep
-from tagger.scan.tracks import RowRepeater, TrackDecider
+from tagger.scanning.session import TrackStep
+from tagger.scanning.tracks import RowRepeater, TrackDecider
 from tagger.state import KnownTrack
 
 ScoredTrack = tuple[Track, KnownTrack]

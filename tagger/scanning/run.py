@@ -18,10 +18,10 @@ from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath
 from tagger.records import Failure, PassedOver, Prediction, ScanResult
-from tagger.scan.albums import AlbumSettler
-from tagger.scan.context import ContextSettler, make_context_settler
-from tagger.scan.session import RunObserver, RunSession, TrackStep, open_session
-from tagger.scan.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
+from tagger.scanning.albums import AlbumSettler
+from tagger.scanning.context import ContextSettler, make_context_settler
+from tagger.scanning.session import RunObserver, RunSession, TrackStep, open_session
+from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
 from tagger.settings import Context, Settings
 from tagger.state import RunKind
 from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
