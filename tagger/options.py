@@ -251,6 +251,24 @@ def to_patterns(value: object) -> tuple[str, ...]:
     raise ValueError("must be a list")
 
 
+REPEATABLE = {to_patterns}
+"""The converters of options that may be given several times."""
+
+FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False, "no": False, "off": False, "0": False
+}  # fmt: skip
+
+
+def parse_variable(option: Option, text: str) -> object:
+    """Return what the text of an environment variable means, as a TOML file would have it.
+
+    Each line is a value of an option that may be given several times.
+    """
+    if option.convert is to_flag:
+        return FLAG_WORDS.get(text.strip().casefold(), text)
+    return text.splitlines() if option.convert in REPEATABLE else text
+
+
 def to_names(value: object) -> tuple[str, ...]:
     """Convert `A,B,C` or a list of names; an empty text is no name at all."""
     if not isinstance(value, (str, list, tuple)):

@@ -1,8 +1,8 @@
-"""The options of a run: defaults, TOML file and flags, merged and checked once.
+"""The options of a run: defaults, TOML file, environment and flags, merged and checked once.
 
-The fields of Settings are the only list of options. The flags of the command line and the keys of
-the TOML file are made from them. To add an option, add a field: its annotation has the converter,
-the help, the values and what the option affects.
+The fields of Settings are the only list of options. The flags of the command line, the keys of the
+TOML file and the names of environment variables are made from them. To add an option, add a field:
+its annotation has the converter, the help, the values and what the option affects.
 """
 
 import os
@@ -22,6 +22,7 @@ from tagger.options import (
     convert_values,
     list_options,
     make_choice,
+    parse_variable,
     read_toml,
     to_count,
     to_count_or_auto,
@@ -473,21 +474,41 @@ def find_hash_cache() -> Path:
     return user_cache_path("tagger") / "weights.json"
 
 
+def name_variable(option: str) -> str:
+    """Return the name of the environment variable that sets an option."""
+    return f"TAGGER_{option.upper().replace('-', '_')}"
+
+
+def read_environment(environment: Mapping[str, str] = os.environ) -> Mapping[str, object]:
+    """Return the options that environment variables set, by flag name.
+
+    An empty variable sets nothing: compose files pass such variables on. Inside the command of
+    --notify-cmd (TAGGER_WRITTEN is set), TAGGER_REPORT is the report of the run that ended.
+    """
+    texts = {name: environment.get(name_variable(name), "") for name in OPTIONS}
+    if "TAGGER_WRITTEN" in environment:
+        del texts["report"]
+    return {name: parse_variable(OPTIONS[name], text) for name, text in texts.items() if text}
+
+
 def load_settings(
     flags: Mapping[str, object],
     config: Path | None = None,
     *,
     config_options: Collection[str] = OPTIONS.keys(),
 ) -> Settings:
-    """Merge the defaults, the TOML file and the given flags; the later ones win.
+    """Merge the defaults, the TOML file, environment variables and flags; the later ones win.
 
     config: by default the user's own file, if there is one. config_options: the options that are
-    taken from the file; other known options in it are ignored. Raises SettingsError.
+    taken from the file and from the environment; the others are ignored there. Raises
+    SettingsError.
     """
     path = config or find_default_config()
     values = read_toml(path) if config or os.access(path, os.F_OK) else {}
     if unknown := sorted(values.keys() - OPTIONS.keys()):
         raise SettingsError(f"{path} has an unknown option: {unknown[0]}")
-    merged = {n: (value, f"{n} in {path}") for n, value in values.items() if n in config_options}
+    merged = {name: (value, f"{name} in {path}") for name, value in values.items()}
+    merged |= {name: (value, name_variable(name)) for name, value in read_environment().items()}
+    merged = {name: value for name, value in merged.items() if name in config_options}
     merged |= {name: (value, f"--{name}") for name, value in flags.items()}
     return Settings(**convert_values(OPTIONS, merged))

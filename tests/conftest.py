@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tagger.settings import OPTIONS, name_variable
 from tests.builders import build_audio
 from tests.ray_nodes import make_ray_config, start_ray_nodes
 
@@ -49,6 +50,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_config: str) ->
     folder = tmp_path / "home"
     for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, str(folder))
+    for name in map(name_variable, OPTIONS):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if engine_config:
         (folder / "tagger").mkdir(parents=True)

@@ -13,7 +13,13 @@ from tagger.errors import SettingsError
 from tagger.options import Option, read_toml, to_flag
 from tagger.paths import display_path
 from tagger.records import MinScore
-from tagger.settings import OPTIONS, find_default_config, load_settings
+from tagger.settings import (
+    OPTIONS,
+    find_default_config,
+    load_settings,
+    name_variable,
+    read_environment,
+)
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -35,7 +41,7 @@ def completion(context: click.Context, shell: str) -> int:
 
 
 CONFIG_HEADER = """\
-# Options of `tagger scan`. A flag on the command line overrides the value here.
+# Options of `tagger scan`. Environment variables and flags override the values here.
 # A line that begins with # has no effect: it shows the default, or an example.
 """
 
@@ -116,18 +122,22 @@ def _format_example(name: str, option: Option) -> str:
 
 
 def show_config(path: Path, *, must_exist: bool) -> None:
-    """Print each option with its value, and whether the value is from the file."""
+    """Print each option with its value and where the value comes from."""
     is_read = must_exist or path.exists()
     values = read_toml(path) if is_read else {}
+    origins = dict.fromkeys(values, "from the file")
+    variables = read_environment()
+    values |= variables
+    origins |= {name: f"from {name_variable(name)}" for name in variables}
     settings = load_settings({}, path if is_read else None)  # raises for a wrong value
     print_line(f"# {escape_unprintable(display_path(path))}{'' if is_read else ' does not exist'}")
     for name, option in OPTIONS.items():
-        if name in values:
+        if name in origins:
             value = getattr(settings, name.replace("-", "_"))
             text = (
                 str(value) if isinstance(value, MinScore) else json.dumps(values[name], default=str)
             )
-            print_line(escape_unprintable(f"{name} = {text}  # from the file"))
+            print_line(escape_unprintable(f"{name} = {text}  # {origins[name]}"))
         elif default := ("false" if option.convert is to_flag else get_default_text(name)):
             print_line(escape_unprintable(f"{name} = {default}  # default"))
         else:

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from tagger.errors import SettingsError
-from tagger.options import Option, to_flag, to_path, to_patterns
+from tagger.options import REPEATABLE, Option, to_flag, to_path
 from tagger.settings import OPTIONS, Settings, load_settings
 
 Command = Callable[..., int]
@@ -87,7 +87,7 @@ def _make_flag(name: str, option: Option, default: str) -> Callable[[Command], C
     return click.option(
         *names,
         metavar=option.values,
-        multiple=option.convert is to_patterns,
+        multiple=option.convert in REPEATABLE,
         shell_complete=partial(_complete_value, option.values),
         help=f"{option.help}  [default: {default}]" if default else option.help,
     )

@@ -1,6 +1,7 @@
 """`tagger schedule`."""
 
 import os
+from collections.abc import Mapping
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_flag, to_time_of_day
 from tagger.paths import parse_path
-from tagger.settings import OPTIONS
+from tagger.settings import OPTIONS, read_environment
 
 PATH_OR_NAME_OPTIONS = {"model", "labels"}
 """Options whose value is a path or something else."""
@@ -58,7 +59,8 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     if not paths or "" in paths:
         raise SettingsError("name at least one PATH to scan; no PATH may be empty")
     words = [
-        *_format_options(flags | {"gentle": True}),
+        # at night there are no variables of this shell
+        *_format_options({**read_environment(), **drop_unset(flags), "gentle": True}),
         *(["--config", str(config.resolve())] if config else []),
     ]
     roots = [str(parse_path(path).expanduser().resolve()) for path in paths]
@@ -80,14 +82,14 @@ def _parse_start_time(text: str) -> time:
         raise SettingsError(f"--at {error}, not {text!r}") from error
 
 
-def _format_options(flags: dict[str, Any]) -> list[str]:
-    """Return flags as the words of a command line."""
+def _format_options(options: Mapping[str, Any]) -> list[str]:
+    """Return options as the words of a command line."""
     words = []
-    for name, value in drop_unset(flags).items():
+    for name, value in options.items():
         if OPTIONS[name].convert is to_flag:
             words.append(f"--{name}" if value else f"--no-{name}")
         else:
-            values = value if isinstance(value, tuple) else (value,)
+            values = value if isinstance(value, tuple | list) else (value,)
             words += [f"--{name}={_make_absolute(name, word)}" for word in values]
     return words
 

@@ -37,7 +37,7 @@ def test_a_new_config_file_changes_nothing_and_each_line_of_it_counts(
 
 
 def test_it_shows_what_counts_and_where_it_stands(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["config"]) == 0
     assert "config.toml does not exist" in capsys.readouterr().out
@@ -49,6 +49,13 @@ def test_it_shows_what_counts_and_where_it_stands(
     assert 'exclude = ["a", "b"]  # from the file' in shown
     assert "min-score = 0.4  # default" in shown
     assert "html is not set" in shown
+    monkeypatch.setenv("TAGGER_TOP_K", "4")
+    monkeypatch.setenv("TAGGER_HTML", "")
+    assert main(["config", "--show"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert 'top-k = "4"  # from TAGGER_TOP_K' in shown
+    assert "html is not set" in shown
+    monkeypatch.delenv("TAGGER_TOP_K")
     (home / "tagger" / "config.toml").write_text("top-k = 0\n")
     assert main(["config"]) == 2
     assert main(["config", "--config", str(home / "none.toml")]) == 2

@@ -49,6 +49,45 @@ def test_the_users_own_file_is_read_when_none_is_named(
     assert load_settings({}).windows == 7
 
 
+def test_a_variable_wins_over_the_file_and_a_flag_over_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("top-k = 3\ngenres = 2\njobs = 1\n")
+    monkeypatch.setenv("TAGGER_TOP_K", "4")
+    monkeypatch.setenv("TAGGER_GENRES", "3")
+    monkeypatch.setenv("TAGGER_JOBS", "")  # as compose passes a variable that nobody set
+    found = load_settings({"genres": 4}, path)
+    assert (found.top_k, found.genres, found.jobs) == (4, 4, 1)
+    assert load_settings({}, path, config_options={"jobs"}).top_k == Settings().top_k
+    monkeypatch.setenv("TAGGER_TOP_K", "0")
+    with pytest.raises(SettingsError, match="TAGGER_TOP_K: must be a whole number"):
+        load_settings({}, path)
+
+
+def test_variables_for_switches_and_for_options_that_are_repeatable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TAGGER_GENTLE", "Yes")
+    monkeypatch.setenv("TAGGER_EXCLUDE", "Live: */*\n*.wav\n")
+    found = load_settings({})
+    assert found.gentle
+    assert found.exclude == ("Live: */*", "*.wav")
+    assert not load_settings({"gentle": False}).gentle
+    monkeypatch.setenv("TAGGER_GENTLE", "maybe")
+    with pytest.raises(SettingsError, match="TAGGER_GENTLE: must be true or false, not 'maybe'"):
+        load_settings({})
+
+
+def test_the_report_that_a_notify_command_is_told_of_is_no_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TAGGER_REPORT", "/old.csv")
+    assert load_settings({}).report == Path("/old.csv")
+    monkeypatch.setenv("TAGGER_WRITTEN", "3")
+    assert load_settings({}).report is None
+
+
 def test_auto_is_none_and_a_number_a_number() -> None:
     assert load_settings({"jobs": "auto"}).jobs is None
     assert load_settings({"jobs": "3"}).jobs == 3
