@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
@@ -60,6 +60,31 @@ EMPTY_NAME_PART = "its name has an empty part (//), which a path cannot keep: it
 
 
 @dataclass(frozen=True, slots=True)
+class PathSelection:
+    """Files and folders below the roots of a crawl, with all folders that lead to them."""
+
+    paths: Collection[str]
+    ancestors: Collection[str]
+
+    @classmethod
+    def make(cls, paths: Iterable[AnyPath]) -> "PathSelection":
+        names = {str(path) for path in paths}
+        return cls(names, {above for name in names for above in _list_parents(name)})
+
+    def leads_to(self, path: str) -> bool:
+        """Tell whether a path is selected, below a selected folder, or on the way to one."""
+        if path in self.paths or path in self.ancestors:
+            return True
+        return any(above in self.paths for above in _list_parents(path))
+
+
+def _list_parents(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:  # noqa: PTH120 - it may be a URL
+        yield parent
+        path = parent
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """Which files of a folder count.
 
@@ -67,6 +92,7 @@ class Scope:
     exclude: patterns of names, of paths below the root, or of whole paths.
     shard: only the files of this shard count. The path below the root decides, so that all
     machines agree wherever the library is mounted. whole_folders: the folder alone decides.
+    only: nothing else below the roots counts.
     """
 
     suffixes: Collection[str]
@@ -75,6 +101,10 @@ class Scope:
     shard: Shard | None = None
     whole_folders: bool = False
     unknown_suffixes: Collection[str] = ()
+    only: PathSelection | None = None
+
+    def is_selected(self, path: str) -> bool:
+        return self.only is None or self.only.leads_to(path)
 
     def is_audio(self, name: str) -> bool:
         return _get_suffix(name) in self.suffixes
@@ -125,15 +155,21 @@ class FolderWalk:
     folders: set[Hashable] = field(default_factory=set)
 
     def walk_folder(self, root: AnyPath) -> Iterator[Listing | Failure]:
-        """Walk depth first. A stack does it, because folders may be nested deeper than calls."""
-        pending = [self._walk_one_folder(root, root)]
+        return (item for item in self.walk_tree(root) if isinstance(item, Listing | Failure))
+
+    def walk_tree(self, root: AnyPath) -> Iterator[Listing | Failure | AnyPath]:
+        """Walk depth first, and yield each folder before what is in it.
+
+        A stack does it, because folders may be nested deeper than calls.
+        """
+        pending: list[Iterator[Listing | Failure | AnyPath]] = [iter([root])]
         while pending:
             item = next(pending[-1], None)
             if item is None:
                 pending.pop()
-            elif isinstance(item, Listing | Failure):
-                yield item
-            else:
+                continue
+            yield item
+            if not isinstance(item, Listing | Failure):
                 pending.append(self._walk_one_folder(item, root))
 
     def list_named_file(self, path: AnyPath) -> Iterator[Listing | Failure]:
@@ -199,7 +235,9 @@ class FolderWalk:
         return [
             entry
             for entry in entries
-            if not self.scope.is_excluded(entry, root) and not self._pass_over(entry)
+            if self.scope.is_selected(entry.path)
+            and not self.scope.is_excluded(entry, root)
+            and not self._pass_over(entry)
         ]
 
     def _pass_over(self, entry: FolderEntry) -> bool:
@@ -259,6 +297,12 @@ def crawl(paths: Sequence[AnyPath], scope: Scope) -> Iterator[Track | Failure]:
 
 def _list_tracks(item: Listing | Failure) -> Iterator[Track | Failure]:
     return map(item.track, item.files) if isinstance(item, Listing) else iter((item,))
+
+
+def list_folders(root: AnyPath, scope: Scope) -> Iterator[AnyPath]:
+    """Yield the folders below `root` that a crawl looks into, `root` first."""
+    walk = FolderWalk(scope, PassedOver())
+    return (item for item in walk.walk_tree(root) if not isinstance(item, Listing | Failure))
 
 
 def crawl_folders(

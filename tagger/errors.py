@@ -43,6 +43,10 @@ class ScheduleError(TaggerError):
     """The nightly job cannot be installed or removed."""
 
 
+class WatchError(TaggerError):
+    """A library cannot be watched, or nobody watches it."""
+
+
 class NotifyError(TaggerError):
     """The run succeeded, but the user's command after it failed."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from tagger.errors import SettingsError
 from tagger.paths import to_one_line
-from tagger.records import Label, MinScore, Shard, normalize_label, split_genres
+from tagger.records import Hours, Label, MinScore, Shard, normalize_label, split_genres
 
 DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -25,6 +25,8 @@ MAX_JOBS = 256
 
 MIN_WINDOW_S, MAX_WINDOW_S = 0.1, 3600
 """No model takes a shorter window, and no memory holds a longer one."""
+
+MAX_DURATION_S = 86_400  # a day
 
 DEFAULT_PROMPT = "This is a sound of {}."
 """The sentence for a label without a sentence of its own, as in transformers' pipeline."""
@@ -243,6 +245,27 @@ def to_members(kind: type[StrEnum]) -> Callable[[object], tuple[Any, ...]]:
         return tuple(member for member in kind if member in names)
 
     return convert
+
+
+def to_duration(value: object) -> float:
+    with suppress(ValueError):
+        seconds = float(str(value))
+        if 0 <= seconds <= MAX_DURATION_S:
+            return seconds
+    raise ValueError(f"must be a number of seconds between 0 and {MAX_DURATION_S}")
+
+
+def to_duration_or_auto(value: object) -> float | None:
+    return None if value == "auto" else to_duration(value)
+
+
+def to_hours(value: object) -> Hours:
+    """Convert `HH:MM-HH:MM`."""
+    start, _, end = str(value).partition("-")
+    try:
+        return Hours(to_time_of_day(start.strip()), to_time_of_day(end.strip()))
+    except ValueError:
+        raise ValueError("must be two times of day such as 18:00-23:30") from None
 
 
 def to_patterns(value: object) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import time
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -157,6 +158,22 @@ class MinScore:
         """Return the bounds for people: `0.4`, or `0.4 (Reggae 0.6, Rock 0.5)`."""
         own = ", ".join(f"{name} {bound:g}" for name, bound in self.by_genre.items())
         return f"{self.default:g} ({own})" if own else f"{self.default:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A time of each day, also over midnight."""
+
+    start: time
+    end: time
+
+    def contain(self, time_of_day: time) -> bool:
+        if self.start <= self.end:
+            return self.start <= time_of_day < self.end
+        return time_of_day >= self.start or time_of_day < self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import time
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from platformdirs import user_cache_path, user_config_path, user_state_path
@@ -28,9 +29,12 @@ from tagger.options import (
     to_count_or_auto,
     to_count_up_to,
     to_device,
+    to_duration,
+    to_duration_or_auto,
     to_flag,
     to_genre_map,
     to_gpus_or_auto,
+    to_hours,
     to_jobs,
     to_labels,
     to_members,
@@ -44,7 +48,7 @@ from tagger.options import (
     to_text,
     to_time_of_day,
 )
-from tagger.records import Label, MinScore, Shard
+from tagger.records import Hours, Label, MinScore, Shard
 from tagger.vocabulary import Vocabulary, to_vocabulary
 
 
@@ -333,6 +337,11 @@ class Settings:
         ),
         MACHINE,
     ] = ""
+    wait: Annotated[
+        bool,
+        Option(to_flag, "Wait while another run uses the state file, instead of ending at once."),
+        MACHINE,
+    ] = False
     gentle: Annotated[
         bool,
         Option(to_flag, "Slow down for other programs: lowest priority, fewer threads, pauses."),
@@ -445,6 +454,38 @@ OPTIONS = list_options(Settings)
 """The options of a scan by flag name; the keys of the TOML file are the same."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """The options of `tagger watch` beside those of its scans. None stands for `auto`."""
+
+    settle: Annotated[
+        float,
+        Option(to_duration, "Leave a file alone until it did not change for S seconds.", "S"),
+    ] = 30
+    poll: Annotated[
+        float | None,
+        Option(
+            to_duration_or_auto,
+            "Look at all files every S seconds; auto: on network shares every 15 minutes.",
+            "S|auto",
+        ),
+    ] = None
+    idle: Annotated[
+        float,
+        Option(to_duration, "Keep the model in memory for S seconds without work.", "S"),
+    ] = 300
+    quiet_hours: Annotated[
+        Hours | None,
+        Option(to_hours, "Do no work in these hours.", "HH:MM-HH:MM"),
+    ] = None
+
+
+WATCH_OPTIONS = list_options(WatchSettings)
+
+ALL_OPTIONS = MappingProxyType({**OPTIONS, **WATCH_OPTIONS})
+"""The options that the TOML file and the environment may set."""
+
+
 def get_row_settings(settings: Settings) -> tuple[object, ...]:
     """Return the values on which a row of the report depends, in a fixed order.
 
@@ -485,10 +526,10 @@ def read_environment(environment: Mapping[str, str] = os.environ) -> Mapping[str
     An empty variable sets nothing: compose files pass such variables on. Inside the command of
     --notify-cmd (TAGGER_WRITTEN is set), TAGGER_REPORT is the report of the run that ended.
     """
-    texts = {name: environment.get(name_variable(name), "") for name in OPTIONS}
+    texts = {name: environment.get(name_variable(name), "") for name in ALL_OPTIONS}
     if "TAGGER_WRITTEN" in environment:
         del texts["report"]
-    return {name: parse_variable(OPTIONS[name], text) for name, text in texts.items() if text}
+    return {name: parse_variable(ALL_OPTIONS[name], text) for name, text in texts.items() if text}
 
 
 def load_settings(
@@ -503,12 +544,24 @@ def load_settings(
     taken from the file and from the environment; the others are ignored there. Raises
     SettingsError.
     """
+    return Settings(**convert_values(OPTIONS, _merge(flags, config, config_options)))
+
+
+def load_watch_settings(flags: Mapping[str, object], config: Path | None = None) -> WatchSettings:
+    """Do what `load_settings` does, for the options of `tagger watch`."""
+    merged = _merge(flags, config, WATCH_OPTIONS.keys())
+    return WatchSettings(**convert_values(WATCH_OPTIONS, merged))
+
+
+def _merge(
+    flags: Mapping[str, object], config: Path | None, config_options: Collection[str]
+) -> dict[str, tuple[object, str]]:
+    """Return the value of each option that is set, and where it is set."""
     path = config or find_default_config()
     values = read_toml(path) if config or os.access(path, os.F_OK) else {}
-    if unknown := sorted(values.keys() - OPTIONS.keys()):
+    if unknown := sorted(values.keys() - ALL_OPTIONS.keys()):
         raise SettingsError(f"{path} has an unknown option: {unknown[0]}")
     merged = {name: (value, f"{name} in {path}") for name, value in values.items()}
     merged |= {name: (value, name_variable(name)) for name, value in read_environment().items()}
     merged = {name: value for name, value in merged.items() if name in config_options}
-    merged |= {name: (value, f"--{name}") for name, value in flags.items()}
-    return Settings(**convert_values(OPTIONS, merged))
+    return merged | {name: (value, f"--{name}") for name, value in flags.items()}

@@ -34,6 +34,7 @@ OWNERS = {
     "fsspec": {"storage"},
     "gradio": {"demo"},
     "huggingface_hub": {"models"},
+    "inotify_simple": {"service"},
     "jinja2": {"report"},
     "matplotlib": {"training"},
     "mutagen": {"tags"},

@@ -41,6 +41,7 @@ FILL_HELP = "Where no genre is left, write the one of an earlier scan's scores; 
     max_memory="",
     metrics="",
     notify_cmd="",
+    wait="",
     gentle="",
     model="With --fill: the model whose scores count.",
     revision="",

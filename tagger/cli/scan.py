@@ -56,6 +56,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     max_memory="",
     metrics="",
     notify_cmd="",
+    wait="",
     gentle="Slow down for other programs: lowest priority, fewer threads.",
     json="",
     quiet="",

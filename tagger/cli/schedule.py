@@ -1,22 +1,17 @@
 """`tagger schedule`."""
 
-import os
-from collections.abc import Mapping
 from datetime import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, drop_unset, merge_settings
+from tagger.cli.options import add_settings_options, drop_unset, format_options, merge_settings
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
-from tagger.options import to_flag, to_time_of_day
+from tagger.options import to_time_of_day
 from tagger.paths import parse_path
 from tagger.settings import OPTIONS, read_environment
-
-PATH_OR_NAME_OPTIONS = {"model", "labels"}
-"""Options whose value is a path or something else."""
 
 
 @click.command()
@@ -58,9 +53,10 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     merge_settings(config, flags)  # raises for a wrong value now, not at night
     if not paths or "" in paths:
         raise SettingsError("name at least one PATH to scan; no PATH may be empty")
+    variables = {name: value for name, value in read_environment().items() if name in OPTIONS}
     words = [
         # at night there are no variables of this shell
-        *_format_options({**read_environment(), **drop_unset(flags), "gentle": True}),
+        *format_options({**variables, **drop_unset(flags), "gentle": True}),
         *(["--config", str(config.resolve())] if config else []),
     ]
     roots = [str(parse_path(path).expanduser().resolve()) for path in paths]
@@ -80,27 +76,6 @@ def _parse_start_time(text: str) -> time:
         return to_time_of_day(text)
     except ValueError as error:
         raise SettingsError(f"--at {error}, not {text!r}") from error
-
-
-def _format_options(options: Mapping[str, Any]) -> list[str]:
-    """Return options as the words of a command line."""
-    words = []
-    for name, value in options.items():
-        if OPTIONS[name].convert is to_flag:
-            words.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            values = value if isinstance(value, tuple | list) else (value,)
-            words += [f"--{name}={_make_absolute(name, word)}" for word in values]
-    return words
-
-
-def _make_absolute(name: str, value: str) -> str:
-    """Make a path absolute: the nightly job has another current folder."""
-    path = os.path.expanduser(value)  # noqa: PTH111 - Path's raises for `~nobody, rock`
-    is_file = OPTIONS[name].values.startswith("FILE")
-    if is_file or (name in PATH_OR_NAME_OPTIONS and os.path.exists(path)):  # noqa: PTH110 - as above
-        return os.path.abspath(path)  # noqa: PTH100 - as above
-    return value
 
 
 def _escape_lines(text: str) -> str:

@@ -25,6 +25,7 @@ from tagger.paths import parse_path
     preserve_mtime="",
     max_seconds="",
     max_memory="",
+    wait="",
     gentle="Slow down for other programs: lowest priority, fewer threads.",
     json="",
     quiet="",

@@ -1,10 +1,11 @@
 """A whole scan, in passes: known tracks, predictions, tracks that waited, tracks that must wait."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from tagger.crawl import Scope, crawl_folders
+from tagger.crawl import PathSelection, Scope, crawl_folders
 from tagger.decide import (
     find_split_names,
     find_unknown_genres,
@@ -68,29 +69,25 @@ def run_scan(
     paths: Sequence[AnyPath],
     settings: Settings,
     observer: ScanObserver,
-    clock: SystemClock = SYSTEM_CLOCK,
+    *,
+    only: Collection[AnyPath] = (),
+    predict: PredictTracks | None = None,
 ) -> ScanResult:
     """Scan `paths` and return the counts. The report and the observer get every outcome.
 
+    only: if given, nothing but these files and folders below `paths` is looked at. predict: of an
+    open engine that several runs share; by default the run opens its own.
     Whatever ends the run, finished tracks stay finished: rows, tags and state agree.
     Raises the errors of a run that cannot go on. A bad file is only a row.
     """
     source = find_model(settings)
     _warn_of_genre_names(source, settings, observer)
-    scope = Scope(
-        EXTENSIONS,
-        settings.exclude,
-        settings.follow_symlinks,
-        settings.shard,
-        whole_folders=settings.by_album or settings.context is not Context.NONE,
-        unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
-    )
     passed_over = PassedOver()
-    found = crawl_folders(paths, scope, passed_over)
-    pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
+    found = crawl_folders(paths, make_scope(settings, only), passed_over)
+    pacer = Pacer(SYSTEM_CLOCK, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
     with (
-        open_engine(settings) as predict,
+        open_engine(settings) if predict is None else nullcontext(predict) as engine,
         open_session(RunKind.SCAN, source.identity, settings, observer) as session,
     ):
         session.counts.passed_over = passed_over
@@ -107,7 +104,7 @@ def run_scan(
         settler = _make_settler(decider, source)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))
-        results = _predict_queued(source, decider, interrupts, predict)
+        results = _predict_queued(source, decider, interrupts, engine)
         steps = settler.settle_predictions(results)
         if isinstance(settler, ContextSettler):
             session.process(_report_predictions(steps, observer))
@@ -118,6 +115,19 @@ def run_scan(
         if pacer.is_time_up():
             session.counts.waiting = session.state.queue.count(with_scored=True)
     return session.counts.make_result()
+
+
+def make_scope(settings: Settings, only: Collection[AnyPath] = ()) -> Scope:
+    """Return which files below the roots count in a scan. only: see `run_scan`."""
+    return Scope(
+        EXTENSIONS,
+        settings.exclude,
+        settings.follow_symlinks,
+        settings.shard,
+        whole_folders=settings.by_album or settings.context is not Context.NONE,
+        unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
+        only=PathSelection.make(only) if only else None,
+    )
 
 
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:

@@ -3,13 +3,13 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from tagger.errors import (
     DISK_FULL_ERRNOS,
@@ -176,6 +176,8 @@ class TrackQueue:
 
 
 COMMIT_INTERVAL_S = 1.0
+
+LOCK_CHECK_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,13 +498,14 @@ PRIMARY_CODE_MASK = 0xFF
 
 
 @contextmanager
-def open_state(path: Path) -> Iterator[State]:
+def open_state(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[State]:
     """Open or create the database, for this process alone.
 
-    Raises LockedError while another run uses it, StateError if it is unusable, DiskFullError.
+    on_wait: called again and again while another run uses the database; it may raise an error. If
+    there is none, this raises LockedError. Raises StateError if it is unusable, DiskFullError.
     """
     path = path.resolve()  # all names of the file share one lock
-    with name_state_file(path), _lock(path), _connect(path) as connection:
+    with name_state_file(path), _lock(path, on_wait), _connect(path) as connection:
         yield State(connection)
 
 
@@ -522,7 +525,7 @@ def name_state_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
     """Hold the lock of the state file, and make its folder. Errors as of `open_state`."""
     lock = FileLock(f"{path}.lock")  # flock: the system frees the lock of a process that died
     try:
@@ -530,7 +533,7 @@ def _lock(path: Path) -> Iterator[None]:
         check_regular(path)
         if path.exists() and path.stat().st_nlink > 1:
             raise StateError("has several hard links, and so several locks: remove all but one")
-        lock.acquire(blocking=False)
+        _acquire(lock, on_wait)
     except Timeout as error:
         raise LockedError(f"another run is using {path}") from error
     except (FileExistsError, NotADirectoryError) as error:
@@ -544,6 +547,20 @@ def _lock(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: BaseFileLock, on_wait: Callable[[], None] | None) -> None:
+    """Acquire the lock. Raises Timeout if another process holds it and nobody wants to wait."""
+    while True:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if on_wait is None:
+                raise
+            on_wait()
+            time.sleep(LOCK_CHECK_INTERVAL_S)
+        else:
+            return
 
 
 def check_regular(path: Path) -> None:

@@ -71,6 +71,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "max-memory": ("--max-memory", "1024"),
     "metrics": ("--metrics", "tagger.prom"),
     "notify-cmd": ("--notify-cmd", "true"),
+    "wait": ("--wait",),
     "gentle": ("--gentle",),
     "until": ("--until", LATER),
     "force": ("--force",),
