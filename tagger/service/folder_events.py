@@ -56,7 +56,8 @@ class FolderEvents:
     def read(self, timeout_s: float) -> set[Path]:
         """Wait for changes, and return the files and folders that are new or were written.
 
-        Some may be gone again. If Linux lost events, the roots are returned.
+        Some may be gone again. If Linux lost events, the roots are returned. Raises WatchError if
+        a root is gone.
         """
         flags = self._flags
         changed = set()
@@ -64,7 +65,9 @@ class FolderEvents:
             if event.mask & flags.Q_OVERFLOW:
                 return set(self._roots)
             if event.mask & flags.IGNORED:  # the folder is gone
-                self._folders.pop(event.wd, None)
+                folder = self._folders.pop(event.wd, "")
+                if Path(folder) in self._roots:
+                    raise WatchError(f"{folder} is gone: is its disk still mounted?")
             elif event.name and event.wd in self._folders:
                 path = Path(self._folders[event.wd], event.name)
                 changed.add(path)

@@ -17,7 +17,7 @@ import pytest
 from tagger.cli import main
 from tagger.cli.watching import scan_batch
 from tagger.crawl import Scope
-from tagger.errors import DiskFullError, InterruptedRunError, SettingsError
+from tagger.errors import DiskFullError, InterruptedRunError, SettingsError, WatchError
 from tagger.inference.engine import PredictTracks
 from tagger.paths import AnyPath
 from tagger.records import Hours
@@ -267,6 +267,17 @@ def test_new_files_and_folders_are_seen_wherever_a_crawl_looks(library: Path) ->
         found = read_until(events, {moved})
         assert moved in found
         assert not any(".stversions" in str(path) for path in found)
+
+
+@requires_events
+def test_a_watch_ends_if_its_folder_goes_away(library: Path) -> None:
+    root = library / "disk"
+    (root / "Album").mkdir(parents=True)
+    with FolderEvents([root], Scope(EXTENSIONS)) as events:
+        (root / "Album").rmdir()
+        root.rmdir()
+        with pytest.raises(WatchError, match="is gone: is its disk still mounted"):
+            read_until(events, {library})
 
 
 @requires_events
