@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase, translate
 from itertools import chain
 
 from tagger.errors import AccessError
+from tagger.ignore_files import IgnoreRules, read_rules_above
 from tagger.paths import AnyPath, is_remote, join_path
 from tagger.records import Failure, PassedOver, Shard, Track
 from tagger.storage import FolderEntry, ListedFile, Root, get_filesystem
@@ -50,9 +51,6 @@ names are patterns in lower case."""
 
 SKIPPED_DOT_NAME = re.compile("|".join(map(translate, SKIPPED_DOT_NAMES)))
 
-NO_MEDIA = ".nomedia"
-"""A folder with this file is passed over with all folders below it (Android's rule)."""
-
 MAX_LISTED_FILES = 500
 """The files of one Listing. The limit keeps memory flat however large a folder is."""
 
@@ -67,6 +65,7 @@ class Scope:
     exclude: patterns of names, of paths below the root, or of whole paths.
     shard: only the files of this shard count. The path below the root decides, so that all
     machines agree wherever the library is mounted. whole_folders: the folder alone decides.
+    include_ignored: take also what files such as .nomedia and .ndignore hide.
     """
 
     suffixes: Collection[str]
@@ -75,6 +74,7 @@ class Scope:
     shard: Shard | None = None
     whole_folders: bool = False
     unknown_suffixes: Collection[str] = ()
+    include_ignored: bool = False
 
     def is_audio(self, name: str) -> bool:
         return _get_suffix(name) in self.suffixes
@@ -112,6 +112,14 @@ class Listing:
         return Track(join_path(self.folder, file.name), *file[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class FoundFolder:
+    """A folder on the way of a crawl. ignored: what the ignore files of the folders above hide."""
+
+    path: AnyPath
+    ignored: IgnoreRules
+
+
 @dataclass(slots=True)
 class FolderWalk:
     """One crawl. It remembers files and folders, as roots overlap and links go in circles.
@@ -126,7 +134,8 @@ class FolderWalk:
 
     def walk_folder(self, root: AnyPath) -> Iterator[Listing | Failure]:
         """Walk depth first. A stack does it, because folders may be nested deeper than calls."""
-        pending = [self._walk_one_folder(root, root)]
+        ignored = IgnoreRules() if self.scope.include_ignored else read_rules_above(root)
+        pending = [self._walk_one_folder(FoundFolder(root, ignored), root)]
         while pending:
             item = next(pending[-1], None)
             if item is None:
@@ -154,11 +163,12 @@ class FolderWalk:
             yield Listing(str(path.parent), [listed])
 
     def _walk_one_folder(
-        self, folder: AnyPath, root: AnyPath
-    ) -> Iterator[Listing | Failure | AnyPath]:
+        self, found: FoundFolder, root: AnyPath
+    ) -> Iterator[Listing | Failure | FoundFolder]:
         """Yield the files of one folder, and then the folders in it."""
+        folder = found.path
         try:
-            entries = self._list_entries(folder, root)
+            entries, ignored = self._list_entries(found, root)
         except AccessError as error:
             yield _make_access_failure(folder, error)
             return
@@ -183,28 +193,37 @@ class FolderWalk:
         if files:
             yield Listing(str(folder), files)
         for entry in others:
-            yield from self._enter(entry, folder / entry.name, below_root)
+            yield from self._enter(entry, folder / entry.name, ignored, below_root)
 
-    def _list_entries(self, folder: AnyPath, root: AnyPath) -> list[FolderEntry]:
-        """Return the entries that count; none where the folder was walked already."""
+    def _list_entries(
+        self, found: FoundFolder, root: AnyPath
+    ) -> tuple[list[FolderEntry], IgnoreRules]:
+        """Return the entries that count, and what is ignored in the folder.
+
+        There are no entries where the folder was walked already.
+        """
+        folder, ignored = found.path, found.ignored
         filesystem = get_filesystem(folder)
         identity = filesystem.identify_folder(folder)
         if identity in self.folders:
-            return []
+            return [], ignored
         self.folders.add(identity)
         entries = filesystem.list_folder(folder)
-        if any(entry.name == NO_MEDIA for entry in entries):
+        if not self.scope.include_ignored:
+            ignored = ignored.read(folder, entries)
+        if ignored.hide_all:
             self.passed_over.folders += 1
-            return []
-        return [
+            return [], ignored
+        counted = [
             entry
             for entry in entries
-            if not self.scope.is_excluded(entry, root) and not self._pass_over(entry)
+            if not self.scope.is_excluded(entry, root) and not self._pass_over(entry, ignored)
         ]
+        return counted, ignored
 
-    def _pass_over(self, entry: FolderEntry) -> bool:
-        """Tell whether an entry is passed over because of its name; count it then."""
-        if not is_foreign_name(entry.name):
+    def _pass_over(self, entry: FolderEntry, ignored: IgnoreRules) -> bool:
+        """Tell whether an entry is passed over, by its name or an ignore file; count it then."""
+        if not (is_foreign_name(entry.name) or ignored.hide(entry)):
             return False
         with suppress(OSError):
             if entry.is_dir():
@@ -214,8 +233,8 @@ class FolderWalk:
         return True
 
     def _enter(
-        self, entry: FolderEntry, path: AnyPath, below_root: bytes
-    ) -> Iterator[Listing | Failure | AnyPath]:
+        self, entry: FolderEntry, path: AnyPath, ignored: IgnoreRules, below_root: bytes
+    ) -> Iterator[Listing | Failure | FoundFolder]:
         """Yield the folder that an entry is or, where links are followed, what it leads to."""
         if not entry.name:
             yield Failure.without_stat(path, EMPTY_NAME_PART)
@@ -224,7 +243,7 @@ class FolderWalk:
             if not entry.is_symlink():
                 suffix = _get_suffix(entry.name)
                 if entry.is_dir():
-                    yield path
+                    yield FoundFolder(path, ignored.enter(entry.name))
                 elif suffix in self.scope.unknown_suffixes and (
                     self.scope.is_in_shard(below_root, entry.name)
                 ):
@@ -232,7 +251,7 @@ class FolderWalk:
                     counts[suffix] = counts.get(suffix, 0) + 1
             elif self.scope.follow_symlinks and (target := get_filesystem(path).follow_link(path)):
                 if target.is_folder:
-                    yield target.path
+                    yield FoundFolder(target.path, ignored.enter(entry.name))
                 elif self.scope.is_audio(target.path.name):
                     yield from self.list_named_file(target.path)
         except OSError as error:

@@ -84,6 +84,7 @@ def run_scan(
         settings.shard,
         whole_folders=settings.by_album or settings.context is not Context.NONE,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
+        include_ignored=settings.include_ignored,
     )
     passed_over = PassedOver()
     found = crawl_folders(paths, scope, passed_over)
