@@ -416,8 +416,8 @@ class RepeatedRows:
 class PassedOver:
     """What a crawl passed over. It counts along while the crawl goes on.
 
-    folders, files: folders, and audio files, with the names of trash, snapshots and programs;
-    folders with a file .nomedia. suffixes: files of sound that tagger does not know, by suffix.
+    folders, files: folders, and audio files, with the names of trash, snapshots and programs, and
+    those that ignore files hide. suffixes: files of sound that tagger does not know, by suffix.
     """
 
     folders: int = 0
@@ -432,7 +432,7 @@ class PassedOver:
             yield f"Passed over, because tagger does not know these formats: {counts}"
         if self.folders or self.files:
             yield (
-                "Passed over (names of trash, snapshots and programs; .nomedia):"
+                "Passed over (names of trash, snapshots and programs; files such as .nomedia):"
                 f" folders {self.folders}, audio files {self.files}"
             )
 

@@ -366,6 +366,11 @@ class Settings:
         Option(to_patterns, "Skip files and folders that match GLOB. Repeatable.", "GLOB"),
         FILES,
     ] = ()
+    include_ignored: Annotated[
+        bool,
+        Option(to_flag, "Do not skip what .nomedia, .ndignore, .plexignore and the like hide."),
+        FILES,
+    ] = False
     follow_symlinks: Annotated[
         bool,
         Option(to_flag, "Follow symbolic links, and write into the files they lead to."),

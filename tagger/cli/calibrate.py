@@ -40,6 +40,7 @@ from tagger.paths import parse_path
     windows="",
     window_seconds="",
     exclude="",
+    include_ignored="",
     follow_symlinks="",
     max_seconds="",
     max_memory="",

@@ -31,6 +31,7 @@ FILL_HELP = "Where no genre is left, write the one of an earlier scan's scores; 
     state="",
     profile="",
     exclude="",
+    include_ignored="",
     follow_symlinks="",
     until="",
     force="Read all tags again, and retry files that failed.",

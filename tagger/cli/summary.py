@@ -148,7 +148,9 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
     if result.names:
         lines += _format_names(result.names)
     if not result.tracks and (result.model or result.names):
-        lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
+        lines.append(
+            "No audio file was found (--exclude or a file such as .nomedia may hide them)."
+        )
     lines += result.passed_over.list_sentences()
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")

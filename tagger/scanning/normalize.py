@@ -76,6 +76,7 @@ def run_normalize(
         settings.exclude,
         settings.follow_symlinks,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
+        include_ignored=settings.include_ignored,
     )
     passed_over, names = PassedOver(), GenreNames(starter=request.starter)
     found = crawl_folders(paths, scope, passed_over)

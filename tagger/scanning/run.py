@@ -127,6 +127,7 @@ def make_scope(settings: Settings, only: Collection[AnyPath] = ()) -> Scope:
         whole_folders=settings.by_album or settings.context is not Context.NONE,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
         only=PathSelection.make(only) if only else None,
+        include_ignored=settings.include_ignored,
     )
 
 

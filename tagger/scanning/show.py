@@ -141,7 +141,12 @@ def _list_folder(track: Track, settings: Settings) -> Sequence[Listing]:
     alone = [Listing(str(track.path.parent), [file])]
     if not settings.by_album:
         return alone
-    scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
+    scope = Scope(
+        EXTENSIONS,
+        settings.exclude,
+        settings.follow_symlinks,
+        include_ignored=settings.include_ignored,
+    )
     try:
         found = crawl_folders([track.path.parent], scope)
     except LibraryError:  # the folder can be entered, but not listed

@@ -76,6 +76,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "until": ("--until", LATER),
     "force": ("--force",),
     "exclude": ("--exclude", "1.flac"),
+    "include-ignored": ("--include-ignored",),
     "follow-symlinks": ("--follow-symlinks",),
     "shard": ("--shard", "1/2"),
     "ray-address": ("--ray-address", "local"),

@@ -712,7 +712,7 @@ def test_music_in_folders_with_a_dot_in_front_is_found_and_junk_is_counted(
     assert scan.summary["written"] == 3
     assert scan.summary["passed_over"] == {"folders": 1, "files": 1, "suffixes": {}}
     assert main(["scan", str(library), *ANY]) == 0
-    assert "; .nomedia): folders 1, audio files 1\n" in capsys.readouterr().out
+    assert "; files such as .nomedia): folders 1, audio files 1\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [(), ("--by-album",)])
