@@ -146,10 +146,16 @@ class MinScore:
         return not self.default and not self.by_genre
 
     def get(self, genre: str) -> float:
-        """Return the bound of a genre. Of a name for several genres, the highest one counts."""
+        """Return the bound of a genre.
+
+        A name for several genres, such as `House; Electronic`, may have a bound as a whole. Else
+        the highest bound of these genres counts.
+        """
         if not self.by_genre:
             return self.default
         bounds = {normalize_label(name): bound for name, bound in self.by_genre.items()}
+        if (whole := bounds.get(normalize_label(genre))) is not None:
+            return whole
         keys = map(normalize_label, split_genres(genre))
         return max((bounds.get(key, self.default) for key in keys), default=self.default)
 

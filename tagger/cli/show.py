@@ -72,5 +72,6 @@ def _warn_of_names(source: ModelSource, settings: Settings) -> None:
     if unknown := decide.find_unknown_labels(settings, source.labels):
         print_line(f"tagger: {format_unknown_labels(unknown, source.labels)}", err=True)
     genres = decide.list_genre_names(settings, source.labels, source.not_music)
-    if unknown := decide.find_unknown_genres(settings.min_score, genres):
+    names = decide.list_label_names(settings, source.labels, source.not_music)
+    if unknown := decide.find_unknown_genres(settings.min_score, names):
         print_line(f"tagger: {format_unknown_genres(unknown, genres)}", err=True)

@@ -12,6 +12,7 @@ from tagger.paths import display_path
 from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
 from tagger.report.csv import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
+from tagger.vocabulary import list_spellings, load_default_vocabulary
 
 HISTOGRAM_BINS = 20
 """The number of bars for scores from 0 to 1."""
@@ -156,9 +157,13 @@ def has_both_genres(row: ReportRow) -> bool:
 
 def is_disagreement(row: ReportRow) -> bool:
     """Tell whether the genres of a track and of tagger have none in common, in any spelling."""
-    return has_both_genres(row) and {*map(normalize_label, row.existing)}.isdisjoint(
-        map(normalize_label, row.genres)
-    )
+    return has_both_genres(row) and _make_keys(row.existing).isdisjoint(_make_keys(row.genres))
+
+
+def _make_keys(genres: Iterable[str]) -> set[str]:
+    vocabulary = load_default_vocabulary()
+    names = (name for genre in genres for name in list_spellings(genre, vocabulary))
+    return set(map(normalize_label, names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,8 @@ class Normalizer:
         names.without += not new.genres
         for value in dict.fromkeys(tags.genres):
             found = name_genres([value], self.vocabulary, self.settings.junk_genres)
-            wanted = "; ".join(genre.name for genre in found)
+            genres = tuple(genre.name for genre in found)
+            wanted = "; ".join(format_genre_values(genres, self.settings.profile))
             if wanted != value and not renamed.by_rule:
                 names.renamed[value, wanted] += 1
             names.unknown.update(genre.name for genre in found if not genre.is_known)
@@ -297,6 +298,14 @@ def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tag
 
     What a person wrote stays the person's, also if it now has the name that tagger wrote once.
     """
+    new = _rename_once(tags, settings, vocabulary)
+    # A profile may join names, and then a comma within one of them can separate: name them again.
+    while (again := _rename_once(new, settings, vocabulary)) != new:
+        new = again
+    return new
+
+
+def _rename_once(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
     user_genres = find_user_genres(tags)
     our_genres = tags.genres[len(user_genres) :]
     user_names = normalize_genres(user_genres, vocabulary, settings.junk_genres)

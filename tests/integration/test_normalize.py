@@ -14,7 +14,7 @@ from mutagen.mp3 import MP3
 from tagger.cli import main
 from tagger.records import Tags
 from tagger.tags import read_tags
-from tests.builders import EACH_ENDING, add_genre, audio_bytes
+from tests.builders import EACH_ENDING, add_genre, audio_bytes, build_audio
 from tests.front_door import (
     ANY,
     Command,
@@ -70,7 +70,7 @@ MESSY = {
     "d.m4a": ("Electronica/Dance", ("Electronic",)),
     "e.wav": ("Rhythm and Blues", ("R&B",)),
     "f.wv": ("17", ("Rock",)),
-    "g.opus": ("Drum, Bass|house", ("Drum & Bass", "House")),
+    "g.opus": ("Drum, Bass|house", ("Drum and Bass", "House")),
     "h.wma": ("Klassik", ("Classical",)),
     "i.ape": ("Rock\\Other", ("Rock",)),
     "j.aiff": ("Swamp Thing", ("Swamp Thing",)),
@@ -236,6 +236,39 @@ def test_rules_decide_and_what_they_write_is_the_persons(
     assert genres(films / "b.mp3") == ("classic",)
 
 
+def test_a_rule_reaches_a_track_that_nobody_could_listen_to(
+    library: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    short, rules = build_audio(library / "short.flac", seconds=0.3), tmp_path / "mine.toml"
+    set_album(short, "Chimes", "Radiohead")
+    assert Scan(capsys, library, *ANY).row(short.name)["kind"] == "too-short"
+    rules.write_text('[[rules]]\nartist = "Radiohead"\ngenre = "Field Recording"\n')
+    scan = Scan(capsys, library, *ANY, "--vocabulary", rules)
+    assert (scan.code, scan.row(short.name)["action"]) == (0, "written")
+    assert read_tags(short).written == ("Field Recording",)
+    again = Scan(capsys, library, *ANY, "--vocabulary", rules, "--audit")
+    assert again.row(short.name)["action"] == "unchanged"
+    assert Command(capsys, "undo").summary["restored"] == 1
+    rules.write_text('[[rules]]\nartist = "Radiohead"\nkeep = true\n')
+    kept = Scan(capsys, library, *ANY, "--vocabulary", rules, "--audit")
+    assert kept.row(short.name)["kind"] == "by-rule"
+    assert Scan(capsys, library, *ANY).row(short.name)["kind"] == "too-short"
+
+
+def test_a_rule_does_not_try_again_what_no_tag_can_hold(
+    library: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    broken, rules = library / "broken.m4a", tmp_path / "mine.toml"
+    broken.write_bytes((library / "a.flac").read_bytes())
+    rules.write_text(f'[[rules]]\nfolder = "{library}"\ngenre = "Jazz"\n')
+    codes = []
+    for _ in range(2):
+        scan = Scan(capsys, library, "--vocabulary", rules)
+        assert scan.row(broken.name)["action"] == "failed"
+        codes.append(scan.code)
+    assert codes == [1, 0]
+
+
 def test_fill_writes_known_scores_and_listens_to_nothing(library: Path, capsys: Capsys) -> None:
     set_genre(library / "a.flac", "Other")
     Scan(capsys, library, *ANY, "-n", "--junk-genres", "", "--audit")
@@ -298,7 +331,8 @@ def test_it_needs_no_torch_and_the_profile_counts(messy: Path, capsys: Capsys) -
     done = run_without_torch("normalize", messy, "--profile", "itunes", "--json")
     assert done.returncode == 0, done.stderr
     assert genres(messy / "a.mp3") == ("Rock, Pop",)
-    assert Normalized(capsys, messy, "--profile", "itunes").summary["written"] == 0
+    again = Normalized(capsys, messy, "--profile", "itunes").summary
+    assert (again["written"], again["renamed"]) == (0, [])
 
 
 def test_a_broken_vocabulary_names_file_and_key(
