@@ -102,7 +102,7 @@ def test_a_persons_spelling_counts_as_the_genre(
     judged: tuple[Path, Path], tmp_path: Path, capsys: Capsys
 ) -> None:
     library, state = judged
-    scores = {
+    scores: dict[Path, tuple[Score, ...]] = {
         library / f"folk {number}.flac": (Score("Folk", 0.9), Score("Jazz", 0.1))
         for number in (1, 2)
     }
