@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from zlib import crc32
 
-from tagger.errors import FailureKind, KeepReason, TrackError
+from tagger.errors import FailureKind, KeepReason, TrackError, WriteReason
 from tagger.paths import AnyPath, display_path
 
 
@@ -343,7 +343,7 @@ class Outcome:
     duration_s: float | None = None
     model: str = ""
     error: str = ""
-    kind: FailureKind | KeepReason | None = None
+    kind: FailureKind | KeepReason | WriteReason | None = None
     styles: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
     voices: tuple[str, ...] = ()

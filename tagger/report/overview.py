@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tagger.decide import format_junk_remark
-from tagger.errors import FAILURE_HELP, FailureKind, SettingsError
+from tagger.errors import FAILURE_HELP, FailureKind, SettingsError, WriteReason
 from tagger.evidence import AlbumTrack, find_outliers
 from tagger.paths import display_path
 from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
@@ -25,7 +25,10 @@ MAX_FAILURE_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class GenreTracks:
-    """How many tracks have a genre from tagger (ours), and how many kept it (kept)."""
+    """How many tracks have a genre from tagger (ours), and how many kept it (kept).
+
+    A genre that only got another name is kept.
+    """
 
     genre: str
     ours: int
@@ -100,6 +103,8 @@ class ReportCounts:
         self.counts[row.action] += 1
         if row.action is Action.FAILED:
             self._add_failure(row)
+        elif row.kind is WriteReason.RENAMED:
+            self.kept.update(row.genres)
         elif row.action in TAGGER_ACTIONS:
             self.ours.update(row.genres)
         else:

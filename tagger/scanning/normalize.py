@@ -12,7 +12,7 @@ from pathlib import Path
 from tagger import decide
 from tagger.crawl import Listing, Scope, crawl_folders
 from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
-from tagger.errors import KeepReason, SettingsError, TrackError
+from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath, display_path
@@ -246,8 +246,10 @@ class Normalizer:
             return failed.fail(failure, reported=True)
         if renamed.tags is not None:
             decision = decide_by_links(track, settings.hardlinks) or decision
-        would_write = decision.action is Action.WRITTEN and settings.dry_run
+        is_written = decision.action is Action.WRITTEN
+        would_write = is_written and settings.dry_run
         proposal = renamed.proposal
+        kind = WriteReason.RENAMED if is_written and proposal is None else decision.kind
         outcome = Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
@@ -258,12 +260,12 @@ class Normalizer:
             duration_s=known.duration_s,
             model=proposal.model if proposal else "",
             error=decision.reason or renamed.remark,
-            kind=decision.kind,
+            kind=kind,
             styles=proposal.styles if proposal else (),
         )
         if would_write:
             return self._check_writable(track, outcome, reported=failure is not None)
-        if decision.action is Action.WRITTEN and renamed.tags is not None:
+        if is_written and renamed.tags is not None:
             reported = failure is not None
             return PlannedWrite(track, tags, renamed.tags, outcome, reported=reported)
         return outcome

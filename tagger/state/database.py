@@ -84,11 +84,16 @@ class RowCache:
         rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
         return [_match_row(rows.get(file[0]), file) for file in files]
 
-    def find_text(self, path: AnyPath) -> str | None:
-        """Return the row of a file, whether or not it is still valid."""
+    def find_text(self, path: AnyPath, *, settings_start: bytes = b"") -> str | None:
+        """Return the row of a file, whether or not it is still valid.
+
+        settings_start: how the digest of its settings begins.
+        """
         folder, name = os.path.split(os.fsencode(path))
         row = self._db.execute(
-            "SELECT text FROM rows WHERE folder = ? AND name = ?", (folder, name)
+            "SELECT text FROM rows WHERE folder = ? AND name = ?"
+            " AND substr(settings, 1, length(?)) = ?",
+            (folder, name, settings_start, settings_start),
         ).fetchone()
         return row[0] if row else None
 
