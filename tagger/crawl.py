@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase, translate
 from itertools import chain
 
 from tagger.errors import AccessError
-from tagger.ignore_files import IgnoreRules, read_rules_above
+from tagger.ignore_files import IgnoreRules, explain_hiding, read_rules_above
 from tagger.paths import AnyPath, is_remote, join_path
 from tagger.records import Failure, PassedOver, Shard, Track
 from tagger.storage import FolderEntry, ListedFile, Root, get_filesystem
@@ -109,15 +109,18 @@ class Scope:
     def is_audio(self, name: str) -> bool:
         return _get_suffix(name) in self.suffixes
 
-    def is_excluded(self, entry: FolderEntry, root: AnyPath) -> bool:
+    def find_exclusion(self, name: str, path: str, root: AnyPath) -> str:
+        """Return the pattern that excludes a file or folder; an empty text if there is none."""
         if not self.exclude:
-            return False
-        path_below_root = os.path.relpath(entry.path, root)
-        return any(
-            fnmatchcase(entry.path if pattern.startswith("/") else entry.name, pattern)
-            or fnmatchcase(path_below_root, pattern)
+            return ""
+        path_below_root = os.path.relpath(path, root)
+        fitting = (
+            pattern
             for pattern in self.exclude
+            if fnmatchcase(path if pattern.startswith("/") else name, pattern)
+            or fnmatchcase(path_below_root, pattern)
         )
+        return next(fitting, "")
 
     def is_in_shard(self, folder_below_root: bytes, name: str) -> bool:
         if self.shard is None:
@@ -256,7 +259,7 @@ class FolderWalk:
             entry
             for entry in entries
             if self.scope.is_selected(entry.path)
-            and not self.scope.is_excluded(entry, root)
+            and not self.scope.find_exclusion(entry.name, entry.path, root)
             and not self._pass_over(entry, ignored)
         ]
         return counted, ignored
@@ -305,6 +308,24 @@ def is_foreign_name(name: str) -> bool:
     if name.startswith("."):
         return SKIPPED_DOT_NAME.match(name.lower()) is not None
     return name in SKIPPED_NAMES
+
+
+def explain_passing_over(path: AnyPath, scope: Scope) -> str:
+    """Return why a crawl of a folder above a file passes it over; an empty text if it does not."""
+    above = list(_list_folders_above(path))
+    for number, place in enumerate([path, *above]):
+        if is_foreign_name(place.name):
+            return f"{place} has a name of trash, snapshots or programs"
+        for root in above[number:]:
+            if pattern := scope.find_exclusion(place.name, str(place), root):
+                return f"--exclude {pattern} fits {place} (in a scan of {root})"
+    return "" if scope.include_ignored else explain_hiding(path)
+
+
+def _list_folders_above(path: AnyPath) -> Iterator[AnyPath]:
+    while path.parent != path:
+        path = path.parent
+        yield path
 
 
 def _make_access_failure(path: AnyPath, error: AccessError) -> Failure:

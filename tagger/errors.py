@@ -124,6 +124,12 @@ class KeepReason(StrEnum):
     CHANGED_SINCE = "changed-since"
 
 
+class WriteReason(StrEnum):
+    """Why a track was written, where no model says so. The report has it in its column `kind`."""
+
+    RENAMED = "renamed"
+
+
 @dataclass(frozen=True, slots=True)
 class FailureHelp:
     """The heading for failures of one kind, and what a person can do about them."""

@@ -7,7 +7,7 @@ libraries have such a file.
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -137,17 +137,18 @@ class IgnoreRules:
 
     def hide(self, entry: FolderEntry) -> bool:
         """Tell whether an entry of the folder is hidden."""
-        if not self.rules:
-            return False
-        is_folder = _is_folder(entry)
+        return bool(self.rules and self.find_hiding_file(entry.name, is_folder=_is_folder(entry)))
+
+    def find_hiding_file(self, name: str, *, is_folder: bool) -> str:
+        """Return the name of the ignore file that hides something in the folder, or ""."""
         shown_by = set()  # a pattern with ! of a file further down wins over the files above
         for rule in reversed(self.rules):
-            is_hidden = rule.match(rule.below + entry.name, is_folder)
+            is_hidden = rule.match(rule.below + name, is_folder)
             if is_hidden and rule.name not in shown_by:
-                return True
+                return rule.name
             if is_hidden is False:
                 shown_by.add(rule.name)
-        return False
+        return ""
 
     def enter(self, name: str) -> "IgnoreRules":
         """Return the rules for a folder in the folder, which may have ignore files as well."""
@@ -218,10 +219,28 @@ def read_rules_above(root: AnyPath) -> IgnoreRules:
     if not isinstance(root, Path):
         return rules
     for folder, child in pairwise([*reversed(root.parents), root]):
-        for name in IGNORE_FILES:
-            with suppress(AccessError):
-                rule = read_rule(folder / name)
-                if not rule.match(str(root.relative_to(folder)), True):
-                    rules = rules.add([rule])
+        for rule in _list_readable_rules(folder):
+            if not rule.match(str(root.relative_to(folder)), True):
+                rules = rules.add([rule])
         rules = rules.enter(child.name)
     return rules
+
+
+def explain_hiding(path: AnyPath) -> str:
+    """Return what hides a file from the crawl of a folder above it; "" if nothing does."""
+    rules = IgnoreRules()
+    if not isinstance(path, Path):
+        return ""
+    for folder, child in pairwise([*reversed(path.parents), path]):
+        rules = rules.add(list(_list_readable_rules(folder)))
+        if name := rules.find_hiding_file(child.name, is_folder=child != path):
+            return f"a file {name} hides {child}"
+        rules = rules.enter(child.name)
+    return ""
+
+
+def _list_readable_rules(folder: Path) -> Iterator[IgnoreRule]:
+    for name in IGNORE_FILES:
+        with suppress(AccessError):
+            if os.path.lexists(path := folder / name):
+                yield read_rule(path)

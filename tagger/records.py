@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from zlib import crc32
 
-from tagger.errors import FailureKind, KeepReason, TrackError
+from tagger.errors import FailureKind, KeepReason, TrackError, WriteReason
 from tagger.paths import AnyPath, display_path
 
 
@@ -147,10 +147,16 @@ class MinScore:
         return not self.default and not self.by_genre
 
     def get(self, genre: str) -> float:
-        """Return the bound of a genre. Of a name for several genres, the highest one counts."""
+        """Return the bound of a genre.
+
+        A name for several genres, such as `House; Electronic`, may have a bound as a whole. Else
+        the highest bound of these genres counts.
+        """
         if not self.by_genre:
             return self.default
         bounds = {normalize_label(name): bound for name, bound in self.by_genre.items()}
+        if (whole := bounds.get(normalize_label(genre))) is not None:
+            return whole
         keys = map(normalize_label, split_genres(genre))
         return max((bounds.get(key, self.default) for key in keys), default=self.default)
 
@@ -354,7 +360,7 @@ class Outcome:
     duration_s: float | None = None
     model: str = ""
     error: str = ""
-    kind: FailureKind | KeepReason | None = None
+    kind: FailureKind | KeepReason | WriteReason | None = None
     styles: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
     voices: tuple[str, ...] = ()

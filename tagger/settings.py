@@ -453,6 +453,15 @@ class Settings:
                 "--by-album gives an album one genre and --context gives each track its own:"
                 " leave one of them out"
             )
+        if (
+            WrittenField.STYLE in self.write
+            and self.styles is Styles.GENRE
+            and WrittenField.GENRE not in self.write
+        ):
+            raise SettingsError(
+                "--styles genre puts styles behind the genre, which --write leaves out: use"
+                " --write genre,style, or --styles style"
+            )
 
 
 OPTIONS = list_options(Settings)

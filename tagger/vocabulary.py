@@ -18,7 +18,7 @@ from typing import Any
 from tagger.errors import SettingsError
 from tagger.options import read_toml, to_path
 from tagger.paths import AnyPath
-from tagger.records import normalize_label
+from tagger.records import normalize_label, split_genres
 
 DEFAULT_FILE = Path(__file__).with_name("vocabulary.toml")
 """The vocabulary that comes with tagger."""
@@ -205,6 +205,12 @@ def normalize_genres(
 ) -> tuple[str, ...]:
     """Return the names of `name_genres`."""
     return tuple(genre.name for genre in name_genres(values, vocabulary, junk))
+
+
+def list_spellings(genre: str, vocabulary: Vocabulary) -> Iterator[str]:
+    """Yield what a genre in a tag is called: its parts as they are written, then as wanted."""
+    yield from split_genres(genre)
+    yield from normalize_genres([genre], vocabulary)
 
 
 @dataclass(frozen=True, slots=True)

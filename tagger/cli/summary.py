@@ -167,11 +167,11 @@ def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
     if result.names and result.names.starter:
         starter = escape_unprintable(display_path(result.names.starter))
         yield f"Vocabulary to start from: {starter}"
-    elif result.counts[Action.WOULD_WRITE] and result.names:
-        yield "To write these names: the same command without --dry-run"
     elif result.counts[Action.WOULD_WRITE]:
         writing = replace(settings, dry_run=False)
         command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
+        if result.names:
+            yield "To write these names: the same command without --dry-run"
         yield f"To write its genres, also after you edited it: {command}"
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import TextIO, TypeVar
 
-from tagger.errors import DiskFullError, FailureKind, KeepReason, ReportError, SettingsError
+from tagger.errors import (
+    DiskFullError,
+    FailureKind,
+    KeepReason,
+    ReportError,
+    SettingsError,
+    WriteReason,
+)
 from tagger.paths import display_path
 from tagger.records import Action, Outcome, Score, format_scores, split_genres
 
@@ -157,8 +164,8 @@ csv.field_size_limit(1 << 30)  # a tag may hold a genre of any length
 
 T = TypeVar("T")
 
-KINDS_BY_VALUE: Mapping[str, FailureKind | KeepReason] = {
-    kind.value: kind for kind in (*FailureKind, *KeepReason)
+KINDS_BY_VALUE: Mapping[str, FailureKind | KeepReason | WriteReason] = {
+    kind.value: kind for kind in (*FailureKind, *KeepReason, *WriteReason)
 }
 
 DELIMITERS = ",;\t"
@@ -181,7 +188,7 @@ class ReportRow:
     duration_s: float | None = None
     model: str = ""
     error: str = ""
-    kind: FailureKind | KeepReason | None = None
+    kind: FailureKind | KeepReason | WriteReason | None = None
     styles: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
     voices: tuple[str, ...] = ()

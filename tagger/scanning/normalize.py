@@ -12,7 +12,7 @@ from pathlib import Path
 from tagger import decide
 from tagger.crawl import Listing, Scope, crawl_folders
 from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
-from tagger.errors import KeepReason, SettingsError, TrackError
+from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath, display_path
@@ -247,8 +247,10 @@ class Normalizer:
             return failed.fail(failure, reported=True)
         if renamed.tags is not None:
             decision = decide_by_links(track, settings.hardlinks) or decision
-        would_write = decision.action is Action.WRITTEN and settings.dry_run
+        is_written = decision.action is Action.WRITTEN
+        would_write = is_written and settings.dry_run
         proposal = renamed.proposal
+        kind = WriteReason.RENAMED if is_written and proposal is None else decision.kind
         outcome = Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
@@ -259,12 +261,12 @@ class Normalizer:
             duration_s=known.duration_s,
             model=proposal.model if proposal else "",
             error=decision.reason or renamed.remark,
-            kind=decision.kind,
+            kind=kind,
             styles=proposal.styles if proposal else (),
         )
         if would_write:
             return self._check_writable(track, outcome, reported=failure is not None)
-        if decision.action is Action.WRITTEN and renamed.tags is not None:
+        if is_written and renamed.tags is not None:
             reported = failure is not None
             return PlannedWrite(track, tags, renamed.tags, outcome, reported=reported)
         return outcome
@@ -287,7 +289,8 @@ class Normalizer:
         names.without += not new.genres
         for value in dict.fromkeys(tags.genres):
             found = name_genres([value], self.vocabulary, self.settings.junk_genres)
-            wanted = "; ".join(genre.name for genre in found)
+            genres = tuple(genre.name for genre in found)
+            wanted = "; ".join(format_genre_values(genres, self.settings.profile))
             if wanted != value and not renamed.by_rule:
                 names.renamed[value, wanted] += 1
             names.unknown.update(genre.name for genre in found if not genre.is_known)
@@ -298,6 +301,14 @@ def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tag
 
     What a person wrote stays the person's, also if it now has the name that tagger wrote once.
     """
+    new = _rename_once(tags, settings, vocabulary)
+    # A profile may join names, and then a comma within one of them can separate: name them again.
+    while (again := _rename_once(new, settings, vocabulary)) != new:
+        new = again
+    return new
+
+
+def _rename_once(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
     user_genres = find_user_genres(tags)
     our_genres = tags.genres[len(user_genres) :]
     user_names = normalize_genres(user_genres, vocabulary, settings.junk_genres)

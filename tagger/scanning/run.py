@@ -11,6 +11,7 @@ from tagger.decide import (
     find_unknown_genres,
     find_unknown_labels,
     list_genre_names,
+    list_label_names,
     name_genres_of_styles,
 )
 from tagger.errors import ClusterError, WorkerError
@@ -101,7 +102,7 @@ def run_scan(
             source.not_music,
             name_genres_of_styles(source.attribute_labels.styles, settings),
         )
-        settler = _make_settler(decider, source)
+        settler = _make_settler(decider, source, paths)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))
         results = _predict_queued(source, decider, interrupts, engine)
@@ -135,14 +136,15 @@ def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: Scan
     if unknown := find_unknown_labels(settings, source.labels):
         observer.on_unknown_labels(unknown, source.labels)
     written = list_genre_names(settings, source.labels, source.not_music)
-    if unknown_genres := find_unknown_genres(settings.min_score, written):
+    names = list_label_names(settings, source.labels, source.not_music)
+    if unknown_genres := find_unknown_genres(settings.min_score, names):
         observer.on_unknown_genres(unknown_genres, written)
     if split := find_split_names(written, settings.profile):
         observer.on_split_names(split, settings.profile)
 
 
 def _make_settler(
-    decider: TrackDecider, source: ModelSource
+    decider: TrackDecider, source: ModelSource, paths: Sequence[AnyPath]
 ) -> TrackSettler | AlbumSettler | ContextSettler:
     settings = decider.settings
     rows = RowRepeater(
@@ -152,7 +154,7 @@ def _make_settler(
         is_enabled=not (settings.force or settings.verbose or decider.unrecovered),
     )
     if settings.context is not Context.NONE:
-        return make_context_settler(decider, rows, source.labels)
+        return make_context_settler(decider, rows, source.labels, paths)
     return AlbumSettler(decider, rows) if settings.by_album else TrackSettler(decider, rows)
 
 

@@ -46,7 +46,7 @@ class TrackDecider:
 
     unrecovered: the files that a killed run left in a state that only a person can settle, with the
     error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
-    run. not_music: the model's labels that are no genre, unless the user gives them a name.
+    run. not_music: the model's labels of sound that is no music.
     genre_by_style: the user's name for the genre of each style.
     """
 
@@ -63,6 +63,11 @@ class TrackDecider:
     def junk(self) -> frozenset[str]:
         """The keys of names that are no genre."""
         return decide.get_junk_keys(self.settings)
+
+    @property
+    def no_genres(self) -> frozenset[str]:
+        """The labels of sound that is no music to which the user gives no name."""
+        return decide.list_no_genres(self.not_music, self.settings)
 
     @property
     def windows(self) -> int:
@@ -90,7 +95,8 @@ class TrackDecider:
             return KnownTrack()
         known = self.load(track)
         force = self.settings.force
-        if force or (self._lacks_tags(known) and not self._find_permanent_failure(known)):
+        has_failed = self._find_permanent_failure(known) and not known.is_unheard
+        if force or (self._lacks_tags(known) and not has_failed):
             try:
                 check_no_writer(track.path, is_settled=True)
                 tags = self.isolated.call(read_tags, track.path, extras=self.extras)
@@ -105,11 +111,13 @@ class TrackDecider:
         audit = self.settings.audit
         tags = known.tags or Tags()
         kept = decide.decide_without_scores(tags, self.settings)
-        failure = self._find_permanent_failure(known)
+        failure, rule = self._find_permanent_failure(known), self.find_rule(track, tags)
+        if rule and known.tags and (known.is_unheard or not rule.genres):
+            failure = None  # a rule needs no sound, and one that keeps a file writes no tags
         if failure and (audit or not kept):
             failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))
             return failed.fail(failure, reported=True)
-        if rule := self.find_rule(track, tags):
+        if rule:
             return self._follow_rule(track, known, rule)
         if not kept and (known.scores is None or self.settings.force):
             kept = self._decide_by_history_and_links(track, known)  # saves the prediction
@@ -151,9 +159,9 @@ class TrackDecider:
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
         settings = self.settings
-        scores = self.name_scores(known)
-        music = tuple(score for score in scores if score.genre not in self.not_music)
-        if not decide.is_music(scores, self.not_music, settings.min_score):
+        scores, no_genres = self.name_scores(known), self.no_genres
+        music = tuple(score for score in scores if score.genre not in no_genres)
+        if not decide.is_music(scores, no_genres, settings.min_score):
             remark = NOT_MUSIC_REMARK.format(scores[0])
             top = scores[: settings.top_k]
             return Proposal((), top, self.model, is_music=False, remark=remark)

@@ -84,11 +84,16 @@ class RowCache:
         rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
         return [_match_row(rows.get(file[0]), file) for file in files]
 
-    def find_text(self, path: AnyPath) -> str | None:
-        """Return the row of a file, whether or not it is still valid."""
+    def find_text(self, path: AnyPath, *, settings_start: bytes = b"") -> str | None:
+        """Return the row of a file, whether or not it is still valid.
+
+        settings_start: how the digest of its settings begins.
+        """
         folder, name = os.path.split(os.fsencode(path))
         row = self._db.execute(
-            "SELECT text FROM rows WHERE folder = ? AND name = ?", (folder, name)
+            "SELECT text FROM rows WHERE folder = ? AND name = ?"
+            " AND substr(settings, 1, length(?)) = ?",
+            (folder, name, settings_start, settings_start),
         ).fetchone()
         return row[0] if row else None
 
@@ -185,6 +190,7 @@ class KnownTrack:
     """What earlier runs learned of a file that did not change since; None: not yet read.
 
     undone: a person undid tagger's tags or does not want them, even after the file changes.
+    is_unheard: the failure is that of a model which listened, and says nothing of the tags.
     """
 
     tags: Tags | None = None
@@ -193,6 +199,7 @@ class KnownTrack:
     failure: Failure | None = None
     undone: bool = False
     attributes: Attributes = field(default_factory=Attributes)
+    is_unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +271,7 @@ class State:
         scores = scores_from_json(found[0]) if found else None
         attributes = attributes_from_json(found[1]) if found else Attributes()
         tags = tags_from_json(row.tags) if row.tags else None
-        failure = None
+        failure, is_unheard = None, False
         if row.failure is not None:
             failure = restore_failure(track, row.failure, row.lasting, row.kind)
         elif found := self._db.execute(
@@ -272,8 +279,9 @@ class State:
             " WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone():
-            failure = restore_failure(track, *found)
-        return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone), attributes)
+            failure, is_unheard = restore_failure(track, *found), True
+        undone = bool(row.undone)
+        return KnownTrack(tags, scores, row.duration_s, failure, undone, attributes, is_unheard)
 
     def list_model_results(self, track: Track) -> list[ModelResult]:
         """Return what each model said of exactly this file, by model."""

@@ -183,6 +183,7 @@ CREATE TEMP TABLE context (         -- each track as a member of its album and i
 );
 CREATE INDEX temp.context_by_album ON context (album);
 CREATE INDEX temp.context_by_artist ON context (artist);
+CREATE TEMP TABLE found (path BLOB PRIMARY KEY) WITHOUT ROWID; -- the files of this run's crawl
 CREATE TEMP VIEW active_entries AS -- the entries of the journal that were not undone
     SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
     WHERE size IS NOT NULL AND undone_by IS NULL;
