@@ -435,8 +435,12 @@ def test_shown_settings_and_jobs_keep_secrets(
     assert out.count(WRONG) == 2  # for systemd and for cron: the job needs it
     assert "the job has the secret of --ping-url in its command" in err
     monkeypatch.setenv("TAGGER_KODI_PASSWORD", WRONG)
+    monkeypatch.setenv("TAGGER_PING_URL", f"https://hc-ping.com/{WRONG}")
     assert main(["schedule", "--notify", "kodi=http://nas", str(tmp_path)]) == 0
-    assert capsys.readouterr().err.startswith("tagger: the job will not see TAGGER_KODI_PASSWORD")
+    out, err = capsys.readouterr()
+    assert WRONG not in out
+    for variable in ("TAGGER_KODI_PASSWORD", "TAGGER_PING_URL"):
+        assert f"tagger: the job will not see {variable} of this shell" in err
 
 
 def test_each_kind_of_server_has_a_protocol() -> None:
