@@ -103,7 +103,8 @@ def _tell_server(server: MediaServer, settings: Settings, progress: RunProgress)
     change = describe_change(progress.written_folders, keeps_mtime=settings.preserve_mtime)
     unknown = tell_server(server, change)
     if settings.verbose:
-        progress.lines.print(f"{server} was told of {len(change.folders)} folders")
+        count = len(change.folders) - len(unknown)
+        progress.lines.print(f"{server} was told of {count} folder{'' if count == 1 else 's'}")
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         print_line(
