@@ -1,5 +1,6 @@
 """`tagger schedule`."""
 
+from collections.abc import Iterator, Sequence
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,15 @@ from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_time_of_day
 from tagger.paths import parse_path
-from tagger.settings import OPTIONS, read_environment
+from tagger.settings import (
+    ALL_OPTIONS,
+    OPTIONS,
+    Settings,
+    name_secret_file,
+    name_variable,
+    read_environment,
+    read_secret_files,
+)
 
 
 @click.command()
@@ -50,10 +59,14 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     if remove:
         print_line(remove_job(name))
         return 0
-    merge_settings(config, flags)  # raises for a wrong value now, not at night
+    settings = merge_settings(config, flags)  # raises for a wrong value now, not at night
     if not paths or "" in paths:
         raise SettingsError("name at least one PATH to scan; no PATH may be empty")
-    variables = {name: value for name, value in read_environment().items() if name in OPTIONS}
+    variables = {
+        name: value
+        for name, value in read_environment().items()
+        if name in OPTIONS and not OPTIONS[name].is_secret
+    }
     words = [
         # at night there are no variables of this shell
         *format_options({**variables, **drop_unset(flags), "gentle": True}),
@@ -61,6 +74,8 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     ]
     roots = [str(parse_path(path).expanduser().resolve()) for path in paths]
     job = NightlyJob(name, _parse_start_time(at), ["scan", *words, "--", *roots])
+    for warning in _list_warnings(settings, words):
+        print_line(f"tagger: {warning}", err=True)
     if install:
         print_line(escape_unprintable(install_job(job)))
         print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
@@ -69,6 +84,32 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         print_line(f"# ~/.config/systemd/user/{unit}\n{_escape_lines(text)}")
     print_line(f"# or, for crontab -e:\n{escape_unprintable(build_cron_line(job))}")
     return 0
+
+
+def _list_warnings(settings: Settings, words: Sequence[str]) -> Iterator[str]:
+    """Yield what to know about secrets: those that the job shows, and those that it will miss."""
+    for name, option in OPTIONS.items():
+        is_in_job = any(word.startswith(f"--{name}=") for word in words)
+        has_secret = name != "notify" or any(server.secret for server in settings.notify)
+        if option.is_secret and is_in_job and has_secret:
+            yield (
+                f"the job has the secret of --{name} in its command, where all users of this"
+                " machine can see it; the config file keeps it from them"
+            )
+    for variable in _list_secret_variables(settings):
+        yield f"the job will not see {variable} of this shell; the config file can have the secret"
+
+
+def _list_secret_variables(settings: Settings) -> Iterator[str]:
+    """Yield the variables of this shell that have a secret of the settings, or name its file."""
+    yield from (name_variable(name) for name in read_environment() if ALL_OPTIONS[name].is_secret)
+    yield from map(name_secret_file, read_secret_files())
+    if settings.notify:
+        from tagger.service.servers import find_secret, name_secret
+
+        for server in settings.notify:
+            if not server.secret and find_secret(server):
+                yield name_secret(server.kind)
 
 
 def _parse_start_time(text: str) -> time:
