@@ -1,5 +1,7 @@
 """`tagger schedule`."""
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from datetime import time
 from pathlib import Path
@@ -22,6 +24,9 @@ from tagger.settings import (
     read_secret_files,
 )
 
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="PATH...")
@@ -34,6 +39,10 @@ from tagger.settings import (
 @click.option(
     "--name", metavar="NAME", help="The name of the job.  [default: tagger]", default="tagger"
 )
+@click.option(
+    "--system", is_flag=True, help="Make a job of the system, which needs nobody to be logged in."
+)
+@click.option("--user", metavar="NAME", help="With --system: the user that the job runs as.")
 @click.option("--install", is_flag=True, help="Install the job; without this it is only printed.")
 @click.option("--remove", is_flag=True, help="Remove the installed job with the name --name.")
 @add_settings_options()
@@ -47,19 +56,21 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """
     from tagger.service.schedule import (
         NightlyJob,
-        build_cron_line,
-        build_systemd_units,
+        describe_files,
         install_job,
+        make_account,
         remove_job,
     )
 
-    at, name, install, remove = map(flags.pop, ("at", "name", "install", "remove"))
-    if not name.replace("-", "").isalnum():
+    at, name, user, is_system = map(flags.pop, ("at", "name", "user", "system"))
+    install, remove = map(flags.pop, ("install", "remove"))
+    if not JOB_NAME.fullmatch(name):
         raise SettingsError(f"--name may only have letters, digits and hyphens, not {name!r}")
     if remove:
-        print_line(remove_job(name))
+        print_line(remove_job(name, is_system=is_system))
         return 0
-    settings = merge_settings(config, flags)  # raises for a wrong value now, not at night
+    _check_user(user, is_system=is_system)
+    settings = _read_settings(config, flags, is_system=is_system)
     if not paths or "" in paths:
         raise SettingsError("name at least one PATH to scan; no PATH may be empty")
     variables = {
@@ -70,20 +81,59 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     words = [
         # at night there are no variables of this shell
         *format_options({**variables, **drop_unset(flags), "gentle": True}),
-        *(["--config", str(config.resolve())] if config else []),
+        *([f"--config={config.resolve()}"] if config else []),
+        *(_choose_state(name, settings) if is_system else []),
     ]
-    roots = [str(parse_path(path).expanduser().resolve()) for path in paths]
-    job = NightlyJob(name, _parse_start_time(at), ["scan", *words, "--", *roots])
+    roots = [parse_path(path).expanduser().resolve() for path in paths]
+    account = make_account(user, roots, _list_outputs(settings), words) if user else None
+    arguments = ["scan", *words, "--", *map(str, roots)]
+    job = NightlyJob(name, _parse_start_time(at), arguments, account)
     for warning in _list_warnings(settings, words):
         print_line(f"tagger: {warning}", err=True)
-    if install:
-        print_line(escape_unprintable(install_job(job)))
-        print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
+    if not install:
+        for title, text in describe_files(job):
+            print_line(f"# {title}\n{_escape_lines(text)}")
         return 0
-    for unit, text in build_systemd_units(job).items():
-        print_line(f"# ~/.config/systemd/user/{unit}\n{_escape_lines(text)}")
-    print_line(f"# or, for crontab -e:\n{escape_unprintable(build_cron_line(job))}")
+    print_line(escape_unprintable(install_job(job)))
+    if not is_system:
+        print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
     return 0
+
+
+def _check_user(user: str | None, *, is_system: bool) -> None:
+    if is_system != bool(user):
+        raise SettingsError("a job of the system needs both --system and --user NAME")
+    if user and (user == "root" or not USER_NAME.fullmatch(user)):
+        raise SettingsError(f"--user must be the name of a user other than root, not {user!r}")
+
+
+def _read_settings(config: Path | None, flags: dict[str, Any], *, is_system: bool) -> Settings:
+    """Return the settings of the scan: an error in them is raised now, and not at night."""
+    from tagger.service.units import SYSTEM_CONFIG
+
+    if is_system and not config:
+        config = SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else Path(os.devnull)
+    return merge_settings(config, flags)
+
+
+def _choose_state(name: str, settings: Settings) -> list[str]:
+    """Return the words by which a job of the system keeps its state in a folder of its own."""
+    from tagger.service.units import STATE_FOLDER
+
+    if _has_chosen_state(settings):
+        return []
+    return [f"--state={STATE_FOLDER / name / settings.state.name}"]
+
+
+def _has_chosen_state(settings: Settings) -> bool:
+    return settings.state != Settings().state
+
+
+def _list_outputs(settings: Settings) -> list[Path]:
+    """Return the files that a scan writes, except those in the folder of a system job."""
+    state = settings.state if _has_chosen_state(settings) else None
+    outputs = (state, settings.report, settings.html, settings.metrics)
+    return [path.absolute() for path in outputs if path]
 
 
 def _list_warnings(settings: Settings, words: Sequence[str]) -> Iterator[str]:
