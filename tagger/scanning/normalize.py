@@ -334,7 +334,8 @@ STARTER_HEADER = """\
 # "tagger normalize --vocabulary FILE.toml" uses it. docs/vocabulary.md explains it.
 
 extends = "default"    # all names that tagger knows; remove this line to begin from nothing
-parents = "leave"      # leave, add ("House" also gets "Electronic") or replace ("Electronic" only)
+parents = "leave"      # leave; add: "House" also gets "Electronic"; replace: "Electronic" only;
+                       # narrow: "House" only, where both stand there
 drop = []              # names that are no genre, such as ["Favourites"]
 
 # [[rules]]
