@@ -360,6 +360,18 @@ def writes_styles_as_genres(settings: Settings) -> bool:
     return WrittenField.STYLE in settings.write and settings.styles is Styles.GENRE
 
 
+def put_styles_behind(
+    genres: Sequence[str], styles: Iterable[str], settings: Settings
+) -> tuple[str, ...]:
+    """Return genres with their styles behind them, under the names that the user wants.
+
+    The vocabulary names them together, because it may drop a genre above one of its styles.
+    """
+    names = (name_label(style, settings) for style in styles)
+    together = split_genres(";".join((*genres, *names)))
+    return normalize_genres(together, settings.vocabulary) if settings.vocabulary else together
+
+
 def _find_user_values(values: tuple[str, ...], written: tuple[str, ...]) -> tuple[str, ...]:
     """Return the values of a field without those that tagger wrote last.
 

@@ -72,11 +72,12 @@ DROPPED = ""
 
 
 class ParentUse(StrEnum):
-    """What becomes of the parents of a genre in the tree."""
+    """What becomes of the parents of a genre in the tree. NARROW drops those that stand there."""
 
     LEAVE = "leave"
     ADD = "add"
     REPLACE = "replace"
+    NARROW = "narrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,11 @@ def name_genres(
         for genre in namer.name(value, SEPARATORS):
             for each in namer.add_parents(genre):
                 found.setdefault(make_key(each.name), each)
-    return tuple(found.values())
+    if vocabulary.parent_use is not ParentUse.NARROW:
+        return tuple(found.values())
+    names = [genre.name for genre in found.values()]
+    above = {parent for name in names for parent in list_parents(vocabulary, name)}
+    return tuple(genre for genre in found.values() if genre.name not in above)
 
 
 def normalize_genres(

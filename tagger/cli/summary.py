@@ -164,7 +164,9 @@ def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
         command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
         if result.names:
             yield "To write these names: the same command without --dry-run"
-        yield f"To write its genres, also after you edited it: {command}"
+            yield f"To write them after you edited the report: {command}"
+        else:
+            yield f"To write its genres, also after you edited it: {command}"
 
 
 def _format_names(names: GenreNames) -> Iterator[str]:

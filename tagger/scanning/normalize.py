@@ -99,7 +99,9 @@ def run_normalize(
             if source
             else {},
         )
-        normalizer = Normalizer(decider, vocabulary, names, fill=request.fill)
+        normalizer = Normalizer(
+            decider, vocabulary, names, fill=request.fill, only_counts=request.starter is not None
+        )
         session.process(interrupts.check_between(normalizer.plan_all(found)))
         if pacer.is_time_up():
             session.counts.waiting = normalizer.waiting
@@ -127,13 +129,15 @@ class RenamedTags:
 class Normalizer:
     """Plans the write for each track. It touches a file only to read its tags.
 
-    names: the names that it counts. waiting: how many tracks wait for the next run.
+    names: the names that it counts. only_counts: nobody asks whether the files can be written.
+    waiting: how many tracks wait for the next run.
     """
 
     decider: TrackDecider
     vocabulary: Vocabulary
     names: GenreNames
     fill: bool = False
+    only_counts: bool = False
     waiting: int = 0
 
     @property
@@ -283,9 +287,9 @@ class Normalizer:
             kind=kind,
             styles=proposal.styles if proposal else (),
         )
-        if would_write:
+        if would_write and not self.only_counts:
             return self._check_writable(track, outcome, reported=failure is not None)
-        if is_written and renamed.tags is not None:
+        if is_written and renamed.tags is not None and not would_write:
             reported = failure is not None
             return PlannedWrite(track, tags, renamed.tags, outcome, reported=reported)
         return outcome
@@ -354,7 +358,8 @@ STARTER_HEADER = """\
 # "tagger normalize --vocabulary FILE.toml" uses it. docs/vocabulary.md explains it.
 
 extends = "default"    # all names that tagger knows; remove this line to begin from nothing
-parents = "leave"      # leave, add ("House" also gets "Electronic") or replace ("Electronic" only)
+parents = "leave"      # leave; add: "House" also gets "Electronic"; replace: "Electronic" only;
+                       # narrow: "House" only, where both stand there
 drop = []              # names that are no genre, such as ["Favourites"]
 
 # [[rules]]

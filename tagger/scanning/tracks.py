@@ -23,7 +23,6 @@ from tagger.records import (
     Score,
     Tags,
     Track,
-    split_genres,
 )
 from tagger.report.csv import format_row
 from tagger.scanning.session import TrackStep
@@ -178,8 +177,7 @@ class TrackDecider:
         genres = decide.choose_genres(music, most=settings.genres, min_score=settings.min_score)
         styles = decide.choose_styles(known.attributes.styles, self.genre_by_style, genres)
         if decide.writes_styles_as_genres(settings):
-            names = (decide.name_label(style, settings) for style in styles)
-            genres = split_genres(";".join((*genres, *names)))
+            genres = decide.put_styles_behind(genres, styles, settings)
         return Proposal(
             format_genre_values(genres, settings.profile),
             music[: settings.top_k],

@@ -265,6 +265,27 @@ def test_a_style_goes_with_its_genre_also_where_the_row_of_the_dry_run_is_gone(
     assert (read_tags(song).genres, read_fields(song)["style"]) == (("Rock",), "")
 
 
+def test_a_style_can_stand_in_the_place_of_its_genre(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".mp3")
+    save_predictions(state, [song])
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "default"\nparents = "narrow"')
+    options = ("--state", state, "--write", "genre,style", "--styles", "genre")
+    scan = Scan(capsys, tmp_path / "music", *options, "--vocabulary", mine)
+    assert (scan.row(song.name)["genre"], scan.row(song.name)["score"]) == (
+        "House;Trance",
+        "0.9000",
+    )
+    assert read_tags(song).genres == read_tags(song).written == ("House", "Trance")
+    assert Scan(capsys, tmp_path / "music", *options, "--vocabulary", mine).actions == {
+        "unchanged": 1
+    }
+    again = Command(capsys, "normalize", song, "--state", state, "--vocabulary", mine)
+    assert again.summary["kept"] == 1
+
+
 def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())

@@ -88,7 +88,7 @@ def own(tmp_path: Path) -> Vocabulary:
         ("[genres.'Rock; Pop']", "is no name that tags can hold"),
         ("[genres.' Rock']", "must be a name on one line"),
         ("[genres.'']", "must be a name on one line"),
-        ("parents = 'all'", "parents must be one of leave, add, replace, not 'all'"),
+        ("parents = 'all'", "parents must be one of leave, add, replace, narrow, not 'all'"),
         ("extends = 'mine'", 'extends must be "default"'),
         ("rules = 1", "rules must be tables"),
         ("[[rules]]\ngenre = 'Pop'", "rule 1 must have a folder or an artist"),
@@ -169,6 +169,7 @@ def test_junk_is_dropped_but_what_the_vocabulary_wants_is_not(tmp_path: Path) ->
         ("leave", ("Deep House", "Folk")),
         ("add", ("Deep House", "House", "Electronic", "Folk")),
         ("replace", ("Electronic", "Folk")),
+        ("narrow", ("Deep House", "Folk")),
     ],
 )
 def test_parents(tmp_path: Path, use: str, expected: tuple[str, ...]) -> None:
