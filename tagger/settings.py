@@ -19,7 +19,9 @@ from tagger.errors import SettingsError
 from tagger.options import (
     Affects,
     Option,
+    check_field_classes,
     convert_values,
+    list_field_classes,
     list_options,
     make_choice,
     read_toml,
@@ -433,12 +435,15 @@ class Settings:
     ] = False
 
     def __post_init__(self) -> None:
+        check_field_classes(self, FIELD_CLASSES)
         if self.by_album and self.context is not Context.NONE:
             raise SettingsError(
                 "--by-album gives an album one genre and --context gives each track its own:"
                 " leave one of them out"
             )
 
+
+FIELD_CLASSES = list_field_classes(Settings)
 
 OPTIONS = list_options(Settings)
 """The options of a scan by flag name; the keys of the TOML file are the same."""
