@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "tagger"
+PLUGINS = Path(__file__).parents[1] / "beetsplug"
 
 LAYERS = [
     {"errors", "paths", "version"},
@@ -26,6 +27,7 @@ ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 OWNERS = {
     "av": {"audio"},
+    "beets": set(),  # its plugin stands outside the package
     "boto3": {"storage"},
     "botocore": {"storage"},
     "click": {"cli"},
@@ -98,3 +100,8 @@ def test_each_heavy_library_stays_with_its_owners() -> None:
         if find_module(path) not in OWNERS.get(name.split(".")[0], {find_module(path)})
     ]
     assert offenders == []
+
+
+def test_the_plugin_of_beets_uses_what_scripts_use() -> None:
+    names = {name for _, name in list_imports(PLUGINS) if name.split(".")[0] == "tagger"}
+    assert names == {"tagger", "tagger.tags.EXTENSIONS"}
