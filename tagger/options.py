@@ -3,13 +3,13 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import time
 from enum import Flag, StrEnum, auto
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tagger.addresses import (
     MediaServer,
@@ -106,6 +106,33 @@ def _convert_value(option: Option, value: object, place: str) -> Any:
         if option.is_secret:
             raise SettingsError(f"{place}: {reason}") from None
         raise SettingsError(f"{place}: {reason}, not {value!r}") from error
+
+
+def check_field_classes(record: object, allowed: Mapping[str, tuple[type, ...]]) -> None:
+    """Raise SettingsError for a field that has a value of none of its classes."""
+    for name, classes in allowed.items():
+        value = getattr(record, name)
+        if not isinstance(value, classes):
+            wanted = " or ".join(each.__name__ for each in classes).replace("NoneType", "None")
+            raise SettingsError(
+                f"{name} must be {wanted}, not {value!r}"
+                " (tagger.make_settings takes values as the command line and the config file do)"
+            )
+
+
+def list_field_classes(kind: type) -> Mapping[str, tuple[type, ...]]:
+    """Return the classes of the value of each field; what a tuple or Mapping holds is left out."""
+    return {name: tuple(_list_classes(hint)) for name, hint in get_type_hints(kind).items()}
+
+
+def _list_classes(hint: Any) -> Iterator[type]:
+    if get_origin(hint) in (Union, UnionType):
+        for part in get_args(hint):
+            yield from _list_classes(part)
+    else:
+        yield get_origin(hint) or hint
+        if hint is float:
+            yield int  # as type checkers allow
 
 
 def to_flag(value: object) -> bool:
@@ -330,9 +357,9 @@ def to_names(value: object) -> tuple[str, ...]:
 def to_genre_map(value: object) -> Mapping[str, str]:
     """Read a TOML file of `"label of the model" = "your name"`; an empty name drops the label.
 
-    A name with semicolons stands for several genres.
+    A name with semicolons stands for several genres. A script may give a mapping instead.
     """
-    names = read_toml(to_path(value))
+    names = value if isinstance(value, Mapping) else read_toml(to_path(value))
     if all(isinstance(name, str) for name in names.values()):
         return MappingProxyType(
             {

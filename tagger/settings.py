@@ -22,7 +22,9 @@ from tagger.options import (
     REPEATABLE,
     Affects,
     Option,
+    check_field_classes,
     convert_values,
+    list_field_classes,
     list_options,
     make_choice,
     parse_variable,
@@ -485,6 +487,7 @@ class Settings:
     ] = False
 
     def __post_init__(self) -> None:
+        check_field_classes(self, FIELD_CLASSES)
         if self.by_album and self.context is not Context.NONE:
             raise SettingsError(
                 "--by-album gives an album one genre and --context gives each track its own:"
@@ -500,6 +503,8 @@ class Settings:
                 " --write genre,style, or --styles style"
             )
 
+
+FIELD_CLASSES = list_field_classes(Settings)
 
 OPTIONS = list_options(Settings)
 """The options of a scan by flag name; the keys of the TOML file are the same."""

@@ -33,8 +33,8 @@ CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE_OPTION = re.compile(r"`(--[a-z][a-z-]*)")
 TABLE_CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 
-FOREIGN_OPTIONS = {"--music"}
-"""Options of scripts in tests/benchmarks that the pages name."""
+FOREIGN_OPTIONS = {"--music", "--pretend"}
+"""Options of scripts in tests/benchmarks, and of beets, that the pages name."""
 
 
 def list_options(command: click.Command) -> set[str]:

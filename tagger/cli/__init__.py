@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import click
 
-from tagger import __version__
 from tagger.cli.calibrate import calibrate
 from tagger.cli.classify import classify
 from tagger.cli.config import completion, config
@@ -20,6 +19,7 @@ from tagger.cli.train import evaluate, train
 from tagger.cli.undo import undo
 from tagger.cli.watch import add, watch
 from tagger.errors import SettingsError, TaggerError
+from tagger.version import __version__
 
 
 @click.group(

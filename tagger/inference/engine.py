@@ -1,5 +1,7 @@
 """Engines: where the network runs, on this machine or on the nodes of a Ray cluster."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,3 +85,20 @@ def _open_ray_engine(settings: Settings) -> Iterator[PredictTracks]:
         raise MissingExtraError("--engine ray needs: pip install 'tagger[ray]'") from error
     with RayCluster(settings) as cluster:
         yield cluster.predict_tracks
+
+
+@contextmanager
+def keep_signal_handlers(*numbers: signal.Signals) -> Iterator[None]:
+    """Put back the handlers of these signals that a library replaces meanwhile.
+
+    Only the main thread has handlers: in another thread no library replaces one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

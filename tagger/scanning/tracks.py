@@ -7,7 +7,7 @@ from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
-from tagger import __version__, decide
+from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
 from tagger.errors import KeepReason, TrackError, UnfinishedError
@@ -29,6 +29,7 @@ from tagger.scanning.session import TrackStep
 from tagger.scanning.tag_reader import TagReader
 from tagger.settings import Context, Settings, get_row_settings
 from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
+from tagger.version import __version__
 from tagger.vocabulary import Rule
 from tagger.writing import PlannedWrite
 

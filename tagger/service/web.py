@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx2
 
-from tagger import __version__
 from tagger.errors import NotifyError
 from tagger.paths import to_one_line
+from tagger.version import __version__
 
 TIMEOUT_S = 10.0
 """How long a connection may take, and each part of an answer."""

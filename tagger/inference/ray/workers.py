@@ -16,7 +16,6 @@ import ray
 import torch
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError
 
-from tagger import __version__
 from tagger.errors import ClusterError, FailureKind, LostWorkerError, ModelError, WorkerError
 from tagger.inference.dataset import Sample, TrackDataset
 from tagger.inference.engine import InferenceRequest, never_stop
@@ -33,6 +32,7 @@ from tagger.models import download_missing, find_model
 from tagger.models.checkpoint import load_config_and_extractor
 from tagger.models.sources import BUNDLED_MODELS
 from tagger.records import Failure, Prediction, Track
+from tagger.version import __version__
 
 
 def make_portable(request: InferenceRequest) -> InferenceRequest:
