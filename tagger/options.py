@@ -11,6 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_type_hints
 
+from tagger.addresses import (
+    MediaServer,
+    SecretUrl,
+    parse_ping_url,
+    parse_secret_url,
+    parse_server,
+)
 from tagger.errors import SettingsError
 from tagger.paths import to_one_line
 from tagger.records import Hours, Label, MinScore, Shard, normalize_label, split_genres
@@ -52,7 +59,7 @@ class Option(NamedTuple):
 
     convert: makes the value of a Settings field, or raises ValueError. values: the possible values,
     as the help shows them. short: the short flag. affects: of the options of a scan, from the
-    annotation behind the Option.
+    annotation behind the Option. is_secret: the value may hold a password, and no message shows it.
     """
 
     convert: Callable[[Any], Any]
@@ -60,6 +67,7 @@ class Option(NamedTuple):
     values: str = ""
     short: str = ""
     affects: Affects = Affects(0)
+    is_secret: bool = False
 
 
 def make_choice(kind: type[StrEnum], text: str) -> Option:
@@ -95,6 +103,8 @@ def _convert_value(option: Option, value: object, place: str) -> Any:
     except ValueError as error:
         is_choice = isinstance(option.convert, type)
         reason = f"must be one of {option.values}" if is_choice else error
+        if option.is_secret:
+            raise SettingsError(f"{place}: {reason}") from None
         raise SettingsError(f"{place}: {reason}, not {value!r}") from error
 
 
@@ -274,7 +284,24 @@ def to_patterns(value: object) -> tuple[str, ...]:
     raise ValueError("must be a list")
 
 
-REPEATABLE = {to_patterns}
+def to_servers(value: object) -> tuple[MediaServer, ...]:
+    """Convert a list of `KIND=URL#HERE=THERE`."""
+    if isinstance(value, (list, tuple)):
+        return tuple(parse_server(str(each)) for each in value)
+    raise ValueError("must be a list")
+
+
+def to_secret_urls(value: object) -> tuple[SecretUrl, ...]:
+    if isinstance(value, (list, tuple)):
+        return tuple(parse_secret_url(str(each)) for each in value)
+    raise ValueError("must be a list")
+
+
+def to_ping_url(value: object) -> SecretUrl:
+    return parse_ping_url(to_text(value))
+
+
+REPEATABLE = {to_patterns, to_servers, to_secret_urls}
 """The converters of options that may be given several times."""
 
 FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True} | {

@@ -16,14 +16,17 @@ from typing import Annotated
 
 from platformdirs import user_cache_path, user_config_path, user_state_path
 
+from tagger.addresses import MediaServer, SecretUrl
 from tagger.errors import SettingsError
 from tagger.options import (
+    REPEATABLE,
     Affects,
     Option,
     convert_values,
     list_options,
     make_choice,
     parse_variable,
+    read_text,
     read_toml,
     to_count,
     to_count_or_auto,
@@ -42,8 +45,11 @@ from tagger.options import (
     to_names,
     to_path,
     to_patterns,
+    to_ping_url,
     to_ray_address,
     to_seconds_or_auto,
+    to_secret_urls,
+    to_servers,
     to_shard,
     to_text,
     to_time_of_day,
@@ -337,6 +343,37 @@ class Settings:
         ),
         MACHINE,
     ] = ""
+    notify: Annotated[
+        tuple[MediaServer, ...],
+        Option(
+            to_servers,
+            "Tell a server which folders changed: navidrome, jellyfin, plex, kodi, mpd or lyrion."
+            " Repeatable.",
+            "SERVER=URL",
+            is_secret=True,
+        ),
+        MACHINE,
+    ] = ()
+    ping_url: Annotated[
+        SecretUrl | None,
+        Option(
+            to_ping_url,
+            "Tell a monitoring service (healthchecks.io) of the start and the end of each run.",
+            "URL",
+            is_secret=True,
+        ),
+        MACHINE,
+    ] = None
+    alert: Annotated[
+        tuple[SecretUrl, ...],
+        Option(
+            to_secret_urls,
+            "Send a message (ntfy, mail, Telegram, …) when something is wrong. Repeatable.",
+            "URL",
+            is_secret=True,
+        ),
+        MACHINE,
+    ] = ()
     wait: Annotated[
         bool,
         Option(to_flag, "Wait while another run uses the state file, instead of ending at once."),
@@ -546,6 +583,26 @@ def read_environment(environment: Mapping[str, str] = os.environ) -> Mapping[str
     return {name: parse_variable(ALL_OPTIONS[name], text) for name, text in texts.items() if text}
 
 
+def read_secret_files(environment: Mapping[str, str] = os.environ) -> Mapping[str, object]:
+    """Return secret options whose values stand in files, by flag name.
+
+    TAGGER_PING_URL_FILE names the file of --ping-url. If an option is repeatable, each line of its
+    file is a value. Raises SettingsError.
+    """
+    found = {}
+    for name, option in OPTIONS.items():
+        path = environment.get(name_secret_file(name)) if option.is_secret else ""
+        if path:
+            text = read_text(Path(path)).strip()
+            found[name] = text.splitlines() if option.convert in REPEATABLE else text
+    return found
+
+
+def name_secret_file(option: str) -> str:
+    """Return the environment variable that names the file with the value of a secret option."""
+    return f"{name_variable(option)}_FILE"
+
+
 def load_settings(
     flags: Mapping[str, object],
     config: Path | None = None,
@@ -553,6 +610,8 @@ def load_settings(
     config_options: Collection[str] = OPTIONS.keys(),
 ) -> Settings:
     """Merge the defaults, the TOML file, environment variables and flags; the later ones win.
+
+    A secret option may also stand in a file that a variable names.
 
     config: by default the user's own file, if there is one. config_options: the options that are
     taken from the file and from the environment; the others are ignored there. Raises
@@ -576,6 +635,8 @@ def _merge(
     if unknown := sorted(values.keys() - ALL_OPTIONS.keys()):
         raise SettingsError(f"{path} has an unknown option: {unknown[0]}")
     merged = {name: (value, f"{name} in {path}") for name, value in values.items()}
+    files = read_secret_files()
+    merged |= {name: (value, name_secret_file(name)) for name, value in files.items()}
     merged |= {name: (value, name_variable(name)) for name, value in read_environment().items()}
     merged = {name: value for name, value in merged.items() if name in config_options}
     return merged | {name: (value, f"--{name}") for name, value in flags.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "tagger"
 
 LAYERS = [
-    {"__init__", "errors", "paths"},
+    {"__init__", "addresses", "errors", "paths"},
     {"records"},
     {"options", "pacing", "storage"},
     {"ignore_files", "vocabulary"},
@@ -25,6 +25,7 @@ LAYERS = [
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 OWNERS = {
+    "apprise": {"service"},
     "av": {"audio"},
     "boto3": {"storage"},
     "botocore": {"storage"},
@@ -33,10 +34,12 @@ OWNERS = {
     "filelock": {"state", "training"},
     "fsspec": {"storage"},
     "gradio": {"demo"},
+    "httpx2": {"service"},
     "huggingface_hub": {"models"},
     "inotify_simple": {"service"},
     "jinja2": {"report"},
     "matplotlib": {"training"},
+    "mpd": {"service"},
     "mutagen": {"tags"},
     "pathspec": {"ignore_files"},
     "platformdirs": {"settings"},

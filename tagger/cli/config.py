@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from tagger.cli.options import UserPath, get_default, get_default_text
+from tagger.cli.options import UserPath, format_value, get_default, get_default_text
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import Option, read_toml, to_flag
@@ -18,8 +18,10 @@ from tagger.settings import (
     find_default_config,
     load_settings,
     load_watch_settings,
+    name_secret_file,
     name_variable,
     read_environment,
+    read_secret_files,
 )
 
 SHELLS = ("bash", "zsh", "fish")
@@ -55,6 +57,9 @@ EXAMPLE_VALUES: dict[str, Any] = {
     "html": "~/tagger.html",
     "metrics": "/var/lib/node_exporter/tagger.prom",
     "notify-cmd": "mpc update",
+    "notify": ["mpd=mpd://localhost#/srv/music", "jellyfin=http://localhost:8096"],
+    "ping-url": "https://hc-ping.com/UUID",
+    "alert": ["ntfy://ntfy.sh/my-topic"],
     "revision": "main",
     "shard": "1/4",
     "until": "06:00",
@@ -128,16 +133,19 @@ def show_config(path: Path, *, must_exist: bool) -> None:
     is_read = must_exist or path.exists()
     values = read_toml(path) if is_read else {}
     origins = dict.fromkeys(values, "from the file")
-    variables = read_environment()
-    values |= variables
+    files, variables = read_secret_files(), read_environment()
+    values |= {**files, **variables}
+    origins |= {name: f"from {name_secret_file(name)}" for name in files}
     origins |= {name: f"from {name_variable(name)}" for name in variables}
     settings = load_settings({}, path if is_read else None)  # raises for a wrong value
     load_watch_settings({}, path if is_read else None)
     print_line(f"# {escape_unprintable(display_path(path))}{'' if is_read else ' does not exist'}")
     for name, option in ALL_OPTIONS.items():
         if name in origins:
-            is_table = name == "min-score"
-            text = str(settings.min_score) if is_table else json.dumps(values[name], default=str)
+            if option.is_secret or name == "min-score":
+                text = format_value(getattr(settings, name.replace("-", "_")))
+            else:
+                text = json.dumps(values[name], default=str)
             print_line(escape_unprintable(f"{name} = {text}  # {origins[name]}"))
         elif default := ("false" if option.convert is to_flag else get_default_text(name)):
             print_line(escape_unprintable(f"{name} = {default}  # default"))

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_time_of_day
 from tagger.paths import parse_path
-from tagger.settings import OPTIONS, Settings, read_environment
+from tagger.settings import (
+    ALL_OPTIONS,
+    OPTIONS,
+    Settings,
+    name_secret_file,
+    name_variable,
+    read_environment,
+    read_secret_files,
+)
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -64,7 +73,11 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     settings = _read_settings(config, flags, is_system=is_system)
     if not paths or "" in paths:
         raise SettingsError("name at least one PATH to scan; no PATH may be empty")
-    variables = {name: value for name, value in read_environment().items() if name in OPTIONS}
+    variables = {
+        name: value
+        for name, value in read_environment().items()
+        if name in OPTIONS and not OPTIONS[name].is_secret
+    }
     words = [
         # at night there are no variables of this shell
         *format_options({**variables, **drop_unset(flags), "gentle": True}),
@@ -75,6 +88,8 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     account = make_account(user, roots, _list_outputs(settings), words) if user else None
     arguments = ["scan", *words, "--", *map(str, roots)]
     job = NightlyJob(name, _parse_start_time(at), arguments, account)
+    for warning in _list_warnings(settings, words):
+        print_line(f"tagger: {warning}", err=True)
     if not install:
         for title, text in describe_files(job):
             print_line(f"# {title}\n{_escape_lines(text)}")
@@ -119,6 +134,32 @@ def _list_outputs(settings: Settings) -> list[Path]:
     state = settings.state if _has_chosen_state(settings) else None
     outputs = (state, settings.report, settings.html, settings.metrics)
     return [path.absolute() for path in outputs if path]
+
+
+def _list_warnings(settings: Settings, words: Sequence[str]) -> Iterator[str]:
+    """Yield what to know about secrets: those that the job shows, and those that it will miss."""
+    for name, option in OPTIONS.items():
+        is_in_job = any(word.startswith(f"--{name}=") for word in words)
+        has_secret = name != "notify" or any(server.secret for server in settings.notify)
+        if option.is_secret and is_in_job and has_secret:
+            yield (
+                f"the job has the secret of --{name} in its command, where all users of this"
+                " machine can see it; the config file keeps it from them"
+            )
+    for variable in _list_secret_variables(settings):
+        yield f"the job will not see {variable} of this shell; the config file can have the secret"
+
+
+def _list_secret_variables(settings: Settings) -> Iterator[str]:
+    """Yield the variables of this shell that have a secret of the settings, or name its file."""
+    yield from (name_variable(name) for name in read_environment() if ALL_OPTIONS[name].is_secret)
+    yield from map(name_secret_file, read_secret_files())
+    if settings.notify:
+        from tagger.service.servers import find_secret, name_secret
+
+        for server in settings.notify:
+            if not server.secret and find_secret(server):
+                yield name_secret(server.kind)
 
 
 def _parse_start_time(text: str) -> time:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -126,7 +127,7 @@ ESCAPED_FORMULA = re.compile(FORMULA_START.pattern.replace(")(", ")'(", 1))
 
 def escape_formula(cell: str) -> str:
     """Put an apostrophe before text that a spreadsheet would calculate (OWASP, CSV injection)."""
-    return FORMULA_START.sub(r"\1'", cell)
+    return FORMULA_START.sub(r"\1'", cell) if cell else cell
 
 
 def unescape_formula(cell: str) -> str:
@@ -134,6 +135,7 @@ def unescape_formula(cell: str) -> str:
     return ESCAPED_FORMULA.sub(r"\1", cell) if "'" in cell else cell
 
 
+@lru_cache(maxsize=16)  # a row is kept in the state file first, and then stands in the report
 def format_row(outcome: Outcome) -> str:
     """Return the row of a track, with its end of line."""
     cells = (

@@ -19,11 +19,11 @@ from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, ScanResult, Tags, Track
 from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver
 from tagger.scanning.session import TrackStep, open_session
+from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import TrackDecider
 from tagger.settings import Existing, Settings, WrittenField
 from tagger.state import KnownTrack, RunKind
-from tagger.storage import check_no_writer
-from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS, read_hidden_genres, read_tags
+from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS, read_hidden_genres
 from tagger.vocabulary import (
     Vocabulary,
     is_numbered,
@@ -82,13 +82,16 @@ def run_normalize(
     found = crawl_folders(paths, scope, passed_over)
     pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
-    with open_session(RunKind.NORMALIZE, "", settings, observer) as session:
+    with (
+        open_session(RunKind.NORMALIZE, "", settings, observer) as session,
+        open_tag_reader(session.writer.isolated, settings, extras=()) as reader,
+    ):
         session.counts.passed_over, session.counts.names = passed_over, names
         decider = TrackDecider(
             settings,
             session.state,
             source.identity if source else "",
-            session.writer.isolated,
+            reader,
             session.writer.unrecovered,
             pacer.is_time_up,
             source.not_music if source else frozenset(),
@@ -138,13 +141,31 @@ class Normalizer:
         return self.decider.settings
 
     def plan_all(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep]:
-        for item in found:
+        for item in self.decider.reader.read_ahead(found, self._list_unread):
             if isinstance(item, Failure):
                 yield self.decider.report_failure(item)
             else:
                 yield from map(self.plan_track, map(item.track, item.files))
             self.decider.state.commit_if_due()
         self.decider.state.commit()
+
+    def _list_unread(self, item: Listing | Failure) -> list[Track]:
+        """Return the tracks whose tags `plan_track` will read."""
+        decider = self.decider
+        if isinstance(item, Failure) or decider.is_time_up():
+            return []
+        return [
+            track
+            for track in map(item.track, item.files)
+            if track.path not in decider.unrecovered and self._needs_tags(self._load(track))
+        ]
+
+    def _load(self, track: Track) -> KnownTrack:
+        return self.decider.state.load_track(track, model="", windows=0)
+
+    def _needs_tags(self, known: KnownTrack) -> bool:
+        lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None
+        return known.tags is None or bool(lacks_album) or self.settings.force
 
     def plan_track(self, track: Track) -> TrackStep:
         """Return the write for a track, or the outcome if there is none."""
@@ -153,7 +174,7 @@ class Normalizer:
             self.waiting += 1
             kept = Decision.keep(KeepReason.TIME_IS_UP)
             return Outcome(track, kept.action, error=kept.reason, kind=kept.kind)
-        known = decider.state.load_track(track, model="", windows=0)
+        known = self._load(track)
         try:
             known = self._read_tags(track, known)
             tags = known.tags or Tags()
@@ -168,11 +189,9 @@ class Normalizer:
         decider = self.decider
         if track.path in decider.unrecovered:
             raise decider.unrecovered[track.path]
-        lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None
-        if known.tags is not None and not lacks_album and not self.settings.force:
+        if known.tags is not None and not self._needs_tags(known):
             return replace(known, tags=known.tags.select_extras(()))  # they stay as they are
-        check_no_writer(track.path, is_settled=True)
-        tags = decider.isolated.call(read_tags, track.path)
+        tags = decider.reader.read(track)
         decider.state.save_tags(track, tags)
         return replace(known, tags=tags)
 
@@ -210,7 +229,7 @@ class Normalizer:
             reason = why if self.fill else ""
             kept = Decision.keep(KeepReason.NO_GENRE)
             return RenamedTags(None, replace(kept, reason=reason or kept.reason))
-        hidden = self.decider.isolated.call(read_hidden_genres, track.path)
+        hidden = self.decider.reader.isolated.call(read_hidden_genres, track.path)
         if hidden:
             shown = ", ".join(f'"{genre}"' for genre in hidden)
             reason = f"{junk}, but without it players show {shown} of another tag; {SCAN_LISTENS}"
@@ -274,7 +293,7 @@ class Normalizer:
     def _check_writable(self, track: Track, outcome: Outcome, *, reported: bool) -> Outcome:
         """Return the row of a dry run, or of the failure that a real run would report."""
         try:
-            self.decider.isolated.call(read_tags, track.path, for_writing=True)
+            self.decider.reader.check_writable(track)
         except TrackError as error:
             failure = Failure.from_error(track, error)
             self.decider.state.save_failure(failure)

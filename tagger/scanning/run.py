@@ -23,6 +23,7 @@ from tagger.records import Failure, PassedOver, Prediction, ScanResult
 from tagger.scanning.albums import AlbumSettler
 from tagger.scanning.context import ContextSettler, make_context_settler
 from tagger.scanning.session import RunObserver, RunSession, TrackStep, open_session
+from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
 from tagger.settings import Context, Settings
 from tagger.state import RunKind
@@ -90,13 +91,14 @@ def run_scan(
     with (
         open_engine(settings) if predict is None else nullcontext(predict) as engine,
         open_session(RunKind.SCAN, source.identity, settings, observer) as session,
+        open_tag_reader(session.writer.isolated, settings) as reader,
     ):
         session.counts.passed_over = passed_over
         decider = TrackDecider(
             settings,
             session.state,
             source.identity,
-            session.writer.isolated,
+            reader,
             session.writer.unrecovered,
             pacer.is_time_up,
             source.not_music,

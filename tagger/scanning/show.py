@@ -16,6 +16,7 @@ from tagger.report.csv import parse_row
 from tagger.scanning.albums import AlbumSettler
 from tagger.scanning.context import CONTEXT_ROWS
 from tagger.scanning.run import make_scope
+from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler
 from tagger.settings import Context, Existing, Settings
 from tagger.state import KnownTrack, ModelResult, PastWrite, State, open_snapshot
@@ -105,7 +106,10 @@ def show_tracks(
     No file is changed, the state file neither. Raises StateError if the state file is unusable.
     """
     settings, junk = replace(settings, dry_run=True), get_junk_keys(settings)
-    with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
+    with (
+        closing(IsolatedCaller(get_call_limits(settings))) as isolated,
+        open_tag_reader(isolated, settings) as reader,
+    ):
         for path in paths:
             try:
                 track = _find_track(path)
@@ -120,7 +124,7 @@ def show_tracks(
                     settings,
                     state,
                     source.identity,
-                    isolated,
+                    reader,
                     not_music=source.not_music,
                     genre_by_style=name_genres_of_styles(source.attribute_labels.styles, settings),
                 )

@@ -11,7 +11,6 @@ from tagger import __version__, decide
 from tagger.crawl import Listing
 from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
 from tagger.errors import KeepReason, TrackError, UnfinishedError
-from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath
 from tagger.records import (
     Action,
@@ -28,10 +27,9 @@ from tagger.records import (
 )
 from tagger.report.csv import format_row
 from tagger.scanning.session import TrackStep
+from tagger.scanning.tag_reader import TagReader
 from tagger.settings import Context, Settings, get_row_settings
 from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
-from tagger.storage import check_no_writer
-from tagger.tags import read_tags
 from tagger.vocabulary import Rule
 from tagger.writing import PlannedWrite
 
@@ -53,7 +51,7 @@ class TrackDecider:
     settings: Settings
     state: State
     model: str
-    isolated: IsolatedCaller
+    reader: TagReader
     unrecovered: Mapping[AnyPath, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
     not_music: frozenset[str] = frozenset()
@@ -95,17 +93,29 @@ class TrackDecider:
             return KnownTrack()
         known = self.load(track)
         force = self.settings.force
-        has_failed = self._find_permanent_failure(known) and not known.is_unheard
-        if force or (self._lacks_tags(known) and not has_failed):
+        if self._needs_tags(known):
             try:
-                check_no_writer(track.path, is_settled=True)
-                tags = self.isolated.call(read_tags, track.path, extras=self.extras)
+                tags = self.reader.read(track)
             except TrackError as error:
                 return self.report_failure(Failure.from_error(track, error))
             self.state.save_tags(track, tags)
             known = replace(known, tags=tags)
         step = self._decide_without_scores(track, known)
         return step or (replace(known, scores=None) if force else known)
+
+    def list_unread(self, tracks: Iterable[Track]) -> list[Track]:
+        """Return the tracks whose tags `examine` will read."""
+        if self.is_time_up():
+            return []
+        return [
+            track
+            for track in tracks
+            if track.path not in self.unrecovered and self._needs_tags(self.load(track))
+        ]
+
+    def _needs_tags(self, known: KnownTrack) -> bool:
+        has_failed = self._find_permanent_failure(known) and not known.is_unheard
+        return self.settings.force or (self._lacks_tags(known) and not has_failed)
 
     def _decide_without_scores(self, track: Track, known: KnownTrack) -> TrackStep | None:
         audit = self.settings.audit
@@ -193,7 +203,7 @@ class TrackDecider:
             return PlannedWrite(track, tags, decision.tags, outcome, reported=has_failed)
         if outcome.action is Action.WOULD_WRITE:
             try:
-                self.isolated.call(read_tags, track.path, for_writing=True, extras=self.extras)
+                self.reader.check_writable(track)
             except TrackError as error:
                 failure = Failure.from_error(track, error)
                 self.state.save_failure(failure)
@@ -336,15 +346,24 @@ def settle_found(
     settle_track: Callable[[Track], TrackStep | None],
 ) -> Iterator[TrackStep | None]:
     """Repeat the rows that still hold, and settle each other track by itself."""
-    for item in found:
-        if isinstance(item, Failure):
-            yield decider.report_failure(item)
+
+    def split() -> Iterator[Failure | RepeatedRows | list[Track]]:
+        for item in found:
+            if isinstance(item, Failure):
+                yield item
+            else:
+                yield from rows.split_listing(item)
+
+    def list_unread(part: Failure | RepeatedRows | list[Track]) -> list[Track]:
+        return decider.list_unread(part) if isinstance(part, list) else []
+
+    for part in decider.reader.read_ahead(split(), list_unread):
+        if isinstance(part, Failure):
+            yield decider.report_failure(part)
+        elif isinstance(part, RepeatedRows):
+            yield part
         else:
-            for part in rows.split_listing(item):
-                if isinstance(part, RepeatedRows):
-                    yield part
-                else:
-                    yield from map(settle_track, part)
+            yield from map(settle_track, part)
         decider.state.commit_if_due()
     decider.state.commit()
 

@@ -227,7 +227,21 @@ def _read_version(connection: sqlite3.Connection) -> int:
 
 
 def tags_to_json(tags: Tags) -> str:
-    return json.dumps(asdict(tags))
+    """Return tags as JSON. It is written by hand because `asdict` copies each value."""
+    return json.dumps(
+        {
+            "genres": tags.genres,
+            "written": tags.written,
+            "scores": tags.scores,
+            "model": tags.model,
+            "extras": [
+                {"field": each.field, "values": each.values, "written": each.written}
+                for each in tags.extras
+            ],
+            "raw": [{"name": each.name, "values": each.values} for each in tags.raw],
+            "album": asdict(tags.album) if tags.album else None,
+        }
+    )
 
 
 def parse_json(text: str) -> Any:

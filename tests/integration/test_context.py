@@ -288,7 +288,7 @@ def test_tracks_are_decided_on_when_all_of_them_have_scores(
 
     def is_time_up(_: Pacer) -> bool:
         asked.append(True)
-        return len(asked) > 5  # after the second track was heard
+        return len(asked) > 6  # after the second track was heard
 
     with monkeypatch.context() as patch:
         patch.setattr(Pacer, "is_time_up", is_time_up)
@@ -319,7 +319,7 @@ def test_the_time_of_until_ends_the_decisions_too(
 
     def is_time_up(_: Pacer) -> bool:
         asked.append(True)
-        return len(asked) > 3  # the first track was decided on
+        return len(asked) > 4  # the first track was decided on
 
     with monkeypatch.context() as patch:
         patch.setattr(Pacer, "is_time_up", is_time_up)

@@ -171,7 +171,7 @@ def test_without_leases_a_file_that_just_changed_is_left_alone(
     else:
         refuse_leases(monkeypatch, EINVAL if system == "no leases" else EAGAIN)
     if system == "server":
-        monkeypatch.setattr(local, "_is_on_network", lambda _: True)
+        monkeypatch.setattr(local, "_find_file_system_type", lambda _: "nfs4")
     row = Scan(capsys, song).row("song.flac")
     assert (row["action"], row["kind"]) == ("failed", "in-use")
     assert "changed in the last two minutes" in row["error"]

@@ -37,7 +37,10 @@ from tagger.records import Failure, Prediction, Track
 
 def make_portable(request: InferenceRequest) -> InferenceRequest:
     """Return a request that means the same on another machine and can be pickled."""
-    source, settings = request.source, replace(request.settings, genre_map={}, notify_cmd="")
+    source = request.source
+    settings = replace(
+        request.settings, genre_map={}, notify_cmd="", notify=(), ping_url=None, alert=()
+    )
     if source.commit:
         settings = replace(settings, revision=source.commit)
     elif source.name not in BUNDLED_MODELS:
