@@ -432,9 +432,12 @@ class VocabularyParser:
         if not key or key.count(SLASH) >= MAX_NAME_PARTS:
             reason = f"has a text that is empty or has more than {MAX_NAME_PARTS} parts"
             raise self.fail(place, f"{reason}: {spelling!r}")
-        if claims.setdefault(key, name) != name:
-            other = f"{claims[key]!r} has already" if claims[key] else "drop has already"
-            raise self.fail(place, f"has {spelling!r}, which {other}")
+        other = claims.setdefault(key, name)
+        if other != name and other and make_key(other) == key:
+            hint = f"has an entry of its own: remove [{_name_place(other)}]"
+            raise self.fail(place, f"has {spelling!r}, which {hint}")
+        if other != name:
+            raise self.fail(place, f"has {spelling!r}, which {other or 'drop'} has already")
 
     def _read_texts(self, place: str, value: object) -> list[str]:
         if isinstance(value, list) and all(isinstance(text, str) for text in value):

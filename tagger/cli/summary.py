@@ -159,6 +159,7 @@ def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
     if result.names and result.names.starter:
         starter = escape_unprintable(display_path(result.names.starter))
         yield f"Vocabulary to start from: {starter}"
+        yield "Edit it, and give it to the next command with --vocabulary."
     elif result.counts[Action.WOULD_WRITE]:
         writing = replace(settings, dry_run=False)
         command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)

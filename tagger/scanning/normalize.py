@@ -408,7 +408,12 @@ def format_starter(names: GenreNames, paths: Sequence[AnyPath]) -> str:
             *comments,
             "",
             "# The names that tagger does not know. They stay as they are. To give one of them",
-            '# another name, add it to the aliases of that genre: [genres."Hip-Hop"] aliases = …',
+            "# another name, remove its line, and add the name to the aliases of that genre:",
+            "#",
+            '# [genres."Rock"]',
+            '# aliases = ["General Rock"]',
+            "#",
+            '# If it is no genre, remove its line, and add the name to "drop".',
             *entries,
             "",
         ]
