@@ -39,7 +39,7 @@ from tagger.settings import (
 from tagger.vocabulary import (
     Rule,
     Vocabulary,
-    list_parents,
+    list_broader,
     list_spellings,
     load_default_vocabulary,
     make_key,
@@ -571,10 +571,10 @@ def limit_styles(tags: Tags, proposal: Proposal, settings: Settings) -> Proposal
         has_genre = (proposal.score or 0.0) >= (proposal.min_score or 0.0)
     else:
         vocabulary = settings.vocabulary or load_default_vocabulary()
-        names = [name for genre in genres for name in list_spellings(genre, vocabulary)]
-        above = [parent for name in names for parent in list_parents(vocabulary, name)]
+        names = {name for genre in genres for name in list_spellings(genre, vocabulary)}
+        names |= {name for genre in genres for name in list_broader(genre, vocabulary)}
         heard = (name for genre in proposal.genres for name in list_spellings(genre, vocabulary))
-        has_genre = not set(map(make_key, heard)).isdisjoint(map(make_key, [*names, *above]))
+        has_genre = not set(map(make_key, heard)).isdisjoint(map(make_key, names))
     return proposal if has_genre else replace(proposal, styles=())
 
 
