@@ -61,8 +61,8 @@ class ReportOverview:
 
     written_scores, low_scores: histograms of the scores, in HISTOGRAM_BINS bins from 0 to 1;
     low_scores has those below --min-score. compared: the number of tracks with a genre in which
-    tagger heard one too. agreed: those with the same genre, or one below it. pairs: the others, the commonest first.
-    odd: the albums with outliers.
+    tagger heard one too. agreed: those with the same genre, or one below it. pairs: the others, the
+    commonest first. odd: the albums with outliers.
     """
 
     counts: Mapping[Action, int]
