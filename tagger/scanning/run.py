@@ -13,7 +13,7 @@ from tagger.decide import (
     list_label_names,
     name_genres_of_styles,
 )
-from tagger.errors import ClusterError, WorkerError
+from tagger.errors import ClusterError, SettingsError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
@@ -23,7 +23,7 @@ from tagger.scanning.albums import AlbumSettler
 from tagger.scanning.context import ContextSettler, make_context_settler
 from tagger.scanning.session import RunObserver, RunSession, TrackStep, open_session
 from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
-from tagger.settings import Context, Settings
+from tagger.settings import Context, Settings, WrittenField
 from tagger.state import RunKind
 from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 
@@ -77,6 +77,7 @@ def run_scan(
     Raises the errors of a run that cannot go on. A bad file is only a row.
     """
     source = find_model(settings)
+    _check_fields(source, settings)
     _warn_of_genre_names(source, settings, observer)
     scope = Scope(
         EXTENSIONS,
@@ -119,6 +120,23 @@ def run_scan(
         if pacer.is_time_up():
             session.counts.waiting = session.state.queue.count(with_scored=True)
     return session.counts.make_result()
+
+
+def _check_fields(source: ModelSource, settings: Settings) -> None:
+    """Raise SettingsError for a field that the model cannot fill: the scan would empty it."""
+    labels = source.attribute_labels
+    known = {
+        WrittenField.STYLE: bool(labels.styles),
+        WrittenField.MOOD: bool(labels.moods),
+        WrittenField.VOICE: bool(labels.voices),
+    }
+    options = [f"--write {each}" for each in settings.write if not known.get(each, True)]
+    if settings.mood_numbers and not labels.moods:
+        options.append("--mood-numbers")
+    if options:
+        raise SettingsError(
+            f"{', '.join(options)}: the model {source.name} knows nothing of that; the bundled one does"
+        )
 
 
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:

@@ -383,6 +383,17 @@ def test_wrong_fields_are_refused(capsys: Capsys) -> None:
     )
 
 
+def test_a_model_that_cannot_fill_a_field_is_refused(tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "music").mkdir()
+    options = ("-m", "musicnn", "--write", "genre,style,mood", "--mood-numbers")
+    scan = Command(capsys, "scan", tmp_path / "music", *options)
+    assert scan.code == 2
+    assert (
+        "--write style, --write mood, --mood-numbers: the model musicnn knows nothing" in scan.err
+    )
+    assert Command(capsys, "scan", tmp_path / "music", "-m", "musicnn").code == 0
+
+
 def test_an_apply_without_the_fields_marks_no_track_as_unwanted(
     tmp_path: Path, state: Path, capsys: Capsys
 ) -> None:
