@@ -134,9 +134,7 @@ def _check_fields(source: ModelSource, settings: Settings) -> None:
     if settings.mood_numbers and not labels.moods:
         options.append("--mood-numbers")
     if options:
-        raise SettingsError(
-            f"{', '.join(options)}: the model {source.name} knows nothing of that; the bundled one does"
-        )
+        raise SettingsError(f"{', '.join(options)}: the model {source.name} knows nothing of that")
 
 
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:
