@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from itertools import chain
 
 from tagger.errors import AccessError
+from tagger.ignore_files import IgnoreRules, explain_hiding, read_rules_above
 from tagger.paths import AnyPath, is_remote, join_path
 from tagger.records import Failure, PassedOver, Shard, Track
 from tagger.storage import FolderEntry, ListedFile, Root, get_filesystem
@@ -50,13 +51,35 @@ names are patterns in lower case."""
 
 SKIPPED_DOT_NAME = re.compile("|".join(map(translate, SKIPPED_DOT_NAMES)))
 
-NO_MEDIA = ".nomedia"
-"""A folder with this file is passed over with all folders below it (Android's rule)."""
-
 MAX_LISTED_FILES = 500
 """The files of one Listing. The limit keeps memory flat however large a folder is."""
 
 EMPTY_NAME_PART = "its name has an empty part (//), which a path cannot keep: it is not looked at"
+
+
+@dataclass(frozen=True, slots=True)
+class PathSelection:
+    """Files and folders below the roots of a crawl, with all folders that lead to them."""
+
+    paths: Collection[str]
+    ancestors: Collection[str]
+
+    @classmethod
+    def make(cls, paths: Iterable[AnyPath]) -> "PathSelection":
+        names = {str(path) for path in paths}
+        return cls(names, {above for name in names for above in _list_parents(name)})
+
+    def leads_to(self, path: str) -> bool:
+        """Tell whether a path is selected, below a selected folder, or on the way to one."""
+        if path in self.paths or path in self.ancestors:
+            return True
+        return any(above in self.paths for above in _list_parents(path))
+
+
+def _list_parents(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:  # noqa: PTH120 - it may be a URL
+        yield parent
+        path = parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +90,8 @@ class Scope:
     exclude: patterns of names, of paths below the root, or of whole paths.
     shard: only the files of this shard count. The path below the root decides, so that all
     machines agree wherever the library is mounted. whole_folders: the folder alone decides.
+    only: nothing else below the roots counts.
+    include_ignored: take also what files such as .nomedia and .ndignore hide.
     """
 
     suffixes: Collection[str]
@@ -75,19 +100,27 @@ class Scope:
     shard: Shard | None = None
     whole_folders: bool = False
     unknown_suffixes: Collection[str] = ()
+    only: PathSelection | None = None
+    include_ignored: bool = False
+
+    def is_selected(self, path: str) -> bool:
+        return self.only is None or self.only.leads_to(path)
 
     def is_audio(self, name: str) -> bool:
         return _get_suffix(name) in self.suffixes
 
-    def is_excluded(self, entry: FolderEntry, root: AnyPath) -> bool:
+    def find_exclusion(self, name: str, path: str, root: AnyPath) -> str:
+        """Return the pattern that excludes a file or folder; an empty text if there is none."""
         if not self.exclude:
-            return False
-        path_below_root = os.path.relpath(entry.path, root)
-        return any(
-            fnmatchcase(entry.path if pattern.startswith("/") else entry.name, pattern)
-            or fnmatchcase(path_below_root, pattern)
+            return ""
+        path_below_root = os.path.relpath(path, root)
+        fitting = (
+            pattern
             for pattern in self.exclude
+            if fnmatchcase(path if pattern.startswith("/") else name, pattern)
+            or fnmatchcase(path_below_root, pattern)
         )
+        return next(fitting, "")
 
     def is_in_shard(self, folder_below_root: bytes, name: str) -> bool:
         if self.shard is None:
@@ -112,6 +145,14 @@ class Listing:
         return Track(join_path(self.folder, file.name), *file[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class FoundFolder:
+    """A folder on the way of a crawl. ignored: what the ignore files of the folders above hide."""
+
+    path: AnyPath
+    ignored: IgnoreRules
+
+
 @dataclass(slots=True)
 class FolderWalk:
     """One crawl. It remembers files and folders, as roots overlap and links go in circles.
@@ -125,15 +166,24 @@ class FolderWalk:
     folders: set[Hashable] = field(default_factory=set)
 
     def walk_folder(self, root: AnyPath) -> Iterator[Listing | Failure]:
-        """Walk depth first. A stack does it, because folders may be nested deeper than calls."""
-        pending = [self._walk_one_folder(root, root)]
+        found = self.walk_tree(root)
+        return (item for item in found if not isinstance(item, FoundFolder))
+
+    def walk_tree(self, root: AnyPath) -> Iterator[Listing | Failure | FoundFolder]:
+        """Walk depth first, and yield each folder before what is in it.
+
+        A stack does it, because folders may be nested deeper than calls.
+        """
+        ignored = IgnoreRules() if self.scope.include_ignored else read_rules_above(root)
+        pending: list[Iterator[Listing | Failure | FoundFolder]]
+        pending = [iter([FoundFolder(root, ignored)])]
         while pending:
             item = next(pending[-1], None)
             if item is None:
                 pending.pop()
-            elif isinstance(item, Listing | Failure):
-                yield item
-            else:
+                continue
+            yield item
+            if isinstance(item, FoundFolder):
                 pending.append(self._walk_one_folder(item, root))
 
     def list_named_file(self, path: AnyPath) -> Iterator[Listing | Failure]:
@@ -154,11 +204,12 @@ class FolderWalk:
             yield Listing(str(path.parent), [listed])
 
     def _walk_one_folder(
-        self, folder: AnyPath, root: AnyPath
-    ) -> Iterator[Listing | Failure | AnyPath]:
+        self, found: FoundFolder, root: AnyPath
+    ) -> Iterator[Listing | Failure | FoundFolder]:
         """Yield the files of one folder, and then the folders in it."""
+        folder = found.path
         try:
-            entries = self._list_entries(folder, root)
+            entries, ignored = self._list_entries(found, root)
         except AccessError as error:
             yield _make_access_failure(folder, error)
             return
@@ -183,28 +234,39 @@ class FolderWalk:
         if files:
             yield Listing(str(folder), files)
         for entry in others:
-            yield from self._enter(entry, folder / entry.name, below_root)
+            yield from self._enter(entry, folder / entry.name, ignored, below_root)
 
-    def _list_entries(self, folder: AnyPath, root: AnyPath) -> list[FolderEntry]:
-        """Return the entries that count; none where the folder was walked already."""
+    def _list_entries(
+        self, found: FoundFolder, root: AnyPath
+    ) -> tuple[list[FolderEntry], IgnoreRules]:
+        """Return the entries that count, and what is ignored in the folder.
+
+        There are no entries where the folder was walked already.
+        """
+        folder, ignored = found.path, found.ignored
         filesystem = get_filesystem(folder)
         identity = filesystem.identify_folder(folder)
         if identity in self.folders:
-            return []
+            return [], ignored
         self.folders.add(identity)
         entries = filesystem.list_folder(folder)
-        if any(entry.name == NO_MEDIA for entry in entries):
+        if not self.scope.include_ignored:
+            ignored = ignored.read(folder, entries)
+        if ignored.hide_all:
             self.passed_over.folders += 1
-            return []
-        return [
+            return [], ignored
+        counted = [
             entry
             for entry in entries
-            if not self.scope.is_excluded(entry, root) and not self._pass_over(entry)
+            if self.scope.is_selected(entry.path)
+            and not self.scope.find_exclusion(entry.name, entry.path, root)
+            and not self._pass_over(entry, ignored)
         ]
+        return counted, ignored
 
-    def _pass_over(self, entry: FolderEntry) -> bool:
-        """Tell whether an entry is passed over because of its name; count it then."""
-        if not is_foreign_name(entry.name):
+    def _pass_over(self, entry: FolderEntry, ignored: IgnoreRules) -> bool:
+        """Tell whether an entry is passed over, by its name or an ignore file; count it then."""
+        if not (is_foreign_name(entry.name) or ignored.hide(entry)):
             return False
         with suppress(OSError):
             if entry.is_dir():
@@ -214,8 +276,8 @@ class FolderWalk:
         return True
 
     def _enter(
-        self, entry: FolderEntry, path: AnyPath, below_root: bytes
-    ) -> Iterator[Listing | Failure | AnyPath]:
+        self, entry: FolderEntry, path: AnyPath, ignored: IgnoreRules, below_root: bytes
+    ) -> Iterator[Listing | Failure | FoundFolder]:
         """Yield the folder that an entry is or, where links are followed, what it leads to."""
         if not entry.name:
             yield Failure.without_stat(path, EMPTY_NAME_PART)
@@ -224,7 +286,7 @@ class FolderWalk:
             if not entry.is_symlink():
                 suffix = _get_suffix(entry.name)
                 if entry.is_dir():
-                    yield path
+                    yield FoundFolder(path, ignored.enter(entry.name))
                 elif suffix in self.scope.unknown_suffixes and (
                     self.scope.is_in_shard(below_root, entry.name)
                 ):
@@ -232,7 +294,7 @@ class FolderWalk:
                     counts[suffix] = counts.get(suffix, 0) + 1
             elif self.scope.follow_symlinks and (target := get_filesystem(path).follow_link(path)):
                 if target.is_folder:
-                    yield target.path
+                    yield FoundFolder(target.path, ignored.enter(entry.name))
                 elif self.scope.is_audio(target.path.name):
                     yield from self.list_named_file(target.path)
         except OSError as error:
@@ -248,6 +310,24 @@ def is_foreign_name(name: str) -> bool:
     return name in SKIPPED_NAMES
 
 
+def explain_passing_over(path: AnyPath, scope: Scope) -> str:
+    """Return why a crawl of a folder above a file passes it over; an empty text if it does not."""
+    above = list(_list_folders_above(path))
+    for number, place in enumerate([path, *above]):
+        if is_foreign_name(place.name):
+            return f"{place} has a name of trash, snapshots or programs"
+        for root in above[number:]:
+            if pattern := scope.find_exclusion(place.name, str(place), root):
+                return f"--exclude {pattern} fits {place} (in a scan of {root})"
+    return "" if scope.include_ignored else explain_hiding(path)
+
+
+def _list_folders_above(path: AnyPath) -> Iterator[AnyPath]:
+    while path.parent != path:
+        path = path.parent
+        yield path
+
+
 def _make_access_failure(path: AnyPath, error: AccessError) -> Failure:
     return Failure.without_stat(path, str(error), error.kind)
 
@@ -259,6 +339,12 @@ def crawl(paths: Sequence[AnyPath], scope: Scope) -> Iterator[Track | Failure]:
 
 def _list_tracks(item: Listing | Failure) -> Iterator[Track | Failure]:
     return map(item.track, item.files) if isinstance(item, Listing) else iter((item,))
+
+
+def list_folders(root: AnyPath, scope: Scope) -> Iterator[AnyPath]:
+    """Yield the folders below `root` that a crawl looks into, `root` first."""
+    walk = FolderWalk(scope, PassedOver())
+    return (item.path for item in walk.walk_tree(root) if isinstance(item, FoundFolder))
 
 
 def crawl_folders(

@@ -187,17 +187,32 @@ def name_scores(
 ) -> tuple[Score, ...]:
     """Rename labels as the user wants them: by the genre map, then by the vocabulary.
 
-    not_music: labels that the vocabulary does not rename. The rest is as in `relabel`.
+    not_music: the model's labels of sound that is no music. The rest is as in `relabel`.
     """
     names = get_label_names(settings)
     if settings.vocabulary:
-        labels = (score.genre for score in scores if score.genre not in not_music)
+        no_genres = list_no_genres(not_music, settings)
         vocabulary_names = {
-            label.casefold(): _name_label(names.get(label.casefold(), label), settings.vocabulary)
-            for label in labels
+            label.casefold(): label if label in no_genres else name_label(label, settings)
+            for label in (score.genre for score in scores)
         }
         names = {**names, **vocabulary_names}
     return relabel(scores, names)
+
+
+def list_no_genres(not_music: Collection[str], settings: Settings) -> frozenset[str]:
+    """Return the labels of sound that is no music to which the user gives no name.
+
+    Such a label is no genre. A label with a name is one, as Spoken Word with `--not-music tag`, and
+    the vocabulary names it too. If the vocabulary drops that name, the label is no genre again.
+    """
+    names = get_label_names(settings)
+
+    def is_no_genre(label: str) -> bool:
+        name = names.get(label.casefold())
+        return name is None or (bool(name) and not name_label(label, settings))
+
+    return frozenset(filter(is_no_genre, not_music))
 
 
 def name_label(label: str, settings: Settings) -> str:
@@ -233,18 +248,29 @@ def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str,
     return tuple(label for label in settings.genre_map if label not in known)
 
 
+def list_label_names(
+    settings: Settings, labels: Iterable[str], not_music: Collection[str]
+) -> tuple[str, ...]:
+    """Return the user's names for the labels that are genres. A name may have semicolons."""
+    no_genres = list_no_genres(not_music, settings)
+    names = (name_label(label, settings) for label in labels if label not in no_genres)
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
 def list_genre_names(
     settings: Settings, labels: Iterable[str], not_music: Collection[str]
 ) -> tuple[str, ...]:
     """Return the genres that a model with these labels may write, under the user's names."""
-    shown = (name_label(label, settings) for label in labels)
-    music = (name for name in shown if name not in not_music)
-    return tuple(dict.fromkeys(chain.from_iterable(map(split_genres, music))))
+    names = list_label_names(settings, labels, not_music)
+    return tuple(dict.fromkeys(chain.from_iterable(map(split_genres, names))))
 
 
-def find_unknown_genres(min_score: MinScore, genres: Iterable[str]) -> tuple[str, ...]:
-    """Return the names with a bound of their own that are none of these genres."""
-    known = set(map(normalize_label, genres))
+def find_unknown_genres(min_score: MinScore, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the genres with a bound of their own that tagger never gives.
+
+    names: those of `list_label_names`. A bound may be that of a whole name, or of a genre in it.
+    """
+    known = {normalize_label(genre) for name in names for genre in (name, *split_genres(name))}
     return tuple(name for name in min_score.by_genre if normalize_label(name) not in known)
 
 
@@ -332,6 +358,18 @@ def list_extra_fields(settings: Settings) -> tuple[ExtraField, ...]:
 
 def writes_styles_as_genres(settings: Settings) -> bool:
     return WrittenField.STYLE in settings.write and settings.styles is Styles.GENRE
+
+
+def put_styles_behind(
+    genres: Sequence[str], styles: Iterable[str], settings: Settings
+) -> tuple[str, ...]:
+    """Return genres with their styles behind them, under the names that the user wants.
+
+    The vocabulary names them together, because it may drop a genre above one of its styles.
+    """
+    names = (name_label(style, settings) for style in styles)
+    together = split_genres(";".join((*genres, *names)))
+    return normalize_genres(together, settings.vocabulary) if settings.vocabulary else together
 
 
 def _find_user_values(values: tuple[str, ...], written: tuple[str, ...]) -> tuple[str, ...]:

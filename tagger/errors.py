@@ -43,6 +43,10 @@ class ScheduleError(TaggerError):
     """The nightly job cannot be installed or removed."""
 
 
+class WatchError(TaggerError):
+    """A library cannot be watched, or nobody watches it."""
+
+
 class NotifyError(TaggerError):
     """The run succeeded, but the user's command after it failed."""
 
@@ -127,6 +131,12 @@ class KeepReason(StrEnum):
     HARD_LINKS = "hard-links"
     TIME_IS_UP = "time-is-up"
     CHANGED_SINCE = "changed-since"
+
+
+class WriteReason(StrEnum):
+    """Why a track was written, where no model says so. The report has it in its column `kind`."""
+
+    RENAMED = "renamed"
 
 
 @dataclass(frozen=True, slots=True)

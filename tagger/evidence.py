@@ -22,6 +22,7 @@ from tagger.records import (
     normalize_label,
     split_genres,
 )
+from tagger.vocabulary import Vocabulary, list_spellings
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +128,16 @@ def _compute_gain(evidence: Evidence, label: str, labels: int, weights: ContextW
     ) + weights.genres * math.log(named / (evidence.named + weights.genres_smoothing))
 
 
-def find_labels(genres: Iterable[str], labels_by_key: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return the labels that the first known one of a person's genres stands for; else none."""
+def find_labels(
+    genres: Iterable[str], labels_by_key: Mapping[str, tuple[str, ...]], vocabulary: Vocabulary
+) -> list[str]:
+    """Return the labels that the first known one of a person's genres stands for; else none.
+
+    vocabulary: it knows other spellings of a genre, such as `Rap/Hip-Hop`.
+    """
     for genre in genres:
-        for part in split_genres(genre):
-            if labels := labels_by_key.get(normalize_label(part)):
+        for name in list_spellings(genre, vocabulary):
+            if labels := labels_by_key.get(normalize_label(name)):
                 return list(labels)
     return []
 

@@ -3,17 +3,24 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import time
 from enum import Flag, StrEnum, auto
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from tagger.addresses import (
+    MediaServer,
+    SecretUrl,
+    parse_ping_url,
+    parse_secret_url,
+    parse_server,
+)
 from tagger.errors import SettingsError
 from tagger.paths import to_one_line
-from tagger.records import Label, MinScore, Shard, normalize_label, split_genres
+from tagger.records import Hours, Label, MinScore, Shard, normalize_label, split_genres
 
 DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
@@ -25,6 +32,8 @@ MAX_JOBS = 256
 
 MIN_WINDOW_S, MAX_WINDOW_S = 0.1, 3600
 """No model takes a shorter window, and no memory holds a longer one."""
+
+MAX_DURATION_S = 86_400  # a day
 
 DEFAULT_PROMPT = "This is a sound of {}."
 """The sentence for a label without a sentence of its own, as in transformers' pipeline."""
@@ -50,7 +59,7 @@ class Option(NamedTuple):
 
     convert: makes the value of a Settings field, or raises ValueError. values: the possible values,
     as the help shows them. short: the short flag. affects: of the options of a scan, from the
-    annotation behind the Option.
+    annotation behind the Option. is_secret: the value may hold a password, and no message shows it.
     """
 
     convert: Callable[[Any], Any]
@@ -58,6 +67,7 @@ class Option(NamedTuple):
     values: str = ""
     short: str = ""
     affects: Affects = Affects(0)
+    is_secret: bool = False
 
 
 def make_choice(kind: type[StrEnum], text: str) -> Option:
@@ -93,7 +103,36 @@ def _convert_value(option: Option, value: object, place: str) -> Any:
     except ValueError as error:
         is_choice = isinstance(option.convert, type)
         reason = f"must be one of {option.values}" if is_choice else error
+        if option.is_secret:
+            raise SettingsError(f"{place}: {reason}") from None
         raise SettingsError(f"{place}: {reason}, not {value!r}") from error
+
+
+def check_field_classes(record: object, allowed: Mapping[str, tuple[type, ...]]) -> None:
+    """Raise SettingsError for a field that has a value of none of its classes."""
+    for name, classes in allowed.items():
+        value = getattr(record, name)
+        if not isinstance(value, classes):
+            wanted = " or ".join(each.__name__ for each in classes).replace("NoneType", "None")
+            raise SettingsError(
+                f"{name} must be {wanted}, not {value!r}"
+                " (tagger.make_settings takes values as the command line and the config file do)"
+            )
+
+
+def list_field_classes(kind: type) -> Mapping[str, tuple[type, ...]]:
+    """Return the classes of the value of each field; what a tuple or Mapping holds is left out."""
+    return {name: tuple(_list_classes(hint)) for name, hint in get_type_hints(kind).items()}
+
+
+def _list_classes(hint: Any) -> Iterator[type]:
+    if get_origin(hint) in (Union, UnionType):
+        for part in get_args(hint):
+            yield from _list_classes(part)
+    else:
+        yield get_origin(hint) or hint
+        if hint is float:
+            yield int  # as type checkers allow
 
 
 def to_flag(value: object) -> bool:
@@ -245,13 +284,51 @@ def to_members(kind: type[StrEnum]) -> Callable[[object], tuple[Any, ...]]:
     return convert
 
 
+def to_duration(value: object) -> float:
+    with suppress(ValueError):
+        seconds = float(str(value))
+        if 0 <= seconds <= MAX_DURATION_S:
+            return seconds
+    raise ValueError(f"must be a number of seconds between 0 and {MAX_DURATION_S}")
+
+
+def to_duration_or_auto(value: object) -> float | None:
+    return None if value == "auto" else to_duration(value)
+
+
+def to_hours(value: object) -> Hours:
+    """Convert `HH:MM-HH:MM`."""
+    start, _, end = str(value).partition("-")
+    try:
+        return Hours(to_time_of_day(start.strip()), to_time_of_day(end.strip()))
+    except ValueError:
+        raise ValueError("must be two times of day such as 18:00-23:30") from None
+
+
 def to_patterns(value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(os.path.expanduser(str(pattern)) for pattern in value)  # noqa: PTH111 - no path
     raise ValueError("must be a list")
 
 
-REPEATABLE = {to_patterns}
+def to_servers(value: object) -> tuple[MediaServer, ...]:
+    """Convert a list of `KIND=URL#HERE=THERE`."""
+    if isinstance(value, (list, tuple)):
+        return tuple(parse_server(str(each)) for each in value)
+    raise ValueError("must be a list")
+
+
+def to_secret_urls(value: object) -> tuple[SecretUrl, ...]:
+    if isinstance(value, (list, tuple)):
+        return tuple(parse_secret_url(str(each)) for each in value)
+    raise ValueError("must be a list")
+
+
+def to_ping_url(value: object) -> SecretUrl:
+    return parse_ping_url(to_text(value))
+
+
+REPEATABLE = {to_patterns, to_servers, to_secret_urls}
 """The converters of options that may be given several times."""
 
 FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True} | {
@@ -280,9 +357,9 @@ def to_names(value: object) -> tuple[str, ...]:
 def to_genre_map(value: object) -> Mapping[str, str]:
     """Read a TOML file of `"label of the model" = "your name"`; an empty name drops the label.
 
-    A name with semicolons stands for several genres.
+    A name with semicolons stands for several genres. A script may give a mapping instead.
     """
-    names = read_toml(to_path(value))
+    names = value if isinstance(value, Mapping) else read_toml(to_path(value))
     if all(isinstance(name, str) for name in names.values()):
         return MappingProxyType(
             {

@@ -4,13 +4,14 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import time
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from zlib import crc32
 
-from tagger.errors import FailureKind, KeepReason, TrackError
+from tagger.errors import FailureKind, KeepReason, TrackError, WriteReason
 from tagger.paths import AnyPath, display_path
 
 
@@ -146,10 +147,16 @@ class MinScore:
         return not self.default and not self.by_genre
 
     def get(self, genre: str) -> float:
-        """Return the bound of a genre. Of a name for several genres, the highest one counts."""
+        """Return the bound of a genre.
+
+        A name for several genres, such as `House; Electronic`, may have a bound as a whole. Else
+        the highest bound of these genres counts.
+        """
         if not self.by_genre:
             return self.default
         bounds = {normalize_label(name): bound for name, bound in self.by_genre.items()}
+        if (whole := bounds.get(normalize_label(genre))) is not None:
+            return whole
         keys = map(normalize_label, split_genres(genre))
         return max((bounds.get(key, self.default) for key in keys), default=self.default)
 
@@ -157,6 +164,22 @@ class MinScore:
         """Return the bounds for people: `0.4`, or `0.4 (Reggae 0.6, Rock 0.5)`."""
         own = ", ".join(f"{name} {bound:g}" for name, bound in self.by_genre.items())
         return f"{self.default:g} ({own})" if own else f"{self.default:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A time of each day, also over midnight."""
+
+    start: time
+    end: time
+
+    def contain(self, time_of_day: time) -> bool:
+        if self.start <= self.end:
+            return self.start <= time_of_day < self.end
+        return time_of_day >= self.start or time_of_day < self.end
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +360,7 @@ class Outcome:
     duration_s: float | None = None
     model: str = ""
     error: str = ""
-    kind: FailureKind | KeepReason | None = None
+    kind: FailureKind | KeepReason | WriteReason | None = None
     styles: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
     voices: tuple[str, ...] = ()
@@ -399,8 +422,8 @@ class RepeatedRows:
 class PassedOver:
     """What a crawl passed over. It counts along while the crawl goes on.
 
-    folders, files: folders, and audio files, with the names of trash, snapshots and programs;
-    folders with a file .nomedia. suffixes: files of sound that tagger does not know, by suffix.
+    folders, files: folders, and audio files, with the names of trash, snapshots and programs, and
+    those that ignore files hide. suffixes: files of sound that tagger does not know, by suffix.
     """
 
     folders: int = 0
@@ -415,7 +438,7 @@ class PassedOver:
             yield f"Passed over, because tagger does not know these formats: {counts}"
         if self.folders or self.files:
             yield (
-                "Passed over (names of trash, snapshots and programs; .nomedia):"
+                "Passed over (names of trash, snapshots and programs; files such as .nomedia):"
                 f" folders {self.folders}, audio files {self.files}"
             )
 

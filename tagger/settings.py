@@ -11,26 +11,35 @@ from dataclasses import dataclass, field
 from datetime import time
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from platformdirs import user_cache_path, user_config_path, user_state_path
 
+from tagger.addresses import MediaServer, SecretUrl
 from tagger.errors import SettingsError
 from tagger.options import (
+    REPEATABLE,
     Affects,
     Option,
+    check_field_classes,
     convert_values,
+    list_field_classes,
     list_options,
     make_choice,
     parse_variable,
+    read_text,
     read_toml,
     to_count,
     to_count_or_auto,
     to_count_up_to,
     to_device,
+    to_duration,
+    to_duration_or_auto,
     to_flag,
     to_genre_map,
     to_gpus_or_auto,
+    to_hours,
     to_jobs,
     to_labels,
     to_members,
@@ -38,13 +47,16 @@ from tagger.options import (
     to_names,
     to_path,
     to_patterns,
+    to_ping_url,
     to_ray_address,
     to_seconds_or_auto,
+    to_secret_urls,
+    to_servers,
     to_shard,
     to_text,
     to_time_of_day,
 )
-from tagger.records import Label, MinScore, Shard
+from tagger.records import Hours, Label, MinScore, Shard
 from tagger.vocabulary import Vocabulary, to_vocabulary
 
 
@@ -333,6 +345,42 @@ class Settings:
         ),
         MACHINE,
     ] = ""
+    notify: Annotated[
+        tuple[MediaServer, ...],
+        Option(
+            to_servers,
+            "Tell a server which folders changed: navidrome, jellyfin, plex, kodi, mpd or lyrion."
+            " Repeatable.",
+            "SERVER=URL",
+            is_secret=True,
+        ),
+        MACHINE,
+    ] = ()
+    ping_url: Annotated[
+        SecretUrl | None,
+        Option(
+            to_ping_url,
+            "Tell a monitoring service (healthchecks.io) of the start and the end of each run.",
+            "URL",
+            is_secret=True,
+        ),
+        MACHINE,
+    ] = None
+    alert: Annotated[
+        tuple[SecretUrl, ...],
+        Option(
+            to_secret_urls,
+            "Send a message (ntfy, mail, Telegram, …) when something is wrong. Repeatable.",
+            "URL",
+            is_secret=True,
+        ),
+        MACHINE,
+    ] = ()
+    wait: Annotated[
+        bool,
+        Option(to_flag, "Wait while another run uses the state file, instead of ending at once."),
+        MACHINE,
+    ] = False
     gentle: Annotated[
         bool,
         Option(to_flag, "Slow down for other programs: lowest priority, fewer threads, pauses."),
@@ -357,6 +405,11 @@ class Settings:
         Option(to_patterns, "Skip files and folders that match GLOB. Repeatable.", "GLOB"),
         FILES,
     ] = ()
+    include_ignored: Annotated[
+        bool,
+        Option(to_flag, "Do not skip what .nomedia, .ndignore, .plexignore and the like hide."),
+        FILES,
+    ] = False
     follow_symlinks: Annotated[
         bool,
         Option(to_flag, "Follow symbolic links, and write into the files they lead to."),
@@ -434,15 +487,59 @@ class Settings:
     ] = False
 
     def __post_init__(self) -> None:
+        check_field_classes(self, FIELD_CLASSES)
         if self.by_album and self.context is not Context.NONE:
             raise SettingsError(
                 "--by-album gives an album one genre and --context gives each track its own:"
                 " leave one of them out"
             )
+        if (
+            WrittenField.STYLE in self.write
+            and self.styles is Styles.GENRE
+            and WrittenField.GENRE not in self.write
+        ):
+            raise SettingsError(
+                "--styles genre puts styles behind the genre, which --write leaves out: use"
+                " --write genre,style, or --styles style"
+            )
 
+
+FIELD_CLASSES = list_field_classes(Settings)
 
 OPTIONS = list_options(Settings)
 """The options of a scan by flag name; the keys of the TOML file are the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """The options of `tagger watch` beside those of its scans. None stands for `auto`."""
+
+    settle: Annotated[
+        float,
+        Option(to_duration, "Leave a file alone until it did not change for S seconds.", "S"),
+    ] = 30
+    poll: Annotated[
+        float | None,
+        Option(
+            to_duration_or_auto,
+            "Look at all files every S seconds; auto: on network shares every 15 minutes.",
+            "S|auto",
+        ),
+    ] = None
+    idle: Annotated[
+        float,
+        Option(to_duration, "Keep the model in memory for S seconds without work.", "S"),
+    ] = 300
+    quiet_hours: Annotated[
+        Hours | None,
+        Option(to_hours, "Do no work in these hours.", "HH:MM-HH:MM"),
+    ] = None
+
+
+WATCH_OPTIONS = list_options(WatchSettings)
+
+ALL_OPTIONS = MappingProxyType({**OPTIONS, **WATCH_OPTIONS})
+"""The options that the TOML file and the environment may set."""
 
 
 def get_row_settings(settings: Settings) -> tuple[object, ...]:
@@ -485,10 +582,30 @@ def read_environment(environment: Mapping[str, str] = os.environ) -> Mapping[str
     An empty variable sets nothing: compose files pass such variables on. Inside the command of
     --notify-cmd (TAGGER_WRITTEN is set), TAGGER_REPORT is the report of the run that ended.
     """
-    texts = {name: environment.get(name_variable(name), "") for name in OPTIONS}
+    texts = {name: environment.get(name_variable(name), "") for name in ALL_OPTIONS}
     if "TAGGER_WRITTEN" in environment:
         del texts["report"]
-    return {name: parse_variable(OPTIONS[name], text) for name, text in texts.items() if text}
+    return {name: parse_variable(ALL_OPTIONS[name], text) for name, text in texts.items() if text}
+
+
+def read_secret_files(environment: Mapping[str, str] = os.environ) -> Mapping[str, object]:
+    """Return secret options whose values stand in files, by flag name.
+
+    TAGGER_PING_URL_FILE names the file of --ping-url. If an option is repeatable, each line of its
+    file is a value. Raises SettingsError.
+    """
+    found = {}
+    for name, option in OPTIONS.items():
+        path = environment.get(name_secret_file(name)) if option.is_secret else ""
+        if path:
+            text = read_text(Path(path)).strip()
+            found[name] = text.splitlines() if option.convert in REPEATABLE else text
+    return found
+
+
+def name_secret_file(option: str) -> str:
+    """Return the environment variable that names the file with the value of a secret option."""
+    return f"{name_variable(option)}_FILE"
 
 
 def load_settings(
@@ -499,16 +616,32 @@ def load_settings(
 ) -> Settings:
     """Merge the defaults, the TOML file, environment variables and flags; the later ones win.
 
+    A secret option may also stand in a file that a variable names.
+
     config: by default the user's own file, if there is one. config_options: the options that are
     taken from the file and from the environment; the others are ignored there. Raises
     SettingsError.
     """
+    return Settings(**convert_values(OPTIONS, _merge(flags, config, config_options)))
+
+
+def load_watch_settings(flags: Mapping[str, object], config: Path | None = None) -> WatchSettings:
+    """Do what `load_settings` does, for the options of `tagger watch`."""
+    merged = _merge(flags, config, WATCH_OPTIONS.keys())
+    return WatchSettings(**convert_values(WATCH_OPTIONS, merged))
+
+
+def _merge(
+    flags: Mapping[str, object], config: Path | None, config_options: Collection[str]
+) -> dict[str, tuple[object, str]]:
+    """Return the value of each option that is set, and where it is set."""
     path = config or find_default_config()
     values = read_toml(path) if config or os.access(path, os.F_OK) else {}
-    if unknown := sorted(values.keys() - OPTIONS.keys()):
+    if unknown := sorted(values.keys() - ALL_OPTIONS.keys()):
         raise SettingsError(f"{path} has an unknown option: {unknown[0]}")
     merged = {name: (value, f"{name} in {path}") for name, value in values.items()}
+    files = read_secret_files()
+    merged |= {name: (value, name_secret_file(name)) for name, value in files.items()}
     merged |= {name: (value, name_variable(name)) for name, value in read_environment().items()}
     merged = {name: value for name, value in merged.items() if name in config_options}
-    merged |= {name: (value, f"--{name}") for name, value in flags.items()}
-    return Settings(**convert_values(OPTIONS, merged))
+    return merged | {name: (value, f"--{name}") for name, value in flags.items()}

@@ -18,7 +18,7 @@ from typing import Any
 from tagger.errors import SettingsError
 from tagger.options import read_toml, to_path
 from tagger.paths import AnyPath
-from tagger.records import normalize_label
+from tagger.records import normalize_label, split_genres
 
 DEFAULT_FILE = Path(__file__).with_name("vocabulary.toml")
 """The vocabulary that comes with tagger."""
@@ -72,11 +72,12 @@ DROPPED = ""
 
 
 class ParentUse(StrEnum):
-    """What becomes of the parents of a genre in the tree."""
+    """What becomes of the parents of a genre in the tree. NARROW drops those that stand there."""
 
     LEAVE = "leave"
     ADD = "add"
     REPLACE = "replace"
+    NARROW = "narrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,11 @@ def name_genres(
         for genre in namer.name(value, SEPARATORS):
             for each in namer.add_parents(genre):
                 found.setdefault(make_key(each.name), each)
-    return tuple(found.values())
+    if vocabulary.parent_use is not ParentUse.NARROW:
+        return tuple(found.values())
+    names = [genre.name for genre in found.values()]
+    above = {parent for name in names for parent in list_parents(vocabulary, name)}
+    return tuple(genre for genre in found.values() if genre.name not in above)
 
 
 def normalize_genres(
@@ -205,6 +210,12 @@ def normalize_genres(
 ) -> tuple[str, ...]:
     """Return the names of `name_genres`."""
     return tuple(genre.name for genre in name_genres(values, vocabulary, junk))
+
+
+def list_spellings(genre: str, vocabulary: Vocabulary) -> Iterator[str]:
+    """Yield what a genre in a tag is called: its parts as they are written, then as wanted."""
+    yield from split_genres(genre)
+    yield from normalize_genres([genre], vocabulary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,9 +432,12 @@ class VocabularyParser:
         if not key or key.count(SLASH) >= MAX_NAME_PARTS:
             reason = f"has a text that is empty or has more than {MAX_NAME_PARTS} parts"
             raise self.fail(place, f"{reason}: {spelling!r}")
-        if claims.setdefault(key, name) != name:
-            other = f"{claims[key]!r} has already" if claims[key] else "drop has already"
-            raise self.fail(place, f"has {spelling!r}, which {other}")
+        other = claims.setdefault(key, name)
+        if other != name and other and make_key(other) == key:
+            hint = f"has an entry of its own: remove [{_name_place(other)}]"
+            raise self.fail(place, f"has {spelling!r}, which {hint}")
+        if other != name:
+            raise self.fail(place, f"has {spelling!r}, which {other or 'drop'} has already")
 
     def _read_texts(self, place: str, value: object) -> list[str]:
         if isinstance(value, list) and all(isinstance(text, str) for text in value):

@@ -12,7 +12,7 @@ import click
 
 from tagger import errors
 from tagger.cli import commands
-from tagger.errors import FailureKind, KeepReason
+from tagger.errors import FailureKind, KeepReason, WriteReason
 from tagger.models.musicnn_yamnet import CHECKPOINT
 from tagger.records import Action
 from tagger.report.csv import HEADER
@@ -37,8 +37,8 @@ TABLE_CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 EXTRA = re.compile(r"""['`](tagger[\w-]*)\[([\w,]+)\]['`]""")
 """How a page says which extra a command needs."""
 
-FOREIGN_OPTIONS = {"--music"}
-"""Options of scripts in tests/benchmarks that the pages name."""
+FOREIGN_OPTIONS = {"--music", "--pretend"}
+"""Options of scripts in tests/benchmarks, and of beets, that the pages name."""
 
 
 def list_options(command: click.Command) -> set[str]:
@@ -102,7 +102,7 @@ def test_the_exit_codes_of_all_errors_are_explained() -> None:
 
 def test_every_column_action_and_kind_of_the_report_is_explained() -> None:
     explained = TABLE_CELL.findall(PAGES[DOCS / "reports.md"])
-    assert sorted(explained) == sorted([*HEADER, *Action, *FailureKind, *KeepReason])
+    assert sorted(explained) == sorted([*HEADER, *Action, *FailureKind, *KeepReason, *WriteReason])
     for page in (README, PAGES[DOCS / "reports.md"]):
         assert ",".join(HEADER) in page.splitlines()
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import click
 
-from tagger import __version__
 from tagger.cli.calibrate import calibrate
 from tagger.cli.classify import classify
 from tagger.cli.config import completion, config
@@ -18,7 +17,9 @@ from tagger.cli.show import show
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.cli.train import evaluate, train
 from tagger.cli.undo import undo
+from tagger.cli.watch import add, watch
 from tagger.errors import SettingsError, TaggerError
+from tagger.version import __version__
 
 
 @click.group(
@@ -37,8 +38,8 @@ def commands(context: click.Context) -> int:
 
 
 for command in (
-    scan, apply, normalize, show, classify, undo, runs, report, schedule, config, demo, train,
-    evaluate, calibrate, completion,
+    scan, watch, add, apply, normalize, show, classify, undo, runs, report, schedule, config, demo,
+    train, evaluate, calibrate, completion,
 ):  # fmt: skip
     commands.add_command(command)
 

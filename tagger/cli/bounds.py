@@ -79,7 +79,7 @@ def _list_counts(
         count = format_track_count(sum(calibration.unknown_labels.values()))
         yield (
             f"Not counted: {count} of genres that the model does not give: {names}{more}"
-            " (--genre-map gives them other names)"
+            " (--genre-map and --vocabulary give other names)"
         )
 
 

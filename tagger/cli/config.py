@@ -7,18 +7,21 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from tagger.cli.options import DEFAULTS, UserPath, get_default_text
+from tagger.cli.options import UserPath, format_value, get_default, get_default_text
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import Option, read_toml, to_flag
 from tagger.paths import display_path
 from tagger.records import MinScore
 from tagger.settings import (
-    OPTIONS,
+    ALL_OPTIONS,
     find_default_config,
     load_settings,
+    load_watch_settings,
+    name_secret_file,
     name_variable,
     read_environment,
+    read_secret_files,
 )
 
 SHELLS = ("bash", "zsh", "fish")
@@ -41,7 +44,7 @@ def completion(context: click.Context, shell: str) -> int:
 
 
 CONFIG_HEADER = """\
-# Options of `tagger scan`. Environment variables and flags override the values here.
+# Options of `tagger scan` and `tagger watch`. Environment variables and flags override them.
 # A line that begins with # has no effect: it shows the default, or an example.
 """
 
@@ -54,9 +57,13 @@ EXAMPLE_VALUES: dict[str, Any] = {
     "html": "~/tagger.html",
     "metrics": "/var/lib/node_exporter/tagger.prom",
     "notify-cmd": "mpc update",
+    "notify": ["mpd=mpd://localhost#/srv/music", "jellyfin=http://localhost:8096"],
+    "ping-url": "https://hc-ping.com/UUID",
+    "alert": ["ntfy://ntfy.sh/my-topic"],
     "revision": "main",
     "shard": "1/4",
     "until": "06:00",
+    "quiet-hours": "18:00-23:30",
 }
 """The values in a new config file for options without a default."""
 
@@ -105,7 +112,7 @@ def build_config_template() -> str:
     """Return a config file in which each option is a comment with its help and default."""
     parts = [
         f"# {option.help}\n# {name} = {_format_example(name, option)}"
-        for name, option in OPTIONS.items()
+        for name, option in ALL_OPTIONS.items()
     ]
     return "\n".join([CONFIG_HEADER, *(f"{part}\n" for part in parts)])
 
@@ -114,7 +121,7 @@ def _format_example(name: str, option: Option) -> str:
     """Return an example value, or the default, as a TOML value."""
     value = EXAMPLE_VALUES.get(name)
     if value is None:
-        raw = getattr(DEFAULTS, name.replace("-", "_"))
+        raw = get_default(name)
         value = raw.default if isinstance(raw, MinScore) else raw
         value = value if isinstance(value, bool | int | float) else get_default_text(name)
     assert value != "", f"no example for {name}: {option.values}"
@@ -126,17 +133,19 @@ def show_config(path: Path, *, must_exist: bool) -> None:
     is_read = must_exist or path.exists()
     values = read_toml(path) if is_read else {}
     origins = dict.fromkeys(values, "from the file")
-    variables = read_environment()
-    values |= variables
+    files, variables = read_secret_files(), read_environment()
+    values |= {**files, **variables}
+    origins |= {name: f"from {name_secret_file(name)}" for name in files}
     origins |= {name: f"from {name_variable(name)}" for name in variables}
     settings = load_settings({}, path if is_read else None)  # raises for a wrong value
+    load_watch_settings({}, path if is_read else None)
     print_line(f"# {escape_unprintable(display_path(path))}{'' if is_read else ' does not exist'}")
-    for name, option in OPTIONS.items():
+    for name, option in ALL_OPTIONS.items():
         if name in origins:
-            value = getattr(settings, name.replace("-", "_"))
-            text = (
-                str(value) if isinstance(value, MinScore) else json.dumps(values[name], default=str)
-            )
+            if option.is_secret or name == "min-score":
+                text = format_value(getattr(settings, name.replace("-", "_")))
+            else:
+                text = json.dumps(values[name], default=str)
             print_line(escape_unprintable(f"{name} = {text}  # {origins[name]}"))
         elif default := ("false" if option.convert is to_flag else get_default_text(name)):
             print_line(escape_unprintable(f"{name} = {default}  # default"))

@@ -14,11 +14,14 @@ from click.shell_completion import CompletionItem
 
 from tagger.errors import SettingsError
 from tagger.options import REPEATABLE, Option, to_flag, to_path
-from tagger.settings import OPTIONS, Settings, load_settings
+from tagger.settings import ALL_OPTIONS, OPTIONS, Settings, WatchSettings, load_settings
 
 Command = Callable[..., int]
 
-DEFAULTS = Settings()
+DEFAULTS, WATCH_DEFAULTS = Settings(), WatchSettings()
+
+PATH_OR_NAME_OPTIONS = {"model", "labels"}
+"""Options whose value is a path or something else."""
 
 PLAIN_CHARACTERS = string.ascii_letters + string.digits + "/._-"
 """The characters that `quote_for_shell` leaves as they are between escaped ones."""
@@ -111,9 +114,15 @@ def _complete_value(values: str, _ctx: object, _param: object, prefix: str) -> l
     return [CompletionItem(word) for word in words if word.startswith(prefix)]
 
 
+def get_default(name: str) -> object:
+    """Return the default of an option that the config file may set."""
+    record = DEFAULTS if name in OPTIONS else WATCH_DEFAULTS
+    return getattr(record, name.replace("-", "_"))
+
+
 def get_default_text(name: str) -> str:
-    """Return the default of a scan's option as text, or an empty text where there is none."""
-    return format_default(OPTIONS[name], getattr(DEFAULTS, name.replace("-", "_")))
+    """Return this default as text, or an empty text where there is none."""
+    return format_default(ALL_OPTIONS[name], get_default(name))
 
 
 def format_default(option: Option, value: object) -> str:
@@ -135,6 +144,27 @@ def drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name.replace("_", "-"): value for name, value in flags.items() if value not in (None, ())
     }
+
+
+def format_options(options: Mapping[str, Any]) -> list[str]:
+    """Return options as the words of a command line for another process."""
+    words = []
+    for name, value in options.items():
+        if ALL_OPTIONS[name].convert is to_flag:
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            values = value if isinstance(value, tuple | list) else (value,)
+            words += [f"--{name}={_make_absolute(name, word)}" for word in values]
+    return words
+
+
+def _make_absolute(name: str, value: str) -> str:
+    """Make a path absolute: the other process may have another current folder."""
+    path = os.path.expanduser(value)  # noqa: PTH111 - Path's raises for `~nobody, rock`
+    is_file = ALL_OPTIONS[name].values.startswith("FILE")
+    if is_file or (name in PATH_OR_NAME_OPTIONS and os.path.exists(path)):  # noqa: PTH110 - as above
+        return os.path.abspath(path)  # noqa: PTH100 - as above
+    return value
 
 
 def merge_settings(

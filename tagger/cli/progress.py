@@ -30,7 +30,7 @@ from tagger.cli.terminal import (
     format_unknown_labels,
     ignore_broken_pipe,
 )
-from tagger.errors import ReportError
+from tagger.errors import FailureKind, ReportError
 from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Outcome, RepeatedRows
 from tagger.settings import Settings
@@ -120,6 +120,8 @@ class RunProgress:
         self.failures: list[Outcome] = []
         self.written_folders: Counter[AnyPath] = Counter()
         self.report: Path | None = None
+        self.is_waiting = False
+        self.in_use: list[AnyPath] = []
         self.step = "Looking"
         self.done = 0
         self.total: int | None = None
@@ -212,6 +214,13 @@ class RunProgress:
         if purpose and not self.lines.is_live:
             self.lines.print(f"{format_track_count(tracks)} {purpose}")
 
+    def on_wait(self) -> None:
+        self.check_stop()
+        if not self.is_waiting:
+            self.is_waiting = True
+            self.bar.update(self.task, description="Waiting for another run")
+            self.lines.print("another run is using the state file: waiting for its end")
+
     def on_report_opened(self, report: Path) -> None:
         self.report = report
 
@@ -222,6 +231,8 @@ class RunProgress:
             self.done += 1
             if outcome.action is Action.WRITTEN:
                 self.written_folders[outcome.track.path.parent] += 1
+            if outcome.kind is FailureKind.IN_USE:
+                self.in_use.append(outcome.track.path)
             if outcome.new and len(self.failures) < MAX_SHOWN_FAILURES:
                 self.failures.append(outcome)
             if self.verbose:

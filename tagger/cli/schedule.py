@@ -1,22 +1,31 @@
 """`tagger schedule`."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Sequence
 from datetime import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, drop_unset, merge_settings
+from tagger.cli.options import add_settings_options, drop_unset, format_options, merge_settings
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
-from tagger.options import to_flag, to_time_of_day
+from tagger.options import to_time_of_day
 from tagger.paths import parse_path
-from tagger.settings import OPTIONS, read_environment
+from tagger.settings import (
+    ALL_OPTIONS,
+    OPTIONS,
+    Settings,
+    name_secret_file,
+    name_variable,
+    read_environment,
+    read_secret_files,
+)
 
-PATH_OR_NAME_OPTIONS = {"model", "labels"}
-"""Options whose value is a path or something else."""
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @click.command()
@@ -30,6 +39,10 @@ PATH_OR_NAME_OPTIONS = {"model", "labels"}
 @click.option(
     "--name", metavar="NAME", help="The name of the job.  [default: tagger]", default="tagger"
 )
+@click.option(
+    "--system", is_flag=True, help="Make a job of the system, which needs nobody to be logged in."
+)
+@click.option("--user", metavar="NAME", help="With --system: the user that the job runs as.")
 @click.option("--install", is_flag=True, help="Install the job; without this it is only printed.")
 @click.option("--remove", is_flag=True, help="Remove the installed job with the name --name.")
 @add_settings_options()
@@ -43,36 +56,110 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     """
     from tagger.service.schedule import (
         NightlyJob,
-        build_cron_line,
-        build_systemd_units,
+        describe_files,
         install_job,
+        make_account,
         remove_job,
     )
 
-    at, name, install, remove = map(flags.pop, ("at", "name", "install", "remove"))
-    if not name.replace("-", "").isalnum():
+    at, name, user, is_system = map(flags.pop, ("at", "name", "user", "system"))
+    install, remove = map(flags.pop, ("install", "remove"))
+    if not JOB_NAME.fullmatch(name):
         raise SettingsError(f"--name may only have letters, digits and hyphens, not {name!r}")
     if remove:
-        print_line(remove_job(name))
+        print_line(remove_job(name, is_system=is_system))
         return 0
-    merge_settings(config, flags)  # raises for a wrong value now, not at night
+    _check_user(user, is_system=is_system)
+    settings = _read_settings(config, flags, is_system=is_system)
     if not paths or "" in paths:
         raise SettingsError("name at least one PATH to scan; no PATH may be empty")
+    variables = {
+        name: value
+        for name, value in read_environment().items()
+        if name in OPTIONS and not OPTIONS[name].is_secret
+    }
     words = [
         # at night there are no variables of this shell
-        *_format_options({**read_environment(), **drop_unset(flags), "gentle": True}),
-        *(["--config", str(config.resolve())] if config else []),
+        *format_options({**variables, **drop_unset(flags), "gentle": True}),
+        *([f"--config={config.resolve()}"] if config else []),
+        *(_choose_state(name, settings) if is_system else []),
     ]
-    roots = [str(parse_path(path).expanduser().resolve()) for path in paths]
-    job = NightlyJob(name, _parse_start_time(at), ["scan", *words, "--", *roots])
-    if install:
-        print_line(escape_unprintable(install_job(job)))
-        print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
+    roots = [parse_path(path).expanduser().resolve() for path in paths]
+    account = make_account(user, roots, _list_outputs(settings), words) if user else None
+    arguments = ["scan", *words, "--", *map(str, roots)]
+    job = NightlyJob(name, _parse_start_time(at), arguments, account)
+    for warning in _list_warnings(settings, words):
+        print_line(f"tagger: {warning}", err=True)
+    if not install:
+        for title, text in describe_files(job):
+            print_line(f"# {title}\n{_escape_lines(text)}")
         return 0
-    for unit, text in build_systemd_units(job).items():
-        print_line(f"# ~/.config/systemd/user/{unit}\n{_escape_lines(text)}")
-    print_line(f"# or, for crontab -e:\n{escape_unprintable(build_cron_line(job))}")
+    print_line(escape_unprintable(install_job(job)))
+    if not is_system:
+        print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
     return 0
+
+
+def _check_user(user: str | None, *, is_system: bool) -> None:
+    if is_system != bool(user):
+        raise SettingsError("a job of the system needs both --system and --user NAME")
+    if user and (user == "root" or not USER_NAME.fullmatch(user)):
+        raise SettingsError(f"--user must be the name of a user other than root, not {user!r}")
+
+
+def _read_settings(config: Path | None, flags: dict[str, Any], *, is_system: bool) -> Settings:
+    """Return the settings of the scan: an error in them is raised now, and not at night."""
+    from tagger.service.units import SYSTEM_CONFIG
+
+    if is_system and not config:
+        config = SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else Path(os.devnull)
+    return merge_settings(config, flags)
+
+
+def _choose_state(name: str, settings: Settings) -> list[str]:
+    """Return the words by which a job of the system keeps its state in a folder of its own."""
+    from tagger.service.units import STATE_FOLDER
+
+    if _has_chosen_state(settings):
+        return []
+    return [f"--state={STATE_FOLDER / name / settings.state.name}"]
+
+
+def _has_chosen_state(settings: Settings) -> bool:
+    return settings.state != Settings().state
+
+
+def _list_outputs(settings: Settings) -> list[Path]:
+    """Return the files that a scan writes, except those in the folder of a system job."""
+    state = settings.state if _has_chosen_state(settings) else None
+    outputs = (state, settings.report, settings.html, settings.metrics)
+    return [path.absolute() for path in outputs if path]
+
+
+def _list_warnings(settings: Settings, words: Sequence[str]) -> Iterator[str]:
+    """Yield what to know about secrets: those that the job shows, and those that it will miss."""
+    for name, option in OPTIONS.items():
+        is_in_job = any(word.startswith(f"--{name}=") for word in words)
+        has_secret = name != "notify" or any(server.secret for server in settings.notify)
+        if option.is_secret and is_in_job and has_secret:
+            yield (
+                f"the job has the secret of --{name} in its command, where all users of this"
+                " machine can see it; the config file keeps it from them"
+            )
+    for variable in _list_secret_variables(settings):
+        yield f"the job will not see {variable} of this shell; the config file can have the secret"
+
+
+def _list_secret_variables(settings: Settings) -> Iterator[str]:
+    """Yield the variables of this shell that have a secret of the settings, or name its file."""
+    yield from (name_variable(name) for name in read_environment() if ALL_OPTIONS[name].is_secret)
+    yield from map(name_secret_file, read_secret_files())
+    if settings.notify:
+        from tagger.service.servers import find_secret, name_secret
+
+        for server in settings.notify:
+            if not server.secret and find_secret(server):
+                yield name_secret(server.kind)
 
 
 def _parse_start_time(text: str) -> time:
@@ -80,27 +167,6 @@ def _parse_start_time(text: str) -> time:
         return to_time_of_day(text)
     except ValueError as error:
         raise SettingsError(f"--at {error}, not {text!r}") from error
-
-
-def _format_options(options: Mapping[str, Any]) -> list[str]:
-    """Return options as the words of a command line."""
-    words = []
-    for name, value in options.items():
-        if OPTIONS[name].convert is to_flag:
-            words.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            values = value if isinstance(value, tuple | list) else (value,)
-            words += [f"--{name}={_make_absolute(name, word)}" for word in values]
-    return words
-
-
-def _make_absolute(name: str, value: str) -> str:
-    """Make a path absolute: the nightly job has another current folder."""
-    path = os.path.expanduser(value)  # noqa: PTH111 - Path's raises for `~nobody, rock`
-    is_file = OPTIONS[name].values.startswith("FILE")
-    if is_file or (name in PATH_OR_NAME_OPTIONS and os.path.exists(path)):  # noqa: PTH110 - as above
-        return os.path.abspath(path)  # noqa: PTH100 - as above
-    return value
 
 
 def _escape_lines(text: str) -> str:

@@ -30,6 +30,7 @@ from tagger.settings import Settings
     styles="",
     mood_numbers="",
     by_album="",
+    context="",
     min_score="",
     not_music="",
     top_k="The number of scores to show.",
@@ -41,6 +42,7 @@ from tagger.settings import Settings
     hardlinks="",
     audit="",
     force="",
+    exclude="",
     max_seconds="",
     max_memory="",
     json="Print the views as JSON.",
@@ -72,5 +74,6 @@ def _warn_of_names(source: ModelSource, settings: Settings) -> None:
     if unknown := decide.find_unknown_labels(settings, source.labels):
         print_line(f"tagger: {format_unknown_labels(unknown, source.labels)}", err=True)
     genres = decide.list_genre_names(settings, source.labels, source.not_music)
-    if unknown := decide.find_unknown_genres(settings.min_score, genres):
+    names = decide.list_label_names(settings, source.labels, source.not_music)
+    if unknown := decide.find_unknown_genres(settings.min_score, names):
         print_line(f"tagger: {format_unknown_genres(unknown, genres)}", err=True)

@@ -2,9 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
+from tagger.cli.notify import (
+    check_servers,
+    do_all,
+    report_end,
+    tell_of_changes,
+    tell_of_changes_before_error,
+)
 from tagger.cli.options import format_follow_up
 from tagger.cli.progress import RunProgress
 from tagger.cli.terminal import (
@@ -15,14 +21,13 @@ from tagger.cli.terminal import (
     format_track_count,
     print_line,
 )
-from tagger.errors import NotifyError, TaggerError
+from tagger.errors import TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
 from tagger.records import Action, GenreNames, Outcome, ScanResult, UndoResult
 from tagger.report.overview import review_run
 from tagger.report.page import check_page, write_run_page
 from tagger.service.metrics import check_metrics, record_metrics
-from tagger.service.notify import run_notify_command
 from tagger.settings import Settings
 
 ACTION_HINTS = {
@@ -72,42 +77,33 @@ write other tags or none, or fail to read a file that the run has read."""
 
 def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> int:
     """Do a run, print its summary, and return the exit code."""
-    if settings.gentle:
-        lower_priority()
-    if settings.html:
-        check_page(settings.html)
-    check_metrics(settings.metrics)
-    with record_metrics(settings.metrics) as metrics:
-        with catch_stop_signals() as stop_signal, RunProgress(settings, stop_signal) as progress:
-            try:
-                result = run(progress)
-            except TaggerError:
-                with suppress(NotifyError):
-                    _notify(settings, progress)
-                raise
-        metrics.result = result
-        metrics.exit_code = 1 if result.failed_new else 0
-        _do_all(
-            lambda: _print_result(result, progress.failures, settings),
-            lambda: _write_page(result, settings),
-            lambda: _notify(settings, progress),
-        )
-    return metrics.exit_code
-
-
-def _do_all(*steps: Callable[[], None]) -> None:
-    """Do the last steps of a run, each whether or not the one before it failed.
-
-    Raises the error of the first step that failed, with the reasons of all.
-    """
-    errors = []
-    for step in steps:
-        try:
-            step()
-        except TaggerError as error:
-            errors.append(error)
-    if errors:
-        raise type(errors[0])("; ".join(map(str, errors))) from errors[0]
+    with report_end(settings) as end:
+        if settings.gentle:
+            lower_priority()
+        if settings.html:
+            check_page(settings.html)
+        check_metrics(settings.metrics)
+        check_servers(settings)
+        with record_metrics(settings.metrics) as metrics:
+            with (
+                catch_stop_signals() as stop_signal,
+                RunProgress(settings, stop_signal) as progress,
+            ):
+                try:
+                    result = run(progress)
+                except TaggerError:
+                    tell_of_changes_before_error(settings, progress)
+                    raise
+            metrics.result = result
+            metrics.exit_code = 1 if result.failed_new else 0
+            end.lines.append(format_scan_summary(result, progress.failures, settings))
+            do_all(
+                lambda: _print_result(result, progress.failures, settings),
+                lambda: _write_page(result, settings),
+                lambda: tell_of_changes(settings, progress),
+            )
+        end.exit_code = metrics.exit_code
+    return end.exit_code
 
 
 def _print_result(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> None:
@@ -122,10 +118,6 @@ def _write_page(result: ScanResult, settings: Settings) -> None:
         write_run_page(review_run([settings.state], result.run_id), settings.html)
         if not settings.quiet and not settings.json:
             print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
-
-
-def _notify(settings: Settings, progress: RunProgress) -> None:
-    run_notify_command(settings.notify_cmd, progress.written_folders, progress.report)
 
 
 def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> str:
@@ -148,7 +140,9 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
     if result.names:
         lines += _format_names(result.names)
     if not result.tracks and (result.model or result.names):
-        lines.append("No audio file was found (a .nomedia file or --exclude may hide them).")
+        lines.append(
+            "No audio file was found (--exclude or a file such as .nomedia may hide them)."
+        )
     lines += result.passed_over.list_sentences()
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
@@ -165,12 +159,15 @@ def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
     if result.names and result.names.starter:
         starter = escape_unprintable(display_path(result.names.starter))
         yield f"Vocabulary to start from: {starter}"
-    elif result.counts[Action.WOULD_WRITE] and result.names:
-        yield "To write these names: the same command without --dry-run"
+        yield "Edit it, and give it to the next command with --vocabulary."
     elif result.counts[Action.WOULD_WRITE]:
         writing = replace(settings, dry_run=False)
         command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
-        yield f"To write its genres, also after you edited it: {command}"
+        if result.names:
+            yield "To write these names: the same command without --dry-run"
+            yield f"To write them after you edited the report: {command}"
+        else:
+            yield f"To write its genres, also after you edited it: {command}"
 
 
 def _format_names(names: GenreNames) -> Iterator[str]:

@@ -48,6 +48,7 @@ TRAIN_MODULES = EVALUATE_MODULES | {"accelerate", "tensorboard"}
     **MODEL_OPTIONS,
     min_score="Also measure the tracks whose best score is this or more.",
     exclude="",
+    include_ignored="",
     follow_symlinks="",
     json="Print the measures as JSON.",
 )
@@ -99,6 +100,7 @@ TRAIN_SETTINGS = {
     "max_seconds": "",
     "max_memory": "",
     "exclude": "",
+    "include_ignored": "",
     "follow_symlinks": "",
     "json": "Print the result as JSON.",
 }
@@ -106,7 +108,7 @@ TRAIN_SETTINGS = {
 
 TRAIN_CONFIG_OPTIONS = {
     "device", "precision", "allow-pickle", "trust-remote-code", "jobs", "max-seconds", "max-memory",
-    "exclude", "follow-symlinks",
+    "exclude", "include-ignored", "follow-symlinks",
 }  # fmt: skip
 """The settings that a training reads from the config file. The others are for scans."""
 

@@ -8,7 +8,7 @@ import click
 
 from tagger.cli.options import add_settings_options, merge_settings
 from tagger.cli.terminal import catch_stop_signals, print_line
-from tagger.errors import SettingsError
+from tagger.errors import SettingsError, TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import parse_path
 
@@ -25,6 +25,9 @@ from tagger.paths import parse_path
     preserve_mtime="",
     max_seconds="",
     max_memory="",
+    notify_cmd="",
+    notify="",
+    wait="",
     gentle="Slow down for other programs: lowest priority, fewer threads.",
     json="",
     quiet="",
@@ -37,6 +40,12 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     that run below PATH. Without both, the newest scan is undone. A file that was changed since is
     not touched. Later scans do not tag these files again, except with `scan --force`.
     """
+    from tagger.cli.notify import (
+        check_servers,
+        do_all,
+        tell_of_changes,
+        tell_of_changes_before_error,
+    )
     from tagger.cli.progress import RunProgress
     from tagger.cli.summary import UNDO_WORDS, format_undo_summary
     from tagger.scanning.undo import run_undo
@@ -47,13 +56,22 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     if "" in paths:
         raise SettingsError("a PATH is empty")
     roots = [parse_path(path) for path in paths]
+    check_servers(settings)
     with (
         catch_stop_signals() as stop_signal,
         RunProgress(settings, stop_signal, UNDO_WORDS) as progress,
     ):
-        result = run_undo(roots, run_id, settings, progress)
+        try:
+            result = run_undo(roots, run_id, settings, progress)
+        except TaggerError:
+            tell_of_changes_before_error(settings, progress)
+            raise
     if settings.json:
-        print_line(json.dumps(result.summary()))
-    elif not settings.quiet:
-        print_line(format_undo_summary(result, progress.failures, settings))
+        summary = json.dumps(result.summary())
+    else:
+        summary = format_undo_summary(result, progress.failures, settings)
+    do_all(
+        lambda: None if settings.quiet and not settings.json else print_line(summary),
+        lambda: tell_of_changes(settings, progress),
+    )
     return 1 if result.refused or result.failed else 0

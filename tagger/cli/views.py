@@ -49,7 +49,7 @@ def format_view(view: TrackView | Failure, settings: Settings) -> Iterator[str]:
         "file": _list_file_lines(view),
         "scores": _list_memory_lines(view.memory, settings),
         "history": _list_history_lines(view.memory),
-        "a scan": [_format_plan(view.plan), view.plan.reason],
+        "a scan": _list_plan_lines(view),
     }
     for title, lines in sections.items():
         for number, line in enumerate(lines):
@@ -120,6 +120,13 @@ def _format_genres(tags: Tags) -> str:
     return "; ".join(tags.genres) or "no genre"
 
 
+def _list_plan_lines(view: TrackView) -> Iterator[str]:
+    yield _format_plan(view.plan)
+    yield view.plan.reason
+    if view.passed_over:
+        yield f"but a scan of a folder above it passes it over: {view.passed_over}"
+
+
 def _format_plan(plan: ScanPlan) -> str:
     outcome = plan.outcome
     if outcome is None:
@@ -140,6 +147,7 @@ def view_as_json(view: TrackView | Failure) -> dict[str, object]:
         "duration_s": memory.duration_s,
         "links": view.track.links,
         "in_use": view.in_use or None,
+        "passed_over": view.passed_over or None,
         "tags": {
             "fields": {field.name: field.values for field in tags.fields},
             "elsewhere": {field.name: field.values for field in tags.elsewhere},

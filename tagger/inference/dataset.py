@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tagger.audio import MIN_DURATION_S, read_windows
 from tagger.errors import TaggerError, TrackError
 from tagger.inference.devices import use_one_thread
+from tagger.inference.engine import keep_signal_handlers
 from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_fork_server
 from tagger.models.checkpoint import ModelInputs, WindowExtractor
 from tagger.pacing import (
@@ -119,7 +120,12 @@ def load_tracks(
 ) -> Iterator[T_co | Failure]:
     """Load tracks in `jobs` processes, a few tracks ahead of the network, in the order given."""
     get_fork_server()  # the workers of the loader are forks of this process, and share it
-    with warnings.catch_warnings(action="ignore"):  # the user may ask for more jobs than cores
+    # When a worker dies, torch's signal handler raises in the main thread wherever that is, even
+    # inside a commit. Without the handler, the loader notices the death when it waits for a worker.
+    with (
+        keep_signal_handlers(signal.SIGCHLD),
+        warnings.catch_warnings(action="ignore"),  # the user may ask for more jobs than cores
+    ):
         loader = DataLoader(
             dataset,
             batch_size=None,
@@ -128,9 +134,6 @@ def load_tracks(
             worker_init_fn=start_worker,
         )
         iterator = iter(loader)
-    # When a worker dies, torch's signal handler raises in the main thread wherever that is, even
-    # inside a commit. Without the handler, the loader notices the death when it waits for a worker.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for loaded in iterator:
         with use_one_thread():
             item = loaded.copy_to_own_memory() if isinstance(loaded, Sample) else loaded

@@ -1,9 +1,11 @@
 """Engines: where the network runs, on this machine or on the nodes of a Ray cluster."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 from tagger.audio import MIN_DURATION_S
 from tagger.errors import make_missing_extra_error
@@ -45,7 +47,7 @@ def open_engine(settings: Settings) -> Iterator[PredictTracks]:
     """Open the engine that the settings name. Raises MissingExtraError."""
     match settings.engine:
         case EngineKind.LOCAL:
-            yield _predict_locally
+            yield LocalEngine().predict_tracks
         case EngineKind.RAY:
             with _open_ray_engine(settings) as predict_tracks:
                 yield predict_tracks
@@ -53,12 +55,24 @@ def open_engine(settings: Settings) -> Iterator[PredictTracks]:
             assert_never(settings.engine)
 
 
-def _predict_locally(
-    tracks: Iterable[Track], request: InferenceRequest
-) -> Iterator[Prediction | Failure]:
-    from tagger.inference.predict import predict_tracks  # imports torch
+class LocalEngine:
+    """Predicts tracks on this machine. The model stays loaded for the next call that needs it."""
 
-    yield from predict_tracks(tracks, request)
+    def __init__(self) -> None:
+        self._model: object = None
+        self._predictor: Any = None
+
+    def predict_tracks(
+        self, tracks: Iterable[Track], request: InferenceRequest
+    ) -> Iterator[Prediction | Failure]:
+        """Predict tracks, as `PredictTracks` says."""
+        from tagger.inference.predict import load_predictor, predict_tracks  # imports torch
+
+        model = (request.source.identity, request.settings, request.timeline)
+        if model != self._model:
+            self._predictor = load_predictor(request)
+            self._model = model
+        yield from predict_tracks(tracks, request, self._predictor)
 
 
 @contextmanager
@@ -71,3 +85,20 @@ def _open_ray_engine(settings: Settings) -> Iterator[PredictTracks]:
         raise make_missing_extra_error("--engine ray", "ray") from error
     with RayCluster(settings) as cluster:
         yield cluster.predict_tracks
+
+
+@contextmanager
+def keep_signal_handlers(*numbers: signal.Signals) -> Iterator[None]:
+    """Put back the handlers of these signals that a library replaces meanwhile.
+
+    Only the main thread has handlers: in another thread no library replaces one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

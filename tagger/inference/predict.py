@@ -265,15 +265,15 @@ def _slice_inputs(inputs: ModelInputs, start: int, end: int) -> ModelInputs:
 
 
 def predict_tracks(
-    tracks: Iterable[Track], request: InferenceRequest
+    tracks: Iterable[Track], request: InferenceRequest, predictor: Predictor
 ) -> Iterator[Prediction | Failure]:
     """Predict tracks on this machine, as `PredictTracks` says.
 
-    A decoding process that dies is a WorkerError.
+    predictor: what `load_predictor` made for this request. A decoding process that dies is a
+    WorkerError.
     """
     settings = request.settings
     with translate_torch_errors(settings):
-        predictor = load_predictor(request)
         dataset = make_track_dataset(predictor.classifier.extractor, request)
         jobs = choose_jobs(
             settings.jobs,
@@ -287,15 +287,16 @@ def predict_tracks(
 def load_predictor(request: InferenceRequest) -> Predictor:
     """Load the model onto the devices that the settings name. Raises ModelError."""
     settings = request.settings
-    devices = choose_devices(settings.device)
-    classifier = load_classifier(request.source, settings)
-    predictor = Predictor(
-        classifier,
-        devices,
-        choose_compute_mode(settings, devices, classifier.model),
-        batch_size=settings.batch_size,
-        timeline=request.timeline,
-    )
+    with translate_torch_errors(settings):
+        devices = choose_devices(settings.device)
+        classifier = load_classifier(request.source, settings)
+        predictor = Predictor(
+            classifier,
+            devices,
+            choose_compute_mode(settings, devices, classifier.model),
+            batch_size=settings.batch_size,
+            timeline=request.timeline,
+        )
     if predictor.is_slow:
         return_freed_memory()
     return predictor

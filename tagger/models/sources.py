@@ -287,19 +287,30 @@ def find_model(settings: Settings, *, may_be_folder: bool = True) -> ModelSource
         source,
         labels=labels,
         not_music=frozenset(map(str, known)),
-        attribute_labels=_read_attribute_labels(config),
+        attribute_labels=_read_attribute_labels(source.folder, config),
     )
 
 
-def _read_attribute_labels(config: Mapping[str, Any]) -> AttributeLabels:
-    """Return the styles, moods and voices of the bundled model, or of one trained from it."""
+def _read_attribute_labels(folder: Path, config: Mapping[str, Any]) -> AttributeLabels:
+    """Return the styles, moods and voices of the bundled model, or of one trained from it.
+
+    Raises ModelError where they are not what the network expects.
+    """
     if config.get("model_type") != MODEL_WITH_ATTRIBUTES:
         return AttributeLabels()
-    return AttributeLabels(
-        dict(sorted(config.get("styles", {}).items())),
-        tuple(config.get("moods", ())),
-        tuple(config.get("voices", ())),
-    )
+    styles = config.get("styles", {})
+    if not isinstance(styles, dict) or not all(isinstance(each, str) for each in styles.values()):
+        shown = display_path(folder / CONFIG_FILE)
+        raise ModelError(f"{shown}: styles must give each style the label of its genre")
+    moods, voices = (_read_label_list(folder, config, name) for name in ("moods", "voices"))
+    return AttributeLabels(dict(sorted(styles.items())), moods, voices)
+
+
+def _read_label_list(folder: Path, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    labels = config.get(name, [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ModelError(f"{display_path(folder / CONFIG_FILE)}: {name} must be a list of labels")
+    return tuple(labels)
 
 
 def find_base_model(settings: Settings) -> ModelSource:

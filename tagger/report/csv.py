@@ -6,13 +6,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from itertools import chain
 from pathlib import Path
 from shutil import copyfileobj
 from typing import TextIO, TypeVar
 
-from tagger.errors import DiskFullError, FailureKind, KeepReason, ReportError, SettingsError
+from tagger.errors import (
+    DiskFullError,
+    FailureKind,
+    KeepReason,
+    ReportError,
+    SettingsError,
+    WriteReason,
+)
 from tagger.paths import display_path
 from tagger.records import Action, Outcome, Score, format_scores, split_genres
 
@@ -119,7 +127,7 @@ ESCAPED_FORMULA = re.compile(FORMULA_START.pattern.replace(")(", ")'(", 1))
 
 def escape_formula(cell: str) -> str:
     """Put an apostrophe before text that a spreadsheet would calculate (OWASP, CSV injection)."""
-    return FORMULA_START.sub(r"\1'", cell)
+    return FORMULA_START.sub(r"\1'", cell) if cell else cell
 
 
 def unescape_formula(cell: str) -> str:
@@ -127,6 +135,7 @@ def unescape_formula(cell: str) -> str:
     return ESCAPED_FORMULA.sub(r"\1", cell) if "'" in cell else cell
 
 
+@lru_cache(maxsize=16)  # a row is kept in the state file first, and then stands in the report
 def format_row(outcome: Outcome) -> str:
     """Return the row of a track, with its end of line."""
     cells = (
@@ -157,8 +166,8 @@ csv.field_size_limit(1 << 30)  # a tag may hold a genre of any length
 
 T = TypeVar("T")
 
-KINDS_BY_VALUE: Mapping[str, FailureKind | KeepReason] = {
-    kind.value: kind for kind in (*FailureKind, *KeepReason)
+KINDS_BY_VALUE: Mapping[str, FailureKind | KeepReason | WriteReason] = {
+    kind.value: kind for kind in (*FailureKind, *KeepReason, *WriteReason)
 }
 
 DELIMITERS = ",;\t"
@@ -181,7 +190,7 @@ class ReportRow:
     duration_s: float | None = None
     model: str = ""
     error: str = ""
-    kind: FailureKind | KeepReason | None = None
+    kind: FailureKind | KeepReason | WriteReason | None = None
     styles: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
     voices: tuple[str, ...] = ()

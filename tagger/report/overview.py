@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tagger.decide import format_junk_remark
-from tagger.errors import FAILURE_HELP, FailureKind, SettingsError
+from tagger.errors import FAILURE_HELP, FailureKind, SettingsError, WriteReason
 from tagger.evidence import AlbumTrack, find_outliers
 from tagger.paths import display_path
 from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
 from tagger.report.csv import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
+from tagger.vocabulary import list_spellings, load_default_vocabulary
 
 HISTOGRAM_BINS = 20
 """The number of bars for scores from 0 to 1."""
@@ -24,7 +25,10 @@ MAX_FAILURE_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class GenreTracks:
-    """How many tracks have a genre from tagger (ours), and how many kept it (kept)."""
+    """How many tracks have a genre from tagger (ours), and how many kept it (kept).
+
+    A genre that only got another name is kept.
+    """
 
     genre: str
     ours: int
@@ -99,6 +103,8 @@ class ReportCounts:
         self.counts[row.action] += 1
         if row.action is Action.FAILED:
             self._add_failure(row)
+        elif row.kind is WriteReason.RENAMED:
+            self.kept.update(row.genres)
         elif row.action in TAGGER_ACTIONS:
             self.ours.update(row.genres)
         else:
@@ -156,9 +162,13 @@ def has_both_genres(row: ReportRow) -> bool:
 
 def is_disagreement(row: ReportRow) -> bool:
     """Tell whether the genres of a track and of tagger have none in common, in any spelling."""
-    return has_both_genres(row) and {*map(normalize_label, row.existing)}.isdisjoint(
-        map(normalize_label, row.genres)
-    )
+    return has_both_genres(row) and _make_keys(row.existing).isdisjoint(_make_keys(row.genres))
+
+
+def _make_keys(genres: Iterable[str]) -> set[str]:
+    vocabulary = load_default_vocabulary()
+    names = (name for genre in genres for name in list_spellings(genre, vocabulary))
+    return set(map(normalize_label, names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ class AlbumSettler:
         Yield None for each queued track.
         """
         state = self.decider.state
-        for folder, group in groupby(found, _get_folder):
+        for folder, group in groupby(
+            self.decider.reader.read_ahead(found, self._list_unread), _get_folder
+        ):
             items = list(group)
             if repeated := self._repeat_folder(items):
                 yield from repeated
@@ -59,6 +61,11 @@ class AlbumSettler:
         repeated = [part for part in parts if isinstance(part, RepeatedRows)]
         is_whole = len(listings) == len(items) and len(repeated) == len(parts)
         return repeated if is_whole else []
+
+    def _list_unread(self, item: Listing | Failure) -> list[Track]:
+        parts = self.rows.split_listing(item) if isinstance(item, Listing) else ()
+        tracks = [track for part in parts if isinstance(part, list) for track in part]
+        return self.decider.list_unread(tracks)
 
     def _examine(self, item: Listing | Failure) -> Iterator[TrackStep | None]:
         if isinstance(item, Failure):

@@ -26,6 +26,7 @@ from tagger.errors import (
     SettingsError,
     TrackError,
     UnfinishedError,
+    WriteReason,
 )
 from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath, is_remote, parse_displayed_path, parse_path
@@ -41,11 +42,13 @@ from tagger.records import (
     split_genres,
 )
 from tagger.report.csv import ReportRow, parse_row, read_report
+from tagger.scanning.normalize import has_stored_number, rename_genres
 from tagger.scanning.session import RunObserver, TrackStep, open_session
 from tagger.settings import Settings, WrittenField
 from tagger.state import AUTO_WINDOWS, RunKind, State
 from tagger.storage import look_up
 from tagger.tags import read_tags
+from tagger.vocabulary import load_default_vocabulary, make_key
 from tagger.writing import PlannedWrite
 
 FILE_MISSING = "it is not there any more"
@@ -56,6 +59,7 @@ NAMED_TWICE = "a row before this one names the same file"
 GENRE_DIFFERS = "its genre is no longer the one in the report: a new dry run shows it"
 SCORE_ROUNDING = 0.001
 """The column `scores` has three decimals."""
+NAMES_TAKEN_OUT = "its new names were taken out of the report"
 HAS_GENRE = "it has a genre already (--existing replace|append writes the new one)"
 
 
@@ -72,11 +76,12 @@ def run_apply(report: Path, settings: Settings, observer: ApplyObserver) -> Scan
     The whole report is read before anything is written. Raises ReportError for a file that is no
     report, and the errors of a run that cannot go on.
     """
-    for _ in read_report(report):
-        pass
+    kinds = {row.kind for row in read_report(report)}
     if settings.report and settings.report.exists() and settings.report.samefile(report):
         raise SettingsError(f"--report would overwrite the report to apply: {report}")
-    with open_session(RunKind.APPLY, "", settings, observer) as session:
+    has_names = WriteReason.RENAMED in kinds  # an undo then means what that of a normalize means
+    kind = RunKind.NORMALIZE if has_names else RunKind.APPLY
+    with open_session(kind, "", settings, observer) as session:
         edits = ReportEdits(
             settings, session.state, session.writer.isolated, session.writer.unrecovered
         )
@@ -164,7 +169,8 @@ class ReportEdits:
         """Return the write that a row asks for, or the outcome if there will be none."""
         try:
             track = self._find_track(row)
-            tags = self.isolated.call(read_tags, track.path, extras=self._list_extras())
+            extras = () if row.kind is WriteReason.RENAMED else self._list_extras()
+            tags = self.isolated.call(read_tags, track.path, extras=extras)
             if (
                 not _has_row_genres(tags, row)
                 and split_genres(";".join(tags.genres)) != row.existing
@@ -172,7 +178,8 @@ class ReportEdits:
                 raise AccessError(GENRE_DIFFERS, FailureKind.CHANGED)
         except TrackError as error:
             return _refuse_row(row, error)
-        decision = self._decide(track, tags, row)
+        decide = self._decide_names if row.kind is WriteReason.RENAMED else self._decide
+        decision = decide(track, tags, row)
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
         outcome = Outcome(
             track,
@@ -185,7 +192,7 @@ class ReportEdits:
             model=row.model,
             error=decision.reason,
             kind=decision.kind,
-            styles=row.styles,
+            styles=self._choose_styles(track, row),
             moods=row.moods,
             voices=row.voices,
         )
@@ -236,7 +243,8 @@ class ReportEdits:
 
     def _build_extras(self, track: Track, tags: Tags, row: ReportRow) -> Tags:
         """Return tags with the extra fields of a row; edited ones are the person's."""
-        proposal = Proposal((), (), "", styles=row.styles, moods=row.moods, voices=row.voices)
+        styles = self._choose_styles(track, row)
+        proposal = Proposal((), (), "", styles=styles, moods=row.moods, voices=row.voices)
         wanted = build_extras(tags, proposal, self.settings)
         proposed = self._find_proposed(row) or self._guess_proposed(track, row)
         edited = {
@@ -251,6 +259,14 @@ class ReportEdits:
         )
         return replace(wanted, extras=tuple(extras))
 
+    def _choose_styles(self, track: Track, row: ReportRow) -> tuple[str, ...]:
+        """Return the styles of a row. With another genre, the styles of the dry run go."""
+        found = self._find_proposed(row)
+        proposed = found or self._guess_proposed(track, row)
+        has_genres = {*map(make_key, proposed.genres)} <= {*map(make_key, row.genres)}
+        keeps_genres = has_genres if found else not self.is_edited(row)
+        return row.styles if keeps_genres or row.styles != proposed.styles else ()
+
     def _guess_proposed(self, track: Track, row: ReportRow) -> ReportRow:
         """Return a row with what the model says by the state file."""
         windows = self.settings.windows or AUTO_WINDOWS
@@ -262,6 +278,20 @@ class ReportEdits:
             moods=choose_moods(known.attributes),
             voices=choose_voices(known.attributes),
         )
+
+    def _decide_names(self, track: Track, tags: Tags, row: ReportRow) -> Decision:
+        """Decide on a row of `tagger normalize`. Names that it did not give are the person's."""
+        if WrittenField.GENRE not in self.settings.write:
+            return Decision.keep(KeepReason.NOT_ASKED)
+        vocabulary = self.settings.vocabulary or load_default_vocabulary()
+        wanted = rename_genres(tags, self.settings, vocabulary)
+        if not row.genres and wanted.genres:
+            return replace(Decision.keep(KeepReason.HAS_GENRE), reason=NAMES_TAKEN_OUT)
+        if wanted.genres != row.genres:
+            wanted = Tags(row.genres)
+        if wanted == tags and not has_stored_number(tags):
+            return Decision(Action.UNCHANGED)
+        return decide_by_links(track, self.settings.hardlinks) or Decision(Action.WRITTEN, wanted)
 
     def _decide_genre(self, track: Track, tags: Tags, row: ReportRow) -> Decision:
         existing = self.settings.existing
@@ -286,4 +316,6 @@ class ReportEdits:
 
 def _has_row_genres(tags: Tags, row: ReportRow) -> bool:
     """Tell whether a file has the genres of a row already, as after an interrupted apply."""
+    if row.kind is WriteReason.RENAMED:
+        return tags.genres == row.genres
     return bool(row.genres) and tags.genres[-len(row.genres) :] == row.genres

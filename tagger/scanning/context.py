@@ -4,13 +4,14 @@ evidence.py has the formula.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import Proposal, find_user_genres
+from tagger.errors import AccessError
 from tagger.evidence import (
     Evidence,
     find_labels,
@@ -20,6 +21,7 @@ from tagger.evidence import (
     make_evidence,
     pool_with_evidence,
 )
+from tagger.paths import AnyPath, join_path, parse_path
 from tagger.records import (
     Album,
     Failure,
@@ -32,7 +34,11 @@ from tagger.scanning.session import TrackStep
 from tagger.scanning.tracks import RowRepeater, TrackDecider, settle_found
 from tagger.settings import Context, Existing
 from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
-from tagger.vocabulary import normalize_genres
+from tagger.storage import look_up
+from tagger.vocabulary import load_default_vocabulary
+
+CONTEXT_ROWS = b"context "
+"""So begins the digest of the settings of a row in which other tracks had a say."""
 
 KEPT_GROUPS = 256
 """The sums of this many albums and artists stay in memory."""
@@ -41,18 +47,36 @@ KEPT_GROUPS = 256
 class LibraryContext:
     """Finds what the state file knows of the album and the artist of a track.
 
-    labels_by_key: the labels that are genres, as `index_labels` returns them.
+    labels_by_key: the labels that are genres, as `index_labels` returns them. roots: the resolved
+    paths of the scan.
     """
 
-    def __init__(self, decider: TrackDecider, labels_by_key: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        decider: TrackDecider,
+        labels_by_key: Mapping[str, tuple[str, ...]],
+        roots: Sequence[AnyPath],
+    ) -> None:
         self.decider = decider
         self.labels_by_key = labels_by_key
+        self.roots = roots
+        self.vocabulary = decider.settings.vocabulary or load_default_vocabulary()
         self.sum_album = lru_cache(KEPT_GROUPS)(self._sum_album)
         self.sum_artist = lru_cache(KEPT_GROUPS)(self._sum_artist)
 
     def load(self) -> None:
         """Read the members of all albums and artists from the state file."""
-        self.decider.state.context.fill(self.make_member)
+        self.decider.state.context.fill(self.make_member, self._is_gone)
+
+    def _is_gone(self, path: bytes) -> bool:
+        """Tell whether a file was deleted since. Nobody looks outside of the scanned folders."""
+        name = parse_path(os.fsdecode(path))
+        if not any(name.is_relative_to(root) for root in self.roots):
+            return False
+        try:
+            return look_up(name) is None
+        except AccessError:
+            return False
 
     def make_member(self, path: bytes, tags: Tags) -> ContextMember | None:
         """Return a track as a member of its groups; None if it belongs to none.
@@ -71,9 +95,8 @@ class LibraryContext:
             return None
         counts_people = self.decider.settings.existing is not Existing.REPLACE
         genres = find_user_genres(tags) if counts_people else ()
-        if vocabulary := self.decider.settings.vocabulary:
-            genres = normalize_genres(genres, vocabulary)
-        return ContextMember(album_key, artist, tuple(find_labels(genres, self.labels_by_key)))
+        labels = find_labels(genres, self.labels_by_key, self.vocabulary)
+        return ContextMember(album_key, artist, tuple(labels))
 
     def find(self, track: Track, known: KnownTrack) -> Evidence:
         """Return what the other tracks of the album, and of the artist, say."""
@@ -158,7 +181,15 @@ class ContextSettler:
         def settle_track(track: Track) -> TrackStep | None:
             return self.decider.settle_or_queue(track, self.rows)
 
-        return settle_found(found, self.decider, self.rows, settle_track)
+        return settle_found(self._note(found), self.decider, self.rows, settle_track)
+
+    def _note(self, found: Iterable[Listing | Failure]) -> Iterator[Listing | Failure]:
+        """Yield what the crawl finds. Note the files: others may be gone, and have no say then."""
+        for item in found:
+            if isinstance(item, Listing):
+                paths = [join_path(item.folder, file.name) for file in item.files]
+                self.decider.state.context.add_found(paths)
+            yield item
 
     def settle_predictions(
         self, results: Iterable[Prediction | Failure]
@@ -180,7 +211,7 @@ class ContextSettler:
         """Settle all queued tracks. Call it once `count_scored` says that it can."""
         state = self.decider.state
         self.context.load()
-        rows = replace(self.rows, digest=b"context " + self.rows.digest)
+        rows = replace(self.rows, digest=CONTEXT_ROWS + self.rows.digest)
         for track in state.queue.list_tracks(with_scored=True):
             state.queue.remove(track)
             known = self.decider.load(track)
@@ -199,7 +230,7 @@ class ContextSettler:
         remark = ""
         if self._is_decisive(own, together):
             genre = together.scores[0].genre
-            labels = find_labels([genre], self.context.labels_by_key)
+            labels = find_labels([genre], self.context.labels_by_key, self.context.vocabulary)
             remark = describe_evidence(evidence, decider.settings.context, genre, labels)
         return replace(together, scores=own.scores, shared_score=together.score, remark=remark)
 
@@ -212,10 +243,11 @@ class ContextSettler:
 
 
 def make_context_settler(
-    decider: TrackDecider, rows: RowRepeater, labels: Iterable[str]
+    decider: TrackDecider, rows: RowRepeater, labels: Iterable[str], paths: Iterable[AnyPath]
 ) -> ContextSettler:
-    """Return the settler of a scan with --context. labels: those of the model."""
+    """Return the settler of a scan of these paths with --context. labels: those of the model."""
     music = [label for label in labels if label not in decider.not_music]
     names = {label.casefold(): decide.name_label(label, decider.settings) for label in music}
     index = index_labels(music, names)
-    return ContextSettler(decider, rows, LibraryContext(decider, index))
+    roots = [path.resolve() for path in paths]
+    return ContextSettler(decider, rows, LibraryContext(decider, index, roots))

@@ -12,18 +12,18 @@ from pathlib import Path
 from tagger import decide
 from tagger.crawl import Listing, Scope, crawl_folders
 from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
-from tagger.errors import KeepReason, SettingsError, TrackError
+from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, ScanResult, Tags, Track
 from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver
 from tagger.scanning.session import TrackStep, open_session
+from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import TrackDecider
 from tagger.settings import Existing, Settings, WrittenField
 from tagger.state import KnownTrack, RunKind
-from tagger.storage import check_no_writer
-from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS, read_hidden_genres, read_tags
+from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS, read_hidden_genres
 from tagger.vocabulary import (
     Vocabulary,
     is_numbered,
@@ -76,18 +76,22 @@ def run_normalize(
         settings.exclude,
         settings.follow_symlinks,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
+        include_ignored=settings.include_ignored,
     )
     passed_over, names = PassedOver(), GenreNames(starter=request.starter)
     found = crawl_folders(paths, scope, passed_over)
     pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
-    with open_session(RunKind.NORMALIZE, "", settings, observer) as session:
+    with (
+        open_session(RunKind.NORMALIZE, "", settings, observer) as session,
+        open_tag_reader(session.writer.isolated, settings, extras=()) as reader,
+    ):
         session.counts.passed_over, session.counts.names = passed_over, names
         decider = TrackDecider(
             settings,
             session.state,
             source.identity if source else "",
-            session.writer.isolated,
+            reader,
             session.writer.unrecovered,
             pacer.is_time_up,
             source.not_music if source else frozenset(),
@@ -95,7 +99,9 @@ def run_normalize(
             if source
             else {},
         )
-        normalizer = Normalizer(decider, vocabulary, names, fill=request.fill)
+        normalizer = Normalizer(
+            decider, vocabulary, names, fill=request.fill, only_counts=request.starter is not None
+        )
         session.process(interrupts.check_between(normalizer.plan_all(found)))
         if pacer.is_time_up():
             session.counts.waiting = normalizer.waiting
@@ -123,13 +129,15 @@ class RenamedTags:
 class Normalizer:
     """Plans the write for each track. It touches a file only to read its tags.
 
-    names: the names that it counts. waiting: how many tracks wait for the next run.
+    names: the names that it counts. only_counts: nobody asks whether the files can be written.
+    waiting: how many tracks wait for the next run.
     """
 
     decider: TrackDecider
     vocabulary: Vocabulary
     names: GenreNames
     fill: bool = False
+    only_counts: bool = False
     waiting: int = 0
 
     @property
@@ -137,13 +145,31 @@ class Normalizer:
         return self.decider.settings
 
     def plan_all(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep]:
-        for item in found:
+        for item in self.decider.reader.read_ahead(found, self._list_unread):
             if isinstance(item, Failure):
                 yield self.decider.report_failure(item)
             else:
                 yield from map(self.plan_track, map(item.track, item.files))
             self.decider.state.commit_if_due()
         self.decider.state.commit()
+
+    def _list_unread(self, item: Listing | Failure) -> list[Track]:
+        """Return the tracks whose tags `plan_track` will read."""
+        decider = self.decider
+        if isinstance(item, Failure) or decider.is_time_up():
+            return []
+        return [
+            track
+            for track in map(item.track, item.files)
+            if track.path not in decider.unrecovered and self._needs_tags(self._load(track))
+        ]
+
+    def _load(self, track: Track) -> KnownTrack:
+        return self.decider.state.load_track(track, model="", windows=0)
+
+    def _needs_tags(self, known: KnownTrack) -> bool:
+        lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None
+        return known.tags is None or bool(lacks_album) or self.settings.force
 
     def plan_track(self, track: Track) -> TrackStep:
         """Return the write for a track, or the outcome if there is none."""
@@ -152,7 +178,7 @@ class Normalizer:
             self.waiting += 1
             kept = Decision.keep(KeepReason.TIME_IS_UP)
             return Outcome(track, kept.action, error=kept.reason, kind=kept.kind)
-        known = decider.state.load_track(track, model="", windows=0)
+        known = self._load(track)
         try:
             known = self._read_tags(track, known)
             tags = known.tags or Tags()
@@ -167,11 +193,9 @@ class Normalizer:
         decider = self.decider
         if track.path in decider.unrecovered:
             raise decider.unrecovered[track.path]
-        lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None
-        if known.tags is not None and not lacks_album and not self.settings.force:
+        if known.tags is not None and not self._needs_tags(known):
             return replace(known, tags=known.tags.select_extras(()))  # they stay as they are
-        check_no_writer(track.path, is_settled=True)
-        tags = decider.isolated.call(read_tags, track.path)
+        tags = decider.reader.read(track)
         decider.state.save_tags(track, tags)
         return replace(known, tags=tags)
 
@@ -209,7 +233,7 @@ class Normalizer:
             reason = why if self.fill else ""
             kept = Decision.keep(KeepReason.NO_GENRE)
             return RenamedTags(None, replace(kept, reason=reason or kept.reason))
-        hidden = self.decider.isolated.call(read_hidden_genres, track.path)
+        hidden = self.decider.reader.isolated.call(read_hidden_genres, track.path)
         if hidden:
             shown = ", ".join(f'"{genre}"' for genre in hidden)
             reason = f"{junk}, but without it players show {shown} of another tag; {SCAN_LISTENS}"
@@ -246,8 +270,10 @@ class Normalizer:
             return failed.fail(failure, reported=True)
         if renamed.tags is not None:
             decision = decide_by_links(track, settings.hardlinks) or decision
-        would_write = decision.action is Action.WRITTEN and settings.dry_run
+        is_written = decision.action is Action.WRITTEN
+        would_write = is_written and settings.dry_run
         proposal = renamed.proposal
+        kind = WriteReason.RENAMED if is_written and proposal is None else decision.kind
         outcome = Outcome(
             track,
             Action.WOULD_WRITE if would_write else decision.action,
@@ -258,12 +284,12 @@ class Normalizer:
             duration_s=known.duration_s,
             model=proposal.model if proposal else "",
             error=decision.reason or renamed.remark,
-            kind=decision.kind,
+            kind=kind,
             styles=proposal.styles if proposal else (),
         )
-        if would_write:
+        if would_write and not self.only_counts:
             return self._check_writable(track, outcome, reported=failure is not None)
-        if decision.action is Action.WRITTEN and renamed.tags is not None:
+        if is_written and renamed.tags is not None and not would_write:
             reported = failure is not None
             return PlannedWrite(track, tags, renamed.tags, outcome, reported=reported)
         return outcome
@@ -271,7 +297,7 @@ class Normalizer:
     def _check_writable(self, track: Track, outcome: Outcome, *, reported: bool) -> Outcome:
         """Return the row of a dry run, or of the failure that a real run would report."""
         try:
-            self.decider.isolated.call(read_tags, track.path, for_writing=True)
+            self.decider.reader.check_writable(track)
         except TrackError as error:
             failure = Failure.from_error(track, error)
             self.decider.state.save_failure(failure)
@@ -286,7 +312,8 @@ class Normalizer:
         names.without += not new.genres
         for value in dict.fromkeys(tags.genres):
             found = name_genres([value], self.vocabulary, self.settings.junk_genres)
-            wanted = "; ".join(genre.name for genre in found)
+            genres = tuple(genre.name for genre in found)
+            wanted = "; ".join(format_genre_values(genres, self.settings.profile))
             if wanted != value and not renamed.by_rule:
                 names.renamed[value, wanted] += 1
             names.unknown.update(genre.name for genre in found if not genre.is_known)
@@ -297,6 +324,14 @@ def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tag
 
     What a person wrote stays the person's, also if it now has the name that tagger wrote once.
     """
+    new = _rename_once(tags, settings, vocabulary)
+    # A profile may join names, and then a comma within one of them can separate: name them again.
+    while (again := _rename_once(new, settings, vocabulary)) != new:
+        new = again
+    return new
+
+
+def _rename_once(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
     user_genres = find_user_genres(tags)
     our_genres = tags.genres[len(user_genres) :]
     user_names = normalize_genres(user_genres, vocabulary, settings.junk_genres)
@@ -323,7 +358,8 @@ STARTER_HEADER = """\
 # "tagger normalize --vocabulary FILE.toml" uses it. docs/vocabulary.md explains it.
 
 extends = "default"    # all names that tagger knows; remove this line to begin from nothing
-parents = "leave"      # leave, add ("House" also gets "Electronic") or replace ("Electronic" only)
+parents = "leave"      # leave; add: "House" also gets "Electronic"; replace: "Electronic" only;
+                       # narrow: "House" only, where both stand there
 drop = []              # names that are no genre, such as ["Favourites"]
 
 # [[rules]]
@@ -372,7 +408,12 @@ def format_starter(names: GenreNames, paths: Sequence[AnyPath]) -> str:
             *comments,
             "",
             "# The names that tagger does not know. They stay as they are. To give one of them",
-            '# another name, add it to the aliases of that genre: [genres."Hip-Hop"] aliases = …',
+            "# another name, remove its line, and add the name to the aliases of that genre:",
+            "#",
+            '# [genres."Rock"]',
+            '# aliases = ["General Rock"]',
+            "#",
+            '# If it is no genre, remove its line, and add the name to "drop".',
             *entries,
             "",
         ]

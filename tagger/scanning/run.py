@@ -1,32 +1,39 @@
 """A whole scan, in passes: known tracks, predictions, tracks that waited, tracks that must wait."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from tagger.crawl import Scope, crawl_folders
+from tagger.crawl import PathSelection, Scope, crawl_folders
 from tagger.decide import (
     find_split_names,
     find_unknown_genres,
     find_unknown_labels,
     list_genre_names,
+    list_label_names,
     name_genres_of_styles,
 )
 from tagger.errors import ClusterError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
-from tagger.paths import AnyPath
-from tagger.records import Failure, PassedOver, Prediction, ScanResult
+from tagger.paths import AnyPath, to_one_line
+from tagger.records import Failure, Outcome, PassedOver, Prediction, RepeatedRows, ScanResult
 from tagger.scanning.albums import AlbumSettler
 from tagger.scanning.context import ContextSettler, make_context_settler
 from tagger.scanning.session import RunObserver, RunSession, TrackStep, open_session
+from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
 from tagger.settings import Context, Settings
 from tagger.state import RunKind
 from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 
 T = TypeVar("T")
+
+LOG = logging.getLogger("tagger")
+"""For the warnings of a run that a script started. The command line prints its own."""
 
 
 class ScanObserver(RunObserver, Protocol):
@@ -68,46 +75,43 @@ def run_scan(
     paths: Sequence[AnyPath],
     settings: Settings,
     observer: ScanObserver,
-    clock: SystemClock = SYSTEM_CLOCK,
+    *,
+    only: Collection[AnyPath] = (),
+    predict: PredictTracks | None = None,
 ) -> ScanResult:
     """Scan `paths` and return the counts. The report and the observer get every outcome.
 
+    only: if given, nothing but these files and folders below `paths` is looked at. predict: of an
+    open engine that several runs share; by default the run opens its own.
     Whatever ends the run, finished tracks stay finished: rows, tags and state agree.
     Raises the errors of a run that cannot go on. A bad file is only a row.
     """
     source = find_model(settings)
     _warn_of_genre_names(source, settings, observer)
-    scope = Scope(
-        EXTENSIONS,
-        settings.exclude,
-        settings.follow_symlinks,
-        settings.shard,
-        whole_folders=settings.by_album or settings.context is not Context.NONE,
-        unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
-    )
     passed_over = PassedOver()
-    found = crawl_folders(paths, scope, passed_over)
-    pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
+    found = crawl_folders(paths, make_scope(settings, only), passed_over)
+    pacer = Pacer(SYSTEM_CLOCK, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
     with (
-        open_engine(settings) as predict,
+        open_engine(settings) if predict is None else nullcontext(predict) as engine,
         open_session(RunKind.SCAN, source.identity, settings, observer) as session,
+        open_tag_reader(session.writer.isolated, settings) as reader,
     ):
         session.counts.passed_over = passed_over
         decider = TrackDecider(
             settings,
             session.state,
             source.identity,
-            session.writer.isolated,
+            reader,
             session.writer.unrecovered,
             pacer.is_time_up,
             source.not_music,
             name_genres_of_styles(source.attribute_labels.styles, settings),
         )
-        settler = _make_settler(decider, source)
+        settler = _make_settler(decider, source, paths)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))
-        results = _predict_queued(source, decider, interrupts, predict)
+        results = _predict_queued(source, decider, interrupts, engine)
         steps = settler.settle_predictions(results)
         if isinstance(settler, ContextSettler):
             session.process(_report_predictions(steps, observer))
@@ -120,18 +124,76 @@ def run_scan(
     return session.counts.make_result()
 
 
+def make_scope(settings: Settings, only: Collection[AnyPath] = ()) -> Scope:
+    """Return which files below the roots count in a scan. only: see `run_scan`."""
+    return Scope(
+        EXTENSIONS,
+        settings.exclude,
+        settings.follow_symlinks,
+        settings.shard,
+        whole_folders=settings.by_album or settings.context is not Context.NONE,
+        unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
+        only=PathSelection.make(only) if only else None,
+        include_ignored=settings.include_ignored,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeObserver:
+    """A ScanObserver that passes each outcome on, and writes warnings into Python's log."""
+
+    add: Callable[[Outcome], object]
+
+    def on_outcome(self, outcome: Outcome | RepeatedRows) -> None:
+        assert isinstance(outcome, Outcome)  # no row is repeated with --verbose
+        self.add(outcome)
+
+    def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
+        LOG.warning("the genre map has labels that the model lacks: %s", _join_names(unknown))
+        LOG.info("labels of the model: %s", _join_names(labels))
+
+    def on_unknown_genres(self, unknown: Sequence[str], genres: Sequence[str]) -> None:
+        LOG.warning("min_score has genres that the model never gives: %s", _join_names(unknown))
+        LOG.info("genres that it gives: %s", _join_names(genres))
+
+    def on_split_names(self, names: Sequence[str], profile: str) -> None:
+        shown = _join_names(names)
+        LOG.warning("%s splits these names into several genres: %s", profile, shown)
+
+    def _ignore(self, *_args: object, **_kwargs: object) -> None:
+        """Do nothing."""
+
+    on_report_opened = on_wait = on_download = on_rest = check_stop = _ignore
+    on_inference_start = on_prediction = on_decision_start = _ignore
+
+
+def _join_names(names: Iterable[str]) -> str:
+    return ", ".join(map(to_one_line, names))
+
+
+def scan_track_by_track(
+    paths: Sequence[AnyPath], settings: Settings, add: Callable[[Outcome], object]
+) -> ScanResult:
+    """Scan `paths` as `run_scan` does, and pass the outcome of each track to `add`.
+
+    Rows of earlier runs are not repeated as text.
+    """
+    return run_scan(paths, replace(settings, verbose=True), OutcomeObserver(add))
+
+
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:
     if unknown := find_unknown_labels(settings, source.labels):
         observer.on_unknown_labels(unknown, source.labels)
     written = list_genre_names(settings, source.labels, source.not_music)
-    if unknown_genres := find_unknown_genres(settings.min_score, written):
+    names = list_label_names(settings, source.labels, source.not_music)
+    if unknown_genres := find_unknown_genres(settings.min_score, names):
         observer.on_unknown_genres(unknown_genres, written)
     if split := find_split_names(written, settings.profile):
         observer.on_split_names(split, settings.profile)
 
 
 def _make_settler(
-    decider: TrackDecider, source: ModelSource
+    decider: TrackDecider, source: ModelSource, paths: Sequence[AnyPath]
 ) -> TrackSettler | AlbumSettler | ContextSettler:
     settings = decider.settings
     rows = RowRepeater(
@@ -141,7 +203,7 @@ def _make_settler(
         is_enabled=not (settings.force or settings.verbose or decider.unrecovered),
     )
     if settings.context is not Context.NONE:
-        return make_context_settler(decider, rows, source.labels)
+        return make_context_settler(decider, rows, source.labels, paths)
     return AlbumSettler(decider, rows) if settings.by_album else TrackSettler(decider, rows)
 
 

@@ -27,6 +27,9 @@ class RunObserver(Protocol):
     def on_outcome(self, outcome: Outcome | RepeatedRows) -> None:
         """Handle rows that were added to the report."""
 
+    def on_wait(self) -> None:
+        """Handle that another run uses the state file. Called again and again (--wait)."""
+
     def check_stop(self) -> None:
         """Raise an error to end the run now. No track is half done at this point."""
 
@@ -107,7 +110,9 @@ def open_session(
     report = settings.report or settings.state.parent / "reports" / f"{run_id}.csv"
     report = report.absolute()  # the state file knows it, wherever it is read from
     counts = RunCounts(run_id, model, settings.dry_run, report)
-    with open_state(settings.state) as state, open_report(report) as add_rows:
+    on_wait = observer.on_wait if settings.wait else None
+    with open_state(settings.state, on_wait) as state, open_report(report) as add_rows:
+        counts.started_at_s = time.monotonic()
         observer.on_report_opened(report)
 
         def record(outcomes: Iterable[Outcome | RepeatedRows]) -> None:

@@ -5,21 +5,30 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from tagger.crawl import Listing, Scope, crawl_folders
+from tagger.crawl import Listing, crawl_folders, explain_passing_over
 from tagger.decide import GenreOrigin, find_genre_origin, get_junk_keys, name_genres_of_styles
 from tagger.errors import AccessError, KeepReason, LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource
 from tagger.paths import AnyPath
 from tagger.records import Action, ExtraField, Failure, Outcome, RawField, Tags, Track
+from tagger.report.csv import parse_row
 from tagger.scanning.albums import AlbumSettler
+from tagger.scanning.context import CONTEXT_ROWS
+from tagger.scanning.run import make_scope
+from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler
 from tagger.settings import Context, Existing, Settings
 from tagger.state import KnownTrack, ModelResult, PastWrite, State, open_snapshot
 from tagger.storage import ListedFile, check_no_writer, find_file
 from tagger.tags import EXTENSIONS, RAW_BYTES_SUFFIX, read_genres_elsewhere, read_tags
 
-CONTEXT_NOT_ASKED = "; other tracks have a say in a scan (--context), but not here"
+CONTEXT_NOT_ASKED = (
+    "the other tracks of its {context} have a say in a scan (--context), but not here: tagger scan"
+    " --dry-run shows what they do"
+)
+CONTEXT_SAID = "the last scan with --context said {result}{remark}"
+NO_SAY = "; other tracks changed nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +84,17 @@ class ScanPlan:
 
 @dataclass(frozen=True, slots=True)
 class TrackView:
-    """Everything about one track. in_use: a sentence if another program writes the file."""
+    """Everything about one track.
+
+    in_use: a sentence if another program writes the file. passed_over: why a scan of a folder above
+    does not find it; empty if it does.
+    """
 
     track: Track
     tags: TrackTags
     memory: TrackMemory
     in_use: str
+    passed_over: str
     plan: ScanPlan
 
 
@@ -92,7 +106,10 @@ def show_tracks(
     No file is changed, the state file neither. Raises StateError if the state file is unusable.
     """
     settings, junk = replace(settings, dry_run=True), get_junk_keys(settings)
-    with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
+    with (
+        closing(IsolatedCaller(get_call_limits(settings))) as isolated,
+        open_tag_reader(isolated, settings) as reader,
+    ):
         for path in paths:
             try:
                 track = _find_track(path)
@@ -107,21 +124,23 @@ def show_tracks(
                     settings,
                     state,
                     source.identity,
-                    isolated,
+                    reader,
                     not_music=source.not_music,
                     genre_by_style=name_genres_of_styles(source.attribute_labels.styles, settings),
                 )
                 known = decider.load(track)
+                context = _recall_context(track, known, decider)  # before the settler saves a row
                 in_use = _find_writer(track, state)
                 outcome = _settle(track, listings, decider)
                 if in_use and outcome and outcome.action is Action.WOULD_WRITE:
                     failure = Failure.from_error(track, in_use)
                     outcome = outcome.fail(failure, reported=known.failure is not None)
                 reason = explain(outcome, known, tags, decider)
-                if settings.context is not Context.NONE:
-                    reason += CONTEXT_NOT_ASKED
+                if settings.context is not Context.NONE and _needs_scores(outcome):
+                    reason += f"; {context}"
                 plan = ScanPlan(source.identity, outcome, reason)
-            yield TrackView(track, tags, memory, str(in_use or ""), plan)
+            passed_over = explain_passing_over(track.path, make_scope(settings))
+            yield TrackView(track, tags, memory, str(in_use or ""), passed_over, plan)
 
 
 def _find_track(path: AnyPath) -> Track:
@@ -141,9 +160,8 @@ def _list_folder(track: Track, settings: Settings) -> Sequence[Listing]:
     alone = [Listing(str(track.path.parent), [file])]
     if not settings.by_album:
         return alone
-    scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
     try:
-        found = crawl_folders([track.path.parent], scope)
+        found = crawl_folders([track.path.parent], make_scope(settings))
     except LibraryError:  # the folder can be entered, but not listed
         return alone
     listed = (each for each in found if isinstance(each, Listing))
@@ -188,6 +206,25 @@ def _settle(track: Track, listings: Sequence[Listing], decider: TrackDecider) ->
         if isinstance(step, Outcome) and step.track.path == track.path:
             return step
     return None
+
+
+def _needs_scores(outcome: Outcome | None) -> bool:
+    """Tell whether other scores could change what a scan does with a track."""
+    return outcome is None or (bool(outcome.scores) and outcome.action in SCORED_ACTIONS)
+
+
+SCORED_ACTIONS = {Action.WOULD_WRITE, Action.UNCHANGED, Action.LOW_SCORE}
+
+
+def _recall_context(track: Track, known: KnownTrack, decider: TrackDecider) -> str:
+    """Return what other tracks did to a track in the last scan, if the state file has its row."""
+    text = decider.state.rows.find_text(track.path, settings_start=CONTEXT_ROWS)
+    if known.scores is None or text is None:
+        return CONTEXT_NOT_ASKED.format(context=decider.settings.context)
+    row = parse_row(text)
+    score = f" {row.score:.3f}" if row.score is not None else ""
+    result = f"{row.action} {'; '.join(row.genres)}{score}"
+    return CONTEXT_SAID.format(result=result, remark=f" ({row.error})" if row.error else NO_SAY)
 
 
 def explain(

@@ -7,11 +7,10 @@ from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
-from tagger import __version__, decide
+from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
 from tagger.errors import KeepReason, TrackError, UnfinishedError
-from tagger.isolation import IsolatedCaller
 from tagger.paths import AnyPath
 from tagger.records import (
     Action,
@@ -24,14 +23,13 @@ from tagger.records import (
     Score,
     Tags,
     Track,
-    split_genres,
 )
 from tagger.report.csv import format_row
 from tagger.scanning.session import TrackStep
+from tagger.scanning.tag_reader import TagReader
 from tagger.settings import Context, Settings, get_row_settings
 from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
-from tagger.storage import check_no_writer
-from tagger.tags import read_tags
+from tagger.version import __version__
 from tagger.vocabulary import Rule
 from tagger.writing import PlannedWrite
 
@@ -46,14 +44,14 @@ class TrackDecider:
 
     unrecovered: the files that a killed run left in a state that only a person can settle, with the
     error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
-    run. not_music: the model's labels that are no genre, unless the user gives them a name.
+    run. not_music: the model's labels of sound that is no music.
     genre_by_style: the user's name for the genre of each style.
     """
 
     settings: Settings
     state: State
     model: str
-    isolated: IsolatedCaller
+    reader: TagReader
     unrecovered: Mapping[AnyPath, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
     not_music: frozenset[str] = frozenset()
@@ -63,6 +61,11 @@ class TrackDecider:
     def junk(self) -> frozenset[str]:
         """The keys of names that are no genre."""
         return decide.get_junk_keys(self.settings)
+
+    @property
+    def no_genres(self) -> frozenset[str]:
+        """The labels of sound that is no music to which the user gives no name."""
+        return decide.list_no_genres(self.not_music, self.settings)
 
     @property
     def windows(self) -> int:
@@ -90,10 +93,9 @@ class TrackDecider:
             return KnownTrack()
         known = self.load(track)
         force = self.settings.force
-        if force or (self._lacks_tags(known) and not self._find_permanent_failure(known)):
+        if self._needs_tags(known):
             try:
-                check_no_writer(track.path, is_settled=True)
-                tags = self.isolated.call(read_tags, track.path, extras=self.extras)
+                tags = self.reader.read(track)
             except TrackError as error:
                 return self.report_failure(Failure.from_error(track, error))
             self.state.save_tags(track, tags)
@@ -101,15 +103,31 @@ class TrackDecider:
         step = self._decide_without_scores(track, known)
         return step or (replace(known, scores=None) if force else known)
 
+    def list_unread(self, tracks: Iterable[Track]) -> list[Track]:
+        """Return the tracks whose tags `examine` will read."""
+        if self.is_time_up():
+            return []
+        return [
+            track
+            for track in tracks
+            if track.path not in self.unrecovered and self._needs_tags(self.load(track))
+        ]
+
+    def _needs_tags(self, known: KnownTrack) -> bool:
+        has_failed = self._find_permanent_failure(known) and not known.is_unheard
+        return self.settings.force or (self._lacks_tags(known) and not has_failed)
+
     def _decide_without_scores(self, track: Track, known: KnownTrack) -> TrackStep | None:
         audit = self.settings.audit
         tags = known.tags or Tags()
         kept = decide.decide_without_scores(tags, self.settings)
-        failure = self._find_permanent_failure(known)
+        failure, rule = self._find_permanent_failure(known), self.find_rule(track, tags)
+        if rule and known.tags and (known.is_unheard or not rule.genres):
+            failure = None  # a rule needs no sound, and one that keeps a file writes no tags
         if failure and (audit or not kept):
             failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))
             return failed.fail(failure, reported=True)
-        if rule := self.find_rule(track, tags):
+        if rule:
             return self._follow_rule(track, known, rule)
         if not kept and (known.scores is None or self.settings.force):
             kept = self._decide_by_history_and_links(track, known)  # saves the prediction
@@ -151,17 +169,16 @@ class TrackDecider:
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
         settings = self.settings
-        scores = self.name_scores(known)
-        music = tuple(score for score in scores if score.genre not in self.not_music)
-        if not decide.is_music(scores, self.not_music, settings.min_score):
+        scores, no_genres = self.name_scores(known), self.no_genres
+        music = tuple(score for score in scores if score.genre not in no_genres)
+        if not decide.is_music(scores, no_genres, settings.min_score):
             remark = NOT_MUSIC_REMARK.format(scores[0])
             top = scores[: settings.top_k]
             return Proposal((), top, self.model, is_music=False, remark=remark)
         genres = decide.choose_genres(music, most=settings.genres, min_score=settings.min_score)
         styles = decide.choose_styles(known.attributes.styles, self.genre_by_style, genres)
         if decide.writes_styles_as_genres(settings):
-            names = (decide.name_label(style, settings) for style in styles)
-            genres = split_genres(";".join((*genres, *names)))
+            genres = decide.put_styles_behind(genres, styles, settings)
         return Proposal(
             format_genre_values(genres, settings.profile),
             music[: settings.top_k],
@@ -185,7 +202,7 @@ class TrackDecider:
             return PlannedWrite(track, tags, decision.tags, outcome, reported=has_failed)
         if outcome.action is Action.WOULD_WRITE:
             try:
-                self.isolated.call(read_tags, track.path, for_writing=True, extras=self.extras)
+                self.reader.check_writable(track)
             except TrackError as error:
                 failure = Failure.from_error(track, error)
                 self.state.save_failure(failure)
@@ -328,15 +345,24 @@ def settle_found(
     settle_track: Callable[[Track], TrackStep | None],
 ) -> Iterator[TrackStep | None]:
     """Repeat the rows that still hold, and settle each other track by itself."""
-    for item in found:
-        if isinstance(item, Failure):
-            yield decider.report_failure(item)
+
+    def split() -> Iterator[Failure | RepeatedRows | list[Track]]:
+        for item in found:
+            if isinstance(item, Failure):
+                yield item
+            else:
+                yield from rows.split_listing(item)
+
+    def list_unread(part: Failure | RepeatedRows | list[Track]) -> list[Track]:
+        return decider.list_unread(part) if isinstance(part, list) else []
+
+    for part in decider.reader.read_ahead(split(), list_unread):
+        if isinstance(part, Failure):
+            yield decider.report_failure(part)
+        elif isinstance(part, RepeatedRows):
+            yield part
         else:
-            for part in rows.split_listing(item):
-                if isinstance(part, RepeatedRows):
-                    yield part
-                else:
-                    yield from map(settle_track, part)
+            yield from map(settle_track, part)
         decider.state.commit_if_due()
     decider.state.commit()
 

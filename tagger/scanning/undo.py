@@ -49,6 +49,9 @@ class UndoObserver(Protocol):
     def on_outcome(self, outcome: Outcome) -> None:
         """Handle the outcome of a file: WRITTEN if its tags were put back, KEPT if refused."""
 
+    def on_wait(self) -> None:
+        """Handle that another run uses the state file. Called again and again (--wait)."""
+
     def check_stop(self) -> None:
         """Raise an error to end the run now. No file is half done at this point."""
 
@@ -69,7 +72,11 @@ def run_undo(
             counts.actions[outcome.action] += 1
             observer.on_outcome(outcome)
 
-    with open_state(settings.state) as state, open_writer(counts.run_id, settings, state) as writer:
+    on_wait = observer.on_wait if settings.wait else None
+    with (
+        open_state(settings.state, on_wait) as state,
+        open_writer(counts.run_id, settings, state) as writer,
+    ):
         if run_id is None and not paths:
             run_id = state.journal.find_last_run()
         plan = UndoPlan(settings, state, writer.isolated, run_id, writer.unrecovered)

@@ -1,32 +1,59 @@
-"""The nightly job: a systemd timer, or a line of the crontab; owns systemctl and crontab."""
+"""The nightly job: a systemd timer, or a line for cron; owns systemctl and crontab."""
 
+import os
+import pwd
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
 from tagger.errors import ScheduleError
+from tagger.paths import AnyPath, write_file_whole
+from tagger.service.units import (
+    CACHE_FOLDER,
+    MADE_BY,
+    STATE_FOLDER,
+    Account,
+    Service,
+    build_nightly_timer,
+    build_service,
+    list_folder_variables,
+)
 from tagger.settings import find_systemd_user_folder
 
 LOCKED_EXIT_CODE = 4
 """The exit code if another run uses the state file. For a nightly job that is no failure."""
 
+SYSTEM_UNIT_FOLDER = Path("/etc/systemd/system")
+CRON_FOLDER = Path("/etc/cron.d")
+
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+"""The devices by which torch finds GPUs of NVIDIA and AMD."""
+
+NO_SCHEDULER = (
+    "this machine has neither systemd nor cron: without --install, tagger prints the command to run"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class NightlyJob:
-    """A scan that runs every night. arguments: the arguments of `tagger`, from `scan` on."""
+    """A scan that runs every night. arguments: the arguments of `tagger`, from `scan` on.
+
+    account: that of a system service. Without it, the job belongs to the user of this process.
+    """
 
     name: str
     at: time
     arguments: Sequence[str]
+    account: Account | None = None
 
     def __post_init__(self) -> None:
         """Raise ScheduleError for an argument that no unit and no crontab can have."""
-        for word in self.arguments:
+        for word in (*self.arguments, *(self.account.written if self.account else ())):
             if any(char < " " or "\ud800" <= char <= "\udfff" for char in word):
                 raise ScheduleError(
                     f"a nightly job cannot have the argument {word!r}:"
@@ -46,51 +73,64 @@ class NightlyJob:
         return f"{self.name}.timer"
 
 
-def build_systemd_units(job: NightlyJob) -> Mapping[str, str]:
-    """Return the texts of the systemd units by name (systemd.service(5), systemd.timer(5)).
+def make_account(
+    user: str, roots: Iterable[AnyPath], outputs: Iterable[Path], words: Sequence[str]
+) -> Account:
+    """Return what a scan by this user needs.
 
-    If the machine is off at that time, the run of the next night does the work.
+    outputs: files that it writes. words: its options, some of which name files.
     """
-    service = f"""\
-# Made by `tagger schedule`
-[Unit]
-Description=tagger: genres for new music
-
-[Service]
-Type=oneshot
-ExecStart={" ".join(map(_quote_for_systemd, job.command))}
-Nice=19
-CPUSchedulingPolicy=batch
-IOSchedulingClass=idle
-SuccessExitStatus={LOCKED_EXIT_CODE}
-SyslogIdentifier={job.name}
-"""
-    nightly = f"""\
-# Made by `tagger schedule`
-[Unit]
-Description=tagger every night
-
-[Timer]
-OnCalendar=*-*-* {job.at:%H:%M}:00
-
-[Install]
-WantedBy=timers.target
-"""
-    return {job.service: service, job.timer: nightly}
+    local = [root for root in roots if isinstance(root, Path)]
+    # a file is replaced by a copy beside it; os.path raises nothing where this user may not look
+    written = [root.parent if os.path.isfile(root) else root for root in local]  # noqa: PTH113
+    written += [path.parent for path in outputs]
+    values = [word.partition("=")[2] for word in words]
+    read = [
+        *(value for value in values if value.startswith("/")),
+        *(os.path.realpath(sys.executable), sys.prefix, sys.base_prefix, __file__),
+    ]
+    has_gpu = any(device.exists() for device in GPU_DEVICES)
+    uses_gpu = has_gpu and "--device=cpu" not in words
+    return Account(user, list(dict.fromkeys(map(str, written))), read, uses_gpu)
 
 
-def _quote_for_systemd(word: str) -> str:
-    """Quote a word for ExecStart, which has its own specifiers, variables and escapes."""
-    for char, escaped in ("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"):
-        word = word.replace(char, escaped)
-    return f'"{word}"'
+def describe_files(job: NightlyJob) -> Iterator[tuple[str, str]]:
+    """Yield the files that make up a job: where they go, and their text."""
+    folder = SYSTEM_UNIT_FOLDER if job.account else "~/.config/systemd/user"
+    for name, text in build_systemd_units(job).items():
+        yield f"{folder}/{name}", text
+    if job.account:
+        yield f"or, without systemd: {CRON_FOLDER / job.name}", build_cron_file(job)
+    else:
+        yield "or, for crontab -e:", build_cron_line(job)
+
+
+def build_systemd_units(job: NightlyJob) -> Mapping[str, str]:
+    """Return the texts of the systemd units by name."""
+    service = Service(
+        job.name,
+        "tagger: genres for new music",
+        job.command,
+        ["Type=oneshot", f"SuccessExitStatus={LOCKED_EXIT_CODE}"],
+        job.account,
+    )
+    return {job.service: build_service(service), job.timer: build_nightly_timer(job.at)}
 
 
 def build_cron_line(job: NightlyJob) -> str:
-    """Return a line for crontab(5). Its comment at the end is the mark to find it again."""
+    """Return a line for crontab(5). Its comment at the end is the mark to find it again.
+
+    A line for /etc/cron.d also names the user.
+    """
     words = shlex.join(job.command).replace("%", "\\%")
-    line = f"{job.at.minute} {job.at.hour} * * * {words} 2>&1 | logger -t {job.name}"
+    user = f"{job.account.user} " if job.account else ""
+    line = f"{job.at.minute} {job.at.hour} * * * {user}{words} 2>&1 | logger -t {job.name}"
     return f"{line} {_make_cron_mark(job.name)}"
+
+
+def build_cron_file(job: NightlyJob) -> str:
+    """Return the text of a file in /etc/cron.d."""
+    return "\n".join([MADE_BY, *list_folder_variables(job.name), build_cron_line(job), ""])
 
 
 def _make_cron_mark(name: str) -> str:
@@ -100,20 +140,36 @@ def _make_cron_mark(name: str) -> str:
 def install_job(job: NightlyJob) -> str:
     """Install a job, in place of one of the same name, and return what was done.
 
-    Use a systemd timer of the user where systemd runs, else a line of the user's crontab.
-    Raises ScheduleError where there is neither.
+    Use a systemd timer where systemd runs, else cron. Raises ScheduleError where there is neither,
+    and for a job of the system without the rights of root.
     """
+    if job.account:
+        _check_root()
+        _check_account(job.account)
     if _has_systemd():
-        folder = find_systemd_user_folder()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in build_systemd_units(job).items():
-                (folder / name).write_text(text, "utf-8")
-        except OSError as error:
-            raise ScheduleError(f"cannot write into {folder}: {error.strerror}") from error
-        _systemctl("daemon-reload")
-        _systemctl("enable", "--now", job.timer)
-        return f"{folder / job.timer} is enabled"
+        return _install_units(job)
+    return _install_cron_file(job, job.account) if job.account else _install_cron_line(job)
+
+
+def _install_units(job: NightlyJob) -> str:
+    systemctl, folder = _get_systemctl(is_system=bool(job.account))
+    for name, text in build_systemd_units(job).items():
+        _write_own_file(folder / name, text)
+    _run_command([*systemctl, "daemon-reload"])
+    _run_command([*systemctl, "enable", "--now", job.timer])
+    return f"{folder / job.timer} is enabled"
+
+
+def _install_cron_file(job: NightlyJob, account: Account) -> str:
+    if not CRON_FOLDER.is_dir():
+        raise ScheduleError(NO_SCHEDULER)
+    for folder in (STATE_FOLDER, CACHE_FOLDER):
+        _make_folder(folder / job.name, account.user)
+    _write_own_file(CRON_FOLDER / job.name, build_cron_file(job))
+    return f"{CRON_FOLDER / job.name} was written"
+
+
+def _install_cron_line(job: NightlyJob) -> str:
     lines = _drop_job_line(job.name, _read_crontab())
     if lines and not lines[-1].endswith(b"\n"):
         lines[-1] += b"\n"
@@ -121,17 +177,34 @@ def install_job(job: NightlyJob) -> str:
     return "a line was added to your crontab"
 
 
-def remove_job(name: str) -> str:
+def remove_job(name: str, *, is_system: bool = False) -> str:
     """Remove a job and return what was done. Raises ScheduleError."""
+    if is_system:
+        _check_root()
     if _has_systemd():
-        folder = find_systemd_user_folder()
-        if not (folder / f"{name}.timer").exists():
-            raise ScheduleError(f"there is no timer {name}")
-        _systemctl("disable", "--now", f"{name}.timer")
-        for suffix in ("timer", "service"):
-            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
-        _systemctl("daemon-reload")
-        return f"the timer {name} was removed"
+        return _remove_units(name, is_system=is_system)
+    return _remove_cron_file(name) if is_system else _remove_cron_line(name)
+
+
+def _remove_units(name: str, *, is_system: bool) -> str:
+    systemctl, folder = _get_systemctl(is_system=is_system)
+    if not _is_own_file(folder / f"{name}.timer"):
+        raise ScheduleError(f"there is no timer {name} of tagger in {folder}")
+    _run_command([*systemctl, "disable", "--now", f"{name}.timer"])
+    for suffix in ("timer", "service"):
+        (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+    _run_command([*systemctl, "daemon-reload"])
+    return f"the timer {name} was removed"
+
+
+def _remove_cron_file(name: str) -> str:
+    if not _is_own_file(CRON_FOLDER / name):
+        raise ScheduleError(f"tagger has no file {CRON_FOLDER / name}")
+    (CRON_FOLDER / name).unlink()
+    return f"{CRON_FOLDER / name} was removed"
+
+
+def _remove_cron_line(name: str) -> str:
     lines = _read_crontab()
     others = _drop_job_line(name, lines)
     if others == lines:
@@ -141,12 +214,75 @@ def remove_job(name: str) -> str:
 
 
 def _has_systemd() -> bool:
-    """Tell whether systemd manages services of this user (sd_booted(3))."""
+    """Tell whether systemd manages services of this machine (sd_booted(3))."""
     return Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
 
 
-def _systemctl(*words: str) -> None:
-    _run_command(["systemctl", "--user", *words])
+def _get_systemctl(*, is_system: bool) -> tuple[list[str], Path]:
+    """Return the command that manages units, and the folder where it finds them."""
+    if is_system:
+        return ["systemctl"], SYSTEM_UNIT_FOLDER
+    return ["systemctl", "--user"], find_systemd_user_folder()
+
+
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise ScheduleError("a job of the system needs root: run this command with sudo")
+
+
+def _check_account(account: Account) -> None:
+    """Raise ScheduleError if there is no such user, or if the user cannot start tagger."""
+    try:
+        entry = pwd.getpwnam(account.user)
+    except KeyError as error:
+        raise ScheduleError(f"this machine has no user {account.user}") from error
+    if entry.pw_uid == 0:
+        raise ScheduleError("a job of the system does not run as root: name another user")
+    try:
+        subprocess.run(
+            [sys.executable, "-P", "-c", "import tagger"],
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=os.getgrouplist(entry.pw_name, entry.pw_gid),
+            cwd="/",
+            env={},
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ScheduleError(
+            f"the user {account.user} cannot start {sys.executable}: install tagger where every"
+            " user can read it"
+        ) from error
+
+
+def _is_own_file(path: Path) -> bool:
+    """Tell whether tagger wrote a file."""
+    try:
+        return path.read_text("utf-8", "replace").startswith(MADE_BY)
+    except OSError:
+        return False
+
+
+def _write_own_file(path: Path, text: str) -> None:
+    """Write a file, in place of one that tagger wrote before. Raises ScheduleError."""
+    if path.exists() and not _is_own_file(path):
+        raise ScheduleError(f"{path} is not of tagger: choose another --name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file_whole(path, text.encode())
+        path.chmod(0o644)  # cron reads no file that others may write, systemd warns
+    except OSError as error:
+        raise ScheduleError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _make_folder(folder: Path, user: str) -> None:
+    """Make a folder for a user, as systemd does for a service. Raises ScheduleError."""
+    try:
+        folder.mkdir(mode=0o750, exist_ok=True)
+        shutil.chown(folder, user)
+    except OSError as error:
+        raise ScheduleError(f"cannot make {folder}: {error.strerror}") from error
 
 
 def _read_crontab() -> list[bytes]:
@@ -179,10 +315,7 @@ def _run_command(command: Sequence[str], text: bytes = b"") -> bytes:
             command, input=text, capture_output=True, check=True
         )
     except FileNotFoundError as error:
-        raise ScheduleError(
-            "this machine has neither systemd nor cron: without --install, tagger prints the"
-            " command to run"
-        ) from error
+        raise ScheduleError(NO_SCHEDULER) from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip()
         raise ScheduleError(f"{shlex.join(command)}: {reason}") from error

@@ -5,6 +5,14 @@ content. It keeps the scores of every model for each file, the journal of replac
 runs.
 """
 
+from tagger.state.arrivals import (
+    Arrival,
+    ArrivalQueue,
+    lock_watch,
+    open_arrivals,
+    read_watch_status,
+    save_watch_status,
+)
 from tagger.state.context import ContextMember, ScoredMember, make_album_key
 from tagger.state.database import (
     AUTO_WINDOWS,
@@ -15,10 +23,18 @@ from tagger.state.database import (
     open_state,
 )
 from tagger.state.journal import Journal, JournalEntry, PastWrite, Run, RunKind, new_run_id
-from tagger.state.reading import open_snapshot, read_albums, read_runs, read_scores
+from tagger.state.reading import (
+    find_settled,
+    open_snapshot,
+    read_albums,
+    read_runs,
+    read_scores,
+)
 
 __all__ = [
     "AUTO_WINDOWS",
+    "Arrival",
+    "ArrivalQueue",
     "CachedRow",
     "ContextMember",
     "Journal",
@@ -30,11 +46,16 @@ __all__ = [
     "RunKind",
     "ScoredMember",
     "State",
+    "find_settled",
+    "lock_watch",
     "make_album_key",
     "new_run_id",
+    "open_arrivals",
     "open_snapshot",
     "open_state",
     "read_albums",
     "read_runs",
     "read_scores",
+    "read_watch_status",
+    "save_watch_status",
 ]

@@ -3,9 +3,10 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from tagger.paths import AnyPath
 from tagger.records import Score, Tags
 from tagger.state.schema import scores_from_json, tags_from_json
 
@@ -45,22 +46,33 @@ class ContextTable:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
-    def fill(self, make_member: Callable[[bytes, Tags], ContextMember | None]) -> None:
+    def add_found(self, paths: Iterable[AnyPath]) -> None:
+        """Note that the crawl of this run found these files."""
+        rows = ((os.fsencode(path),) for path in paths)
+        self._db.executemany("INSERT OR IGNORE INTO temp.found VALUES (?)", rows)
+
+    def fill(
+        self,
+        make_member: Callable[[bytes, Tags], ContextMember | None],
+        is_gone: Callable[[bytes], bool],
+    ) -> None:
         """Make the members of all known tracks anew. make_member: from the path and the tags.
 
+        is_gone: whether a file that the crawl did not find was deleted. Such a track is no member.
         A page at a time is read, so that memory does not grow with the library.
         """
         self._db.execute("DELETE FROM temp.context")
         last = 0
         while rows := self._db.execute(
-            "SELECT id, path, tags FROM tracks WHERE id > ? AND tags IS NOT NULL"
-            " ORDER BY id LIMIT ?",
+            "SELECT id, path, tags, path IN temp.found FROM tracks"
+            " WHERE id > ? AND tags IS NOT NULL ORDER BY id LIMIT ?",
             (last, PAGE_ROWS),
         ).fetchall():
             members = [
                 (number, member.album, member.artist, json.dumps(member.labels))
-                for number, path, tags in rows
+                for number, path, tags, is_found in rows
                 if not path.startswith(MOVED_AWAY)
+                and (is_found or not is_gone(path))
                 and (member := make_member(path, tags_from_json(tags)))
             ]
             self._db.executemany("INSERT INTO temp.context VALUES (?, ?, ?, ?)", members)

@@ -3,13 +3,13 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from tagger.errors import (
     DISK_FULL_ERRNOS,
@@ -84,11 +84,16 @@ class RowCache:
         rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
         return [_match_row(rows.get(file[0]), file) for file in files]
 
-    def find_text(self, path: AnyPath) -> str | None:
-        """Return the row of a file, whether or not it is still valid."""
+    def find_text(self, path: AnyPath, *, settings_start: bytes = b"") -> str | None:
+        """Return the row of a file, whether or not it is still valid.
+
+        settings_start: how the digest of its settings begins.
+        """
         folder, name = os.path.split(os.fsencode(path))
         row = self._db.execute(
-            "SELECT text FROM rows WHERE folder = ? AND name = ?", (folder, name)
+            "SELECT text FROM rows WHERE folder = ? AND name = ?"
+            " AND substr(settings, 1, length(?)) = ?",
+            (folder, name, settings_start, settings_start),
         ).fetchone()
         return row[0] if row else None
 
@@ -177,12 +182,15 @@ class TrackQueue:
 
 COMMIT_INTERVAL_S = 1.0
 
+LOCK_CHECK_INTERVAL_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class KnownTrack:
     """What earlier runs learned of a file that did not change since; None: not yet read.
 
     undone: a person undid tagger's tags or does not want them, even after the file changes.
+    is_unheard: the failure is that of a model which listened, and says nothing of the tags.
     """
 
     tags: Tags | None = None
@@ -191,6 +199,7 @@ class KnownTrack:
     failure: Failure | None = None
     undone: bool = False
     attributes: Attributes = field(default_factory=Attributes)
+    is_unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +271,7 @@ class State:
         scores = scores_from_json(found[0]) if found else None
         attributes = attributes_from_json(found[1]) if found else Attributes()
         tags = tags_from_json(row.tags) if row.tags else None
-        failure = None
+        failure, is_unheard = None, False
         if row.failure is not None:
             failure = restore_failure(track, row.failure, row.lasting, row.kind)
         elif found := self._db.execute(
@@ -270,8 +279,9 @@ class State:
             " WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone():
-            failure = restore_failure(track, *found)
-        return KnownTrack(tags, scores, row.duration_s, failure, bool(row.undone), attributes)
+            failure, is_unheard = restore_failure(track, *found), True
+        undone = bool(row.undone)
+        return KnownTrack(tags, scores, row.duration_s, failure, undone, attributes, is_unheard)
 
     def list_model_results(self, track: Track) -> list[ModelResult]:
         """Return what each model said of exactly this file, by model."""
@@ -496,13 +506,14 @@ PRIMARY_CODE_MASK = 0xFF
 
 
 @contextmanager
-def open_state(path: Path) -> Iterator[State]:
+def open_state(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[State]:
     """Open or create the database, for this process alone.
 
-    Raises LockedError while another run uses it, StateError if it is unusable, DiskFullError.
+    on_wait: called again and again while another run uses the database; it may raise an error. If
+    there is none, this raises LockedError. Raises StateError if it is unusable, DiskFullError.
     """
     path = path.resolve()  # all names of the file share one lock
-    with name_state_file(path), _lock(path), _connect(path) as connection:
+    with name_state_file(path), _lock(path, on_wait), _connect(path) as connection:
         yield State(connection)
 
 
@@ -522,7 +533,7 @@ def name_state_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
     """Hold the lock of the state file, and make its folder. Errors as of `open_state`."""
     lock = FileLock(f"{path}.lock")  # flock: the system frees the lock of a process that died
     try:
@@ -530,7 +541,7 @@ def _lock(path: Path) -> Iterator[None]:
         check_regular(path)
         if path.exists() and path.stat().st_nlink > 1:
             raise StateError("has several hard links, and so several locks: remove all but one")
-        lock.acquire(blocking=False)
+        _acquire(lock, on_wait)
     except Timeout as error:
         raise LockedError(f"another run is using {path}") from error
     except (FileExistsError, NotADirectoryError) as error:
@@ -544,6 +555,20 @@ def _lock(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: BaseFileLock, on_wait: Callable[[], None] | None) -> None:
+    """Acquire the lock. Raises Timeout if another process holds it and nobody wants to wait."""
+    while True:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if on_wait is None:
+                raise
+            on_wait()
+            time.sleep(LOCK_CHECK_INTERVAL_S)
+        else:
+            return
 
 
 def check_regular(path: Path) -> None:

@@ -197,39 +197,36 @@ class Journal:
         """Record that the file was replaced by `new`.
 
         Return whether the file has tagger's tags now: False after an undo; None where the change,
-        or what an undo took back, was only another name for a genre, or left the genre alone.
+        or what it took back, was only another name for a genre, or left the genre alone.
         """
-        kind, run_id, before, after = self._db.execute(
-            "SELECT kind, run_id, before, after FROM journal JOIN runs ON runs.id = run_id"
+        self._set_new_track(entry, new)
+        (kind,) = self._db.execute(
+            "SELECT kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?", (entry,)
+        ).fetchone()
+        is_undo = kind == RunKind.UNDO
+        if is_undo:
+            for active in self.list_active_entries(new.path)[:1]:
+                self._set_new_track(active.id, new)  # the file has the tags of that entry again
+        return None if self._adds_no_genre(entry) else not is_undo
+
+    def _adds_no_genre(self, entry: int) -> bool:
+        """Tell whether a change added no genre of a model, and took none away.
+
+        The change of an undo is what it took back, and that of a redo what it brought back.
+        """
+        kind, run_id, path, before, after = self._db.execute(
+            "SELECT kind, run_id, path, before, after FROM journal JOIN runs ON runs.id = run_id"
             " WHERE journal.id = ?",
             (entry,),
         ).fetchone()
-        self._set_new_track(entry, new)
-        if kind == RunKind.NORMALIZE:
-            return None
-        if kind != RunKind.UNDO and _keeps_genre(before, after):
-            return None
-        if kind != RunKind.UNDO:
-            return True
-        for active in self.list_active_entries(new.path)[:1]:
-            self._set_new_track(active.id, new)  # the file has the tags of that entry again
-        return None if self._has_undone_names_only(run_id, new.path) else False
-
-    def _has_undone_names_only(self, run_id: str, path: AnyPath) -> bool:
-        """Tell whether a run undid in this file only changes that added no model's genre."""
-        rows = self._db.execute(
-            "SELECT kind, before, after FROM journal JOIN runs ON runs.id = run_id"
-            " WHERE undone_by = ? AND path = ?",
-            (run_id, os.fsencode(path)),
-        ).fetchall()
-        return bool(rows) and all(
-            _keeps_genre(before, after)
-            or (
-                kind == RunKind.NORMALIZE
-                and (tags_from_json(before).written or not tags_from_json(after).written)
-            )
-            for kind, before, after in rows
-        )
+        if kind in (RunKind.UNDO, RunKind.REDO):
+            undone = self._db.execute(
+                "SELECT id FROM journal WHERE undone_by = ? AND path = ?", (run_id, path)
+            ).fetchall()
+            return bool(undone) and all(self._adds_no_genre(number) for (number,) in undone)
+        had_ours, has_ours = (bool(tags_from_json(tags).written) for tags in (before, after))
+        is_renaming = kind == RunKind.NORMALIZE and (had_ours or not has_ours)
+        return is_renaming or _keeps_genre(before, after)
 
     def _set_new_track(self, entry: int, new: Track) -> None:
         self._db.execute(

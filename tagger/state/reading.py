@@ -68,6 +68,38 @@ def read_scores(
     return _read_database(path, select)
 
 
+def find_settled(path: Path, tracks: Iterable[Track]) -> set[AnyPath]:
+    """Return those of these files that some run is done with, and that did not change since.
+
+    A run is done with a file if it wrote into the file or kept the file's row of the report. Errors
+    as of `read_runs`.
+    """
+    if not path.exists():
+        return set()
+
+    def select(connection: sqlite3.Connection) -> set[AnyPath]:
+        stats = (
+            (track, (os.fsencode(track.path), track.size, track.mtime_ns, track.inode))
+            for track in tracks
+        )
+        return {
+            track.path for track, stat in stats if connection.execute(FIND_SETTLED, stat).fetchone()
+        }
+
+    return _read_database(path, select)
+
+
+FIND_SETTLED = """
+SELECT 1 FROM tracks WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ? AND (
+    EXISTS (SELECT 1 FROM rows WHERE track_id = tracks.id)
+    OR EXISTS (
+        SELECT 1 FROM journal WHERE path = tracks.path
+        AND (size, mtime_ns, inode) = (tracks.size, tracks.mtime_ns, tracks.inode)
+    )
+)
+"""
+
+
 def _read_database(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
     uri = f"{path.resolve().as_uri()}?mode=ro"
     with name_state_file(path):

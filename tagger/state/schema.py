@@ -183,6 +183,7 @@ CREATE TEMP TABLE context (         -- each track as a member of its album and i
 );
 CREATE INDEX temp.context_by_album ON context (album);
 CREATE INDEX temp.context_by_artist ON context (artist);
+CREATE TEMP TABLE found (path BLOB PRIMARY KEY) WITHOUT ROWID; -- the files of this run's crawl
 CREATE TEMP VIEW active_entries AS -- the entries of the journal that were not undone
     SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
     WHERE size IS NOT NULL AND undone_by IS NULL;
@@ -226,7 +227,21 @@ def _read_version(connection: sqlite3.Connection) -> int:
 
 
 def tags_to_json(tags: Tags) -> str:
-    return json.dumps(asdict(tags))
+    """Return tags as JSON. It is written by hand because `asdict` copies each value."""
+    return json.dumps(
+        {
+            "genres": tags.genres,
+            "written": tags.written,
+            "scores": tags.scores,
+            "model": tags.model,
+            "extras": [
+                {"field": each.field, "values": each.values, "written": each.written}
+                for each in tags.extras
+            ],
+            "raw": [{"name": each.name, "values": each.values} for each in tags.raw],
+            "album": asdict(tags.album) if tags.album else None,
+        }
+    )
 
 
 def parse_json(text: str) -> Any:

@@ -32,6 +32,7 @@ __all__ = [
     "open_for_decoding",
     "open_for_reading",
     "prepare_replacement",
+    "reports_changes",
     "sample_content",
     "was_moved_from",
 ]
@@ -77,6 +78,10 @@ def find_volume(path: AnyPath) -> int | None:
 
 def check_no_writer(path: AnyPath, *, is_settled: bool) -> None:
     get_filesystem(path).check_no_writer(path, is_settled=is_settled)
+
+
+def reports_changes(path: AnyPath) -> bool:
+    return get_filesystem(path).reports_changes(path)
 
 
 def check_writable(paths: Iterable[AnyPath], *, preserve_mtime: bool) -> None:

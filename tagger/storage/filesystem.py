@@ -98,5 +98,8 @@ class FileSystem(Protocol):
         `is_settled`: the last change is known to be over. Do nothing if the file cannot be opened.
         """
 
+    def reports_changes(self, path: Any) -> bool:
+        """Tell whether the system reports all changes below a folder, whoever makes them."""
+
     def check_writable(self, path: Any, *, preserve_mtime: bool) -> None:
         """Raise SettingsError where no file can be replaced, or its time cannot be kept."""

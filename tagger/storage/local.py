@@ -35,8 +35,14 @@ JUST_CHANGED = (
     "it changed in the last two minutes, perhaps another program still writes it: left as it is"
 )
 
-NETWORK_FILE_SYSTEMS = {"nfs4", "cifs", "smb3"}
+LEASE_REFUSING_FILE_SYSTEMS = {"nfs4", "cifs", "smb3"}
 """They refuse a lease also if the server has not given them one of its own."""
+
+SHARED_FILE_SYSTEMS = LEASE_REFUSING_FILE_SYSTEMS | {
+    "nfs", "smbfs", "9p", "virtiofs", "vboxsf", "afs", "ceph", "gfs2", "ocfs2", "fuse.sshfs",
+    "fuse.rclone", "fuse.glusterfs", "fuse.s3fs", "fuse.grpcfuse", "fakeowner",
+}  # fmt: skip
+"""Other machines write into them, and this one does not hear of it."""
 
 
 class LocalFiles:
@@ -160,6 +166,9 @@ class LocalFiles:
         finally:
             os.close(descriptor)
 
+    def reports_changes(self, path: Path) -> bool:
+        return _find_file_system_type(path.stat().st_dev) not in SHARED_FILE_SYSTEMS
+
     def check_writable(self, path: Path, *, preserve_mtime: bool) -> None:
         """Accept every path: whether a folder can be written shows with its first file."""
 
@@ -194,17 +203,18 @@ def _has_writer(descriptor: int) -> bool | None:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
         if error.errno == errno.EAGAIN:
-            return None if _is_on_network(descriptor) else True
+            kind = _find_file_system_type(os.fstat(descriptor).st_dev)
+            return None if kind in LEASE_REFUSING_FILE_SYSTEMS else True
         return False if error.errno == errno.EACCES else None
     return False
 
 
-def _is_on_network(descriptor: int) -> bool:
-    device = os.fstat(descriptor).st_dev
+def _find_file_system_type(device: int) -> str:
+    """Return the type of a mounted file system as Linux names it; "" if that is not known."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with suppress(OSError), Path("/proc/self/mountinfo").open(errors="replace") as mounts:
         for line in mounts:  # ID PARENT MAJOR:MINOR ROOT FOLDER OPTIONS... - TYPE SOURCE OPTIONS
             fields, _, source = line.partition(" - ")
             if fields.split()[2] == number:
-                return source.split()[0] in NETWORK_FILE_SYSTEMS
-    return False
+                return source.split()[0]
+    return ""

@@ -130,6 +130,9 @@ class RemoteFiles:
     def check_no_writer(self, path: RemotePath, *, is_settled: bool) -> None:
         """Do nothing: servers show an object only after all of it has arrived."""
 
+    def reports_changes(self, path: RemotePath) -> bool:  # noqa: ARG002 - an interface
+        return False
+
     def check_writable(self, path: RemotePath, *, preserve_mtime: bool) -> None:
         if path.scheme != S3_SCHEME:
             raise SettingsError(READ_ONLY.format(scheme=path.scheme))

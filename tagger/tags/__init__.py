@@ -9,6 +9,7 @@ from tagger.tags.fields import (
     read_hidden_genres,
     read_other_fields,
     read_tags,
+    read_tags_of_files,
     write_raw,
     write_tags,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "read_hidden_genres",
     "read_other_fields",
     "read_tags",
+    "read_tags_of_files",
     "write_raw",
     "write_tags",
 ]

@@ -7,9 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from tagger.errors import TagError
+from tagger.errors import TagError, TrackError
 from tagger.paths import AnyPath
 from tagger.records import Album, ExtraField, ExtraTag, RawField, Tags
+from tagger.storage import check_no_writer
 from tagger.tags import riff
 from tagger.tags.ape import APE_FORMAT
 from tagger.tags.asf import ASF_FORMAT
@@ -41,6 +42,20 @@ encoding, type or number of items.
 """
 OtherFields = dict[str, str]
 """All parts of a file but tagger's fields by name, each with a text that changes with the part."""
+
+
+def read_tags_of_files(
+    paths: Iterable[AnyPath], *, extras: Collection[ExtraField] = ()
+) -> list[Tags | TrackError]:
+    """Return the tags of files, or why there are none; also if another program writes a file."""
+    found: list[Tags | TrackError] = []
+    for path in paths:
+        try:
+            check_no_writer(path, is_settled=True)
+            found.append(read_tags(path, extras=extras))
+        except TrackError as error:
+            found.append(error)
+    return found
 
 
 def read_tags(

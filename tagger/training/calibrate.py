@@ -22,6 +22,7 @@ from tagger.settings import Settings
 from tagger.state import AUTO_WINDOWS, read_scores
 from tagger.training.clips import Clip, make_dataset, select_known_clips
 from tagger.training.datasets import list_tagged_clips
+from tagger.vocabulary import load_default_vocabulary
 
 BOUNDS = tuple(percent / 100 for percent in range(30, 100, 5))
 """The least scores that are tried. With finer steps the choice would follow chance."""
@@ -187,7 +188,8 @@ def calibrate_library(
     name = ", ".join(map(display_path, paths))
     dataset = make_dataset(name, list_tagged_clips(paths, settings), label_names)
     genres = decide.list_genre_names(settings, source.labels, source.not_music)
-    clips, unknown_labels = select_known_clips(dataset.clips, genres)
+    vocabulary = settings.vocabulary or load_default_vocabulary()
+    clips, unknown_labels = select_known_clips(dataset.clips, genres, vocabulary)
     if not clips:
         raise LibraryError(f"{name} has no track with a genre of {source.identity} by a person")
     found = read_scores(
@@ -234,8 +236,9 @@ def judge_track(scored: ScoredClip, not_music: Collection[str], settings: Settin
     """Compare what a scan would write into a track with what the person wrote."""
     group = scored.group
     named = decide.name_scores(scored.scores, settings, not_music)
-    music = [score for score in named if score.genre not in not_music]
-    if not music or not decide.is_music(named, not_music, settings.min_score):
+    no_genres = decide.list_no_genres(not_music, settings)
+    music = [score for score in named if score.genre not in no_genres]
+    if not music or not decide.is_music(named, no_genres, settings.min_score):
         return JudgedTrack("", 0.0, is_right=False, group=group)
     keys = set(map(normalize_label, split_genres(music[0].genre)))
     is_right = not keys.isdisjoint(map(normalize_label, scored.clip.labels))
@@ -253,6 +256,7 @@ def check_context(
     music_labels = [label for label in source.labels if label not in source.not_music]
     names = {label.casefold(): decide.name_label(label, settings) for label in music_labels}
     index = index_labels(music_labels, names)
+    vocabulary = settings.vocabulary or load_default_vocabulary()
     own: list[Evidence] = []
     artists: dict[str, Evidence] = defaultdict(Evidence)
     albums: dict[tuple[str, str], Evidence] = defaultdict(Evidence)
@@ -261,7 +265,7 @@ def check_context(
         is_music = decide.is_music(each.scores, source.not_music, settings.min_score)
         scores = each.scores if is_music else ()
         music = [score for score in scores if score.genre not in source.not_music]
-        whole = make_evidence(music, find_labels(each.clip.labels, index))
+        whole = make_evidence(music, find_labels(each.clip.labels, index, vocabulary))
         sound = make_evidence(music, ())
         own.append(sound)
         key = (each.clip.artist, each.group)

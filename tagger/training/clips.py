@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from tagger.paths import AnyPath, to_one_line
 from tagger.records import Failure, Track, normalize_label
+from tagger.vocabulary import Vocabulary, list_spellings
 
 PARTS = ("train", "validation", "test")
 """The parts of a split."""
@@ -105,17 +106,19 @@ def drop_rare_labels(dataset: Dataset, min_clips: int) -> Dataset:
 
 
 def select_known_clips(
-    clips: Iterable[Clip], genres: Iterable[str]
+    clips: Iterable[Clip], genres: Iterable[str], vocabulary: Vocabulary
 ) -> tuple[list[Clip], Counter[str]]:
     """Return the clips with one of these genres, in their spelling, and count the other labels.
 
-    genres: what a model may say, under the user's names.
+    genres: what a model may say, under the user's names. vocabulary: it knows other spellings of
+    a genre, such as `Rap/Hip-Hop`.
     """
     spellings = {normalize_label(name): name for name in genres}
     known_clips, unknown_labels = [], Counter[str]()
     for clip in clips:
-        keys = map(normalize_label, clip.labels)
-        if labels := tuple(spellings[key] for key in keys if key in spellings):
+        names = [name for label in clip.labels for name in list_spellings(label, vocabulary)]
+        found = (spellings.get(normalize_label(name)) for name in names)
+        if labels := tuple(dict.fromkeys(filter(None, found))):
             known_clips.append(replace(clip, labels=labels))
         else:
             unknown_labels[clip.labels[0]] += 1

@@ -63,7 +63,12 @@ def list_tagged_clips(paths: Sequence[AnyPath], settings: Settings) -> Iterator[
 
     A file without such a genre is a Failure.
     """
-    scope = Scope(EXTENSIONS, settings.exclude, settings.follow_symlinks)
+    scope = Scope(
+        EXTENSIONS,
+        settings.exclude,
+        settings.follow_symlinks,
+        include_ignored=settings.include_ignored,
+    )
     with closing(IsolatedCaller(get_call_limits(settings))) as isolated:
         junk = decide.get_junk_keys(settings)
         for result in crawl(paths, scope):
@@ -72,7 +77,12 @@ def list_tagged_clips(paths: Sequence[AnyPath], settings: Settings) -> Iterator[
 
 def _read_label_folders(folder: Path, settings: Settings) -> Iterator[Clip | Failure]:
     root = folder.resolve()
-    scope = Scope(DATASET_SUFFIXES, settings.exclude, settings.follow_symlinks)
+    scope = Scope(
+        DATASET_SUFFIXES,
+        settings.exclude,
+        settings.follow_symlinks,
+        include_ignored=settings.include_ignored,
+    )
     for result in crawl([root], scope):
         if isinstance(result, Failure):
             yield result

@@ -18,6 +18,7 @@ from tagger.paths import display_path
 from tagger.records import Failure, Score
 from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset, select_known_clips
+from tagger.vocabulary import load_default_vocabulary
 
 CALIBRATION_BINS = 10
 """The number of ranges of scores that the calibration looks at; each is a tenth wide."""
@@ -203,7 +204,8 @@ def evaluate_model(
     """
     label_names = decide.get_label_names(settings)
     renamed = (label_names.get(label.casefold(), label) for label in source.labels)
-    clips, unknown_labels = select_known_clips(dataset.clips, filter(None, renamed))
+    vocabulary = settings.vocabulary or load_default_vocabulary()
+    clips, unknown_labels = select_known_clips(dataset.clips, filter(None, renamed), vocabulary)
     if not clips:
         raise LibraryError(f"{dataset.name} has no clip with a label of {source.identity}")
     download_missing(source, settings, on_download)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedConfig
 
-from tagger import __version__
 from tagger.errors import LibraryError
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.models.card import CardContent, CardScores, write_card
@@ -55,6 +54,7 @@ from tagger.training.workspace import (
     translate_workspace_errors,
     write_text_file,
 )
+from tagger.version import __version__
 
 KNOWN_BROKEN_CLIPS = {"jazz.00054": "GTZAN's jazz.00054 is known to be broken"}
 """Clips that are broken in every copy of a data set, by the file name without suffix."""

@@ -130,10 +130,9 @@ def make_our_tasks(
 
     def predict_songs(tracks: Sequence[Track]) -> Scores:
         with patch.object(predict, "load_classifier", return_value=classifier):
-            return [
-                scores(result)
-                for result in predict.predict_tracks(tracks, InferenceRequest(source, settings))
-            ]
+            request = InferenceRequest(source, settings)
+            loaded = predict.load_predictor(request)
+            return [scores(each) for each in predict.predict_tracks(tracks, request, loaded)]
 
     return {
         "windows": predict_windows,

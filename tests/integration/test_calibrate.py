@@ -98,6 +98,48 @@ def test_the_bound_is_where_the_model_becomes_right(
     assert check["by_genre"]["precision"] > check["usual"]["precision"]
 
 
+def test_a_persons_spelling_counts_as_the_genre(
+    judged: tuple[Path, Path], tmp_path: Path, capsys: Capsys
+) -> None:
+    library, state = judged
+    scores: dict[Path, tuple[Score, ...]] = {
+        library / f"folk {number}.flac": (Score("Folk", 0.9), Score("Jazz", 0.1))
+        for number in (1, 2)
+    }
+    set_genre_field(library / "folk 1.flac", "Folkmusik")
+    set_genre_field(library / "folk 2.flac", "Nerd Folk")
+    save_scores(state, scores)
+    run = ("calibrate", library, "--state", state)
+    result = Command(capsys, *run).summary
+    assert (result["tracks"], result["unknown_labels"]) == (81, {"Nerd Folk": 1, "Polka": 1})
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[genres.Folk]\naliases = ['Nerd Folk', 'Polka']\n[genres.Jazz]\n[genres.Rock]")
+    result = Command(capsys, *run, "--vocabulary", mine).summary
+    assert (result["tracks"], result["unknown_labels"]) == (81, {"Folkmusik": 1})
+    assert result["without_scores"] == 2  # new.flac and polka.flac
+
+
+def test_a_bound_of_a_name_for_two_genres_is_obeyed(
+    judged: tuple[Path, Path], tmp_path: Path, capsys: Capsys
+) -> None:
+    library, state = judged
+    names, config = tmp_path / "names.toml", tmp_path / "bounds.toml"
+    names.write_text('Jazz = "Jazz; Acoustic"')
+    run = ("calibrate", library, "--state", state, "--precision", "0.8", "--genre-map", names)
+    result = Command(capsys, *run, "--output", config).summary
+    bound = result["min_score"]["Jazz; Acoustic"]
+    assert bound > result["min_score"]["default"] or bound > 0.4
+    config.write_text(config.read_text().replace("default = ", "default = 0.3 #"))
+    scores = (Score("Jazz", bound - 0.01), Score("Rock", 0.1))
+    save_scores(state, {library / "untagged.flac": scores})
+    scan = Scan(
+        capsys, library / "untagged.flac", "--state", state, "--config", config,
+        "--genre-map", names, "-n",
+    )  # fmt: skip
+    assert (scan.row("untagged.flac")["action"], scan.err) == ("low-score", "")
+    assert scan.row("untagged.flac")["genre"] == "Jazz;Acoustic"
+
+
 def test_the_lines_for_the_config_file_work(
     judged: tuple[Path, Path], tmp_path: Path, capsys: Capsys
 ) -> None:

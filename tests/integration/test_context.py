@@ -120,6 +120,32 @@ def test_a_track_is_judged_anew_when_its_neighbours_change(
     assert read_tags(song).genres == ("Hip-Hop",)
 
 
+def test_files_that_were_deleted_have_no_say_any_more(
+    music: Path, song: Path, capsys: Capsys
+) -> None:
+    assert Scan(capsys, music, "-n", *ARTIST).row("song.flac")["genre"] == "Reggae"
+    for path in (music / "old").iterdir():
+        path.unlink()
+    (music / "old").rmdir()
+    outside = Scan(capsys, song.parent, "-n", *ARTIST)  # nobody looks there
+    assert outside.row("song.flac")["genre"] == "Reggae"
+    row = Scan(capsys, music, "-n", *ARTIST).row("song.flac")
+    assert (row["genre"], row["error"]) == ("Hip-Hop", "")
+
+
+def test_files_that_are_excluded_still_have_their_say(music: Path, capsys: Capsys) -> None:
+    Scan(capsys, music, "-n", *ARTIST)
+    row = Scan(capsys, music, "-n", *ARTIST, "--exclude", "old").row("song.flac")
+    assert (row["genre"], row["error"]) == ("Reggae", "artist: 6 tracks Reggae")
+
+
+def test_spellings_that_the_vocabulary_knows_count(song: Path, home: Path, capsys: Capsys) -> None:
+    build_others(song.parent, title="New", genre="Reggae Music")
+    save_scores(home, {song: DOUBTFUL})
+    row = Scan(capsys, song.parent, "-n", *ALBUM).row(song.name)
+    assert (row["genre"], row["error"]) == ("Reggae", "album: 6 tracks Reggae")
+
+
 def test_only_the_named_folder_is_touched_but_the_library_has_its_say(
     music: Path, capsys: Capsys
 ) -> None:
@@ -262,7 +288,7 @@ def test_tracks_are_decided_on_when_all_of_them_have_scores(
 
     def is_time_up(_: Pacer) -> bool:
         asked.append(True)
-        return len(asked) > 5  # after the second track was heard
+        return len(asked) > 6  # after the second track was heard
 
     with monkeypatch.context() as patch:
         patch.setattr(Pacer, "is_time_up", is_time_up)
@@ -293,7 +319,7 @@ def test_the_time_of_until_ends_the_decisions_too(
 
     def is_time_up(_: Pacer) -> bool:
         asked.append(True)
-        return len(asked) > 3  # the first track was decided on
+        return len(asked) > 4  # the first track was decided on
 
     with monkeypatch.context() as patch:
         patch.setattr(Pacer, "is_time_up", is_time_up)

@@ -228,6 +228,71 @@ def test_styles_go_where_the_user_wants_them(
     assert not field or tags[field] == ["House", "Trance"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "style"),
+    [
+        ({"genre": "Rock"}, ""),
+        ({"genre": "Rock", "style": "Grunge"}, "Grunge"),
+        ({"genre": "electronic;Pop"}, "House;Trance"),
+        ({}, "House;Trance"),
+    ],
+)
+def test_a_style_goes_with_its_genre(
+    tmp_path: Path, state: Path, capsys: Capsys, changes: dict[str, str], style: str
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    save_predictions(state, [song])
+    dry = Scan(capsys, tmp_path / "music", "--state", state, "-n", *ALL)
+    edited = tmp_path / "edited.csv"
+    write_rows(edited, [dry.rows[0] | changes])
+    applied = Command(capsys, "apply", edited, "--state", state, *ALL)
+    assert applied.summary["written"] == 1
+    assert read_fields(song)["style"] == style
+    assert [row["style"] for row in read_report(applied.summary["report"])] == [style]
+    assert read_tags(song).genres == tuple(changes.get("genre", "Electronic").split(";"))
+
+
+def test_a_style_goes_with_its_genre_also_where_the_row_of_the_dry_run_is_gone(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    save_predictions(state, [song])
+    dry = Scan(capsys, tmp_path / "music", "--state", state, "-n", *ALL)
+    Scan(capsys, tmp_path / "music", "--state", state, "-n", "--top-k", "1")
+    edited = tmp_path / "edited.csv"
+    write_rows(edited, [dry.rows[0] | {"genre": "Rock"}])
+    assert Command(capsys, "apply", edited, "--state", state, *ALL).summary["written"] == 1
+    assert (read_tags(song).genres, read_fields(song)["style"]) == (("Rock",), "")
+
+
+def test_a_style_can_stand_in_the_place_of_its_genre(
+    tmp_path: Path, state: Path, capsys: Capsys
+) -> None:
+    (song,) = build_songs(tmp_path / "music", ".mp3")
+    save_predictions(state, [song])
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "default"\nparents = "narrow"')
+    options = ("--state", state, "--write", "genre,style", "--styles", "genre")
+    scan = Scan(capsys, tmp_path / "music", *options, "--vocabulary", mine)
+    assert (scan.row(song.name)["genre"], scan.row(song.name)["score"]) == (
+        "House;Trance",
+        "0.9000",
+    )
+    assert read_tags(song).genres == read_tags(song).written == ("House", "Trance")
+    assert Scan(capsys, tmp_path / "music", *options, "--vocabulary", mine).actions == {
+        "unchanged": 1
+    }
+    again = Command(capsys, "normalize", song, "--state", state, "--vocabulary", mine)
+    assert again.summary["kept"] == 1
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def test_an_edited_dry_run_is_applied_and_the_edited_mood_is_the_persons(
     tmp_path: Path, state: Path, capsys: Capsys
 ) -> None:
@@ -241,10 +306,7 @@ def test_an_edited_dry_run_is_applied_and_the_edited_mood_is_the_persons(
     }
     rows[0]["mood"] = "Dreamy"
     edited = tmp_path / "edited.csv"
-    with edited.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(edited, rows)
     applied = Command(capsys, "apply", edited, "--state", state, *ALL)
     assert applied.summary["written"] == 2
     fields = {song.name: read_fields(song) for song in songs}

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import time
 from pathlib import Path
@@ -23,8 +24,9 @@ from tagger.service.schedule import (
     install_job,
     remove_job,
 )
+from tagger.service.units import Account
 from tagger.tags import read_tags
-from tests.builders import build_audio
+from tests.builders import build_audio, write_empty
 from tests.front_door import ANY, Scan
 
 ODD_NAME = 'it\'s 100% "my" $HOME;\\music here'
@@ -47,18 +49,26 @@ def install_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     return make
 
 
-def make_job(*paths: str | Path) -> NightlyJob:
+def make_job(*paths: str | Path, account: Account | None = None) -> NightlyJob:
     arguments = ["scan", "--min-score=0", "--", *map(str, paths)]
-    return NightlyJob("tagger", time(3, 5), arguments)
+    return NightlyJob("tagger", time(3, 5), arguments, account)
+
+
+def make_account(*written: str | Path, uses_gpu: bool = False) -> Account:
+    return Account("somebody", [str(each) for each in written], ["/opt/tagger"], uses_gpu)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd")
-def test_systemd_understands_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in build_systemd_units(make_job(ODD_NAME)).items():
+@pytest.mark.parametrize("kind", ["--user", "--system"])
+def test_systemd_understands_the_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    account = make_account(f"/srv/{ODD_NAME}") if kind == "--system" else None
+    for name, text in build_systemd_units(make_job(ODD_NAME, account=account)).items():
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     names = [str(tmp_path / name) for name in build_systemd_units(make_job())]
-    verify = ["systemd-analyze", "--user", "verify", *names]
+    verify = ["systemd-analyze", kind, "verify", *names]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     calendar = subprocess.run(
@@ -165,11 +175,139 @@ def test_systemd_units_are_installed_and_removed(
         "--user disable --now tagger.timer",
         "--user daemon-reload",
     ]
+    (folder / "other.timer").write_text("[Timer]\n")  # made by somebody else
     with pytest.raises(ScheduleError, match="there is no timer other"):
         remove_job("other")
     install_tool("systemctl", "echo no bus >&2; exit 1")
     with pytest.raises(ScheduleError, match="no bus"):
         install_job(make_job(tmp_path))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder in place of / to the jobs of the system, and the rights of root to install."""
+    for name in ("etc/systemd/system", "etc/cron.d", "var/lib", "var/cache"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(schedule, "SYSTEM_UNIT_FOLDER", tmp_path / "etc" / "systemd" / "system")
+    monkeypatch.setattr(schedule, "CRON_FOLDER", tmp_path / "etc" / "cron.d")
+    monkeypatch.setattr(schedule, "STATE_FOLDER", tmp_path / "var" / "lib")
+    monkeypatch.setattr(schedule, "CACHE_FOLDER", tmp_path / "var" / "cache")
+    monkeypatch.setattr(schedule, "_check_root", lambda: None)
+    monkeypatch.setattr(schedule, "_check_account", lambda _: None)
+    return tmp_path
+
+
+def test_units_of_the_system_are_installed_and_removed(
+    machine: Path, install_tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = machine / "calls"
+    install_tool("systemctl", f'echo "$@" >> {shlex.quote(str(calls))}')
+    monkeypatch.setattr(schedule, "_has_systemd", lambda: True)
+    system = ("schedule", "--system", "--user", "somebody", "--name", "night")
+    assert main([*system, "--install", str(machine)]) == 0
+    folder = machine / "etc" / "systemd" / "system"
+    assert sorted(path.name for path in folder.iterdir()) == ["night.service", "night.timer"]
+    unit = (folder / "night.service").read_text()
+    for line in ("User=somebody", "StateDirectory=night", f'ReadWritePaths="-{machine}"'):
+        assert f"\n{line}\n" in unit
+    assert '"--state=/var/lib/night/state.sqlite"' in unit
+    assert main(["schedule", "--system", "--name", "night", "--remove"]) == 0
+    assert not list(folder.iterdir())
+    assert calls.read_text().splitlines() == [
+        "daemon-reload",
+        "enable --now night.timer",
+        "disable --now night.timer",
+        "daemon-reload",
+    ]
+    (folder / "nginx.service").write_text("[Service]\n")
+    assert main([*system[:4], "--name", "nginx", "--install", str(machine)]) == 3
+    assert main(["schedule", "--system", "--name", "nginx", "--remove"]) == 3
+    assert (folder / "nginx.service").read_text() == "[Service]\n"
+
+
+def test_a_job_of_the_system_without_systemd_is_a_file_for_cron(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "_has_systemd", lambda: False)
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
+    words = ("schedule", "--system", "--user", "somebody", "--at", "3:05")
+    assert main([*words, "--install", str(machine / "100%")]) == 0
+    file = machine / "etc" / "cron.d" / "tagger"
+    assert file.stat().st_mode & 0o777 == 0o644
+    *variables, line = file.read_text().splitlines()[1:]
+    assert variables == ["XDG_CONFIG_HOME=/etc", "XDG_CACHE_HOME=/var/cache/tagger"]
+    assert line.startswith("5 3 * * * somebody ")
+    assert f"{machine}/100\\%" in line
+    assert (machine / "var" / "lib" / "tagger").stat().st_mode & 0o777 == 0o750
+    assert main(["schedule", "--system", "--remove"]) == 0
+    assert not file.exists()
+    assert main(["schedule", "--system", "--remove"]) == 3
+    file.parent.rmdir()
+    with pytest.raises(ScheduleError, match="neither systemd nor cron"):
+        install_job(make_job(machine, account=make_account(machine)))
+
+
+def test_a_job_of_the_system_is_printed_to_anybody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = tmp_path / "a.flac"
+    write_empty(song)
+    outputs = ["--metrics", "/srv/metrics/tagger.prom", "--html=page.html", "--state=/srv/s.sqlite"]
+    words = ["schedule", "--system", "--user", "somebody", *outputs]
+    assert main([*words, str(song), "/srv/music", "s3://bucket/music"]) == 0
+    printed = capsys.readouterr().out
+    written = [line for line in printed.splitlines() if line.startswith("ReadWritePaths=")]
+    folders = [song.parent, "/srv/music", "/srv", Path.cwd(), "/srv/metrics"]
+    assert written == [f'ReadWritePaths="-{folder}"' for folder in folders]
+    assert "/var/lib" not in printed
+    assert printed.count("--state=/srv/s.sqlite") == 2  # for systemd and for cron
+
+
+@pytest.mark.parametrize(
+    ("written", "home"), [("/srv/music", "yes"), ("/home/me/music", "read-only")]
+)
+def test_homes_are_hidden_unless_music_is_there(written: str, home: str) -> None:
+    units = build_systemd_units(make_job(written, account=make_account(written)))
+    assert f"ProtectHome={home}\n" in units["tagger.service"]
+
+
+def test_devices_are_hidden_unless_there_is_a_gpu() -> None:
+    for uses_gpu in (True, False):
+        account = make_account("/srv", uses_gpu=uses_gpu)
+        unit = build_systemd_units(make_job("/srv", account=account))["tagger.service"]
+        assert ("PrivateDevices=yes" in unit) is not uses_gpu
+
+
+def test_a_job_of_the_user_is_not_confined() -> None:
+    unit = build_systemd_units(make_job("/srv"))["tagger.service"]
+    assert not {"User", "Protect", "StateDirectory"} & {*unit.replace("=", "\n").splitlines()}
+    assert "PATH" not in build_cron_line(make_job("/srv")).partition(" * * * ")[0]
+
+
+def test_only_root_installs_a_job_of_the_system(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    words = ("schedule", "--system", "--user", "nobody")
+    assert main([*words, "--install", str(tmp_path)]) == 3
+    assert "needs root" in capsys.readouterr().err
+    assert main(["schedule", "--system", "--remove"]) == 3
+    assert "needs root" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_user_that_cannot_run_tagger_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ScheduleError, match="has no user somebody"):
+        install_job(make_job(tmp_path, account=make_account(tmp_path)))
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 0\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    job = make_job(tmp_path, account=Account("nobody", [str(tmp_path)], [], uses_gpu=False))
+    with pytest.raises(ScheduleError, match=r"the user nobody cannot start .*/python"):
+        install_job(job)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +320,10 @@ def test_systemd_units_are_installed_and_removed(
         (["--notify-cmd", "a\nb", "."], "a nightly job cannot have"),
         (["--labels", "~nobody-knows", "."], "must be two labels or more"),
         (["caf\udce9"], "a nightly job cannot have"),
+        (["--system", "."], "needs both --system and --user"),
+        (["--user", "me", "."], "needs both --system and --user"),
+        (["--system", "--user", "root", "."], "other than root"),
+        (["--system", "--user", "a\nb", "."], "the name of a user"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(

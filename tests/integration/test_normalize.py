@@ -1,5 +1,6 @@
 """`tagger normalize`: the genres that stand in real files get the names of a vocabulary."""
 
+import csv
 import json
 import os
 import shlex
@@ -14,7 +15,7 @@ from mutagen.mp3 import MP3
 from tagger.cli import main
 from tagger.records import Tags
 from tagger.tags import read_tags
-from tests.builders import EACH_ENDING, add_genre, audio_bytes
+from tests.builders import EACH_ENDING, add_genre, audio_bytes, build_audio
 from tests.front_door import (
     ANY,
     Command,
@@ -70,7 +71,7 @@ MESSY = {
     "d.m4a": ("Electronica/Dance", ("Electronic",)),
     "e.wav": ("Rhythm and Blues", ("R&B",)),
     "f.wv": ("17", ("Rock",)),
-    "g.opus": ("Drum, Bass|house", ("Drum & Bass", "House")),
+    "g.opus": ("Drum, Bass|house", ("Drum and Bass", "House")),
     "h.wma": ("Klassik", ("Classical",)),
     "i.ape": ("Rock\\Other", ("Rock",)),
     "j.aiff": ("Swamp Thing", ("Swamp Thing",)),
@@ -236,6 +237,39 @@ def test_rules_decide_and_what_they_write_is_the_persons(
     assert genres(films / "b.mp3") == ("classic",)
 
 
+def test_a_rule_reaches_a_track_that_nobody_could_listen_to(
+    library: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    short, rules = build_audio(library / "short.flac", seconds=0.3), tmp_path / "mine.toml"
+    set_album(short, "Chimes", "Radiohead")
+    assert Scan(capsys, library, *ANY).row(short.name)["kind"] == "too-short"
+    rules.write_text('[[rules]]\nartist = "Radiohead"\ngenre = "Field Recording"\n')
+    scan = Scan(capsys, library, *ANY, "--vocabulary", rules)
+    assert (scan.code, scan.row(short.name)["action"]) == (0, "written")
+    assert read_tags(short).written == ("Field Recording",)
+    again = Scan(capsys, library, *ANY, "--vocabulary", rules, "--audit")
+    assert again.row(short.name)["action"] == "unchanged"
+    assert Command(capsys, "undo").summary["restored"] == 1
+    rules.write_text('[[rules]]\nartist = "Radiohead"\nkeep = true\n')
+    kept = Scan(capsys, library, *ANY, "--vocabulary", rules, "--audit")
+    assert kept.row(short.name)["kind"] == "by-rule"
+    assert Scan(capsys, library, *ANY).row(short.name)["kind"] == "too-short"
+
+
+def test_a_rule_does_not_try_again_what_no_tag_can_hold(
+    library: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    broken, rules = library / "broken.m4a", tmp_path / "mine.toml"
+    broken.write_bytes((library / "a.flac").read_bytes())
+    rules.write_text(f'[[rules]]\nfolder = "{library}"\ngenre = "Jazz"\n')
+    codes = []
+    for _ in range(2):
+        scan = Scan(capsys, library, "--vocabulary", rules)
+        assert scan.row(broken.name)["action"] == "failed"
+        codes.append(scan.code)
+    assert codes == [1, 0]
+
+
 def test_fill_writes_known_scores_and_listens_to_nothing(library: Path, capsys: Capsys) -> None:
     set_genre(library / "a.flac", "Other")
     Scan(capsys, library, *ANY, "-n", "--junk-genres", "", "--audit")
@@ -254,6 +288,96 @@ def test_fill_writes_known_scores_and_listens_to_nothing(library: Path, capsys: 
     scan = Scan(capsys, library, *ANY)
     assert [scan.row(name)["kind"] for name in ("a.flac", "c.ogg")] == ["undone", "undone"]
     assert scan.row("b.mp3")["action"] == "written"  # its junk was undone, not a genre of tagger
+
+
+def edit_report(report: str, target: Path, changes: dict[str, str]) -> Path:
+    """Copy a report with other genres for some files."""
+    rows = read_report(report)
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        for row in rows:
+            name = Path(row["path"]).name
+            writer.writerow(row | ({"genre": changes[name]} if name in changes else {}))
+    return target
+
+
+def test_a_report_of_new_names_is_applied_as_it_is(messy: Path, capsys: Capsys) -> None:
+    before = {path.name: read_tags(path).raw for path in messy.iterdir()}
+    planned = Normalized(capsys, messy, "-n")
+    applied = Command(capsys, "apply", planned.summary["report"])
+    assert (applied.code, applied.summary["written"]) == (0, 11)
+    again = Normalized(capsys, messy)
+    assert (again.summary["kept"], again.summary["renamed"]) == (14, [])
+    assert Command(capsys, "undo").summary["restored"] == 11
+    assert {path.name: read_tags(path).raw for path in messy.iterdir()} == before
+
+
+def test_an_edited_report_of_new_names_gives_the_persons_names(
+    library: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    ours, edited, others = library / "a.flac", library / "c.ogg", library / "b.mp3"
+    Scan(capsys, library, *ANY)
+    for path in (ours, edited):
+        set_genre(path, "hip hop", keep=Tags(written=("hip hop",), scores="x", model="m"))
+    set_genre(others, "Klassik;Rock")
+    planned = Normalized(capsys, library, "-n")
+    assert {row["kind"] for row in planned.rows.values()} == {"renamed"}
+    report = edit_report(
+        planned.summary["report"], tmp_path / "edited.csv", {"c.ogg": "Rap", "b.mp3": ""}
+    )
+    applied = Command(capsys, "apply", report)
+    rows = {Path(row["path"]).name: row for row in read_report(applied.summary["report"])}
+    assert (rows["b.mp3"]["action"], genres(others)) == ("kept", ("Klassik;Rock",))
+    assert rows["b.mp3"]["error"] == "its new names were taken out of the report"
+    assert (read_tags(ours).genres, read_tags(ours).written) == (("Hip-Hop",), ("Hip-Hop",))
+    assert read_tags(edited) == Tags(("Rap",))
+    scan = Scan(capsys, library, *ANY)
+    assert [scan.row(name)["kind"] for name in ("b.mp3", "c.ogg")] == ["has-genre"] * 2
+    assert scan.row("a.flac")["action"] == "written"
+
+
+def test_names_of_a_file_that_changed_since_are_not_applied(messy: Path, capsys: Capsys) -> None:
+    planned = Normalized(capsys, messy, "-n")
+    set_genre(messy / "b.flac", "Polka")
+    applied = Command(capsys, "apply", planned.summary["report"])
+    assert (applied.code, applied.summary["failed"], applied.summary["written"]) == (1, 1, 10)
+    assert genres(messy / "b.flac") == ("Polka",)
+
+
+def test_the_overview_counts_new_names_as_no_genres_of_tagger(messy: Path, capsys: Capsys) -> None:
+    Normalized(capsys, messy)
+    overview = Command(capsys, "report").summary
+    assert not any(row["ours"] for row in overview["genres"])
+    assert {row["genre"]: row["kept"] for row in overview["genres"]}["Rock"] == 6
+
+
+def test_what_was_undone_stays_unwanted_whatever_becomes_of_its_names(
+    library: Path, capsys: Capsys
+) -> None:
+    path = library / "a.flac"
+    set_genre(path, "Other")
+    Scan(capsys, path, *ANY)
+    assert Command(capsys, "undo").summary["restored"] == 1
+    assert Scan(capsys, path, *ANY).row(path.name)["kind"] == "undone"
+    done = Normalized(capsys, path)  # takes "Other" out
+    for _ in range(2):
+        undo = Command(capsys, "undo", path).summary
+        assert (undo["restored"], genres(path)) == (1, ("Other",))
+        assert Scan(capsys, path, *ANY).row(path.name)["kind"] == "undone"
+        redo = Command(capsys, "undo", "--run", undo["run_id"]).summary
+        assert (redo["restored"], genres(path)) == (1, ())
+        assert Scan(capsys, path, *ANY).row(path.name)["kind"] == "undone"
+    assert done.summary["written"] == 1
+
+
+def test_a_redo_of_a_scan_makes_its_genre_wanted_again(library: Path, capsys: Capsys) -> None:
+    path = library / "a.flac"
+    written = Scan(capsys, path, *ANY).row(path.name)["genre"]
+    undo = Command(capsys, "undo").summary
+    assert Command(capsys, "undo", "--run", undo["run_id"]).summary["restored"] == 1
+    assert Scan(capsys, path, *ANY).row(path.name)["action"] == "unchanged"
+    assert genres(path) == (written,)
 
 
 def test_a_vocabulary_to_start_from(messy: Path, tmp_path: Path, capsys: Capsys) -> None:
@@ -298,7 +422,8 @@ def test_it_needs_no_torch_and_the_profile_counts(messy: Path, capsys: Capsys) -
     done = run_without_torch("normalize", messy, "--profile", "itunes", "--json")
     assert done.returncode == 0, done.stderr
     assert genres(messy / "a.mp3") == ("Rock, Pop",)
-    assert Normalized(capsys, messy, "--profile", "itunes").summary["written"] == 0
+    again = Normalized(capsys, messy, "--profile", "itunes").summary
+    assert (again["written"], again["renamed"]) == (0, [])
 
 
 def test_a_broken_vocabulary_names_file_and_key(

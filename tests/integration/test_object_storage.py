@@ -266,9 +266,11 @@ def test_the_rules_of_a_crawl_hold_for_objects(bucket: Bucket) -> None:
     keys = [
         "a.mp3", "A.MP3", "b/10.mp3", "b/2.mp3", "b/c/x.mp3", "b.txt", "@eaDir/x.mp3",
         "n/.nomedia", "n/x.mp3", "n/m/x.mp3", ".git/x.mp3", "pod/old/x.mp3", "x.mp3/y.mp3",
+        "ignored/x.mp3", "pod/ignored/x.mp3",
     ]  # fmt: skip
     for key in keys:
         bucket.put(key, b"x")
+    bucket.put(".ndignore", b"ignored/\n")
 
     def found(*roots: str, **rest: Any) -> list[str]:
         paths = [parse_path(f"{bucket.url}{root}") for root in roots]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tagger.storage import local
+from tagger.storage import local, reports_changes
 from tagger.tags import read_tags
 from tagger.writing import writer
 from tagger.writing.replace import replace_tags
@@ -171,7 +171,7 @@ def test_without_leases_a_file_that_just_changed_is_left_alone(
     else:
         refuse_leases(monkeypatch, EINVAL if system == "no leases" else EAGAIN)
     if system == "server":
-        monkeypatch.setattr(local, "_is_on_network", lambda _: True)
+        monkeypatch.setattr(local, "_find_file_system_type", lambda _: "nfs4")
     row = Scan(capsys, song).row("song.flac")
     assert (row["action"], row["kind"]) == ("failed", "in-use")
     assert "changed in the last two minutes" in row["error"]
@@ -181,10 +181,12 @@ def test_without_leases_a_file_that_just_changed_is_left_alone(
     assert Command(capsys, "undo").summary["restored"] == 1  # tagger itself changed it just now
 
 
-def test_only_a_mount_of_a_server_is_on_the_network(tmp_path: Path) -> None:
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    assert not local._is_on_network(descriptor)
-    os.close(descriptor)
+def test_a_folder_of_this_machine_reports_its_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reports_changes(tmp_path)
+    monkeypatch.setattr(local, "_find_file_system_type", lambda _: "nfs4")
+    assert not reports_changes(tmp_path)
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another user")

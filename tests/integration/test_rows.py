@@ -31,6 +31,7 @@ MARK = "-repeated"
 """Stands in the path of each row that a test's state file keeps, and so in a repeated row."""
 
 UNTRIED = {
+    "alert": "needs the library of an extra (test_notify.py)",
     "dry-run": "a kept row says whether a dry run made it (test_scan.py)",
     "engine": "needs a cluster (test_ray.py)",
     "revision": "needs the Hub; the model's identity has the commit (test_hub.py)",
@@ -71,10 +72,14 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "max-memory": ("--max-memory", "1024"),
     "metrics": ("--metrics", "tagger.prom"),
     "notify-cmd": ("--notify-cmd", "true"),
+    "notify": ("--notify", "kodi=http://127.0.0.1:9"),
+    "ping-url": ("--ping-url", "http://127.0.0.1:9"),
+    "wait": ("--wait",),
     "gentle": ("--gentle",),
     "until": ("--until", LATER),
     "force": ("--force",),
     "exclude": ("--exclude", "1.flac"),
+    "include-ignored": ("--include-ignored",),
     "follow-symlinks": ("--follow-symlinks",),
     "shard": ("--shard", "1/2"),
     "ray-address": ("--ray-address", "local"),

@@ -13,6 +13,7 @@ from tagger.storage import look_up
 from tagger.tags import read_tags
 from tests.builders import build_audio, build_speech, open_tags
 from tests.front_door import ANY, Command, Scan, run_without_torch, set_album, set_genre
+from tests.integration.test_context import DOUBTFUL, save_scores
 from tests.integration.test_old_files import MODEL, OldLibrary
 
 Capsys = pytest.CaptureFixture[str]
@@ -133,6 +134,42 @@ def test_the_story_of_a_file(library: Path, capsys: Capsys) -> None:
     assert "tagger's genre was undone or taken out of a report (--force writes it again)" in text
     set_genre(path, "Gabber")
     assert show(capsys, path)["tags"]["genre_from"] == "user"
+
+
+def test_it_says_what_a_crawl_passes_over(library: Path, capsys: Capsys) -> None:
+    song = library / "a.flac"
+    assert show(capsys, song)["passed_over"] is None
+    trash, quiet = library / ".Trash-1000" / "b.mp3", library / "Ringtones" / "x" / "c.ogg"
+    for path in (trash, quiet):
+        path.parent.mkdir(parents=True)
+        (library / path.name).rename(path)
+    (library / "Ringtones" / ".nomedia").touch()
+    assert show(capsys, trash)["passed_over"].startswith(f"{trash.parent} has a name of trash")
+    assert show(capsys, quiet)["passed_over"] == f"a file .nomedia hides {quiet.parent}"
+    found = show(capsys, song, "--exclude", f"{library.name}/*.flac")["passed_over"]
+    assert found == f"--exclude {library.name}/*.flac fits {song} (in a scan of {library.parent})"
+    text = show_text(capsys, song, "--exclude", "a.*")
+    assert f"passes it over: --exclude a.* fits {song} (in a scan of {library})\n" in text
+    assert Scan(capsys, library, "-n", "--exclude", "a.*").rows == []
+
+
+def test_it_says_what_other_tracks_did(library: Path, home: Path, capsys: Capsys) -> None:
+    song, other = library / "a.flac", library / "c.ogg"
+    for path in library.iterdir():
+        set_album(path, "Marcus", "Burning Spear")
+    set_genre(other, "Reggae")
+    set_genre(library / "b.mp3", "Reggae")
+    save_scores(home, {song: DOUBTFUL})
+    context = ("--context", "artist")
+    not_asked = "the other tracks of its artist have a say in a scan (--context), but not here"
+    assert not_asked in show(capsys, song, *context)["scan"]["reason"]
+    Scan(capsys, library, "-n")
+    assert not_asked in show(capsys, song, *context)["scan"]["reason"]
+    row = Scan(capsys, library, "-n", *context).row(song.name)
+    said = f"said would-write Reggae {float(row['score']):.3f} (artist: 2 tracks Reggae)"
+    assert said in show(capsys, song, *context)["scan"]["reason"]
+    assert "--context" not in show(capsys, song)["scan"]["reason"]
+    assert "--context" not in show(capsys, other, *context)["scan"]["reason"]  # it keeps its genre
 
 
 def test_reasons_name_scores_bounds_and_options(

@@ -339,6 +339,9 @@ def index_of_pickles(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
 
 
+JOINED = {"model_type": "musicnn-yamnet"}
+
+
 def cut_off(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -381,6 +384,10 @@ def own_code(folder: Path) -> None:
         (lambda folder: edit(folder, id2label={"0": "a", "2": "b"}), "not numbered from 0"),
         (lambda folder: edit(folder, id2label={"0": "a", "1": "b"}), "do not fit its config"),
         (lambda folder: edit(folder, architectures=5, id2label=None), "has no labels"),
+        (lambda folder: edit(folder, **JOINED, styles=["House"]), "config.json: styles must give"),
+        (lambda folder: edit(folder, **JOINED, styles={"House": 5}), "config.json: styles must"),
+        (lambda folder: edit(folder, **JOINED, moods="Happy"), "config.json: moods must be a list"),
+        (lambda folder: edit(folder, **JOINED, voices=[None]), "config.json: voices must be a"),
         (lambda folder: edit(folder, transformers_weights="w/x.safetensors"), "from another place"),
         (lambda folder: extract(folder, sampling_rate=0), "a sampling rate of 0 Hz"),
         (lambda folder: extract(folder, sampling_rate="16000"), "rate of '16000' Hz"),

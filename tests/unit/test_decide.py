@@ -1,6 +1,7 @@
 """What becomes of a track, by the table "Which genre stays" of docs/files.md."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,14 @@ from tagger.decide import (
     find_user_genres,
     is_music,
     list_genre_names,
+    list_label_names,
+    list_no_genres,
+    name_scores,
     relabel,
 )
 from tagger.records import Action, MinScore, Score, Tags
-from tagger.settings import Existing, Settings
+from tagger.settings import Existing, NotMusic, Settings
+from tagger.vocabulary import normalize_genres, read_vocabulary
 
 MODEL = "musicnn@1"
 BEST = (Score("Jazz", 0.8), Score("Blues", 0.1))
@@ -166,12 +171,22 @@ def test_of_several_genres_only_the_new_ones_are_appended_and_count_as_ours() ->
     assert fewer.tags.genres == ("soul", "Jazz")
 
 
-BOUNDS = MinScore(0.4, {"hip hop": 0.6, "Folk": 0.2})
+BOUNDS = MinScore(0.4, {"hip hop": 0.6, "Folk": 0.2, "House; Electronic": 0.3})
 
 
 @pytest.mark.parametrize(
     ("genre", "bound"),
-    [("Hip-Hop", 0.6), ("folk", 0.2), ("Jazz", 0.4), ("Folk; Jazz", 0.4), ("Folk; HipHop", 0.6)],
+    [
+        ("Hip-Hop", 0.6),
+        ("folk", 0.2),
+        ("Jazz", 0.4),
+        ("Folk; Jazz", 0.4),
+        ("Folk; HipHop", 0.6),
+        ("House; Electronic", 0.3),
+        ("house;electronic", 0.3),
+        ("House", 0.4),
+        ("Electronic", 0.4),
+    ],
 )
 def test_a_genre_has_its_own_bound_in_any_spelling(genre: str, bound: float) -> None:
     assert BOUNDS.get(genre) == bound
@@ -206,5 +221,37 @@ def test_genres_with_a_bound_are_those_that_the_genre_map_gives() -> None:
     labels = ("disco", "folk", "hiphop", "speech", "noise")
     genres = list_genre_names(settings, labels, {"speech", "noise"})
     assert genres == ("Dance", "Folk", "World", "Hip-Hop", "Spoken")
-    bounds = MinScore(0.4, {"World": 0.5, "hip-hop": 0.5, "Disco": 0.5, "noise": 0.5})
-    assert find_unknown_genres(bounds, genres) == ("Disco", "noise")
+    names = list_label_names(settings, labels, {"speech", "noise"})
+    assert names == ("Dance", "Folk; World", "Hip-Hop", "Spoken")
+    bounds = MinScore(
+        0.4, {"World": 0.5, "hip-hop": 0.5, "Disco": 0.5, "noise": 0.5, "Folk;World": 0.5}
+    )
+    assert find_unknown_genres(bounds, names) == ("Disco", "noise")
+
+
+SPEECH = (Score("Speech", 0.9), Score("Rock", 0.1))
+
+
+@pytest.mark.parametrize(
+    ("text", "not_music", "named"),
+    [
+        ("[genres.Talk]\naliases = ['Spoken Word']", NotMusic.TAG, "Talk"),
+        ("[genres.Speech]\naliases = ['Spoken Word']", NotMusic.TAG, "Speech"),
+        ("[genres.Rock]", NotMusic.TAG, "Spoken Word"),
+        ("drop = ['Spoken Word']", NotMusic.TAG, None),
+        ("[genres.Talk]\naliases = ['Spoken Word', 'Speech']", NotMusic.SKIP, None),
+    ],
+)
+def test_a_vocabulary_names_speech_as_normalize_does(
+    tmp_path: Path, text: str, not_music: NotMusic, named: str | None
+) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    vocabulary = read_vocabulary(tmp_path / "mine.toml")
+    settings = Settings(vocabulary=vocabulary, not_music=not_music)
+    best = name_scores(SPEECH, settings, {"Speech"})[0].genre
+    no_genres = list_no_genres({"Speech"}, settings)
+    assert (best in no_genres) == (named is None)
+    assert best == named or named is None
+    if named:
+        assert normalize_genres(["Spoken Word"], vocabulary) == (named,)
+        assert named in list_genre_names(settings, ["Speech", "Rock"], {"Speech"})

@@ -99,6 +99,7 @@ def test_auto_is_none_and_a_number_a_number() -> None:
         ({"existing": "apend"}, "--existing: must be one of keep|replace|append, not 'apend'"),
         ({"context": "label"}, "--context: must be one of none|album|artist, not 'label'"),
         ({"by-album": True, "context": "album"}, "--by-album gives an album one genre"),
+        ({"write": "style,mood", "styles": "genre"}, "--styles genre puts styles behind the genre"),
         ({"min-score": "2"}, "--min-score: must be a number between 0 and 1"),
         ({"min-score": "half"}, "--min-score: must be a number between 0 and 1, not 'half'"),
         ({"windows": "0"}, "--windows: must be a whole number, 1 or more"),

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, Self
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from tagger import __version__
 from tagger.errors import ClusterError, LostWorkerError, SettingsError, TaggerError, WorkerError
-from tagger.inference.engine import InferenceRequest
+from tagger.inference.engine import InferenceRequest, keep_signal_handlers
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import Settings
+from tagger.version import __version__
 
 LOCAL_ADDRESS = "local"
 
@@ -59,20 +59,21 @@ def connect(address: str) -> Iterator[None]:
         yield
         return
     _check_reachable(address)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     local_options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL_ADDRESS else {}
     try:
-        ray.init(
-            address=address, log_to_driver=False, logging_level=logging.CRITICAL, **local_options
-        )
+        # Ray's own handlers would end the run during a write
+        with keep_signal_handlers(signal.SIGINT, signal.SIGTERM):
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                **local_options,
+            )
     except Exception as error:  # Ray raises plain Exceptions too
         if address == "auto" and isinstance(error, ConnectionError):
             raise ClusterError(NO_CLUSTER) from error
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise ClusterError(f"cannot work with Ray at {address}: {first}") from error
-    finally:
-        for number, handler in handlers.items():  # Ray's handlers would end the run during a write
-            signal.signal(number, handler)
     try:
         yield
     finally:

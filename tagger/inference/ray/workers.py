@@ -16,7 +16,6 @@ import ray
 import torch
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError
 
-from tagger import __version__
 from tagger.errors import ClusterError, FailureKind, LostWorkerError, ModelError, WorkerError
 from tagger.inference.dataset import Sample, TrackDataset
 from tagger.inference.engine import InferenceRequest, never_stop
@@ -33,11 +32,15 @@ from tagger.models import download_missing, find_model
 from tagger.models.checkpoint import load_config_and_extractor
 from tagger.models.sources import BUNDLED_MODELS
 from tagger.records import Failure, Prediction, Track
+from tagger.version import __version__
 
 
 def make_portable(request: InferenceRequest) -> InferenceRequest:
     """Return a request that means the same on another machine and can be pickled."""
-    source, settings = request.source, replace(request.settings, genre_map={}, notify_cmd="")
+    source = request.source
+    settings = replace(
+        request.settings, genre_map={}, notify_cmd="", notify=(), ping_url=None, alert=()
+    )
     if source.commit:
         settings = replace(settings, revision=source.commit)
     elif source.name not in BUNDLED_MODELS:

@@ -1,0 +1,102 @@
+"""Read the tags of new files, many at once, while the scan is busy with the files before."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tagger.decide import list_extra_fields
+from tagger.errors import TrackError
+from tagger.isolation import IsolatedCaller
+from tagger.pacing import count_usable_cores, halve_cores
+from tagger.records import ExtraField, Tags, Track
+from tagger.settings import Settings
+from tagger.storage import check_no_writer
+from tagger.tags import read_tags, read_tags_of_files
+
+T = TypeVar("T")
+
+FILES_PER_CALL = 50
+
+MAX_TRACKS_AHEAD = 400
+"""The tags of so many tracks are read ahead, and those of one more folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagReader:
+    """Reads tags in isolated processes. Tags that were read ahead are handed out later."""
+
+    isolated: IsolatedCaller
+    threads: ThreadPoolExecutor
+    extras: tuple[ExtraField, ...] = ()
+    ahead: dict[Track, Future[Mapping[Track, Tags | TrackError]]] = field(default_factory=dict)
+
+    def read(self, track: Track) -> Tags:
+        """Return the tags of a file. Raises TrackError, also if another program writes it."""
+        future = self.ahead.pop(track, None)
+        found = future.result().get(track) if future else None
+        if isinstance(found, TrackError):
+            raise found
+        return self._read_alone(track) if found is None else found
+
+    def check_writable(self, track: Track) -> None:
+        """Raise TagError if the tags of a file can be read, but not written."""
+        self.isolated.call(read_tags, track.path, for_writing=True, extras=self.extras)
+
+    def _read_alone(self, track: Track) -> Tags:
+        check_no_writer(track.path, is_settled=True)
+        return self.isolated.call(read_tags, track.path, extras=self.extras)
+
+    def read_ahead(
+        self, items: Iterable[T], list_tracks: Callable[[T], Sequence[Track]]
+    ) -> Iterator[T]:
+        """Yield the items, while the tags of the tracks in the next ones are read.
+
+        list_tracks: the tracks of an item whose tags are needed.
+        """
+        waiting: deque[tuple[T, Sequence[Track]]] = deque()
+        count = 0
+        for item in items:
+            tracks = list_tracks(item)
+            self._start_reading(tracks)
+            waiting.append((item, tracks))
+            count += len(tracks)
+            while waiting and (count > MAX_TRACKS_AHEAD or not waiting[0][1]):
+                first, needed = waiting.popleft()
+                yield first
+                count -= len(needed)
+        while waiting:
+            yield waiting.popleft()[0]
+
+    def _start_reading(self, tracks: Sequence[Track]) -> None:
+        for start in range(0, len(tracks), FILES_PER_CALL):
+            part = tracks[start : start + FILES_PER_CALL]
+            self.ahead.update(dict.fromkeys(part, self.threads.submit(self._read_many, part)))
+
+    def _read_many(self, tracks: Sequence[Track]) -> Mapping[Track, Tags | TrackError]:
+        """Return the tags of files. There are none if one file breaks the call for all of them."""
+        paths = [track.path for track in tracks]
+        try:
+            found = self.isolated.call(read_tags_of_files, paths, extras=self.extras)
+        except TrackError:
+            return {}
+        return dict(zip(tracks, found, strict=True))
+
+
+@contextmanager
+def open_tag_reader(
+    isolated: IsolatedCaller, settings: Settings, extras: tuple[ExtraField, ...] | None = None
+) -> Iterator[TagReader]:
+    """Give a TagReader with as many processes as there are cores; half as many if gentle.
+
+    extras: the extra fields to read; by default those that the settings name.
+    """
+    cores = count_usable_cores()
+    threads = ThreadPoolExecutor(halve_cores(cores) if settings.gentle else cores)
+    try:
+        wanted = list_extra_fields(settings) if extras is None else extras
+        yield TagReader(isolated, threads, wanted)
+    finally:
+        threads.shutdown(cancel_futures=True)
