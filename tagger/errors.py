@@ -71,6 +71,15 @@ class MissingExtraError(TaggerError):
     """A library that only some commands need is not installed."""
 
 
+DISTRIBUTION = "tagger-music"
+"""The name that pip knows. On PyPI `tagger` is another program."""
+
+
+def make_missing_extra_error(what: str, extra: str) -> MissingExtraError:
+    """Return the error that says which extra `what` needs. extra: one name, or several as `a,b`."""
+    return MissingExtraError(f"{what} needs: pip install '{DISTRIBUTION}[{extra}]'")
+
+
 class LockedError(TaggerError):
     """Another run uses the state file."""
 

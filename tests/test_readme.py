@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,9 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE_OPTION = re.compile(r"`(--[a-z][a-z-]*)")
 TABLE_CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
+
+EXTRA = re.compile(r"""['`](tagger[\w-]*)\[([\w,]+)\]['`]""")
+"""How a page says which extra a command needs."""
 
 FOREIGN_OPTIONS = {"--music", "--pretend"}
 """Options of scripts in tests/benchmarks, and of beets, that the pages name."""
@@ -101,6 +105,14 @@ def test_every_column_action_and_kind_of_the_report_is_explained() -> None:
     assert sorted(explained) == sorted([*HEADER, *Action, *FailureKind, *KeepReason, *WriteReason])
     for page in (README, PAGES[DOCS / "reports.md"]):
         assert ",".join(HEADER) in page.splitlines()
+
+
+def test_extras_are_those_of_the_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    found = {each for page in PAGES.values() for each in EXTRA.findall(page)}
+    assert {name for name, _ in found} == {project["name"]}
+    extras = {extra for _, each in found for extra in each.split(",")}
+    assert extras <= set(project["optional-dependencies"])
 
 
 def test_links_lead_to_files_and_headings() -> None:

@@ -7,7 +7,7 @@ import click
 
 from tagger.cli.options import MODEL_OPTIONS, UserPath, add_settings_options, merge_settings
 from tagger.cli.terminal import print_line
-from tagger.errors import MissingExtraError, SettingsError
+from tagger.errors import SettingsError, make_missing_extra_error
 from tagger.pacing import lower_priority
 
 
@@ -67,7 +67,7 @@ def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
         extra = {"gradio": "demo", "pandas": "demo", "datasets": "demo,train"}.get(error.name or "")
         if extra is None:
             raise
-        raise MissingExtraError(f"tagger demo needs: pip install 'tagger[{extra}]'") from error
+        raise make_missing_extra_error("tagger demo", extra) from error
     limits = UploadLimits(size_mb, minutes)
     page = build_page(DemoClassifier(settings, limits), samples)
     try:

@@ -15,7 +15,7 @@ from tagger.cli.options import (
     merge_settings,
 )
 from tagger.cli.terminal import catch_stop_signals, print_line
-from tagger.errors import MissingExtraError
+from tagger.errors import make_missing_extra_error
 from tagger.pacing import lower_priority
 from tagger.training.recipe import RECIPE_OPTIONS, Recipe, make_recipe
 
@@ -77,7 +77,7 @@ def evaluate(dataset: Path, config: Path | None, **flags: Any) -> int:
     except ModuleNotFoundError as error:
         if error.name not in EVALUATE_MODULES:
             raise
-        raise MissingExtraError("tagger evaluate needs: pip install 'tagger[train]'") from error
+        raise make_missing_extra_error("tagger evaluate", "train") from error
     if picture:
         title = f"{evaluation.model} on {evaluation.dataset.name}"
         draw_measures(evaluation.measures, title, picture)
@@ -176,4 +176,4 @@ def train(dataset: str, output_dir: Path, config: Path | None, **flags: Any) -> 
     except ModuleNotFoundError as error:
         if error.name not in TRAIN_MODULES:
             raise
-        raise MissingExtraError("tagger train needs: pip install 'tagger[train]'") from error
+        raise make_missing_extra_error("tagger train", "train") from error

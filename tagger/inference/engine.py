@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from tagger.audio import MIN_DURATION_S
-from tagger.errors import MissingExtraError
+from tagger.errors import make_missing_extra_error
 from tagger.models import ModelSource
 from tagger.records import Failure, Prediction, Track
 from tagger.settings import EngineKind, Settings
@@ -82,7 +82,7 @@ def _open_ray_engine(settings: Settings) -> Iterator[PredictTracks]:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise MissingExtraError("--engine ray needs: pip install 'tagger[ray]'") from error
+        raise make_missing_extra_error("--engine ray", "ray") from error
     with RayCluster(settings) as cluster:
         yield cluster.predict_tracks
 

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from tagger.addresses import SecretUrl
-from tagger.errors import LockedError, MissingExtraError, NotifyError, SettingsError
+from tagger.errors import LockedError, NotifyError, SettingsError, make_missing_extra_error
 from tagger.service.web import ask, open_client
 
 START = "start"
@@ -63,7 +63,7 @@ def prepare_alert(url: SecretUrl) -> Alert:
     except ModuleNotFoundError as error:
         if error.name != "apprise":
             raise
-        raise MissingExtraError("--alert needs: pip install 'tagger[alert]'") from error
+        raise make_missing_extra_error("--alert", "alert") from error
     sender = Apprise()
     with _silence():
         is_known = sender.add(url.value)

@@ -14,7 +14,13 @@ from threading import Thread
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlencode
 
-from tagger.errors import AccessError, FailureKind, MissingExtraError, TagError, UnfinishedError
+from tagger.errors import (
+    AccessError,
+    FailureKind,
+    TagError,
+    UnfinishedError,
+    make_missing_extra_error,
+)
 from tagger.paths import RemotePath
 from tagger.records import Track
 from tagger.storage.filesystem import FILE_CHANGED
@@ -238,8 +244,7 @@ def _get_client(process: int) -> Any:  # noqa: ARG001 - a fork must not use the 
         from botocore import UNSIGNED
         from botocore.config import Config
     except ImportError as error:
-        reason = "s3:// needs a package that is missing: pip install 'tagger[s3]'"
-        raise MissingExtraError(reason) from error
+        raise make_missing_extra_error("s3://", "s3") from error
     config = Config(
         connect_timeout=REQUEST_TIMEOUT_S,
         read_timeout=REQUEST_TIMEOUT_S,

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from tagger.errors import MissingExtraError, ModelError, SettingsError, WorkerError
+from tagger.errors import ModelError, SettingsError, WorkerError, make_missing_extra_error
 from tagger.inference.dataset import choose_jobs, start_worker
 from tagger.inference.devices import choose_devices, has_bf16, is_out_of_memory
 from tagger.models.checkpoint import WindowExtractor
@@ -307,7 +307,7 @@ def _make_callbacks(task: FinetuneTask, observer: FinetuneObserver) -> Iterator[
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
-            raise MissingExtraError("--tensorboard needs: pip install 'tagger[train]'") from error
+            raise make_missing_extra_error("--tensorboard", "train") from error
         yield TensorBoardCallback(SummaryWriter(str(task.folder / "runs")))
 
 

@@ -249,4 +249,4 @@ def test_without_gradio_the_message_says_what_to_install(
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "tagger.demo", raising=False)
     assert main(["demo"]) == 3
-    assert "pip install 'tagger[demo]'" in capsys.readouterr().err
+    assert "pip install 'tagger-music[demo]'" in capsys.readouterr().err

@@ -239,7 +239,7 @@ def test_without_the_library_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert main(["evaluate", "team/set"]) == 3
-    assert "pip install 'tagger[train]'" in capsys.readouterr().err
+    assert "pip install 'tagger-music[train]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

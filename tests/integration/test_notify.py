@@ -467,7 +467,7 @@ def test_alerts_need_a_library(
 ) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     run = Normalize(capsys, genres, "--alert", f"ntfy://{WRONG}")
-    assert (run.code, run.err) == (3, "tagger: --alert needs: pip install 'tagger[alert]'\n")
+    assert (run.code, run.err) == (3, "tagger: --alert needs: pip install 'tagger-music[alert]'\n")
 
 
 @pytest.mark.extra

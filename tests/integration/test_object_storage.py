@@ -321,7 +321,7 @@ def test_no_server_no_credentials_no_package(
 ) -> None:
     missing = in_another_process("sys.modules['boto3'] = None", "scan", bucket.url, "-n")
     assert (missing.returncode, missing.stderr.count("\n")) == (3, 1)
-    assert "pip install 'tagger[s3]'" in missing.stderr
+    assert "pip install 'tagger-music[s3]'" in missing.stderr
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     dead = in_another_process("pass", "scan", bucket.url, "-n")
     assert (dead.returncode, dead.stderr.count("\n")) == (3, 1)

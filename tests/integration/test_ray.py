@@ -242,7 +242,9 @@ def test_without_ray_one_line_names_the_extra(
     for name in [name for name in sys.modules if name.startswith("tagger.inference.ray")]:
         monkeypatch.delitem(sys.modules, name)
     assert main(["scan", str(library), "--engine", "ray"]) == 3
-    assert capsys.readouterr().err == "tagger: --engine ray needs: pip install 'tagger[ray]'\n"
+    assert (
+        capsys.readouterr().err == "tagger: --engine ray needs: pip install 'tagger-music[ray]'\n"
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:99999"])
