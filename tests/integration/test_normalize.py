@@ -414,7 +414,8 @@ def test_two_names_of_a_file_with_a_number(tmp_path: Path, capsys: Capsys) -> No
     os.link(path, path.with_name("b.mp3"))
     raw = read_tags(path).raw
     done = Normalized(capsys, path.parent, "--hardlinks", "in-place")
-    assert (done.summary["written"], done.summary["unchanged"]) == (1, 1)
+    others = done.summary["unchanged"] + done.summary["kept"]  # kept: the first write was over
+    assert (done.summary["written"], others) == (1, 1)
     assert Command(capsys, "undo", "--hardlinks", "in-place").code == 0
     assert read_tags(path).raw == raw
 
