@@ -91,7 +91,7 @@ class PreTrainedOutput(ModelOutput):
 
 
 class PreTrainedClassifier(PreTrainedModel, AudioClassifier):
-    """The base of the models: the layers of an AudioClassifier, which the models have as well."""
+    """The base of the models; each has the layers of a network of ours as its second base."""
 
     main_input_name = "input_values"
 

@@ -43,7 +43,8 @@ BUNDLED_MODELS: Mapping[str, BundledModel] = {
 }
 """The bundled models by name, which is also the `model_type` in their config.json.
 
-A new one needs a package like `tagger.models.musicnn`, a line here, and its licence in
+A new one needs a package like `tagger.models.musicnn`, a line here and one in
+`tagger.models.loading`, its classes in `tagger.models.pretrained`, and its licence in
 pyproject.toml.
 """
 
