@@ -93,8 +93,12 @@ def _load_bundled(source: ModelSource, settings: Settings) -> Classifier:
     with translate_load_errors(source):
         prepare_memory(extractor)
         model = network.classifier()
-        model.add_layers(_make(network.architecture, config), len(source.labels))
-        model.load_state_dict(load_file(source.folder / WEIGHTS_FILE))
+        with torch.device("meta"):  # layers without memory: nothing is drawn at random in vain
+            model.add_layers(_make(network.architecture, config), len(source.labels))
+        weights = load_file(source.folder / WEIGHTS_FILE)
+        # Copies, because the weights in the file begin at odd addresses.
+        floats = {name: each.to(torch.float32, copy=True) for name, each in weights.items()}
+        model.load_state_dict(floats, assign=True)
     return make_classifier(source, model, extractor, config.get("problem_type"))
 
 

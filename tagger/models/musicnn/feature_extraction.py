@@ -39,7 +39,8 @@ class MusicnnFeatures:
 
     def __post_init__(self) -> None:
         self.chunk_length_s = self.chunk_length / self.sampling_rate
-        self.window = torch.hann_window(self.fft_length)
+        # "cpu": also where the layers around it are made without memory.
+        self.window = torch.hann_window(self.fft_length, device="cpu")
         bins = self.fft_length // 2 + 1
         filters = make_slaney_filters(bins, self.feature_size, self.sampling_rate)
         self.mel_filters = torch.from_numpy(filters).float()

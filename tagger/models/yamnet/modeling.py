@@ -45,7 +45,8 @@ class LogMel(nn.Module):
         """Compute window and filters."""
         bins = FFT_LENGTH // 2 + 1
         filters = make_htk_filters(bins, self.bands, RATE_HZ, MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ)
-        window = torch.hann_window(FRAME_LENGTH, dtype=torch.float64)
+        # "cpu": also where the layers around it are made without memory.
+        window = torch.hann_window(FRAME_LENGTH, dtype=torch.float64, device="cpu")
         return window, torch.from_numpy(filters).float()
 
     def count_frames(self, samples: Tensor) -> Tensor:
