@@ -21,7 +21,7 @@ from tagger.errors import TaggerError, TrackError
 from tagger.inference.devices import use_one_thread
 from tagger.inference.engine import keep_signal_handlers
 from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_fork_server
-from tagger.models.checkpoint import ModelInputs, WindowExtractor
+from tagger.models.classifier import ModelInputs, WindowExtractor
 from tagger.pacing import (
     count_usable_cores,
     halve_cores,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from tagger.errors import ModelError
-from tagger.models.checkpoint import MAX_SHORT_INPUT_S, ModelInputs
+from tagger.models.classifier import MAX_SHORT_INPUT_S, ModelInputs
 from tagger.pacing import count_usable_cores, halve_cores
 from tagger.settings import Precision, Settings
 

@@ -25,13 +25,13 @@ from tagger.inference.devices import (
 )
 from tagger.inference.engine import InferenceRequest
 from tagger.isolation import get_call_limits
-from tagger.models.checkpoint import (
+from tagger.models.classifier import (
     MAX_SHORT_INPUT_S,
     Classifier,
     ModelInputs,
     WindowExtractor,
-    load_classifier,
 )
+from tagger.models.loading import load_classifier
 from tagger.records import Failure, Prediction, Track, WindowScores
 from tagger.settings import Settings
 
