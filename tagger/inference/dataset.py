@@ -18,10 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from tagger.audio import MIN_DURATION_S, read_windows
 from tagger.errors import TaggerError, TrackError
-from tagger.inference.devices import use_one_thread
 from tagger.inference.engine import keep_signal_handlers
 from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_fork_server
-from tagger.models.classifier import ModelInputs, WindowExtractor
+from tagger.models.classifier import ModelInputs, WindowExtractor, use_one_thread
 from tagger.pacing import (
     count_usable_cores,
     halve_cores,

@@ -5,7 +5,6 @@ import ctypes
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -219,18 +218,3 @@ def return_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
     if mallopt:
         mallopt(MALLOPT_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-
-
-@contextmanager
-def use_one_thread() -> Iterator[None]:
-    """Let torch work in the calling thread alone.
-
-    Copies gain nothing from more threads, and waiting threads spin: sixteen took most of sixteen
-    cores away from decoding. With one thread, sums also have one order, and round the same way.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

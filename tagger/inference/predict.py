@@ -21,7 +21,6 @@ from tagger.inference.devices import (
     is_out_of_memory,
     make_replicas,
     return_freed_memory,
-    use_one_thread,
 )
 from tagger.inference.engine import InferenceRequest
 from tagger.isolation import get_call_limits
@@ -30,6 +29,7 @@ from tagger.models.classifier import (
     Classifier,
     ModelInputs,
     WindowExtractor,
+    use_one_thread,
 )
 from tagger.models.loading import load_classifier
 from tagger.records import Failure, Prediction, Track, WindowScores

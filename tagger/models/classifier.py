@@ -137,6 +137,21 @@ def prepare_memory(extractor: WindowExtractor) -> None:
         os.environ.setdefault(LARGE_PAGES_VARIABLE, "1")
 
 
+@contextmanager
+def use_one_thread() -> Iterator[None]:
+    """Let torch work in the calling thread alone.
+
+    Copies gain nothing from more threads, and waiting threads spin: sixteen took most of sixteen
+    cores away from decoding. With one thread, sums also have one order, and round the same way.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 LOAD_ERROR_REASONS = {
     "trust_remote_code": "it brings code of its own, which --trust-remote-code would run",
     "ignore_mismatched_sizes": "its weights do not fit its configuration",

@@ -19,6 +19,7 @@ from tagger.models.classifier import (
     make_classifier,
     prepare_memory,
     translate_load_errors,
+    use_one_thread,
 )
 from tagger.models.musicnn.configuration import MusicnnArchitecture
 from tagger.models.musicnn.feature_extraction import MusicnnFeatures
@@ -97,7 +98,8 @@ def _load_bundled(source: ModelSource, settings: Settings) -> Classifier:
             model.add_layers(_make(network.architecture, config), len(source.labels))
         weights = load_file(source.folder / WEIGHTS_FILE)
         # Copies, because the weights in the file begin at odd addresses.
-        floats = {name: each.to(torch.float32, copy=True) for name, each in weights.items()}
+        with use_one_thread():  # to start the others would take longer
+            floats = {name: each.to(torch.float32, copy=True) for name, each in weights.items()}
         model.load_state_dict(floats, assign=True)
     return make_classifier(source, model, extractor, config.get("problem_type"))
 
