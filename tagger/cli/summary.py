@@ -191,6 +191,8 @@ def _format_names(names: GenreNames) -> Iterator[str]:
         text = ", ".join(f"{_shorten(name)} ({tracks})" for name, tracks in shown)
         more = ", …" if len(names.unknown) > MAX_SHOWN_NAMES else ""
         yield escape_unprintable(f"Not in the vocabulary, left as they are: {text}{more}")
+    if names.filled:
+        yield f"Filled from the scores of an earlier scan: {format_track_count(names.filled)}"
     if names.without:
         yield f"Without a genre: {format_track_count(names.without)} (tagger scan listens to them)"
 

@@ -312,11 +312,14 @@ class Normalizer:
         names.before.update(dict.fromkeys(tags.genres, 1))
         names.after.update(dict.fromkeys(new.genres, 1))
         names.without += not new.genres
+        is_filled = renamed.tags is not None and renamed.proposal is not None
+        names.filled += is_filled
+        is_renamed = renamed.tags is not None and not renamed.by_rule and not is_filled
         for value in dict.fromkeys(tags.genres):
             found = name_genres([value], self.vocabulary, self.settings.junk_genres)
             genres = tuple(genre.name for genre in found)
             wanted = "; ".join(format_genre_values(genres, self.settings.profile))
-            if wanted != value and renamed.tags and not renamed.by_rule:
+            if wanted != value and is_renamed:
                 names.renamed[value, wanted] += 1
             names.unknown.update(genre.name for genre in found if not genre.is_known)
 

@@ -277,6 +277,8 @@ def test_fill_writes_known_scores_and_listens_to_nothing(library: Path, capsys: 
     filled = Normalized(capsys, library, "--fill", *ANY)
     row = filled.rows["a.flac"]
     assert (row["action"], row["error"]) == ("written", '"Other" is no genre')
+    assert filled.summary["filled"] == 2
+    assert filled.summary["renamed"] == [{"from": "Misc", "to": "", "tracks": 1}]
     assert read_tags(library / "a.flac").written == genres(library / "a.flac") == (row["genre"],)
     assert row["score"]
     assert "nothing is known of its sound" in filled.rows["b.mp3"]["error"]
