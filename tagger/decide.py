@@ -36,7 +36,16 @@ from tagger.settings import (
     Styles,
     WrittenField,
 )
-from tagger.vocabulary import Rule, Vocabulary, make_key, make_keys, normalize_genres
+from tagger.vocabulary import (
+    Rule,
+    Vocabulary,
+    list_broader,
+    list_spellings,
+    load_default_vocabulary,
+    make_key,
+    make_keys,
+    normalize_genres,
+)
 
 KEEP_SENTENCES: Mapping[KeepReason, str] = MappingProxyType(
     {
@@ -547,6 +556,26 @@ def _decide_genre(tags: Tags, proposal: Proposal, settings: Settings) -> Decisio
     if wanted is None:
         return Decision.keep(KeepReason.HAS_GENRE)
     return Decision(Action.UNCHANGED if wanted == tags else Action.WRITTEN, wanted)
+
+
+def limit_styles(tags: Tags, proposal: Proposal, settings: Settings) -> Proposal:
+    """Drop the styles if they are to be written and no genre of theirs stands in the file then.
+
+    A person's genre counts if it is the model's, or one below it: Tech House is Electronic.
+    """
+    if not proposal.styles or WrittenField.STYLE not in settings.write:
+        return proposal
+    decision = _decide_genre(tags, proposal, settings)
+    genres = decision.tags.genres if decision.tags else tags.genres
+    if not genres and decision.kind is KeepReason.NOT_ASKED:
+        has_genre = (proposal.score or 0.0) >= (proposal.min_score or 0.0)
+    else:
+        vocabulary = settings.vocabulary or load_default_vocabulary()
+        names = {name for genre in genres for name in list_spellings(genre, vocabulary)}
+        names |= {name for genre in genres for name in list_broader(genre, vocabulary)}
+        heard = (name for genre in proposal.genres for name in list_spellings(genre, vocabulary))
+        has_genre = not set(map(make_key, heard)).isdisjoint(map(make_key, names))
+    return proposal if has_genre else replace(proposal, styles=())
 
 
 def build_tags(

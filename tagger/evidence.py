@@ -22,7 +22,7 @@ from tagger.records import (
     normalize_label,
     split_genres,
 )
-from tagger.vocabulary import Vocabulary, list_spellings
+from tagger.vocabulary import Vocabulary, list_broader, list_spellings
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +133,11 @@ def find_labels(
 ) -> list[str]:
     """Return the labels that the first known one of a person's genres stands for; else none.
 
-    vocabulary: it knows other spellings of a genre, such as `Rap/Hip-Hop`.
+    vocabulary: it knows other spellings of a genre, such as `Rap/Hip-Hop`, and the genres above it,
+    such as Electronic above Tech House.
     """
     for genre in genres:
-        for name in list_spellings(genre, vocabulary):
+        for name in (*list_spellings(genre, vocabulary), *list_broader(genre, vocabulary)):
             if labels := labels_by_key.get(normalize_label(name)):
                 return list(labels)
     return []

@@ -218,6 +218,12 @@ def list_spellings(genre: str, vocabulary: Vocabulary) -> Iterator[str]:
     yield from normalize_genres([genre], vocabulary)
 
 
+def list_broader(genre: str, vocabulary: Vocabulary) -> Iterator[str]:
+    """Yield the genres above a genre in a tag, the nearest first."""
+    for name in normalize_genres([genre], vocabulary):
+        yield from list_parents(vocabulary, name)
+
+
 @dataclass(frozen=True, slots=True)
 class GenreNamer:
     """Names the values of a genre field. junk: keys of names that are no genre."""

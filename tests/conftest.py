@@ -44,15 +44,20 @@ def engine_config(request: pytest.FixtureRequest) -> Iterator[str]:
         yield make_ray_config(cluster.address)
 
 
+def use_home(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Set the variables so that the program keeps its files in this folder, without the Hub."""
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        patch.setenv(name, str(folder))
+    for name in map(name_variable, OPTIONS):
+        patch.delenv(name, raising=False)
+    patch.setenv("HF_HUB_OFFLINE", "1")
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_config: str) -> Path:
     """Keep the tests away from the user's own state, settings and models."""
     folder = tmp_path / "home"
-    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(folder))
-    for name in map(name_variable, OPTIONS):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    use_home(monkeypatch, folder)
     if engine_config:
         (folder / "tagger").mkdir(parents=True)
         (folder / "tagger" / "config.toml").write_text(engine_config)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,20 @@ def set_album(path: Path, title: str, artist: str = "Artist", *, various: bool =
 
 def run_without_torch(*args: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the program in a process of its own, and fail if it imports what is heavy."""
+    return _run_without(["torch", "transformers", "fsspec", "boto3", "aiohttp"], args)
+
+
+def run_without_transformers(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """Do the same for a command that needs torch, but nothing that torch rarely needs."""
+    return _run_without(["transformers", "torch._dynamo", "fsspec", "boto3", "aiohttp"], args)
+
+
+def _run_without(
+    heavy: Sequence[str], args: Sequence[str | Path]
+) -> subprocess.CompletedProcess[str]:
     script = (
         "import sys; from tagger.cli import main; code = main(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers', 'fsspec', 'boto3', 'aiohttp'} & sys.modules.keys();"
+        f"heavy = {{*{heavy}}} & sys.modules.keys();"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     command = [sys.executable, "-c", script, *map(str, args)]

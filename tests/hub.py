@@ -1,13 +1,14 @@
 """A stand-in for the Hugging Face Hub: an HTTP server over folders, with its API and its errors."""
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -15,6 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.hf_api
+
+from tagger.cli import main
+from tests.processes import capture_fork
 
 CHUNK_BYTES = 1 << 20
 
@@ -231,8 +239,31 @@ def serving(hub: Hub, kind: type[Handler] = Handler) -> Iterator[Hub]:
 def tagger(
     endpoint: str, *args: str | Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program in a process of its own, which reads the Hub's address as it starts."""
-    env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
-    env |= {"HF_ENDPOINT": endpoint} | environment
+    """Run the program in a fork of this process that reads the Hub's address again."""
+
+    def run() -> int:
+        set_environment(os.environ, endpoint, environment)
+        importlib.reload(huggingface_hub.constants)
+        huggingface_hub.hf_api.api.endpoint = huggingface_hub.constants.ENDPOINT
+        if "datasets" in sys.modules:
+            importlib.reload(sys.modules["datasets"].config)
+        return main([*map(str, args)])
+
+    return capture_fork(run)
+
+
+def start_tagger(
+    endpoint: str, *args: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program in a new process, which reads the Hub's address as it starts."""
+    variables = dict(os.environ)
+    set_environment(variables, endpoint, environment)
     command = [sys.executable, "-m", "tagger", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+
+
+def set_environment(
+    variables: MutableMapping[str, str], endpoint: str, more: dict[str, str]
+) -> None:
+    variables.pop("HF_HUB_OFFLINE", None)
+    variables.update({"HF_ENDPOINT": endpoint} | more)

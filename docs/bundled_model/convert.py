@@ -16,11 +16,13 @@ from transformers import Wav2Vec2FeatureExtractor
 from docs.bundled_model.fit_attributes import MOODS, STYLES, VOICES, fit_attributes
 from docs.bundled_model.fit_head import LABELS, NOT_MUSIC, fit_head
 from tagger.models import musicnn, yamnet
-from tagger.models.musicnn.modeling import MusicnnForAudioClassification
 from tagger.models.musicnn_yamnet import register
-from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
-from tagger.models.musicnn_yamnet.modeling import MusicnnYamnetForAudioClassification
-from tagger.models.yamnet.modeling import YamnetForAudioClassification
+from tagger.models.pretrained import (
+    MusicnnForAudioClassification,
+    MusicnnYamnetConfig,
+    MusicnnYamnetForAudioClassification,
+    YamnetForAudioClassification,
+)
 
 
 def build_model(features: Path) -> MusicnnYamnetForAudioClassification:

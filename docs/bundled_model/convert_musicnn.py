@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tagger.models.musicnn import CHECKPOINT, register
-from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
-from tagger.models.musicnn.modeling import MusicnnForAudioClassification
+from tagger.models.pretrained import MusicnnFeatureExtractor, MusicnnForAudioClassification
 
 Arrays = Mapping[str, NDArray[np.float32]]
 

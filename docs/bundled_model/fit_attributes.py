@@ -20,7 +20,7 @@ from docs.bundled_model.fit_head import (
     load_features,
     pool_windows,
 )
-from tagger.inference.devices import use_one_thread
+from tagger.models.classifier import use_one_thread
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tagger.inference.devices import use_one_thread
+from tagger.models.classifier import use_one_thread
 from tagger.models.musicnn.configuration import get_published_towers
 
 TAG_WEIGHTS: dict[str, dict[str, float]] = {

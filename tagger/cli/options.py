@@ -209,4 +209,4 @@ def _list_changed(settings: Settings, usual: Settings, options: Sequence[str]) -
             yield f"--{name}" if value else f"--no-{name}"
         else:
             yield f"--{name}"
-            yield format_value(value)
+            yield ",".join(map(str, value)) if isinstance(value, tuple) else format_value(value)

@@ -21,6 +21,7 @@ from tagger.cli.terminal import (
     format_track_count,
     print_line,
 )
+from tagger.decide import list_extra_fields
 from tagger.errors import TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
@@ -39,6 +40,9 @@ ACTION_HINTS = {
     Action.NOT_MUSIC: "speech or other sounds; the report says which",
     Action.FAILED: "the report says why",
 }
+
+EXTRAS_HINT = "a genre, other fields, or both; the report says which"
+"""What it means that a track is written if not only genres are."""
 
 NORMALIZE_HINTS = {
     **ACTION_HINTS,
@@ -123,6 +127,8 @@ def _write_page(result: ScanResult, settings: Settings) -> None:
 def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> str:
     """Return the summary of a scan, apply or normalize; `failures` are the first new ones."""
     hints = NORMALIZE_HINTS if result.names else ACTION_HINTS
+    if list_extra_fields(settings) and not result.names:
+        hints = {**hints, Action.WRITTEN: EXTRAS_HINT, Action.WOULD_WRITE: EXTRAS_HINT}
     model = f", model {escape_unprintable(result.model)}" if result.model else ""
     lines = [f"{format_track_count(result.tracks)} in {result.seconds:.1f} s{model}"]
     lines += [
@@ -185,6 +191,8 @@ def _format_names(names: GenreNames) -> Iterator[str]:
         text = ", ".join(f"{_shorten(name)} ({tracks})" for name, tracks in shown)
         more = ", …" if len(names.unknown) > MAX_SHOWN_NAMES else ""
         yield escape_unprintable(f"Not in the vocabulary, left as they are: {text}{more}")
+    if names.filled:
+        yield f"Filled from the scores of an earlier scan: {format_track_count(names.filled)}"
     if names.without:
         yield f"Without a genre: {format_track_count(names.without)} (tagger scan listens to them)"
 

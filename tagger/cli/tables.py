@@ -156,7 +156,7 @@ def _list_disagreements(overview: ReportOverview) -> Iterator[str]:
     if overview.compared:
         yield ""
         of = f"{overview.agreed} of {overview.compared}"
-        yield f"{of} tracks with a genre get the same genre from tagger"
+        yield f"{of} tracks with a genre get the same from tagger, or one above it"
         for pair in overview.pairs[:MAX_SHOWN_PAIRS]:
             yield f"  {pair.tracks:>5}  had {pair.existing}, tagger says {pair.heard}"
 

@@ -106,14 +106,30 @@ def _list_history_lines(memory: TrackMemory) -> Iterator[str]:
         yield "tagger never wrote into it"
     for write in memory.history:
         started = f"{datetime.fromisoformat(write.started_at).astimezone():%Y-%m-%d %H:%M}"
-        change = f"{_format_genres(write.before)} -> {_format_genres(write.after)}"
-        yield f"{started}  {write.kind} {write.run_id}: {change}"
+        yield f"{started}  {write.kind} {write.run_id}: {_format_change(write.before, write.after)}"
         if write.undone_by:
             yield f"  undone by {write.undone_by}"
         if not write.is_finished:
             yield "  the run was killed at this write; the next run finishes it or takes it back"
     if memory.undone:
         yield "tagger's genre is not wanted here: it was undone, or taken out of a report"
+
+
+def _format_change(before: Tags, after: Tags) -> str:
+    """Return what became of the genre, and of each extra field that the write changed."""
+    old_values = {extra.field: extra.values for extra in before.extras}
+    changes = [
+        f"{new.field}: {_join(old)} -> {_join(new.values)}"
+        for new in after.extras
+        if (old := old_values.get(new.field, ())) != new.values
+    ]
+    if before.genres != after.genres or not changes:
+        changes.insert(0, f"{_format_genres(before)} -> {_format_genres(after)}")
+    return ", ".join(changes)
+
+
+def _join(values: Sequence[str]) -> str:
+    return "; ".join(values) or "none"
 
 
 def _format_genres(tags: Tags) -> str:

@@ -6,6 +6,7 @@ and one Failure; the worker, its batch and all other tracks go on.
 
 import os
 import signal
+import sys
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -17,10 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from tagger.audio import MIN_DURATION_S, read_windows
 from tagger.errors import TaggerError, TrackError
-from tagger.inference.devices import use_one_thread
 from tagger.inference.engine import keep_signal_handlers
 from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_fork_server
-from tagger.models.checkpoint import ModelInputs, WindowExtractor
+from tagger.models.classifier import ModelInputs, WindowExtractor, use_one_thread
 from tagger.pacing import (
     count_usable_cores,
     halve_cores,
@@ -33,6 +33,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 MAX_JOBS_FOR_SLOW_MODEL = 2
 """Decoding processes that keep up with any network with long inputs on a CPU."""
+
+START_METHOD = "fork" if sys.platform == "linux" else None
+"""How workers start. The process of the demo is spawned, and would spawn its workers too. A spawned
+worker imports torch again, which takes five seconds for each song."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ def load_tracks(
             sampler=tracks,
             num_workers=jobs,
             worker_init_fn=start_worker,
+            multiprocessing_context=START_METHOD,
         )
         iterator = iter(loader)
     for loaded in iterator:

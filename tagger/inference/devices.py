@@ -5,13 +5,12 @@ import ctypes
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from tagger.errors import ModelError
-from tagger.models.checkpoint import MAX_SHORT_INPUT_S, ModelInputs
+from tagger.models.classifier import MAX_SHORT_INPUT_S, ModelInputs
 from tagger.pacing import count_usable_cores, halve_cores
 from tagger.settings import Precision, Settings
 
@@ -219,18 +218,3 @@ def return_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
     if mallopt:
         mallopt(MALLOPT_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-
-
-@contextmanager
-def use_one_thread() -> Iterator[None]:
-    """Let torch work in the calling thread alone.
-
-    Copies gain nothing from more threads, and waiting threads spin: sixteen took most of sixteen
-    cores away from decoding. With one thread, sums also have one order, and round the same way.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -21,17 +21,17 @@ from tagger.inference.devices import (
     is_out_of_memory,
     make_replicas,
     return_freed_memory,
-    use_one_thread,
 )
 from tagger.inference.engine import InferenceRequest
 from tagger.isolation import get_call_limits
-from tagger.models.checkpoint import (
+from tagger.models.classifier import (
     MAX_SHORT_INPUT_S,
     Classifier,
     ModelInputs,
     WindowExtractor,
-    load_classifier,
+    use_one_thread,
 )
+from tagger.models.loading import load_classifier
 from tagger.records import Failure, Prediction, Track, WindowScores
 from tagger.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Models: `sources` finds one and completes its files, `checkpoint` loads it."""
+"""Models: `sources` finds one and completes its files, `loading` loads it."""
 
 from tagger.models.sources import ModelSource, download_missing, find_base_model, find_model
 

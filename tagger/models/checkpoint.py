@@ -1,17 +1,10 @@
-"""Load a checkpoint: the network of an audio classifier or of CLAP, and its feature extractor."""
+"""Load any checkpoint by transformers: an audio classifier or CLAP, and its feature extractor."""
 
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 from transformers import (
     MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
     ASTFeatureExtractor,
@@ -24,16 +17,20 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from tagger.errors import ModelError, SettingsError, TaggerError
+from tagger.errors import ModelError, SettingsError
+from tagger.models.classifier import (
+    Classifier,
+    WindowExtractor,
+    make_classifier,
+    prepare_memory,
+    translate_load_errors,
+)
+from tagger.models.patches import ClassifierOutput
 from tagger.models.sources import AUTO_CLASS, ModelSource, register_bundled_models
-from tagger.records import MAX_NOT_MUSIC, AttributeLabels, Attributes, Score
 from tagger.settings import Settings
 
 DEFAULT_WINDOW_S = 30.0
 """The window length where the checkpoint names none, as long as GTZAN's clips."""
-
-MAX_SHORT_INPUT_S = 5.0
-"""Inputs up to this length make small layers, so that each CPU core can have its own."""
 
 AST_FRAME_S = 0.01
 """AST counts its input in frames of Kaldi's filter bank, one every 10 ms."""
@@ -41,46 +38,6 @@ AST_FRAME_S = 0.01
 VALID_RATES_HZ = range(1_000, 400_000)
 MAX_INPUT_S = 3600.0
 """Values beyond these two mean that the checkpoint's configuration is broken."""
-
-DEFAULT_TOTAL_S = 30.0
-MAX_DEFAULT_WINDOWS = 8
-"""By default a track is predicted from half a minute of sound, in a limited number of windows."""
-
-LARGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
-"""Makes torch put large blocks into large pages (Linux); read when torch first takes memory."""
-
-ModelInputs = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowExtractor:
-    """A checkpoint's feature extractor, and the sound that it takes; small and picklable.
-
-    input_s: the length of the network's input for each window; some extractors pad the window to a
-    fixed length.
-    """
-
-    feature_extractor: Callable[..., Any]
-    rate_hz: int
-    window_s: float
-    input_s: float
-
-    @property
-    def window_count(self) -> int:
-        """The number of windows of a track, where the user does not say."""
-        return max(1, min(MAX_DEFAULT_WINDOWS, round(DEFAULT_TOTAL_S / self.window_s)))
-
-    def __call__(self, windows: Sequence[NDArray[np.float32]]) -> ModelInputs:
-        """Turn windows (n,) of one length into tensors whose first axis counts the windows.
-
-        Each window goes through the extractor alone. Of several windows, CLAP's extractor picks one
-        at random to count as a long one, and other extractors pad.
-        """
-        features = [
-            self.feature_extractor([window], sampling_rate=self.rate_hz, return_tensors="pt")
-            for window in windows
-        ]
-        return {name: torch.cat([each[name] for each in features]) for name in features[0]}
 
 
 def make_extractor(feature_extractor: Any, window_s: float | None) -> WindowExtractor:
@@ -113,13 +70,6 @@ def _get_fixed_input_s(feature_extractor: Any, rate_hz: int) -> float | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class ClapOutput:
-    """The part of transformers' classifier outputs that tagger uses: logits (n, labels)."""
-
-    logits: torch.Tensor
-
-
 class ClapClassifier(torch.nn.Module):
     """A zero-shot classifier: CLAP's audio tower, and embedded descriptions of the labels.
 
@@ -137,10 +87,10 @@ class ClapClassifier(torch.nn.Module):
         self.scale = clap.logit_scale_a
         self.register_buffer("texts", torch.nn.functional.normalize(texts, dim=-1))
 
-    def forward(self, input_features: torch.Tensor, is_longer: torch.Tensor) -> ClapOutput:
+    def forward(self, input_features: torch.Tensor, is_longer: torch.Tensor) -> ClassifierOutput:
         hidden = self.audio_model(input_features=input_features, is_longer=is_longer)
         audio = torch.nn.functional.normalize(self.projection(hidden.pooler_output), dim=-1)
-        return ClapOutput(audio @ self.texts.T * self.scale.exp())
+        return ClassifierOutput(audio @ self.texts.T * self.scale.exp())
 
 
 def load_clap_classifier(
@@ -164,64 +114,7 @@ def load_clap_classifier(
     return ClapClassifier(clap, texts.clone()), loading_info
 
 
-@dataclass(frozen=True, slots=True)
-class Classifier:
-    """A loaded checkpoint.
-
-    not_music: the labels of sound that is no music, in few models. The logits are those of the
-    labels, then those of the attribute_labels, if there are any.
-    """
-
-    identity: str
-    labels: tuple[str, ...]
-    multi_label: bool
-    model: torch.nn.Module
-    extractor: WindowExtractor
-    not_music: frozenset[str] = frozenset()
-    attribute_labels: AttributeLabels = field(default_factory=AttributeLabels)
-
-    def pool(self, logits: torch.Tensor) -> torch.Tensor:
-        """Pool the logits (windows, all labels) of a track: their mean, (all labels,).
-
-        Windows without music do not count among others with music, unless they are the majority.
-        Then only they count.
-        """
-        if not self.not_music:
-            return logits.mean(0)
-        other = [number for number, label in enumerate(self.labels) if label in self.not_music]
-        probabilities = logits[:, : len(self.labels)].softmax(-1)
-        has_music = probabilities[:, other].sum(-1) <= MAX_NOT_MUSIC
-        is_music = 2 * int(has_music.sum()) >= len(logits)
-        return logits[has_music == is_music].mean(0)
-
-    def make_scores(self, logits: torch.Tensor) -> tuple[Score, ...]:
-        """Turn logits (all labels,), of one window or pooled, into scores, best first."""
-        own = logits[: len(self.labels)]
-        return _rank(self.labels, own.sigmoid() if self.multi_label else own.softmax(-1))
-
-    def make_attributes(self, logits: torch.Tensor) -> Attributes:
-        """Turn logits (all labels,) into styles, moods and voices."""
-        styles, moods, voices = (
-            tuple(self.attribute_labels.styles),
-            self.attribute_labels.moods,
-            self.attribute_labels.voices,
-        )
-        sizes = [len(self.labels), len(styles), len(moods), len(voices)]
-        _, style, mood, voice = logits.split(sizes)
-        return Attributes(
-            _rank(styles, style.sigmoid()),
-            _rank(moods, mood.softmax(-1)),
-            _rank(voices, voice.softmax(-1)),
-        )
-
-
-def _rank(labels: Sequence[str], probabilities: torch.Tensor) -> tuple[Score, ...]:
-    ranked = probabilities.sort(descending=True, stable=True)
-    pairs = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
-    return tuple(Score(labels[index], probability) for index, probability in pairs)
-
-
-def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
+def load_checkpoint(source: ModelSource, settings: Settings) -> Classifier:
     """Load a checkpoint whose files `download_missing` has completed.
 
     Raises ModelError where it is broken or no audio classifier, SettingsError where the options do
@@ -229,8 +122,7 @@ def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
     """
     config, extractor = load_config_and_extractor(source, settings)
     with translate_load_errors(source):
-        if extractor.input_s > MAX_SHORT_INPUT_S:
-            os.environ.setdefault(LARGE_PAGES_VARIABLE, "1")  # before torch allocates the weights
+        prepare_memory(extractor)
         if settings.labels:
             prompts = [label.prompt for label in settings.labels]
             model, loading_info = load_clap_classifier(
@@ -241,21 +133,13 @@ def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
     untrained = sorted(map(str, [*loading_info["missing_keys"], *loading_info["mismatched_keys"]]))
     if untrained:
         raise ModelError(f"{source.name} is no trained audio classifier: it lacks {untrained[0]}")
-    return Classifier(
-        source.identity,
-        source.labels,
-        multi_label=getattr(config, "problem_type", None) == "multi_label_classification",
-        model=model.eval(),
-        extractor=extractor,
-        not_music=source.not_music,
-        attribute_labels=source.attribute_labels,
-    )
+    return make_classifier(source, model, extractor, getattr(config, "problem_type", None))
 
 
 def load_config_and_extractor(
     source: ModelSource, settings: Settings
 ) -> tuple[PreTrainedConfig, WindowExtractor]:
-    """Load all of a checkpoint but its weights. Raises as `load_classifier`."""
+    """Load all of a checkpoint but its weights. Raises as `load_checkpoint`."""
     register_bundled_models()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -298,27 +182,3 @@ def _check_model_class(source: ModelSource, config: PreTrainedConfig) -> None:
     if not known and AUTO_CLASS not in (getattr(config, "auto_map", None) or {}):
         architectures = ", ".join(config.architectures or [config.model_type])
         raise ModelError(f"{source.name} is not an audio classifier but {architectures}")
-
-
-LOAD_ERROR_REASONS = {
-    "trust_remote_code": "it brings code of its own, which --trust-remote-code would run",
-    "ignore_mismatched_sizes": "its weights do not fit its configuration",
-    "Weights only load failed": "its pickled weights hold more than weights",
-}
-"""Phrase in an error of transformers or torch that is long or gives bad advice -> our reason."""
-
-
-@contextmanager
-def translate_load_errors(source: ModelSource) -> Iterator[None]:
-    """Turn any error of loading into a ModelError of one line; suppress warnings."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except TaggerError:
-        raise
-    except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        first_lines = "; ".join(line.strip() for line in text.splitlines()[:2] if line.strip())
-        reasons = (reason for phrase, reason in LOAD_ERROR_REASONS.items() if phrase in text)
-        reason = next(reasons, first_lines)
-        raise ModelError(f"the model {source.name} cannot be loaded: {reason}") from error

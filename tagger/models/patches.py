@@ -1,7 +1,42 @@
-"""Cut the frames of clips into the patches that a network takes, and average its outputs."""
+"""What the bundled networks have in common: their base, and clips cut into patches."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ClassifierOutput:
+    """What a network says of clips; of clips of several patches, the means over the patches.
+
+    logits: (clips, labels). The others are there where the network has them: tag_logits
+    (clips, tags), embedding (clips, all embeddings), attribute_logits (clips, styles + moods +
+    voices).
+    """
+
+    logits: Tensor
+    tag_logits: Tensor | None = None
+    embedding: Tensor | None = None
+    attribute_logits: Tensor | None = None
+
+
+class AudioClassifier(nn.Module):
+    """A network without layers; `add_layers` adds them.
+
+    The layers are no part of `__init__`, so that classes of transformers, which have an `__init__`
+    of their own, can have the same layers (`tagger.models.pretrained`).
+    """
+
+    @abstractmethod
+    def add_layers(self, config: Any, labels: int) -> None:
+        """Add the layers. config: what the network is made of."""
+
+    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Any:
+        """Classify clips, padded on the right; return a ClassifierOutput."""
+        raise NotImplementedError
 
 
 def cut_patches(

@@ -43,7 +43,8 @@ BUNDLED_MODELS: Mapping[str, BundledModel] = {
 }
 """The bundled models by name, which is also the `model_type` in their config.json.
 
-A new one needs a package like `tagger.models.musicnn`, a line here, and its licence in
+A new one needs a package like `tagger.models.musicnn`, a line here and one in
+`tagger.models.loading`, its classes in `tagger.models.pretrained`, and its licence in
 pyproject.toml.
 """
 
@@ -135,13 +136,14 @@ def read_config(folder: Path) -> Mapping[str, Any]:
     shown = display_path(folder)
     if not (folder / CONFIG_FILE).exists():
         raise ModelError(f"{shown} is not a model: it has no {CONFIG_FILE}")
-    config = _read_json(folder / CONFIG_FILE)
+    config = read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict):
         raise ModelError(f"the {CONFIG_FILE} in {shown} is not that of a model")
     return config
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file of a model. Raises ModelError."""
     try:
         with _open_model_file(path) as file:
             return json.loads(file.read(MAX_JSON_BYTES))
@@ -238,7 +240,7 @@ def has_weights(folder: Path, stem: str, suffix: str) -> bool:
     names = [f"{stem}{suffix}"]
     if index.exists():
         try:
-            names = sorted(set(_read_json(index)["weight_map"].values()))
+            names = sorted(set(read_json(index)["weight_map"].values()))
         except (LookupError, TypeError, AttributeError) as error:
             raise ModelError(f"{display_path(index)} is not an index of weights") from error
     if not all(str(name).endswith(suffix) and Path(name).name == name for name in names):

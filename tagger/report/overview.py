@@ -12,7 +12,7 @@ from tagger.paths import display_path
 from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
 from tagger.report.csv import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
-from tagger.vocabulary import list_spellings, load_default_vocabulary
+from tagger.vocabulary import list_broader, list_spellings, load_default_vocabulary
 
 HISTOGRAM_BINS = 20
 """The number of bars for scores from 0 to 1."""
@@ -61,8 +61,8 @@ class ReportOverview:
 
     written_scores, low_scores: histograms of the scores, in HISTOGRAM_BINS bins from 0 to 1;
     low_scores has those below --min-score. compared: the number of tracks with a genre in which
-    tagger heard one too. agreed: those with the same genre. pairs: the others, the commonest first.
-    odd: the albums with outliers.
+    tagger heard one too. agreed: those with the same genre, or one below it. pairs: the others, the
+    commonest first. odd: the albums with outliers.
     """
 
     counts: Mapping[Action, int]
@@ -161,14 +161,17 @@ def has_both_genres(row: ReportRow) -> bool:
 
 
 def is_disagreement(row: ReportRow) -> bool:
-    """Tell whether the genres of a track and of tagger have none in common, in any spelling."""
-    return has_both_genres(row) and _make_keys(row.existing).isdisjoint(_make_keys(row.genres))
+    """Tell whether tagger says another genre than a track has, in any spelling.
 
-
-def _make_keys(genres: Iterable[str]) -> set[str]:
+    A genre above that of the track is no other one, such as Electronic above Tech House.
+    """
+    if not has_both_genres(row):
+        return False
     vocabulary = load_default_vocabulary()
-    names = (name for genre in genres for name in list_spellings(genre, vocabulary))
-    return set(map(normalize_label, names))
+    found = {name for genre in row.existing for name in list_spellings(genre, vocabulary)}
+    found |= {name for genre in row.existing for name in list_broader(genre, vocabulary)}
+    heard = (name for genre in row.genres for name in list_spellings(genre, vocabulary))
+    return {*map(normalize_label, found)}.isdisjoint(map(normalize_label, heard))
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,8 +185,10 @@ class Normalizer:
             renamed = self._rename(track, known, tags)
         except TrackError as error:
             return decider.report_failure(Failure.from_error(track, error))
-        self._count(tags, renamed)
-        return self._plan_write(track, known, tags, renamed)
+        step = self._plan_write(track, known, tags, renamed)
+        is_kept = isinstance(step, Outcome) and step.action in (Action.KEPT, Action.FAILED)
+        self._count(tags, replace(renamed, tags=None) if is_kept else renamed)
+        return step
 
     def _read_tags(self, track: Track, known: KnownTrack) -> KnownTrack:
         """Return what is known of a track, with its tags. Raises TrackError."""
@@ -305,16 +307,19 @@ class Normalizer:
         return outcome
 
     def _count(self, tags: Tags, renamed: RenamedTags) -> None:
-        """Count the names of a track, by values of the genre field."""
+        """Count the names of a track, by values of the genre field. renamed: as it is written."""
         names, new = self.names, renamed.tags or tags
         names.before.update(dict.fromkeys(tags.genres, 1))
         names.after.update(dict.fromkeys(new.genres, 1))
         names.without += not new.genres
+        is_filled = renamed.tags is not None and renamed.proposal is not None
+        names.filled += is_filled
+        is_renamed = renamed.tags is not None and not renamed.by_rule and not is_filled
         for value in dict.fromkeys(tags.genres):
             found = name_genres([value], self.vocabulary, self.settings.junk_genres)
             genres = tuple(genre.name for genre in found)
             wanted = "; ".join(format_genre_values(genres, self.settings.profile))
-            if wanted != value and not renamed.by_rule:
+            if wanted != value and is_renamed:
                 names.renamed[value, wanted] += 1
             names.unknown.update(genre.name for genre in found if not genre.is_known)
 

@@ -15,7 +15,7 @@ from tagger.decide import (
     list_label_names,
     name_genres_of_styles,
 )
-from tagger.errors import ClusterError, WorkerError
+from tagger.errors import ClusterError, SettingsError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import Pacer, SystemClock
@@ -26,7 +26,7 @@ from tagger.scanning.context import ContextSettler, make_context_settler
 from tagger.scanning.session import RunObserver, RunSession, TrackStep, open_session
 from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler, compute_row_digest
-from tagger.settings import Context, Settings
+from tagger.settings import Context, Settings, WrittenField
 from tagger.state import RunKind
 from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 
@@ -87,6 +87,7 @@ def run_scan(
     Raises the errors of a run that cannot go on. A bad file is only a row.
     """
     source = find_model(settings)
+    _check_fields(source, settings)
     _warn_of_genre_names(source, settings, observer)
     passed_over = PassedOver()
     found = crawl_folders(paths, make_scope(settings, only), passed_over)
@@ -179,6 +180,21 @@ def scan_track_by_track(
     Rows of earlier runs are not repeated as text.
     """
     return run_scan(paths, replace(settings, verbose=True), OutcomeObserver(add))
+
+
+def _check_fields(source: ModelSource, settings: Settings) -> None:
+    """Raise SettingsError for a field that the model cannot fill: the scan would empty it."""
+    labels = source.attribute_labels
+    known = {
+        WrittenField.STYLE: bool(labels.styles),
+        WrittenField.MOOD: bool(labels.moods),
+        WrittenField.VOICE: bool(labels.voices),
+    }
+    options = [f"--write {each}" for each in settings.write if not known.get(each, True)]
+    if settings.mood_numbers and not labels.moods:
+        options.append("--mood-numbers")
+    if options:
+        raise SettingsError(f"{', '.join(options)}: the model {source.name} knows nothing of that")
 
 
 def _warn_of_genre_names(source: ModelSource, settings: Settings, observer: ScanObserver) -> None:

@@ -193,6 +193,7 @@ class TrackDecider:
     def decide_track(self, track: Track, known: KnownTrack, proposal: Proposal) -> TrackStep:
         """Decide on a track whose tags and scores are known."""
         tags = known.tags or Tags()
+        proposal = decide.limit_styles(tags, proposal, self.settings)
         decision = decide.decide(tags, proposal, self.settings)
         if decision.action is Action.WRITTEN:
             decision = self._decide_by_history_and_links(track, known) or decision

@@ -197,17 +197,20 @@ class Journal:
         """Record that the file was replaced by `new`.
 
         Return whether the file has tagger's tags now: False after an undo; None where the change,
-        or what it took back, was only another name for a genre, or left the genre alone.
+        or what it took back, was only another name for a genre, left the genre alone, or gave the
+        file a genre of the person.
         """
         self._set_new_track(entry, new)
-        (kind,) = self._db.execute(
-            "SELECT kind FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?", (entry,)
+        kind, after = self._db.execute(
+            "SELECT kind, after FROM journal JOIN runs ON runs.id = run_id WHERE journal.id = ?",
+            (entry,),
         ).fetchone()
-        is_undo = kind == RunKind.UNDO
-        if is_undo:
+        if kind == RunKind.UNDO:
             for active in self.list_active_entries(new.path)[:1]:
                 self._set_new_track(active.id, new)  # the file has the tags of that entry again
-        return None if self._adds_no_genre(entry) else not is_undo
+            return None if self._adds_no_genre(entry) else False
+        has_ours = bool(tags_from_json(after).written)
+        return True if has_ours and not self._adds_no_genre(entry) else None
 
     def _adds_no_genre(self, entry: int) -> bool:
         """Tell whether a change added no genre of a model, and took none away.

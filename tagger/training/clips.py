@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from tagger.paths import AnyPath, to_one_line
 from tagger.records import Failure, Track, normalize_label
-from tagger.vocabulary import Vocabulary, list_spellings
+from tagger.vocabulary import Vocabulary, list_broader, list_spellings
 
 PARTS = ("train", "validation", "test")
 """The parts of a split."""
@@ -111,14 +111,24 @@ def select_known_clips(
     """Return the clips with one of these genres, in their spelling, and count the other labels.
 
     genres: what a model may say, under the user's names. vocabulary: it knows other spellings of
-    a genre, such as `Rap/Hip-Hop`.
+    a genre, such as `Rap/Hip-Hop`, and the genres above it. The nearest one above a genre stands
+    for it if the model does not say the genre itself, as Electronic for Tech House.
     """
     spellings = {normalize_label(name): name for name in genres}
+
+    def find_known(names: Iterable[str]) -> list[str]:
+        keys = map(normalize_label, names)
+        return [spellings[key] for key in keys if key in spellings]
+
     known_clips, unknown_labels = [], Counter[str]()
     for clip in clips:
-        names = [name for label in clip.labels for name in list_spellings(label, vocabulary)]
-        found = (spellings.get(normalize_label(name)) for name in names)
-        if labels := tuple(dict.fromkeys(filter(None, found))):
+        found = [
+            name
+            for label in clip.labels
+            for name in find_known(list_spellings(label, vocabulary))
+            or find_known(list_broader(label, vocabulary))[:1]
+        ]
+        if labels := tuple(dict.fromkeys(found)):
             known_clips.append(replace(clip, labels=labels))
         else:
             unknown_labels[clip.labels[0]] += 1

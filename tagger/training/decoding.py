@@ -18,7 +18,7 @@ from tagger.audio import Samples, read_windows
 from tagger.errors import DiskFullError, ReportError
 from tagger.inference.dataset import IsolatedDataset, choose_jobs, load_tracks
 from tagger.isolation import get_call_limits
-from tagger.models.checkpoint import WindowExtractor
+from tagger.models.classifier import WindowExtractor
 from tagger.paths import display_path, write_file_whole
 from tagger.records import Failure, Track
 from tagger.settings import Settings

@@ -17,13 +17,8 @@ from transformers import (
 
 from tagger.errors import ModelError
 from tagger.models import ModelSource
-from tagger.models.checkpoint import (
-    ModelInputs,
-    WindowExtractor,
-    load_config_and_extractor,
-    load_network,
-    translate_load_errors,
-)
+from tagger.models.checkpoint import load_config_and_extractor, load_network
+from tagger.models.classifier import ModelInputs, WindowExtractor, translate_load_errors
 from tagger.settings import Settings
 from tagger.training.recipe import Freeze, Recipe
 

@@ -34,7 +34,7 @@ from docs.bundled_model.fit_head import (
     read_clips,
 )
 from tagger.evidence import ContextWeights, Evidence, pool_with_evidence
-from tagger.inference.devices import use_one_thread
+from tagger.models.classifier import use_one_thread
 from tagger.models.yamnet import CHECKPOINT
 from tagger.records import Score
 from tagger.settings import Settings

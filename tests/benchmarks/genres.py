@@ -36,8 +36,8 @@ from docs.bundled_model.fit_head import (
 )
 from tagger.classify import run_classify
 from tagger.decide import MIN_STYLE_SCORE, is_music
-from tagger.inference.devices import use_one_thread
 from tagger.models import find_model
+from tagger.models.classifier import use_one_thread
 from tagger.models.yamnet import CHECKPOINT
 from tagger.records import MAX_NOT_MUSIC, Prediction, Score
 from tagger.settings import Settings

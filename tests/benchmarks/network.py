@@ -112,8 +112,7 @@ def make_our_predictor(threads: int, *, use_bf16: bool) -> Callable[[NDArray[np.
 
     from tagger.inference.devices import is_fast_in_bf16
     from tagger.models.musicnn import CHECKPOINT
-    from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
-    from tagger.models.musicnn.modeling import MusicnnForAudioClassification
+    from tagger.models.pretrained import MusicnnFeatureExtractor, MusicnnForAudioClassification
 
     extractor = MusicnnFeatureExtractor.from_pretrained(CHECKPOINT)
     model = MusicnnForAudioClassification.from_pretrained(CHECKPOINT)

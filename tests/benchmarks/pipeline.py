@@ -105,7 +105,7 @@ def make_our_tasks(
     from tagger.inference.engine import InferenceRequest
     from tagger.inference.predict import Predictor
     from tagger.models import find_model
-    from tagger.models.checkpoint import load_classifier
+    from tagger.models.loading import load_classifier
     from tagger.records import Failure, Prediction, Track
     from tagger.settings import Precision, Settings
 

@@ -151,7 +151,7 @@ def spread(function: Callable[[Any], object], items: Sequence[object]) -> Task:
 def load_bundled() -> tuple[Any, Any]:
     """Load the bundled model; return its classifier and the settings."""
     from tagger.models import find_model
-    from tagger.models.checkpoint import load_classifier
+    from tagger.models.loading import load_classifier
     from tagger.settings import load_settings
 
     settings = load_settings({})

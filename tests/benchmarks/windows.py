@@ -22,7 +22,8 @@ from torch import Tensor
 from tagger.audio import read_windows
 from tagger.errors import TrackError
 from tagger.models import find_model
-from tagger.models.checkpoint import Classifier, load_classifier
+from tagger.models.classifier import Classifier
+from tagger.models.loading import load_classifier
 from tagger.records import normalize_label
 from tagger.settings import load_settings
 

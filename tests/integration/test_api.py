@@ -21,9 +21,11 @@ from tests.front_door import set_genre
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "python-and-beets.md"]
-ANY = tagger.make_settings(
-    min_score=0
-)  # the tests' chords are no genre that a model could be sure of
+
+
+def accept_any() -> tagger.Settings:
+    """Return settings for the tests' chords, which are no genre that a model could be sure of."""
+    return tagger.make_settings(min_score=0)  # made in a test: the state file is that of its HOME
 
 
 def count_reports() -> int:
@@ -68,7 +70,7 @@ def test_a_scan_gives_an_outcome_for_every_file_also_the_next_time(
         genres = () if outcome.error else read_tags(Path(outcome.track.path)).genres
         seen.append((outcome.track.path.name, genres))
 
-    first = tagger.scan(library.name, ANY, on_outcome=watch)
+    first = tagger.scan(library.name, accept_any(), on_outcome=watch)
     assert_type(first, list[tagger.Outcome])
     by_name = {outcome.track.path.name: outcome for outcome in first}
     actions = {name: outcome.action.value for name, outcome in by_name.items()}
@@ -82,7 +84,7 @@ def test_a_scan_gives_an_outcome_for_every_file_also_the_next_time(
         "broken.mp3": (),
         "c.ogg": by_name["c.ogg"].genres,
     }
-    again = {outcome.track.path.name: outcome for outcome in tagger.scan([library], ANY)}
+    again = {outcome.track.path.name: outcome for outcome in tagger.scan([library], accept_any())}
     assert {name: outcome.action.value for name, outcome in again.items()} == {
         **actions, "a.flac": "unchanged", "c.ogg": "unchanged",
     }  # fmt: skip
@@ -108,7 +110,7 @@ def test_scans_work_in_threads_and_leave_the_handlers_of_signals(library: Path) 
 
     def scan() -> None:
         try:
-            outcomes.extend(tagger.scan(library / "a.flac", ANY))
+            outcomes.extend(tagger.scan(library / "a.flac", accept_any()))
         except BaseException as error:  # noqa: BLE001 - else the test would not see it
             errors.append(error)
 
@@ -124,7 +126,7 @@ def test_scans_work_in_threads_and_leave_the_handlers_of_signals(library: Path) 
     numbers = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        (outcome,) = tagger.scan(library / "b.mp3", ANY)
+        (outcome,) = tagger.scan(library / "b.mp3", accept_any())
         assert [signal.getsignal(number) for number in numbers] == [handle] * 3
     finally:
         for number, handler in before.items():

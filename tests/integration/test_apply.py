@@ -196,6 +196,20 @@ def test_a_low_score_that_somebody_took_out_is_not_wanted_later_either(
     assert "taken out of a report" in scan.row("b.mp3")["error"]
 
 
+def test_a_genre_of_the_person_brings_back_no_genre_that_was_undone(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = library / "b.mp3"
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(genre="Polka"))
+    Scan(capsys, song, *ANY)
+    assert Command(capsys, "undo").summary["restored"] == 1
+    Scan(capsys, library, *ANY, "-n")
+    assert Applied(capsys, edited).rows["b.mp3"][0] == "written"
+    assert genres(song) == ("Polka",)
+    set_genre(song)
+    assert Scan(capsys, song, *ANY).row("b.mp3")["kind"] == "undone"
+
+
 def other_song(path: Path) -> None:
     build_audio(path, seconds=7, frequency_hz=300)
 

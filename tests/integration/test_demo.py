@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,37 +18,53 @@ from tagger.settings import load_settings
 from tests.browser import needs_browser, visiting
 from tests.builders import build_audio, write_text
 from tests.checkpoints import save
+from tests.conftest import use_home
 from tests.processes import run_in_background
 
 TIMEOUT_MS = 300_000  # for the browser: the model is loaded first, perhaps beside other load
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    """Run the demo with two labelled clips, and give its address.
+@dataclass(frozen=True, slots=True)
+class DemoServer:
+    """A demo that runs, and the folder of its clips."""
+
+    address: str
+    clips: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
+    """Run the demo with two labelled clips.
 
     The script sets the handler of SIGINT itself: under `nohup pytest &`, programs ignore SIGINT.
     """
+    folder = tmp_path_factory.mktemp("demo")
+    clips = folder / "clips"
     for label in ("jazz", "rock"):
-        (tmp_path / "clips" / label).mkdir(parents=True)
-        build_audio(tmp_path / "clips" / label / "a.wav", seconds=3, seed=len(label))
+        (clips / label).mkdir(parents=True)
+        build_audio(clips / label / "a.wav", seconds=3, seed=len(label))
     script = (
         "import signal, sys; from tagger.cli import main;"
         " signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", script, "demo", "--max-minutes", "0.2", "--max-size", "1"]
-    command += ["--dataset", str(tmp_path / "clips")]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "GRADIO_TEMP_DIR": str(tmp_path / "temp")}
+    command += ["--dataset", str(clips)]
+    with pytest.MonkeyPatch.context() as patch:
+        use_home(patch, folder / "home")
+        more = {"PYTHONUNBUFFERED": "1", "GRADIO_TEMP_DIR": str(folder / "temp")}
+        environment = os.environ | more
     with run_in_background(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
         assert url
-        yield url[0]
+        yield DemoServer(url[0], clips)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) in {0, 130}
 
 
 needs_gradio = pytest.mark.skipif(not find_spec("gradio"), reason="needs the extra `demo`")
+shares_server = pytest.mark.xdist_group("demo server")
+shares_classifier = pytest.mark.xdist_group("demo classifier")
 
 
 def expect(locator: Any) -> Any:
@@ -67,10 +84,13 @@ def click_listen(page: Any) -> None:
 
 
 @needs_browser
+@shares_server
 @pytest.mark.timeout(900)
-def test_a_song_is_classified_and_mistakes_are_explained(address: str, tmp_path: Path) -> None:
+def test_a_song_is_classified_and_mistakes_are_explained(
+    server: DemoServer, tmp_path: Path
+) -> None:
     song = build_audio(tmp_path / "song.mp3", seconds=10)
-    with visiting(address) as visit:
+    with visiting(server.address) as visit:
         page = visit.page
         answer = page.get_by_label("Result")
         click_listen(page)
@@ -89,14 +109,15 @@ def test_a_song_is_classified_and_mistakes_are_explained(address: str, tmp_path:
         expect(page.get_by_label("Its labels")).to_have_value(
             re.compile("Jazz|Rock", re.IGNORECASE), timeout=TIMEOUT_MS
         )
-        assert all(url.startswith((address, "data:", "blob:")) for url in visit.requests)
+        assert all(url.startswith((server.address, "data:", "blob:")) for url in visit.requests)
 
 
 @needs_browser
+@shares_server
 @pytest.mark.timeout(900)
-def test_a_file_without_sound_is_refused_politely(address: str, tmp_path: Path) -> None:
+def test_a_file_without_sound_is_refused_politely(server: DemoServer, tmp_path: Path) -> None:
     text_file = write_text(tmp_path / "song.mp3")
-    with visiting(address) as visit:
+    with visiting(server.address) as visit:
         visit.page.set_input_files("input[type=file]", text_file)
         visit.page.wait_for_timeout(1500)
         click_listen(visit.page)
@@ -113,6 +134,7 @@ def classifier() -> Any:
 
 
 @needs_gradio
+@shares_classifier
 @pytest.mark.extra
 def test_an_answer_has_the_scores_and_the_timeline(classifier: Any, tmp_path: Path) -> None:
     text, scores, timeline = classifier.classify(
@@ -128,6 +150,7 @@ def test_an_answer_has_the_scores_and_the_timeline(classifier: Any, tmp_path: Pa
 
 
 @needs_gradio
+@shares_classifier
 @pytest.mark.extra
 @pytest.mark.parametrize(
     ("seconds", "choice", "reason"),
@@ -150,18 +173,8 @@ def test_an_answer_says_why_it_did_not_work(
 
 @needs_gradio
 @pytest.mark.extra
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "{file}",
-        *(
-            pytest.param(each, marks=pytest.mark.slow)
-            for each in ("file://{file}", "{file},", "~/labels.txt", "@{file}")
-        ),
-    ],
-)
 def test_a_visitor_reads_no_file_of_the_server_as_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tagger.demo import DemoClassifier, UploadLimits
 
@@ -172,13 +185,15 @@ def test_a_visitor_reads_no_file_of_the_server_as_labels(
     settings = load_settings({"model": str(save(tmp_path / "clap", "clap"))})
     song = str(build_audio(tmp_path / "a.flac", seconds=2))
     classifier = DemoClassifier(settings, UploadLimits())
-    text, scores, _ = classifier.classify(song, "", typed.format(file=secret))
-    assert "secret" not in f"{text}{scores}"
+    for typed in (f"{secret}", f"file://{secret}", f"{secret},", "~/labels.txt", f"@{secret}"):
+        text, scores, _ = classifier.classify(song, "", typed)
+        assert "secret" not in f"{text}{scores}", typed
     text, scores, _ = classifier.classify(song, "", "labels.txt, techno")
     assert set(scores) == {"labels.txt", "techno"}
 
 
 @needs_gradio
+@shares_classifier
 @pytest.mark.extra
 def test_a_visitor_reaches_no_folder_of_the_server_as_a_model(
     classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,13 +232,14 @@ def test_trust_in_a_model_does_not_go_to_the_models_of_visitors(tmp_path: Path) 
 
 
 @needs_gradio
+@shares_server
 @pytest.mark.extra
-def test_a_visitor_names_no_file_of_the_server_as_a_song(address: str, tmp_path: Path) -> None:
+def test_a_visitor_names_no_file_of_the_server_as_a_song(server: DemoServer) -> None:
     import httpx
 
-    song = str(tmp_path / "clips" / "rock" / "a.wav")
+    song = str(server.clips / "rock" / "a.wav")
     file = {"path": song, "meta": {"_type": "gradio.FileData"}}
-    answer = httpx.post(f"{address}/gradio_api/run/classify", json={"data": [file, "", ""]})
+    answer = httpx.post(f"{server.address}/gradio_api/run/classify", json={"data": [file, "", ""]})
     assert (answer.status_code, answer.json()) == (500, {"error": None})
 
 

@@ -124,7 +124,8 @@ def test_a_field_of_a_person_stays_and_the_others_are_written(
     scan = Scan(capsys, tmp_path / "music", "--state", state, *ALL)
     assert scan.actions == {"written": 2}
     assert scan.row("song.flac")["genre"] == "Zouk"
-    assert scan.row("song.flac")["error"] == "written without a genre: style, mood, voice"
+    assert scan.row("song.flac")["error"] == "written without a genre: mood, voice"
+    assert scan.row("song.flac")["style"] == read_fields(mine)["style"] == ""  # House is no Zouk
     assert (read_tags(mine).genres, read_fields(mine)["mood"]) == (("Zouk",), "Happy")
     assert read_tags(theirs).genres == ("Electronic",)
     assert (read_fields(theirs)["TMOO"], read_fields(theirs)["TXXX:TAGGER_MOOD"]) == ("Wistful", "")
@@ -265,6 +266,34 @@ def test_a_style_goes_with_its_genre_also_where_the_row_of_the_dry_run_is_gone(
     assert (read_tags(song).genres, read_fields(song)["style"]) == (("Rock",), "")
 
 
+@pytest.mark.parametrize(
+    ("genre", "score_and_write", "style"),
+    [
+        ("", (0.9, "genre,style"), "House;Trance"),
+        ("", (0.3, "genre,style"), ""),  # the genre is not written
+        ("", (0.9, "style"), "House;Trance"),
+        ("", (0.3, "style"), ""),
+        ("Tech House", (0.9, "genre,style"), "House;Trance"),  # it is Electronic
+        ("Electronica/Dance", (0.3, "genre,style"), "House;Trance"),
+        ("Zouk", (0.9, "genre,style"), ""),
+        ("Other", (0.9, "genre,style"), "House;Trance"),
+    ],
+)
+def test_a_style_is_written_only_under_its_genre(
+    tmp_path: Path, capsys: Capsys, genre: str, score_and_write: tuple[float, str], style: str
+) -> None:
+    score, write = score_and_write
+    state = tmp_path / "state.sqlite"
+    (song,) = build_songs(tmp_path / "music", ".flac")
+    if genre:
+        set_genre(song, genre)
+    save_predictions(state, [song], score=score)
+    dry = Scan(capsys, tmp_path / "music", "--state", state, "-n", "--write", write)
+    assert dry.row(song.name)["style"] == ("" if dry.rows[0]["action"] == "kept" else style)
+    assert Scan(capsys, tmp_path / "music", "--state", state, "--write", write).code == 0
+    assert read_fields(song)["style"] == style
+
+
 def test_a_style_can_stand_in_the_place_of_its_genre(
     tmp_path: Path, state: Path, capsys: Capsys
 ) -> None:
@@ -352,6 +381,17 @@ def test_wrong_fields_are_refused(capsys: Capsys) -> None:
         "--write: must be some of genre, style, mood, voice"
         in Command(capsys, "scan", ".", "--write", "tempo").err
     )
+
+
+def test_a_model_that_cannot_fill_a_field_is_refused(tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "music").mkdir()
+    options = ("-m", "musicnn", "--write", "genre,style,mood", "--mood-numbers")
+    scan = Command(capsys, "scan", tmp_path / "music", *options)
+    assert scan.code == 2
+    assert (
+        "--write style, --write mood, --mood-numbers: the model musicnn knows nothing" in scan.err
+    )
+    assert Command(capsys, "scan", tmp_path / "music", "-m", "musicnn").code == 0
 
 
 def test_an_apply_without_the_fields_marks_no_track_as_unwanted(

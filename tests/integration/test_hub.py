@@ -19,7 +19,7 @@ from tagger.cli import main
 from tagger.tags import read_tags
 from tests.checkpoints import edit, save
 from tests.front_door import ANY
-from tests.hub import NOWHERE, Hub, serving, tagger
+from tests.hub import NOWHERE, Hub, serving, start_tagger, tagger
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_model_is_downloaded_once_and_works_offline_from_then_on(
     (model / "own.py").write_text("raise SystemExit('remote code ran')", "utf-8")
     commit = hub.publish("team/genres", model)
     scan = make_command(library, "team/genres")
-    first = read_summary(tagger(hub.endpoint, *scan))
+    first = read_summary(start_tagger(hub.endpoint, *scan))
     assert (first["written"], first["model"]) == (3, f"team/genres@{commit[:8]}")
     assert read_tags(library / "a.flac").genres[0] in {"Rock", "Jazz", "Hip-Hop"}
     assert sorted(hub.downloads) == [
@@ -65,8 +65,8 @@ def test_a_model_is_downloaded_once_and_works_offline_from_then_on(
     ]  # fmt: skip
     again = read_summary(tagger(NOWHERE, *scan))
     assert (again["unchanged"], again["model"]) == (3, first["model"])
-    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
-        forced = read_summary(tagger(NOWHERE, *scan, "--force", **environment))
+    for run, environment in ((tagger, {}), (start_tagger, {"HF_HUB_OFFLINE": "1"})):
+        forced = read_summary(run(NOWHERE, *scan, "--force", **environment))
         assert (forced["unchanged"], forced["model"]) == (3, first["model"])
 
 
@@ -254,6 +254,6 @@ def test_an_error_of_the_hubs_own_client_is_one_line(
 
 
 def test_an_endpoint_that_is_no_address_is_one_line(library: Path) -> None:
-    done = tagger("http://[bad", "scan", library, "-m", "team/genres")
+    done = start_tagger("http://[bad", "scan", library, "-m", "team/genres")
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
     assert "HF_ENDPOINT" in done.stderr

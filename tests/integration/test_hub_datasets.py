@@ -2,8 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from tagger.training.clips import Clip, Dataset
 from tagger.training.hub_datasets import is_saved_dataset, make_clips, read_saved_dataset
 from tests.builders import build_audio
 from tests.checkpoints import save
-from tests.hub import Hub, serving, tagger
+from tests.hub import Hub, serving, start_tagger, tagger
+
+RunTagger = Callable[..., subprocess.CompletedProcess[str]]
 
 GENRES = ["Jazz", "Rock", "hip hop"]
 CLASSES = ClassLabel(names=GENRES)
@@ -91,9 +94,9 @@ def evaluate(capsys: pytest.CaptureFixture[str], *args: str | Path) -> dict[str,
     return result
 
 
-def on_hub(hub: Hub, name: str, model: Path, **environment: str) -> Any:
+def on_hub(hub: Hub, name: str, model: Path, run: RunTagger = tagger, **environment: str) -> Any:
     """Evaluate on a data set of the Hub; returns the measures, or the one line of the error."""
-    done = tagger(hub.endpoint, "evaluate", name, "-m", model, "--json", **environment)
+    done = run(hub.endpoint, "evaluate", name, "-m", model, "--json", **environment)
     assert "Traceback" not in done.stderr
     if done.returncode == 0:
         return json.loads(done.stdout)
@@ -253,7 +256,7 @@ def test_a_data_set_of_the_hub_is_downloaded_once_and_works_offline_from_then_on
     found = on_hub(hub, "team/gtzan", model, HF_TOKEN=hub.token)
     assert found["confusion"] == expected["confusion"]
     assert found["dataset"] == "team/gtzan"
-    offline = on_hub(hub, "team/gtzan", model, HF_HUB_OFFLINE="1")
+    offline = on_hub(hub, "team/gtzan", model, start_tagger, HF_HUB_OFFLINE="1")
     assert offline["confusion"] == expected["confusion"]
     assert hub.downloads == ["train-00000-of-00001.parquet"]
 
@@ -274,7 +277,7 @@ def test_what_the_hub_does_not_give_is_one_line_with_the_cure(
         "HF_HUB_OFFLINE is set: connect once",
     ):
         assert words in offline
-    nowhere = tagger("http://[bad", "evaluate", "team/none", "-m", model)
+    nowhere = start_tagger("http://[bad", "evaluate", "team/none", "-m", model)
     assert nowhere.returncode == 3
     assert "HF_ENDPOINT is not an address" in nowhere.stderr
 

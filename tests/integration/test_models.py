@@ -10,7 +10,7 @@ import soundfile
 
 from tagger.tags import read_tags
 from tests.checkpoints import save
-from tests.front_door import ANY, Scan
+from tests.front_door import ANY, Scan, run_without_transformers
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,13 @@ def test_messages_of_transformers_are_not_shown(models: Path, library: Path) -> 
         [sys.executable, "-m", "tagger", *args], capture_output=True, text=True, check=True
     )
     assert done.stderr == "tagger: 3 tracks to listen to\n"
+
+
+def test_a_scan_with_the_bundled_model_needs_no_transformers(library: Path) -> None:
+    result = run_without_transformers("scan", library, *ANY)
+    assert (result.returncode, len(genres(library))) == (0, 1), result.stderr
+
+
+def test_classify_with_a_bundled_model_needs_no_transformers(library: Path) -> None:
+    result = run_without_transformers("classify", library / "a.flac", "-m", "yamnet")
+    assert (result.returncode, "a.flac" in result.stdout) == (0, True), result.stderr

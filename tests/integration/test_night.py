@@ -85,6 +85,7 @@ def test_the_cron_line_tags_a_folder_of_any_name(
     folder = tmp_path / ODD_NAME
     folder.mkdir()
     song = build_audio(folder / "a.flac", seconds=4)
+    assert main(["scan", str(folder), "-n"]) == 0  # so that the job need not load the model
     log = tmp_path / "log"
     install_tool("logger", f"cat > {shlex.quote(str(log))}")
     fields, _, command = build_cron_line(make_job(folder)).partition(" * * * ")

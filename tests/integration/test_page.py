@@ -15,7 +15,11 @@ from tests.reports import HOSTILE, many_outcomes, write_run
 
 MANY = 20_000
 
-pytestmark = [*BROWSER_MARKS, pytest.mark.timeout(600)]
+pytestmark = [
+    *BROWSER_MARKS,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("page"),  # one big page, in one worker
+]
 
 
 @pytest.fixture(scope="module")

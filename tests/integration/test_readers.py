@@ -21,6 +21,7 @@ from tagger.records import Tags
 from tagger.tags import read_other_fields, read_tags
 from tests.builders import audio_bytes, build_audio
 from tests.front_door import ANY, Command, Scan
+from tests.integration.test_killed import save_predictions
 from tests.replacing import restore, retag
 
 JAZZ = Tags(("Jazz",), ("Jazz",), "Jazz=1.0", "m")
@@ -249,13 +250,14 @@ def test_an_empty_tag_of_another_version_is_taken_back(
 
 @pytest.mark.slow
 def test_a_tag_that_was_there_but_empty_is_taken_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     library = tmp_path / "library"
     library.mkdir()
     make_empty_tags(library)
     before = {path: look_at(path) for path in library.iterdir()}
-    scan = Scan(capsys, library, *ANY)
+    save_predictions(home / "tagger" / "state.sqlite", list(before))
+    scan = Scan(capsys, library)
     assert scan.actions == {"written": len(before)}, scan.rows
     undo = Command(capsys, "undo", "-v")
     assert undo.summary["restored"] == len(before), undo.err

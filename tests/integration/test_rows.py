@@ -24,6 +24,8 @@ from tests.front_door import ANY, Command, Scan, set_album, set_genre
 Capsys = pytest.CaptureFixture[str]
 Rows = dict[str, dict[str, str]]
 
+pytestmark = pytest.mark.xdist_group("rows")  # one library, in one worker
+
 QUICK = {"existing", "min-score", "not-music", "jobs"}
 """Options that a plain pytest tries; `.ci/run` tries all of them."""
 

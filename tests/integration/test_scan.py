@@ -16,14 +16,16 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
-from tagger import decide
+from tagger import decide, pacing
 from tagger.audio import hash_streams
 from tagger.cli import main
+from tagger.cli.progress import RunProgress
 from tagger.errors import AccessError, DiskFullError, TagError
-from tagger.isolation import IsolatedCaller
+from tagger.isolation import IsolatedCaller, get_fork_server
 from tagger.pacing import SystemClock
 from tagger.records import TagChange, Track
 from tagger.scanning import tracks
@@ -41,6 +43,7 @@ from tests.front_door import (
     set_genre,
 )
 from tests.marks import others_slow
+from tests.processes import capture_fork
 
 DECODED = (
     ".mp3", ".mp2", ".aac", ".wav", ".wave", ".aiff", ".tta", ".dsf", ".flac", ".ogg", ".oga",
@@ -131,6 +134,8 @@ def test_a_file_without_read_permission_fails_until_it_has_it(
     library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = as_anyone("scan", library, "-n", *ANY)
+    for name in ("b.mp3", "c.ogg"):
+        set_genre(library / name, "Polka")  # so that no process has to load the model
     (library / "a.flac").chmod(0)
     report = tmp_path / "report.csv"
     for code in (1, 0):
@@ -649,21 +654,26 @@ def test_a_run_that_is_stopped_by_the_clock_says_so(
 
 @pytest.mark.slow
 def test_a_gentle_run_and_all_its_processes_stand_behind_all_others(library: Path) -> None:
-    script = """
-import json, sys, psutil
-from tagger.cli import main, progress
-def on_outcome(self, _):
-    here = psutil.Process()
-    everyone = [here, *here.children(recursive=True)]
-    print(json.dumps([(each.nice(), int(each.ionice().ioclass)) for each in everyone]))
-progress.RunProgress.on_outcome = on_outcome
-sys.exit(main(sys.argv[1:]))
-"""
-    command = [sys.executable, "-c", script, "scan", str(library), "--gentle", "-q", *ANY]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seen = [tuple(each) for line in done.stdout.splitlines() for each in json.loads(line)]
-    assert len(seen) > 3  # rows
-    assert set(seen) == {(19, 3)}
+    """Run in a fork, which has imported torch: a gentle process beside others takes minutes."""
+
+    def print_priorities(*_: object) -> None:
+        here = psutil.Process()
+        everyone = [here, *here.children(recursive=True)]
+        print(json.dumps([(each.nice(), int(each.ionice().ioclass)) for each in everyone]))
+
+    def scan() -> int:
+        get_fork_server.cache_clear()  # the one of the tests is not gentle
+        patch = pytest.MonkeyPatch()
+        patch.setattr(pacing, "MAX_REST_S", 0.0)  # it would rest while other tests run
+        patch.setattr(RunProgress, "on_outcome", print_priorities)
+        return main(["scan", str(library), "--gentle", "-q", *ANY])
+
+    done = capture_fork(scan)
+    assert done.returncode == 0, done.stderr
+    seen = [[tuple(each) for each in json.loads(line)] for line in done.stdout.splitlines()]
+    assert len(seen) == 3
+    assert max(map(len, seen)) > 3
+    assert {each for everyone in seen for each in everyone} == {(19, 3)}
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`tagger show`: what is known of a track, and what a scan would do, without any trace."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,16 @@ def test_it_says_what_a_crawl_passes_over(library: Path, capsys: Capsys) -> None
     text = show_text(capsys, song, "--exclude", "a.*")
     assert f"passes it over: --exclude a.* fits {song} (in a scan of {library})\n" in text
     assert Scan(capsys, library, "-n", "--exclude", "a.*").rows == []
+
+
+def test_the_history_has_the_fields_that_a_run_wrote(library: Path, capsys: Capsys) -> None:
+    path = library / "a.flac"
+    genre = Scan(capsys, path, *ANY).row(path.name)["genre"]
+    row = Scan(capsys, path, *ANY, "--write", "mood", "--mood-numbers").row(path.name)
+    text = show_text(capsys, path, *ANY)
+    assert f": no genre -> {genre}\n" in text
+    assert re.search(r"scan \S+: (mood: none -> \w+, )?mood-happy: none -> 0\.\d{3}, ", text), text
+    assert (f"mood: none -> {row['mood']}" in text) == bool(row["mood"])
 
 
 def test_it_says_what_other_tracks_did(library: Path, home: Path, capsys: Capsys) -> None:

@@ -13,7 +13,7 @@ from docs.bundled_model.fit_attributes import MOODS, STYLE_NAMES, STYLES, VOICES
 from docs.bundled_model.fit_head import TAG_WEIGHTS, list_tags
 from tagger.decide import choose_styles
 from tagger.models import find_model
-from tagger.models.checkpoint import load_classifier
+from tagger.models.loading import load_classifier
 from tagger.models.yamnet import CHECKPOINT
 from tagger.records import Attributes, Prediction, Score
 from tagger.settings import Settings

@@ -28,7 +28,8 @@ from tagger.inference.dataset import Sample
 from tagger.inference.devices import ComputeMode
 from tagger.inference.predict import Predictor
 from tagger.models import download_missing, find_model, sources
-from tagger.models.checkpoint import Classifier, load_classifier
+from tagger.models.classifier import Classifier
+from tagger.models.loading import load_classifier
 from tagger.models.musicnn import CHECKPOINT, register
 from tagger.records import Failure, Prediction, Score, Track
 from tagger.settings import load_settings

@@ -13,8 +13,7 @@ from tagger.inference.devices import (
     make_replicas,
 )
 from tagger.models.musicnn import CHECKPOINT
-from tagger.models.musicnn.configuration import MusicnnConfig
-from tagger.models.musicnn.modeling import MusicnnForAudioClassification
+from tagger.models.pretrained import MusicnnConfig, MusicnnForAudioClassification
 from tagger.settings import load_settings
 
 CPU = torch.device("cpu")

@@ -28,12 +28,11 @@ from transformers import (
 )
 
 from tagger.models.musicnn import CHECKPOINT, modeling, register
-from tagger.models.musicnn.configuration import MusicnnConfig
-from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
-from tagger.models.musicnn.modeling import (
-    FixedBatchNorm,
+from tagger.models.musicnn.modeling import FixedBatchNorm, PooledConvolution
+from tagger.models.pretrained import (
+    MusicnnConfig,
+    MusicnnFeatureExtractor,
     MusicnnForAudioClassification,
-    PooledConvolution,
 )
 
 Floats = NDArray[np.float32]

@@ -16,14 +16,14 @@ from transformers import (
 )
 
 from tagger.models import musicnn, musicnn_yamnet, yamnet
-from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
-from tagger.models.musicnn.modeling import MusicnnForAudioClassification
-from tagger.models.musicnn_yamnet.modeling import (
-    MusicnnLogMel,
+from tagger.models.musicnn_yamnet.modeling import MusicnnLogMel
+from tagger.models.pretrained import (
+    MusicnnFeatureExtractor,
+    MusicnnForAudioClassification,
     MusicnnYamnetForAudioClassification,
+    YamnetForAudioClassification,
 )
 from tagger.models.sources import register_bundled_models
-from tagger.models.yamnet.modeling import YamnetForAudioClassification
 
 Floats = NDArray[np.float32]
 

@@ -287,6 +287,10 @@ def test_the_vocabulary_of_tagger_is_sound() -> None:
         ("Folk, World, & Country", "Folk, World & Country"),
         ("Singer/Songwriter", "Singer-Songwriter"),
         ("Jazz+Funk", "Jazz-Funk"),
+        ("techno (peak time / driving)", "Techno (Peak Time / Driving)"),
+        ("Minimal / Deep Tech", "Minimal / Deep Tech"),
+        ("Ambient / Experimental", "Ambient;Experimental"),
+        ("AlternRock", "Alternative Rock"),
         ("Rock & Roll", "Rock and Roll"),
     ],
 )

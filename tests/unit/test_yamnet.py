@@ -16,9 +16,8 @@ from transformers import (
     pipeline,
 )
 
+from tagger.models.pretrained import YamnetConfig, YamnetForAudioClassification
 from tagger.models.yamnet import CHECKPOINT, register
-from tagger.models.yamnet.configuration import YamnetConfig
-from tagger.models.yamnet.modeling import YamnetForAudioClassification
 
 Floats = NDArray[np.float32]
 

@@ -29,7 +29,7 @@ from tagger.inference.ray.cluster import (
     translate_ray_error,
 )
 from tagger.models import download_missing, find_model
-from tagger.models.checkpoint import load_config_and_extractor
+from tagger.models.loading import load_extractor
 from tagger.models.sources import BUNDLED_MODELS
 from tagger.records import Failure, Prediction, Track
 from tagger.version import __version__
@@ -298,7 +298,7 @@ class RayPipeline:
     """Decodes and predicts tracks on the cluster, in groups; `max_pending` groups at a time."""
 
     def __init__(self, request: InferenceRequest, plan: ResourcePlan) -> None:
-        _, extractor = load_config_and_extractor(request.source, request.settings)
+        extractor = load_extractor(request.source, request.settings)
         self.dataset_ref = ray.put(make_track_dataset(extractor, request))
         remote_function: Any = ray.remote(decode_track)
         self.decode_track = remote_function.options(num_cpus=1, num_returns=2, max_retries=0)

@@ -11,9 +11,6 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 
 def register() -> None:
     """Make transformers' Auto classes and pipelines know musicnn; may be called twice."""
-    from tagger.models.musicnn.configuration import MusicnnConfig
-    from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor
-    from tagger.models.musicnn.modeling import MusicnnForAudioClassification
-    from tagger.models.registration import register_classifier
+    from tagger.models.pretrained import register_musicnn
 
-    register_classifier(MusicnnConfig, MusicnnForAudioClassification, MusicnnFeatureExtractor)
+    register_musicnn()

@@ -1,9 +1,6 @@
-"""The configuration of a musicnn checkpoint: towers, their tags, sizes of the layers."""
+"""What a musicnn checkpoint is made of: towers, their tags, sizes of the layers."""
 
-from dataclasses import field
-from typing import ClassVar
-
-from transformers import PreTrainedConfig
+from dataclasses import dataclass, field
 
 MSD_TAGS = """
     rock, pop, alternative, indie, electronic, female vocalists, dance, 00s, alternative rock,
@@ -28,16 +25,13 @@ def get_published_towers() -> dict[str, list[str]]:
     return {name: " ".join(text.split()).split(", ") for name, text in texts.items()}
 
 
-class MusicnnConfig(PreTrainedConfig):
-    """The configuration of `MusicnnForAudioClassification`; the defaults are the published towers.
+@dataclass(kw_only=True)
+class MusicnnArchitecture:
+    """The values of config.json that shape the network; the defaults are the published towers.
 
     towers: name of each network -> the tags of its output layer. A patch has `patch_frames` frames
-    of `num_mel_bins` bands at `sampling_rate`, as `MusicnnFeatureExtractor` makes them.
+    of `num_mel_bins` bands at `sampling_rate`, as `MusicnnFeatures` makes them.
     """
-
-    model_type = "musicnn"
-    # Trainer uses the other output, the logits, as predictions.
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["tag_logits", "embedding"]
 
     towers: dict[str, list[str]] = field(default_factory=get_published_towers)
     sampling_rate: int = 16_000
@@ -54,7 +48,6 @@ class MusicnnConfig(PreTrainedConfig):
     embedding_size: int = 200
     batch_norm_eps: float = 1e-3
     dropout: float = 0.5
-    initializer_range: float = 0.02
 
     @property
     def tags(self) -> list[str]:

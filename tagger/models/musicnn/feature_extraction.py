@@ -6,88 +6,54 @@ its defaults (centred frames, zeros beyond both ends, periodic Hann window, powe
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
-from transformers import BatchFeature, SequenceFeatureExtractor
-from transformers.audio_utils import mel_filter_bank
+
+from tagger.models.filter_banks import make_slaney_filters
 
 Samples = NDArray[np.float32]
-RawClips = NDArray[Any] | Sequence[float] | Sequence[ArrayLike]
 
 
-class MusicnnFeatureExtractor(SequenceFeatureExtractor):
-    """Turn mono clips into `input_values` (clips, frames, 96) and `attention_mask` (clips, frames).
+@dataclass(eq=False, repr=False)
+class MusicnnFeatures:
+    """Turns mono clips into frames (clips, frames, 96); the fields are in preprocessor_config.json.
 
     `chunk_length_s` is the length of the window that makes exactly one patch of the network. A
     shorter clip is repeated until it fills that window: the network takes nothing shorter.
     """
 
-    model_input_names = ["input_values", "attention_mask"]  # noqa: RUF012 - as the base class has it
+    feature_size: int = 96
+    sampling_rate: int = 16_000
+    fft_length: int = 512
+    hop_length: int = 256
+    patch_frames: int = 187
+    chunk_length_s: float = field(init=False)
+    # transformers does not save attributes with these two names to preprocessor_config.json.
+    window: Tensor = field(init=False)
+    mel_filters: Tensor = field(init=False)
 
-    def __init__(
-        self,
-        feature_size: int = 96,
-        sampling_rate: int = 16_000,
-        fft_length: int = 512,
-        hop_length: int = 256,
-        patch_frames: int = 187,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(feature_size, sampling_rate, kwargs.pop("padding_value", 0.0), **kwargs)
-        self.fft_length = fft_length
-        self.hop_length = hop_length
-        self.patch_frames = patch_frames
-        self.chunk_length_s = self.chunk_length / sampling_rate
-        # The base class does not save attributes with these two names to preprocessor_config.json.
-        self.window = torch.hann_window(fft_length)
-        self.mel_filters = torch.from_numpy(
-            mel_filter_bank(
-                num_frequency_bins=fft_length // 2 + 1,
-                num_mel_filters=feature_size,
-                min_frequency=0.0,
-                max_frequency=sampling_rate / 2,
-                sampling_rate=sampling_rate,
-                norm="slaney",
-                mel_scale="slaney",
-            )
-        ).float()
+    def __post_init__(self) -> None:
+        self.chunk_length_s = self.chunk_length / self.sampling_rate
+        # "cpu": also where the layers around it are made without memory.
+        self.window = torch.hann_window(self.fft_length, device="cpu")
+        bins = self.fft_length // 2 + 1
+        filters = make_slaney_filters(bins, self.feature_size, self.sampling_rate)
+        self.mel_filters = torch.from_numpy(filters).float()
 
     @property
     def chunk_length(self) -> int:
         """The number of samples that makes exactly one patch; each hop more makes another frame."""
         return (self.patch_frames - 1) * self.hop_length
 
-    def __call__(
-        self,
-        raw_speech: RawClips,
-        sampling_rate: int | None = None,
-        return_tensors: str | None = None,
-        max_length: int | None = None,
-        *,
-        truncation: bool = False,
-        **_: Any,
-    ) -> BatchFeature:
-        """Make the features of one or more clips (samples,), zero-padded to the longest.
-
-        With `truncation` each clip is first cut to `max_length` samples. The other arguments of
-        Hugging Face's extractors (padding, return_attention_mask) are accepted and ignored.
-        """
-        if sampling_rate is not None and sampling_rate != self.sampling_rate:
-            raise ValueError(f"musicnn takes {self.sampling_rate} Hz, not {sampling_rate} Hz")
-        end = max_length if truncation else None
-        frames = [self.log_mel(self.fill_window(clip[:end])) for clip in to_clip_list(raw_speech)]
-        longest = max(map(len, frames))
-        values = np.full((len(frames), longest, self.feature_size), self.padding_value, np.float32)
-        mask = np.zeros((len(frames), longest), np.int64)
-        for index, clip in enumerate(frames):
-            values[index, : len(clip)] = clip
-            mask[index, : len(clip)] = 1
-        data = {"input_values": values, "attention_mask": mask}
-        return BatchFeature(data, tensor_type=return_tensors)
+    def __call__(self, raw_speech: Sequence[Samples], **_: Any) -> Any:
+        """Turn clips (n,) of one length into the input of the network."""
+        frames = [torch.from_numpy(self.log_mel(self.fill_window(clip))) for clip in raw_speech]
+        return {"input_values": torch.stack(frames)}
 
     def fill_window(self, samples: Samples) -> Samples:
         """Repeat samples (n,) from the start until they fill one window; keep longer ones."""
@@ -116,12 +82,3 @@ def compute_log_mel(
     power = spectrum.real.square() + spectrum.imag.square()  # faster than abs().square()
     mel: Tensor = power @ mel_filters
     return mel.mul_(10_000).log1p_().mul_(1 / math.log(10))
-
-
-def to_clip_list(raw_speech: RawClips) -> list[Samples]:
-    """Return one or more clips as a list of float32 arrays (n,). Raises ValueError for stereo."""
-    is_one_clip = len(raw_speech) == 0 or np.ndim(raw_speech[0]) == 0
-    clips = [np.array(clip, np.float32) for clip in ([raw_speech] if is_one_clip else raw_speech)]
-    if any(clip.ndim != 1 for clip in clips):
-        raise ValueError("musicnn takes mono clips, each of shape (samples,)")
-    return clips

@@ -20,18 +20,15 @@ trained), so the same code serves inference and fine-tuning.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel, initialization
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils.generic import ModelOutput
+from torch.utils.checkpoint import checkpoint
 
-from tagger.models.musicnn.configuration import MusicnnConfig
-from tagger.models.patches import average_by_clip, cut_patches
+from tagger.models.musicnn.configuration import MusicnnArchitecture
+from tagger.models.patches import AudioClassifier, ClassifierOutput, average_by_clip, cut_patches
 
 # Patches that go through the front-end together, by type of device. Half precision takes half the
 # memory and makes many small products, each of which costs a call: 256 patches instead of 16 make
@@ -45,19 +42,6 @@ TEMPORAL_FRAMES_AT_ONCE = (
     8  # frames that one product with a temporal kernel covers (half precision)
 )
 PROBABILITY_FLOOR = 1e-6
-
-
-@dataclass
-class MusicnnOutput(ModelOutput):
-    """The outputs for each clip: means over the clip's patches.
-
-    logits: (clips, labels). tag_logits: (clips, tags). embedding: (clips, all embeddings).
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    tag_logits: Tensor | None = None
-    embedding: Tensor | None = None
 
 
 class FixedBatchNorm(nn.Module):
@@ -107,7 +91,7 @@ class PooledConvolution(nn.Module):
 class TimbralBlock(PooledConvolution):
     """Filters of 7 frames by many bands, which find a timbre at any pitch."""
 
-    def __init__(self, config: MusicnnConfig, bands: int) -> None:
+    def __init__(self, config: MusicnnArchitecture, bands: int) -> None:
         taps = bands * config.timbral_frames
         super().__init__(taps, config.timbral_filters, config.batch_norm_eps)
         self.bands = bands
@@ -161,7 +145,7 @@ def multiply_along_bands(
 class TemporalBlock(PooledConvolution):
     """Long filters over the frames of one band, which find a rhythm in any band."""
 
-    def __init__(self, config: MusicnnConfig, frames: int) -> None:
+    def __init__(self, config: MusicnnArchitecture, frames: int) -> None:
         super().__init__(frames, config.temporal_filters, config.batch_norm_eps)
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -217,13 +201,15 @@ def pad_kernel(kernel: Tensor, left: int, taps: int) -> Tensor:
     return functional.pad(kernel, (before, taps - kernel.shape[1] - before))
 
 
-class FrontEnd(GradientCheckpointingLayer):
+class FrontEnd(nn.Module):
     """Two timbral and three temporal blocks in parallel on the normalised frames.
 
     In training each patch keeps some 25 MB of maps here, unless gradient checkpointing is on.
     """
 
-    def __init__(self, config: MusicnnConfig) -> None:
+    gradient_checkpointing = False  # transformers sets it where a layer has it
+
+    def __init__(self, config: MusicnnArchitecture) -> None:
         super().__init__()
         self.norm = FixedBatchNorm(1, config.batch_norm_eps)
         self.timbral = nn.ModuleList(TimbralBlock(config, n) for n in config.timbral_bands)
@@ -232,6 +218,11 @@ class FrontEnd(GradientCheckpointingLayer):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Turn patches (n, frames, bands) into (n, frames, features)."""
+        if self.gradient_checkpointing and self.training:
+            return cast("Tensor", checkpoint(self._compute_features, patches, use_reentrant=False))
+        return self._compute_features(patches)
+
+    def _compute_features(self, patches: Tensor) -> Tensor:
         frames = self.norm(patches)
         device_type = frames.device.type
         if torch.is_autocast_enabled(device_type) and not torch.is_grad_enabled():
@@ -266,7 +257,7 @@ class FrontEnd(GradientCheckpointingLayer):
 class MusicnnTower(nn.Module):
     """One published network: patches (n, frames, bands) -> tag logits and embedding (n, 200)."""
 
-    def __init__(self, config: MusicnnConfig, tags: int) -> None:
+    def __init__(self, config: MusicnnArchitecture, tags: int) -> None:
         super().__init__()
         eps, filters = config.batch_norm_eps, config.midend_filters
         size = len(config.timbral_bands) * config.timbral_filters
@@ -354,61 +345,30 @@ class GenreHead(nn.Module):
             return logits + correction
 
     def score_clips(
-        self, tag_logits: Tensor, embedding: Tensor, counts: Tensor, labels: Tensor | None
-    ) -> MusicnnOutput:
-        """Score patches, and average everything clip by clip.
-
-        counts (clips,): the patches of each clip. labels (clips,): the right ones, for the loss.
-        """
-        logits = average_by_clip(self(tag_logits, embedding), counts)
-        return MusicnnOutput(
-            loss=None if labels is None else functional.cross_entropy(logits, labels),
-            logits=logits,
+        self, tag_logits: Tensor, embedding: Tensor, counts: Tensor
+    ) -> ClassifierOutput:
+        """Score patches, and average everything clip by clip; counts (clips,): their patches."""
+        return ClassifierOutput(
+            logits=average_by_clip(self(tag_logits, embedding), counts),
             tag_logits=average_by_clip(tag_logits, counts),
             embedding=average_by_clip(embedding, counts),
         )
 
 
-class MusicnnPreTrainedModel(PreTrainedModel):
-    """The common base of the models: configuration class, names, initial weights."""
-
-    config_class = MusicnnConfig
-    base_model_prefix = "musicnn"
-    main_input_name = "input_values"
-    has_fast_half_precision = True
-    supports_gradient_checkpointing = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, PooledConvolution | nn.Conv1d | nn.Linear):
-            initialization.normal_(module.weight, std=self.config.initializer_range)
-            if module.bias is not None:
-                initialization.zeros_(module.bias)
-        elif isinstance(module, FixedBatchNorm):
-            for tensor in (module.weight, module.running_var):
-                initialization.ones_(tensor)
-            for tensor in (module.bias, module.running_mean):
-                initialization.zeros_(tensor)
-        elif isinstance(module, GenreHead):
-            initialization.zeros_(module.tag_map)
-            initialization.ones_(module.sharpness)
-
-
-class MusicnnModel(MusicnnPreTrainedModel):
+class MusicnnModel(nn.Module):
     """Both towers in parallel: patches (n, frames, bands) -> tag logits and embedding (n, 400)."""
 
-    def __init__(self, config: MusicnnConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: MusicnnArchitecture) -> None:
+        super().__init__()
         towers = {name: MusicnnTower(config, len(tags)) for name, tags in config.towers.items()}
         self.towers = nn.ModuleDict(towers)
-        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, input_values: Tensor) -> tuple[Tensor, Tensor]:
         tag_logits, embeddings = zip(*(t(input_values) for t in self.towers.values()), strict=True)
         return torch.cat(tag_logits, 1), torch.cat(embeddings, 1)
 
 
-class MusicnnForAudioClassification(MusicnnPreTrainedModel):
+class MusicnnClassifier(AudioClassifier):
     """Genre logits of clips of any length: the mean over the patches of each clip.
 
     Logits are averaged, not probabilities, as in the pooling of a track's windows. So a track has
@@ -416,22 +376,21 @@ class MusicnnForAudioClassification(MusicnnPreTrainedModel):
     genre counts among many unclear ones.
     """
 
-    def __init__(self, config: MusicnnConfig) -> None:
-        super().__init__(config)
+    has_fast_half_precision = True
+
+    def add_layers(self, config: MusicnnArchitecture, labels: int) -> None:
+        self.patch_frames = config.patch_frames
         self.musicnn = MusicnnModel(config)
         size = len(config.towers) * config.embedding_size
-        self.head = GenreHead(len(config.tags), size, config.num_labels or 0)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.head = GenreHead(len(config.tags), size, labels)
 
     def forward(
-        self,
-        input_values: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> MusicnnOutput:
-        """Classify log-mel clips (clips, frames, bands), padded on the right; labels: (clips,)."""
-        frames = self.config.patch_frames
+        self, input_values: Tensor, attention_mask: Tensor | None = None
+    ) -> ClassifierOutput:
+        """Classify log-mel clips (clips, frames, bands), padded on the right."""
+        frames = self.patch_frames
         lengths = None if attention_mask is None else attention_mask.sum(1)
-        patches, counts = cut_patches(input_values.to(self.dtype), lengths, frames, hop=frames)
+        values = input_values.to(next(self.parameters()).dtype)
+        patches, counts = cut_patches(values, lengths, frames, hop=frames)
         tag_logits, embedding = self.musicnn(patches)
-        return self.head.score_clips(tag_logits, embedding, counts, labels)
+        return self.head.score_clips(tag_logits, embedding, counts)

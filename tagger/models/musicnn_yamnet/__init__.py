@@ -11,8 +11,6 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 
 def register() -> None:
     """Make transformers' Auto classes and pipelines know the model; may be called twice."""
-    from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
-    from tagger.models.musicnn_yamnet.modeling import MusicnnYamnetForAudioClassification
-    from tagger.models.registration import register_classifier
+    from tagger.models.pretrained import register_musicnn_yamnet
 
-    register_classifier(MusicnnYamnetConfig, MusicnnYamnetForAudioClassification)
+    register_musicnn_yamnet()

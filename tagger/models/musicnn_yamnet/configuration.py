@@ -1,30 +1,21 @@
-"""The configuration of the bundled genre model: those of its two networks."""
+"""What the bundled genre model is made of: its two networks, and the labels beside the genres."""
 
-from dataclasses import field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any
 
-from transformers import PreTrainedConfig
-
-from tagger.models.musicnn.configuration import MusicnnConfig
-from tagger.models.yamnet.configuration import YamnetConfig
+from tagger.models.musicnn.configuration import MusicnnArchitecture
+from tagger.models.yamnet.configuration import YamnetArchitecture
 
 
-class MusicnnYamnetConfig(PreTrainedConfig):
-    """The configuration of `MusicnnYamnetForAudioClassification`.
+@dataclass(kw_only=True)
+class MusicnnYamnetArchitecture:
+    """The values of config.json that shape the network.
 
-    musicnn, yamnet: what differs from the default configurations of the networks. window_samples:
+    musicnn, yamnet: what differs from the default architectures of the networks. window_samples:
     the length of a window, which is one patch of musicnn and several overlapping patches of YAMNet.
     not_music: the labels of sound that is no music. styles: style -> the label of its genre.
     moods, voices: labels of which one holds.
     """
-
-    model_type = "musicnn-yamnet"
-    # Trainer uses the other output, the logits, as predictions.
-    keys_to_ignore_at_inference: ClassVar[list[str]] = [
-        "tag_logits",
-        "embedding",
-        "attribute_logits",
-    ]
 
     musicnn: dict[str, Any] = field(default_factory=dict)
     yamnet: dict[str, Any] = field(default_factory=dict)
@@ -35,7 +26,6 @@ class MusicnnYamnetConfig(PreTrainedConfig):
     styles: dict[str, str] = field(default_factory=dict)
     moods: list[str] = field(default_factory=list)
     voices: list[str] = field(default_factory=list)
-    initializer_range: float = 0.02
 
     @property
     def attributes(self) -> list[str]:
@@ -46,9 +36,9 @@ class MusicnnYamnetConfig(PreTrainedConfig):
         return [*sorted(self.styles), *self.moods, *self.voices]
 
     @property
-    def musicnn_config(self) -> MusicnnConfig:
-        return MusicnnConfig(**self.musicnn)
+    def musicnn_architecture(self) -> MusicnnArchitecture:
+        return MusicnnArchitecture(**self.musicnn)
 
     @property
-    def yamnet_config(self) -> YamnetConfig:
-        return YamnetConfig(**self.yamnet)
+    def yamnet_architecture(self) -> YamnetArchitecture:
+        return YamnetArchitecture(**self.yamnet)

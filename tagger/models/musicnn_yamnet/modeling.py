@@ -4,29 +4,21 @@
 makes the log-mel frames of both networks itself, so a window crosses to a GPU once.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, initialization
 
-from tagger.models.musicnn.feature_extraction import MusicnnFeatureExtractor, compute_log_mel
-from tagger.models.musicnn.modeling import GenreHead, MusicnnModel, MusicnnOutput
-from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetConfig
-from tagger.models.patches import average_by_clip, cut_patches
+from tagger.models.musicnn.feature_extraction import MusicnnFeatures, compute_log_mel
+from tagger.models.musicnn.modeling import GenreHead, MusicnnModel
+from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetArchitecture
+from tagger.models.patches import AudioClassifier, ClassifierOutput, average_by_clip, cut_patches
 from tagger.models.yamnet.modeling import LogMel as YamnetLogMel
 from tagger.models.yamnet.modeling import YamnetModel
 
 
-@dataclass
-class MusicnnYamnetOutput(MusicnnOutput):
-    """The same with attribute_logits: (clips, styles + moods + voices)."""
-
-    attribute_logits: Tensor | None = None
-
-
 class MusicnnLogMel(nn.Module):
-    """Turns samples into the log-mel frames of `MusicnnFeatureExtractor`.
+    """Turns samples into the log-mel frames of `MusicnnFeatures`.
 
     Window and filters are constants, not weights.
     """
@@ -36,17 +28,15 @@ class MusicnnLogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        extractor = MusicnnFeatureExtractor()
-        self.hop_length = extractor.hop_length
-        self.register_buffer("window", extractor.window, persistent=False)
-        self.register_buffer("filters", extractor.mel_filters, persistent=False)
+        self.hop_length = MusicnnFeatures.hop_length
+        window, filters = self.make_constants()
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
 
-    @torch.no_grad()
-    def reset_constants(self) -> None:
-        """Compute the constants anew, where the model was made without memory and filled later."""
-        extractor = MusicnnFeatureExtractor()
-        initialization.copy_(self.window, extractor.window)
-        initialization.copy_(self.filters, extractor.mel_filters)
+    def make_constants(self) -> tuple[Tensor, Tensor]:
+        """Compute window and filters."""
+        features = MusicnnFeatures()
+        return features.window, features.mel_filters
 
     def forward(self, samples: Tensor) -> Tensor:
         """Turn samples (clips, n) into float32 frames (clips, frames, bands)."""
@@ -69,39 +59,16 @@ class FixedLinear(nn.Module):
         return nn.functional.linear(values, self.weight, self.bias)
 
 
-class MusicnnYamnetPreTrainedModel(PreTrainedModel):
-    """The common base of the models: configuration class, names, initial weights."""
-
-    config_class = MusicnnYamnetConfig
-    base_model_prefix = "networks"
-    main_input_name = "input_values"
-    has_fast_half_precision = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, MusicnnLogMel | YamnetLogMel):
-            module.reset_constants()
-        elif isinstance(module, GenreHead):
-            initialization.zeros_(module.tag_map)
-            initialization.ones_(module.sharpness)
-        elif isinstance(module, FixedLinear):
-            initialization.zeros_(module.weight)
-            initialization.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            initialization.normal_(module.weight, std=self.config.initializer_range)
-            initialization.zeros_(module.bias)
-
-
-class MusicnnYamnetModel(MusicnnYamnetPreTrainedModel):
+class MusicnnYamnetModel(nn.Module):
     """Both networks: windows (n, samples) -> tag logits (n, 621) and embedding (n, 1424).
 
     Styles, moods and voices belong to it, not to the head for genres: a newly trained head keeps
     them. They are not trained.
     """
 
-    def __init__(self, config: MusicnnYamnetConfig) -> None:
-        super().__init__(config)
-        musicnn, yamnet = config.musicnn_config, config.yamnet_config
+    def __init__(self, config: MusicnnYamnetArchitecture) -> None:
+        super().__init__()
+        musicnn, yamnet = config.musicnn_architecture, config.yamnet_architecture
         self.musicnn_log_mel = MusicnnLogMel()
         self.musicnn = MusicnnModel(musicnn)
         self.yamnet_log_mel = YamnetLogMel(yamnet.num_mel_bins)
@@ -114,7 +81,6 @@ class MusicnnYamnetModel(MusicnnYamnetPreTrainedModel):
             labels = len(config.attributes)
             self.attribute_head = GenreHead(self.tags, self.embedding_size, labels)
             self.attribute_head.linear = FixedLinear(self.tags + self.embedding_size, labels)
-        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         musicnn_tags, musicnn_embedding = self.musicnn(self.musicnn_log_mel(windows))
@@ -125,37 +91,34 @@ class MusicnnYamnetModel(MusicnnYamnetPreTrainedModel):
         return tag_logits, torch.cat([musicnn_embedding, yamnet_embedding], 1)
 
 
-class MusicnnYamnetForAudioClassification(MusicnnYamnetPreTrainedModel):
+class MusicnnYamnetClassifier(AudioClassifier):
     """Genre logits of clips of any length: the mean over the windows of each clip.
 
     A clip shorter than a window is repeated to fill one.
     """
 
-    def __init__(self, config: MusicnnYamnetConfig) -> None:
-        super().__init__(config)
+    has_fast_half_precision = True
+
+    def add_layers(self, config: MusicnnYamnetArchitecture, labels: int) -> None:
+        self.window_samples = config.window_samples
+        self.has_attributes = bool(config.attributes)
         self.networks = MusicnnYamnetModel(config)
-        self.head = GenreHead(
-            self.networks.tags, self.networks.embedding_size, config.num_labels or 0
-        )
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.head = GenreHead(self.networks.tags, self.networks.embedding_size, labels)
 
     def forward(
-        self,
-        input_values: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> MusicnnYamnetOutput:
-        """Classify clips (clips, samples), padded on the right; labels: (clips,).
+        self, input_values: Tensor, attention_mask: Tensor | None = None
+    ) -> ClassifierOutput:
+        """Classify clips (clips, samples), padded on the right.
 
         The output has the tag logits of musicnn's tags, then AudioSet's classes (clips, 621), and
         the embeddings of musicnn, then YAMNet (clips, 1424).
         """
         lengths = None if attention_mask is None else attention_mask.sum(1)
-        size = self.config.window_samples
+        size = self.window_samples
         windows, counts = cut_patches(input_values.unsqueeze(2), lengths, size, hop=size)
         tag_logits, embedding = self.networks(windows.squeeze(2))
-        output = MusicnnYamnetOutput(**self.head.score_clips(tag_logits, embedding, counts, labels))
-        if self.config.attributes:
-            attributes = self.networks.attribute_head(tag_logits, embedding)
-            output.attribute_logits = average_by_clip(attributes, counts)
-        return output
+        output = self.head.score_clips(tag_logits, embedding, counts)
+        if not self.has_attributes:
+            return output
+        attributes = self.networks.attribute_head(tag_logits, embedding)
+        return replace(output, attribute_logits=average_by_clip(attributes, counts))

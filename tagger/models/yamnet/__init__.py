@@ -11,8 +11,6 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 
 def register() -> None:
     """Make transformers' Auto classes and pipelines know YAMNet; may be called twice."""
-    from tagger.models.registration import register_classifier
-    from tagger.models.yamnet.configuration import YamnetConfig
-    from tagger.models.yamnet.modeling import YamnetForAudioClassification
+    from tagger.models.pretrained import register_yamnet
 
-    register_classifier(YamnetConfig, YamnetForAudioClassification)
+    register_yamnet()

@@ -1,9 +1,6 @@
-"""The configuration of a YAMNet checkpoint: sizes of the layers."""
+"""What a YAMNet checkpoint is made of: sizes of the layers."""
 
-from dataclasses import field
-from typing import Literal
-
-from transformers import PreTrainedConfig
+from dataclasses import dataclass, field
 
 PUBLISHED_BLOCKS = [
     [64, 1], [128, 2], [128, 1], [256, 2], [256, 1], [512, 2],
@@ -11,14 +8,13 @@ PUBLISHED_BLOCKS = [
 ]  # fmt: skip
 
 
-class YamnetConfig(PreTrainedConfig):
-    """The configuration of `YamnetForAudioClassification`; the defaults are the published network.
+@dataclass(kw_only=True)
+class YamnetArchitecture:
+    """The values of config.json that shape the network; the defaults are the published network.
 
     A patch has `patch_frames` frames of `num_mel_bins` bands; the next one starts `patch_hop`
     frames later. blocks: filters and stride of each separable convolution.
     """
-
-    model_type = "yamnet"
 
     sampling_rate: int = 16_000
     num_mel_bins: int = 64
@@ -26,5 +22,3 @@ class YamnetConfig(PreTrainedConfig):
     patch_hop: int = 48
     first_filters: int = 32
     blocks: list[list[int]] = field(default_factory=lambda: [list(b) for b in PUBLISHED_BLOCKS])
-    initializer_range: float = 0.02
-    problem_type: Literal["multi_label_classification"] = "multi_label_classification"

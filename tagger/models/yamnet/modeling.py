@@ -5,19 +5,13 @@ network is that of Howard et al., "MobileNets", arXiv 1704.04861; the data is th
 al., "Audio Set", ICASSP 2017. The batch norms are folded into the convolutions.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel, initialization
-from transformers.audio_utils import mel_filter_bank
-from transformers.utils.generic import ModelOutput
 
-from tagger.models.patches import average_by_clip, cut_patches
-from tagger.models.yamnet.configuration import YamnetConfig
+from tagger.models.filter_banks import make_htk_filters
+from tagger.models.patches import AudioClassifier, ClassifierOutput, average_by_clip, cut_patches
+from tagger.models.yamnet.configuration import YamnetArchitecture
 
 RATE_HZ = 16_000
 FFT_LENGTH = 512
@@ -28,18 +22,6 @@ LOG_OFFSET = 0.001
 
 PATCHES_AT_ONCE = {"cpu": 20}
 """Patches that go through the network together, by type of device. More leave the CPU's cache."""
-
-
-@dataclass
-class YamnetOutput(ModelOutput):
-    """The outputs for each clip: means over the clip's patches.
-
-    logits: (clips, labels). embedding: (clips, 1024).
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    embedding: Tensor | None = None
 
 
 class LogMel(nn.Module):
@@ -55,29 +37,16 @@ class LogMel(nn.Module):
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.bands = bands
-        window, filters = self._make_constants()
+        window, filters = self.make_constants()
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
 
-    @torch.no_grad()
-    def reset_constants(self) -> None:
-        """Compute the constants anew, where the model was made without memory and filled later."""
-        window, filters = self._make_constants()
-        initialization.copy_(self.window, window)
-        initialization.copy_(self.filters, filters)
-
-    def _make_constants(self) -> tuple[Tensor, Tensor]:
-        filters: NDArray[np.float64] = mel_filter_bank(
-            num_frequency_bins=FFT_LENGTH // 2 + 1,
-            num_mel_filters=self.bands,
-            min_frequency=MIN_FREQUENCY_HZ,
-            max_frequency=MAX_FREQUENCY_HZ,
-            sampling_rate=RATE_HZ,
-            norm=None,
-            mel_scale="htk",
-            triangularize_in_mel_space=True,
-        )
-        window = torch.hann_window(FRAME_LENGTH, dtype=torch.float64)
+    def make_constants(self) -> tuple[Tensor, Tensor]:
+        """Compute window and filters."""
+        bins = FFT_LENGTH // 2 + 1
+        filters = make_htk_filters(bins, self.bands, RATE_HZ, MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ)
+        # "cpu": also where the layers around it are made without memory.
+        window = torch.hann_window(FRAME_LENGTH, dtype=torch.float64, device="cpu")
         return window, torch.from_numpy(filters).float()
 
     def count_frames(self, samples: Tensor) -> Tensor:
@@ -123,28 +92,11 @@ class SeparableBlock(nn.Module):
         return functional.relu_(self.pointwise(self.depthwise(x)))
 
 
-class YamnetPreTrainedModel(PreTrainedModel):
-    """The common base of the models: configuration class, names, initial weights."""
-
-    config_class = YamnetConfig
-    base_model_prefix = "yamnet"
-    main_input_name = "input_values"
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            initialization.normal_(module.weight, std=self.config.initializer_range)
-            if module.bias is not None:
-                initialization.zeros_(module.bias)
-        elif isinstance(module, LogMel):
-            module.reset_constants()
-
-
-class YamnetModel(YamnetPreTrainedModel):
+class YamnetModel(nn.Module):
     """Patches (n, frames, bands) -> embeddings (n, filters of the last block)."""
 
-    def __init__(self, config: YamnetConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: YamnetArchitecture) -> None:
+        super().__init__()
         self.first = SameConvolution(1, config.first_filters, 2)
         sizes = [config.first_filters, *(filters for filters, _ in config.blocks)]
         self.blocks = nn.Sequential(
@@ -153,7 +105,6 @@ class YamnetModel(YamnetPreTrainedModel):
                 for channels, (filters, stride) in zip(sizes, config.blocks, strict=False)
             )
         )
-        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, patches: Tensor) -> Tensor:
         size = PATCHES_AT_ONCE.get(patches.device.type, max(1, len(patches)))
@@ -166,31 +117,24 @@ class YamnetModel(YamnetPreTrainedModel):
         return maps.mean((2, 3))
 
 
-class YamnetForAudioClassification(YamnetPreTrainedModel):
+class YamnetClassifier(AudioClassifier):
     """Logits of clips of any length: the mean over the patches of each clip."""
 
-    def __init__(self, config: YamnetConfig) -> None:
-        super().__init__(config)
+    def add_layers(self, config: YamnetArchitecture, labels: int) -> None:
+        self.patch = config.patch_frames, config.patch_hop
         self.log_mel = LogMel(config.num_mel_bins)
         self.yamnet = YamnetModel(config)
-        self.classifier = nn.Linear(config.blocks[-1][0], config.num_labels or 0)
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.classifier = nn.Linear(config.blocks[-1][0], labels)
 
     def forward(
-        self,
-        input_values: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> YamnetOutput:
-        """Classify clips (clips, samples), padded on the right; labels: (clips, labels), 0 or 1."""
+        self, input_values: Tensor, attention_mask: Tensor | None = None
+    ) -> ClassifierOutput:
+        """Classify clips (clips, samples), padded on the right."""
         frames = self.log_mel(input_values)
         samples = None if attention_mask is None else attention_mask.sum(1)
         lengths = None if samples is None else self.log_mel.count_frames(samples)
-        config = self.config
-        patches, counts = cut_patches(frames, lengths, config.patch_frames, config.patch_hop)
-        embedding = average_by_clip(self.yamnet(patches.to(self.dtype)), counts)
+        patches, counts = cut_patches(frames, lengths, *self.patch)
+        values = patches.to(next(self.parameters()).dtype)
+        embedding = average_by_clip(self.yamnet(values), counts)
         logits = self.classifier(embedding)  # linear: the mean of the patches' logits
-        loss = (
-            None if labels is None else functional.binary_cross_entropy_with_logits(logits, labels)
-        )
-        return YamnetOutput(loss=loss, logits=logits, embedding=embedding)
+        return ClassifierOutput(logits=logits, embedding=embedding)
