@@ -1,5 +1,6 @@
 """Who hears of a run: media servers, a monitoring service, people. No secret is ever shown."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -522,6 +523,8 @@ def test_a_real_mpd_shows_the_new_genre(
 ) -> None:
     import mpd
 
+    for path in genres.rglob("*.*"):
+        os.utime(path, (1e9, 1e9))  # MPD sees no change within one second
     folder = Path(tmp_path / "mpd")
     folder.mkdir()
     (folder / "conf").write_text(MPD_CONFIG.format(music=genres, folder=folder))
