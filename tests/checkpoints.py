@@ -42,8 +42,8 @@ SIZES: dict[str, Any] = {
 }
 WAVE: dict[str, Any] = SIZES | {
     "conv_dim": (8, 8),
-    "conv_kernel": (10, 3),
-    "conv_stride": (5, 2),
+    "conv_kernel": (20, 8),  # a hundred frames a second: the real models have fifty
+    "conv_stride": (20, 8),
     "num_conv_pos_embeddings": 4,
     "num_conv_pos_embedding_groups": 2,
 }

@@ -94,12 +94,7 @@ def test_the_summary_adds_up(library: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_bad_file_is_a_row_and_stops_nobody(
     library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_empty(library / "empty.mp3")
-    write_text(library / "text.mp3")
-    truncate(build_audio(library / "cut.flac", seconds=6))
-    shutil.copy(library / "a.flac", library / "wrong-suffix.m4a")
-    soundfile.write(library / "silent.wav", np.zeros(3 * 16_000), 16_000)
-    build_audio(library / "short.wav", seconds=0.6)
+    build_bad_files(library)
     scan = Scan(capsys, library, *ANY)
     assert scan.code == 1
     assert scan.actions == {"written": 3, "failed": 6}
@@ -117,6 +112,16 @@ def test_a_bad_file_is_a_row_and_stops_nobody(
     (library / "empty.mp3").unlink()
     build_audio(library / "empty.mp3", seconds=4)
     assert Scan(capsys, library, *ANY).row("empty.mp3")["action"] == "written"
+
+
+def build_bad_files(folder: Path) -> None:
+    """Build six files that no model can listen to, each for another reason."""
+    write_empty(folder / "empty.mp3")
+    write_text(folder / "text.mp3")
+    truncate(build_audio(folder / "cut.flac", seconds=6))
+    build_audio(folder / "other.flac", seconds=4).rename(folder / "wrong-suffix.m4a")
+    soundfile.write(folder / "silent.wav", np.zeros(3 * 16_000), 16_000)
+    build_audio(folder / "short.wav", seconds=0.6)
 
 
 def test_a_folder_given_that_cannot_be_listed_ends_the_run(library: Path) -> None:

@@ -21,7 +21,7 @@ from tagger.audio import read_windows
 from tagger.cli import main
 from tagger.errors import TerminatedRunError
 from tests.builders import build_audio, write_text
-from tests.checkpoints import CLASSIFIERS, WAVE, save
+from tests.checkpoints import CLASSIFIERS, save
 from tests.front_door import set_genre
 from tests.hub import serving, tagger
 from tests.hub_uploads import UploadHandler, WritableHub
@@ -48,16 +48,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def _few_frames() -> Iterator[None]:
-    """Have the tiny networks make a hundred frames a second, so that a training takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(WAVE, "conv_kernel", (20, 8))
-        patch.setitem(WAVE, "conv_stride", (20, 8))
-        yield
-
-
-@pytest.fixture(scope="module")
-def hubert(_few_frames: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("base") / "hubert", "hubert")
 
 
@@ -153,7 +144,6 @@ def test_the_result_is_a_model_like_any_other(trained: Path, tones: Path, capsys
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_few_frames")
 @pytest.mark.parametrize("kind", [*CLASSIFIERS, "musicnn"])
 def test_a_head_alone_is_what_the_whole_model_has_in_the_end(
     kind: str, tones: Path, tmp_path: Path

@@ -147,17 +147,7 @@ def assert_same(scores: Sequence[Score], expected: Sequence[dict[str, Any]]) -> 
     assert scores[0].genre == expected[0]["label"]
 
 
-# The first three share their feature extractor with hubert. The others take seconds each.
-SLOW_KINDS = ("wav2vec2", "xlsr", "wavlm", "whisper", "ast")
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW_KINDS else [])
-        for kind in (*CLASSIFIERS, "musicnn")
-    ],
-)
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, "musicnn"])
 def test_scores_are_those_of_the_pipeline_alone_and_among_clips_of_other_lengths(
     checkpoint: Callable[[str], Path], kind: str
 ) -> None:
