@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from tagger import audio, tags
+from tagger.errors import TrackError
 from tagger.records import Tags
 
 
@@ -47,6 +48,12 @@ def read_windows(path: Path, **options: Any) -> audio.Recording:
 def read_tags(path: Path, **options: Any) -> Tags:
     misbehave(path)
     return tags.read_tags(path, **options)
+
+
+def read_tags_of_files(paths: list[Path], **options: Any) -> list[Tags | TrackError]:
+    for path in paths:
+        misbehave(path)
+    return tags.read_tags_of_files(paths, **options)
 
 
 def hash_streams(path: Path, **options: Any) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tagger.inference import dataset
-from tagger.scanning import tracks
+from tagger.scanning import tag_reader
 from tagger.tags import read_tags
 from tagger.writing import writer
 from tests import hostile
@@ -36,22 +36,27 @@ def mixed(library: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("module", "name"),
+    ("module", "names"),
     [
-        pytest.param(dataset, "read_windows", id="decoding"),
-        pytest.param(tracks, "read_tags", id="reading tags", marks=pytest.mark.slow),
-        pytest.param(writer, "hash_streams", id="comparing", marks=pytest.mark.slow),
+        pytest.param(dataset, ["read_windows"], id="decoding"),
+        pytest.param(
+            *(tag_reader, ["read_tags", "read_tags_of_files"]),
+            id="reading tags",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(writer, ["hash_streams"], id="comparing", marks=pytest.mark.slow),
     ],
 )
 def test_a_hostile_file_is_a_row_and_the_rest_is_tagged(
     mixed: Path,
     module: object,
-    name: str,
+    names: list[str],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = {path: path.read_bytes() for path in mixed.iterdir()}
-    monkeypatch.setattr(module, name, getattr(hostile, name))
+    for name in names:
+        monkeypatch.setattr(module, name, getattr(hostile, name))
     scan = Scan(capsys, mixed, *LIMITS, *ANY)
     assert scan.code == 1
     assert scan.actions == {"written": 3, "failed": 8}
