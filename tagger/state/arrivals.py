@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from tagger.errors import DISK_FULL_ERRNOS, DiskFullError, LockedError, StateError
 from tagger.paths import AnyPath, parse_path, write_file_whole
-from tagger.state.database import CURES, PRIMARY_CODE_MASK
+from tagger.state.database import translate_database_errors
 
 ARRIVALS_SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrivals (
@@ -60,17 +60,32 @@ class Arrival:
 
 
 class ArrivalQueue:
-    """The open queue. What a method wrote survives a power cut."""
+    """The open queue. What a method wrote survives a power cut.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+    The methods raise StateError if the queue is unusable, and DiskFullError.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Give the database, and commit at the end."""
+        with translate_database_errors(self._path, "queue"), self._connection as database:
+            yield database
+
+    def create(self) -> None:
+        """Make the table if there is none."""
+        with self._open() as database:
+            database.executescript(ARRIVALS_SCHEMA)
 
     def add(self, paths: Iterable[AnyPath], *, delay_s: float = 0, is_named: bool = False) -> None:
         """Add paths that may be scanned after a delay. The longest delay of a path counts."""
         ready_at = time.time() + delay_s
         names = map(os.fsencode, paths)
-        with self._db:
-            self._db.executemany(
+        with self._open() as database:
+            database.executemany(
                 ADD_ARRIVAL,
                 ((name, os.path.dirname(name), ready_at, is_named) for name in names),  # noqa: PTH120 - of bytes
             )
@@ -80,29 +95,30 @@ class ArrivalQueue:
 
         whole_folders: files wait until no other file of their folder has to wait.
         """
-        found = self._db.execute(LIST_READY, {"now": time.time(), "whole": whole_folders})
-        return [
-            Arrival(parse_path(os.fsdecode(path)), ready_at, bool(is_named))
-            for path, ready_at, is_named in found
-        ]
+        with self._open() as database:
+            found = database.execute(LIST_READY, {"now": time.time(), "whole": whole_folders})
+            return [
+                Arrival(parse_path(os.fsdecode(path)), ready_at, bool(is_named))
+                for path, ready_at, is_named in found
+            ]
 
     def has_ready(self) -> bool:
-        found = self._db.execute(
-            "SELECT 1 FROM arrivals WHERE ready_at <= ? LIMIT 1", (time.time(),)
-        )
-        return found.fetchone() is not None
+        select = "SELECT 1 FROM arrivals WHERE ready_at <= ? LIMIT 1"
+        with self._open() as database:
+            return database.execute(select, (time.time(),)).fetchone() is not None
 
     def remove(self, arrivals: Iterable[Arrival]) -> None:
         """Remove arrivals, but not those that were added again since they were listed."""
-        with self._db:
-            self._db.executemany(
+        with self._open() as database:
+            database.executemany(
                 "DELETE FROM arrivals WHERE path = ? AND ready_at = ?",
                 ((os.fsencode(arrival.path), arrival.ready_at) for arrival in arrivals),
             )
 
     def count(self) -> int:
-        count: int = self._db.execute("SELECT count(*) FROM arrivals").fetchone()[0]
-        return count
+        with self._open() as database:
+            count: int = database.execute("SELECT count(*) FROM arrivals").fetchone()[0]
+            return count
 
 
 @contextmanager
@@ -114,19 +130,16 @@ def open_arrivals(state: Path) -> Iterator[ArrivalQueue]:
     path = Path(f"{state.resolve()}.queue")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)) as connection:
-            connection.executescript(ARRIVALS_SCHEMA)
-            yield ArrivalQueue(connection)
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE_MASK
-        if code == sqlite3.SQLITE_FULL:
-            raise DiskFullError(f"no space left for the queue {path}") from error
-        cure = f" ({CURES[code]})" if code in CURES else ""
-        raise StateError(f"the queue {path} cannot be used: {error}{cure}") from error
     except OSError as error:
         if error.errno in DISK_FULL_ERRNOS:
             raise DiskFullError(f"no space left for the queue {path}") from error
         raise StateError(f"the queue {path} cannot be made: {error.strerror}") from error
+    with translate_database_errors(path, "queue"):
+        connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
+    with closing(connection):
+        queue = ArrivalQueue(connection, path)
+        queue.create()
+        yield queue
 
 
 @dataclass(frozen=True, slots=True)

@@ -513,23 +513,23 @@ def open_state(path: Path, on_wait: Callable[[], None] | None = None) -> Iterato
     there is none, this raises LockedError. Raises StateError if it is unusable, DiskFullError.
     """
     path = path.resolve()  # all names of the file share one lock
-    with name_state_file(path), _lock(path, on_wait), _connect(path) as connection:
+    with translate_database_errors(path), _lock(path, on_wait), _connect(path) as connection:
         yield State(connection)
 
 
 @contextmanager
-def name_state_file(path: Path) -> Iterator[None]:
-    """Translate the errors of the database. Say which file it is, and what helps."""
+def translate_database_errors(path: Path, name: str = "state file") -> Iterator[None]:
+    """Translate the errors of a database. Say which file it is, and what helps."""
     try:
         yield
     except StateError as error:
-        raise StateError(f"the state file {path} {error}") from error
+        raise StateError(f"the {name} {path} {error}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE_MASK
         if code == sqlite3.SQLITE_FULL:
-            raise DiskFullError(f"no space left for the state file {path}") from error
+            raise DiskFullError(f"no space left for the {name} {path}") from error
         cure = f" ({CURES[code]})" if code in CURES else ""
-        raise StateError(f"the state file {path} cannot be used: {error}{cure}") from error
+        raise StateError(f"the {name} {path} cannot be used: {error}{cure}") from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tagger.paths import AnyPath, parse_path
 from tagger.records import Album, Score, Track
-from tagger.state.database import State, check_regular, name_state_file, open_state
+from tagger.state.database import State, check_regular, open_state, translate_database_errors
 from tagger.state.journal import Run, Runs
 from tagger.state.schema import (
     check_is_ours,
@@ -102,7 +102,7 @@ SELECT 1 FROM tracks WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ? 
 
 def _read_database(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
     uri = f"{path.resolve().as_uri()}?mode=ro"
-    with name_state_file(path):
+    with translate_database_errors(path):
         check_regular(path)
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             if is_current(connection):
@@ -120,7 +120,7 @@ def open_snapshot(path: Path, tracks: Iterable[Track]) -> Iterator[State]:
     missing one is as good as an empty one. Errors as of `read_runs`.
     """
     path = path.resolve()
-    with name_state_file(path), closing(sqlite3.connect(":memory:", uri=True)) as memory:
+    with translate_database_errors(path), closing(sqlite3.connect(":memory:", uri=True)) as memory:
         has_newest_layout = path.exists() and _copy_old_layout(path, memory)
         migrate(memory)
         if has_newest_layout:

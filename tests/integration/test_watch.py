@@ -17,7 +17,7 @@ import pytest
 from tagger.cli import main
 from tagger.cli.watching import scan_batch
 from tagger.crawl import Scope
-from tagger.errors import DiskFullError, InterruptedRunError, SettingsError, WatchError
+from tagger.errors import DiskFullError, InterruptedRunError, SettingsError, StateError, WatchError
 from tagger.inference.engine import PredictTracks
 from tagger.paths import AnyPath
 from tagger.records import Hours
@@ -230,6 +230,17 @@ def test_a_scan_that_may_wait_does_so(library: Path, capsys: pytest.CaptureFixtu
     thread.join()
     assert scan.actions == {"written": 3}
     assert "waiting for its end" in scan.err
+
+
+def test_errors_of_the_queue_name_it_and_other_errors_stay_as_they_are(library: Path) -> None:
+    state = Settings().state
+    Path(f"{state}.queue").mkdir(parents=True)
+    with pytest.raises(StateError, match=r"the queue .*state\.sqlite\.queue cannot be used"):
+        add_arrivals([library], state)
+    Path(f"{state}.queue").rmdir()
+    for error in (StateError("the state file is damaged"), OSError("no process")):
+        with pytest.raises(type(error), match=f"^{error}$"), open_arrivals(state):
+            raise error
 
 
 requires_events = pytest.mark.skipif(
