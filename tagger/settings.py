@@ -486,6 +486,11 @@ class Settings:
         bool, Option(to_flag, "Print a line for each track.", short="-v"), MACHINE
     ] = False
 
+    @property
+    def needs_albums(self) -> bool:
+        """Whether the tracks of an album have a say in the genre of each other."""
+        return self.by_album or self.context is not Context.NONE
+
     def __post_init__(self) -> None:
         check_field_classes(self, FIELD_CLASSES)
         if self.by_album and self.context is not Context.NONE:

@@ -100,9 +100,10 @@ def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult])
                     raise
             metrics.result = result
             metrics.exit_code = 1 if result.failed_new else 0
-            end.lines.append(format_scan_summary(result, progress.failures, settings))
+            summary = format_scan_summary(result, progress.failures, settings)
+            end.lines.append(summary)
             do_all(
-                lambda: _print_result(result, progress.failures, settings),
+                lambda: _print_result(result, summary, settings),
                 lambda: _write_page(result, settings),
                 lambda: tell_of_changes(settings, progress),
             )
@@ -110,11 +111,11 @@ def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult])
     return end.exit_code
 
 
-def _print_result(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> None:
+def _print_result(result: ScanResult, summary: str, settings: Settings) -> None:
     if settings.json:
         print_line(json.dumps(result.summary()))
     elif not settings.quiet:
-        print_line(format_scan_summary(result, failures, settings))
+        print_line(summary)
 
 
 def _write_page(result: ScanResult, settings: Settings) -> None:

@@ -10,20 +10,20 @@ from datetime import datetime
 from pathlib import Path
 
 from tagger import decide
-from tagger.crawl import Listing, Scope, crawl_folders
+from tagger.crawl import Listing, crawl_folders
 from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
 from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
 from tagger.pacing import Pacer, SystemClock
 from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, ScanResult, Tags, Track
-from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver
+from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver, make_scope
 from tagger.scanning.session import TrackStep, open_session
 from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import TrackDecider
 from tagger.settings import Existing, Settings, WrittenField
 from tagger.state import KnownTrack, RunKind
-from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS, read_hidden_genres
+from tagger.tags import read_hidden_genres
 from tagger.vocabulary import (
     Vocabulary,
     is_numbered,
@@ -71,13 +71,7 @@ def run_normalize(
         settings = replace(settings, dry_run=True)
     settings = replace(settings, vocabulary=vocabulary)
     source = find_model(settings) if request.fill else None
-    scope = Scope(
-        EXTENSIONS,
-        settings.exclude,
-        settings.follow_symlinks,
-        unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
-        include_ignored=settings.include_ignored,
-    )
+    scope = replace(make_scope(settings), shard=None)  # it has no --shard
     passed_over, names = PassedOver(), GenreNames(starter=request.starter)
     found = crawl_folders(paths, scope, passed_over)
     pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)

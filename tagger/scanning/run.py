@@ -132,7 +132,7 @@ def make_scope(settings: Settings, only: Collection[AnyPath] = ()) -> Scope:
         settings.exclude,
         settings.follow_symlinks,
         settings.shard,
-        whole_folders=settings.by_album or settings.context is not Context.NONE,
+        whole_folders=settings.needs_albums,
         unknown_suffixes=UNKNOWN_SOUND_EXTENSIONS,
         only=PathSelection.make(only) if only else None,
         include_ignored=settings.include_ignored,

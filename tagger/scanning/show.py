@@ -161,7 +161,8 @@ def _list_folder(track: Track, settings: Settings) -> Sequence[Listing]:
     if not settings.by_album:
         return alone
     try:
-        found = crawl_folders([track.path.parent], make_scope(settings))
+        scope = replace(make_scope(settings), shard=None)  # the album counts as a whole
+        found = crawl_folders([track.path.parent], scope)
     except LibraryError:  # the folder can be entered, but not listed
         return alone
     listed = (each for each in found if isinstance(each, Listing))

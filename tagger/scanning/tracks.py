@@ -27,7 +27,7 @@ from tagger.records import (
 from tagger.report.csv import format_row
 from tagger.scanning.session import TrackStep
 from tagger.scanning.tag_reader import TagReader
-from tagger.settings import Context, Settings, get_row_settings
+from tagger.settings import Settings, get_row_settings
 from tagger.state import AUTO_WINDOWS, CachedRow, KnownTrack, State
 from tagger.version import __version__
 from tagger.vocabulary import Rule
@@ -157,10 +157,9 @@ class TrackDecider:
     def _lacks_tags(self, known: KnownTrack) -> bool:
         if known.tags is None or known.tags.extra_fields != self.extras:
             return True
-        settings = self.settings
-        needs_album = settings.by_album or settings.context is not Context.NONE
-        needs_artist = settings.vocabulary is not None and settings.vocabulary.needs_artist
-        return (needs_album or needs_artist) and known.tags.album is None
+        vocabulary = self.settings.vocabulary
+        needs_artist = vocabulary is not None and vocabulary.needs_artist
+        return (self.settings.needs_albums or needs_artist) and known.tags.album is None
 
     def name_scores(self, known: KnownTrack) -> tuple[Score, ...]:
         """Return the scores of a track under the user's names."""

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import mpd
 
-from tagger.addresses import KEY_KINDS, MediaServer, ServerKind
+from tagger.addresses import KEY_KINDS, MediaServer, PathMapping, ServerKind
 from tagger.errors import NotifyError, SettingsError
 from tagger.options import read_text
 from tagger.paths import AnyPath, to_one_line
@@ -122,6 +122,19 @@ def _translate(server: MediaServer, folder: str) -> str:
     return next((name for name in names if name is not None), folder)
 
 
+def _find_mappings(
+    server: MediaServer, change: Change
+) -> tuple[list[tuple[PathMapping, str]], list[str]]:
+    """Return the mapping of each folder with what follows it, and the folders without one."""
+    found, unknown = [], []
+    for folder in change.folders:
+        cuts = ((mapping, mapping.cut(folder)) for mapping in server.mappings)
+        fitting = [(mapping, rest) for mapping, rest in cuts if rest is not None]
+        found += fitting[:1]
+        unknown += [] if fitting else [folder]
+    return found, unknown
+
+
 def _tell_navidrome(server: MediaServer, change: Change) -> Sequence[str]:
     """Call startScan of the Subsonic API, with targets if the server's libraries are named.
 
@@ -154,15 +167,11 @@ def _tell_navidrome(server: MediaServer, change: Change) -> Sequence[str]:
 
 def _find_targets(server: MediaServer, change: Change) -> tuple[list[str], list[str]]:
     """Return targets for Navidrome, such as `1:Artist/Album`, and the folders without one."""
-    targets, unknown = [], []
-    for folder in change.folders:
-        for mapping in server.mappings:
-            if (rest := mapping.cut(folder)) is not None:
-                library, _, top = mapping.there.partition(":")
-                targets.append(f"{library}:{f'{top}{rest}'.strip('/')}")
-                break
-        else:
-            unknown.append(folder)
+    found, unknown = _find_mappings(server, change)
+    targets = []
+    for mapping, rest in found:
+        library, _, top = mapping.there.partition(":")
+        targets.append(f"{library}:{f'{top}{rest}'.strip('/')}")
     return targets, unknown if server.mappings else []
 
 
@@ -288,14 +297,8 @@ def _tell_mpd(server: MediaServer, change: Change) -> Sequence[str]:
 
     An update reads files whose modification time is another one; a rescan reads all.
     """
-    names, unknown = [], []
-    for folder in change.folders:
-        for mapping in server.mappings:
-            if (rest := mapping.cut(folder)) is not None:
-                names.append(f"{mapping.there}{rest}".strip("/"))
-                break
-        else:
-            unknown.append(folder)
+    found, unknown = _find_mappings(server, change)
+    names = [f"{mapping.there}{rest}".strip("/") for mapping, rest in found]
     if len(names) > MAX_MPD_FOLDERS or "" in names:
         names = [""]
     client = mpd.MPDClient()

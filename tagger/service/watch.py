@@ -17,13 +17,13 @@ from pathlib import Path
 from tagger.crawl import crawl
 from tagger.errors import LibraryError, SettingsError
 from tagger.inference.engine import PredictTracks, open_engine
-from tagger.pacing import find_next_time
+from tagger.pacing import Pacer, find_next_time
 from tagger.paths import AnyPath, is_remote
 from tagger.records import Track
-from tagger.scanning.run import make_scope
+from tagger.scanning.run import SYSTEM_CLOCK, make_scope
 from tagger.service.arrivals import STATUS_INTERVAL_S, may_be_music
 from tagger.service.folder_events import FolderEvents, can_watch_folders
-from tagger.settings import Context, Settings, WatchSettings
+from tagger.settings import Settings, WatchSettings
 from tagger.state import (
     Arrival,
     ArrivalQueue,
@@ -62,10 +62,6 @@ class WatchRequest:
     options: WatchSettings
 
     @property
-    def needs_whole_folders(self) -> bool:
-        return self.settings.by_album or self.settings.context is not Context.NONE
-
-    @property
     def poll_interval_s(self) -> float | None:
         """How often to look at all files, beside the events; None: never."""
         if self.options.poll is not None:
@@ -82,6 +78,10 @@ class WatchRequest:
     def _has_events(root: AnyPath) -> bool:
         return can_watch_folders() and reports_changes(root)
 
+    def start_pacer(self) -> Pacer:
+        """Return what tells when the time of --until comes. Each scan paces itself."""
+        return Pacer(SYSTEM_CLOCK, until=self.settings.until, gentle=False)
+
     def is_quiet(self, now: datetime) -> bool:
         hours = self.options.quiet_hours
         return hours is not None and hours.contain(now.time())
@@ -92,10 +92,6 @@ class WatchRequest:
         ends = [each for each in (until, hours.start if hours else None) if each is not None]
         end = min(ends, key=lambda each: find_next_time(each, now), default=None)
         return replace(self.settings, until=end, wait=True)
-
-
-def get_local_time() -> datetime:
-    return datetime.now().astimezone()
 
 
 def find_roots(paths: Iterable[AnyPath]) -> list[AnyPath]:
@@ -128,22 +124,19 @@ class Watcher:
 
     def run(self) -> None:
         """Watch until --until, or until `check_stop` raises. Raises WatchError, LockedError."""
-        state, until = self.request.settings.state, self.request.settings.until
-        deadline = find_next_time(until, get_local_time()) if until else None
+        state = self.request.settings.state
+        pacer = self.request.start_pacer()
         with ExitStack() as stack:
             queue = stack.enter_context(open_arrivals(state))
             stack.enter_context(lock_watch(state))
             stack.callback(self._end_process)
-            try:
-                for changed in self._list_changes(queue):
-                    queue.add(changed, delay_s=self.request.options.settle)
-                    self.check_stop()
-                    if deadline and get_local_time() >= deadline:
-                        return
-                    self._tend_process(queue)
-                    self._save_status()
-            finally:
-                self._end_process()
+            for changed in self._list_changes(queue):
+                queue.add(changed, delay_s=self.request.options.settle)
+                self.check_stop()
+                if pacer.is_time_up():
+                    return
+                self._tend_process(queue)
+                self._save_status()
 
     def _list_changes(self, queue: ArrivalQueue) -> Iterator[list[AnyPath]]:
         """Yield what changed, every few seconds. Add the roots when it is time for all files."""
@@ -193,7 +186,7 @@ class Watcher:
             self.process = None
             self._note_end(code)
         is_due = time.monotonic() >= self.retry_at_s and queue.has_ready()
-        if is_due and not self.request.is_quiet(get_local_time()):
+        if is_due and not self.request.is_quiet(SYSTEM_CLOCK.now()):
             self.process = subprocess.Popen(self.command)  # noqa: S603 - this program itself
 
     def _note_end(self, code: int) -> None:
@@ -252,17 +245,16 @@ def drain_arrivals(
 
     Return 1 if a scan did, else 0. Raises what a scan raises: its arrivals stay in the queue.
     """
-    until = request.settings.until
-    deadline = find_next_time(until, get_local_time()) if until else None
+    pacer = request.start_pacer()
     worst = 0
     with open_arrivals(request.settings.state) as queue, open_engine(request.settings) as predict:
         idle_since_s = time.monotonic()
         while True:
             check_stop()
-            now = get_local_time()
-            if request.is_quiet(now) or (deadline and now >= deadline):
+            now = SYSTEM_CLOCK.now()
+            if request.is_quiet(now) or pacer.is_time_up():
                 break
-            arrivals = queue.list_ready(whole_folders=request.needs_whole_folders)
+            arrivals = queue.list_ready(whole_folders=request.settings.needs_albums)
             if batch := _make_batch(arrivals, queue, request):
                 result = scan_batch(batch, request.limit_settings(now), predict)
                 worst = max(worst, result.exit_code)
@@ -294,7 +286,7 @@ def _make_batch(
         delay_s=request.options.settle,
     )
     only = named + [track.path for track in news if track.mtime_ns <= settled_at_ns]
-    if request.needs_whole_folders:
+    if request.settings.needs_albums:
         only = list(dict.fromkeys(path if _is_folder(path) else path.parent for path in only))
     return Batch(list(_list_roots(only, request.roots)), only) if only else None
 
