@@ -196,8 +196,10 @@ def test_a_track_that_kills_its_process_twice_is_a_failed_row(
     has_crashed = tmp_path / "has-crashed"
 
     def decode(_version: str, dataset: Any, track: Track) -> Any:
-        if track.path.name == deadly or (track.path.name == unlucky and not has_crashed.exists()):
+        is_unlucky = track.path.name == unlucky and not has_crashed.exists()
+        if is_unlucky:
             has_crashed.touch()
+        if is_unlucky or track.path.name == deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         return True, dataset[track]
 
@@ -206,6 +208,7 @@ def test_a_track_that_kills_its_process_twice_is_a_failed_row(
     assert scan.code == 1
     assert scan.actions == {"written": 11, "failed": 1}
     assert "died twice" in scan.row(deadly)["error"]
+    assert has_crashed.exists()
     assert scan.row(unlucky)["action"] == "written"
     assert [path for path, _ in music.journal()] == sorted(
         str(path) for path in paths if path.name != deadly
