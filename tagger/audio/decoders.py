@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
@@ -149,9 +149,9 @@ AV_OPTIONS = {
 MAX_PLANES = 7
 """PyAV (18.1) crashes on a planar frame with more: it reads past the end of its list of planes."""
 
-DOWNMIXED_FRAMES = 256
-"""The number of frames that are mixed to mono together. Single frames take as long as decoding.
-All frames of an hour would need twice the memory."""
+MIXED_SAMPLES = 2**15
+"""The length of the pieces that are mixed to mono. Single frames would take as long as decoding,
+longer pieces do not fit into the processor's cache."""
 
 ID3_HEADER_BYTES, ID3_FOOTER_FLAG = 10, 0x10
 MAGICS_BEHIND_ID3 = (b"wvpk", b"MAC ", b"MPCK", b"MP+")
@@ -266,33 +266,26 @@ class AvSource:
             self.container.seek(int((start_s + offset) / base), stream=self.stream)
         except NO_SUCH_PLACE:
             return np.empty(0, np.float32)
-        length = round(length_s * self.rate_hz)
-        blocks = self._decode(start_s + float(offset), length)
-        downmixed = []
-        while batch := list(islice(blocks, DOWNMIXED_FRAMES)):
-            downmixed.append(_downmix(batch))
-        return np.concatenate(downmixed)[:length] if downmixed else np.empty(0, np.float32)
+        start_s += float(offset)
+        mixer = Mixer(self.rate_hz)
+        early, length = 0, round(length_s * self.rate_hz)
+        for frame_s, frame in self._decode_frames():
+            if not mixer.size:
+                early_s = max(start_s - frame_s, 0.0)
+                if round(early_s * frame.sample_rate) >= frame.samples:
+                    continue
+                early = round(early_s * self.rate_hz)
+            mixer.add(frame)
+            if mixer.size - early >= length:
+                break
+        return mixer.finish()[early : early + length]
 
-    def _decode(self, start_s: float, length: int) -> Iterator[Samples]:
-        """Yield blocks (channels, n) from `start_s` on, until they have `length` samples."""
-        decoded = 0
-        for frame_s, block in self._decode_frames():
-            if not decoded:
-                early = round((start_s - frame_s) * self.rate_hz)
-                block = block[:, max(early, 0) :]  # noqa: PLW2901 - the part before the start
-            decoded += block.shape[1]
-            if decoded:
-                yield block
-            if decoded >= length:
-                return
-
-    def _decode_frames(self) -> Iterator[tuple[float, Samples]]:
-        """Yield (time in seconds, samples (channels, n)) of each frame; skip damaged packets.
+    def _decode_frames(self) -> Iterator[tuple[float, av.AudioFrame]]:
+        """Yield time in seconds and frame; skip damaged packets.
 
         In Musepack only the first of the 64 frames of a packet has a time, in WMA Pro and Lossless
         none has: these frames begin about where their packet does.
         """
-        convert, converted_kind = None, None
         time_s: float | None = None
         for packet in self._demux():
             try:
@@ -305,16 +298,8 @@ class AvSource:
                 time_s = time_s if frame.time is None else frame.time
                 if time_s is None:
                     continue
-                kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-                if convert is None or kind != converted_kind:  # it may change in a stream
-                    convert, converted_kind = self._make_resampler(frame), kind
-                for converted in convert.resample(frame):
-                    yield time_s, _to_planes(converted)
+                yield time_s, frame
                 time_s += frame.samples / frame.sample_rate
-
-    def _make_resampler(self, frame: av.AudioFrame) -> av.AudioResampler:
-        name = "fltp" if frame.layout.nb_channels <= MAX_PLANES else "flt"
-        return av.AudioResampler(name, rate=self.rate_hz)
 
     def _demux(self) -> Iterator[Packet]:
         is_ape = self.container.format.name == "ape"
@@ -363,18 +348,54 @@ def _find_end_of_id3(file: BinaryIO) -> int:
     return ID3_HEADER_BYTES + sum((byte & 0x7F) << shift for byte, shift in digits) + footer_bytes
 
 
-def _to_planes(frame: av.AudioFrame) -> Samples:
-    samples = frame.to_ndarray().astype(np.float32, copy=False)
-    return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
+class Mixer:
+    """Frames of a recording as mono samples at one rate. Their kind may change in a stream."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self.rate_hz = rate_hz
+        self.size = 0
+        """The number of samples at `rate_hz`."""
+        self._kind: tuple[str, int, int] | None = None
+        self._joined = av.AudioFifo()
+        self._mixed: list[Samples] = []
+
+    def add(self, frame: av.AudioFrame) -> None:
+        kind = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
+        if kind != self._kind:
+            self._mix()
+            self._kind, self._joined = kind, av.AudioFifo()
+            name = "fltp" if frame.layout.nb_channels <= MAX_PLANES else "flt"
+            self._resampler = av.AudioResampler(name, rate=self.rate_hz)
+        frame.pts = None  # else AudioFifo refuses frames after a gap
+        self._joined.write(frame)
+        self.size += frame.samples
+        if self._joined.samples >= MIXED_SAMPLES or frame.sample_rate != self.rate_hz:
+            self._mix()
+
+    def _mix(self) -> None:
+        joined = self._joined.read()
+        if joined is None:
+            return
+        self.size -= joined.samples
+        for converted in self._resampler.resample(joined):
+            self._mixed.append(_compute_mean(converted))
+            self.size += converted.samples
+
+    def finish(self) -> Samples:
+        """Return all that was added, of shape (n,)."""
+        self._mix()
+        return np.concatenate(self._mixed) if self._mixed else np.empty(0, np.float32)
 
 
-def _downmix(blocks: Sequence[Samples]) -> Samples:
-    """Join blocks (channels, n) to mono (n,). Their number of channels may change in a stream."""
-    if len({len(block) for block in blocks}) > 1:
-        return np.concatenate([block.mean(axis=0) for block in blocks])
-    joined: Samples = np.concatenate(blocks, axis=1)
-    mono: Samples = joined.mean(axis=0)
-    return mono
+def _compute_mean(frame: av.AudioFrame) -> Samples:
+    """Return the mean of the channels of a frame of floats; `to_ndarray` would copy them first."""
+    if frame.format.is_planar:
+        buffers: Iterable[Any] = frame.planes
+        planes = [np.frombuffer(each, np.float32, frame.samples) for each in buffers]
+    else:
+        planes = list(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T)
+    mean: Samples = sum(planes[1:], planes[0]) / np.float32(len(planes))
+    return mean
 
 
 @contextmanager

@@ -153,6 +153,20 @@ def test_ffmpeg_hears_the_mean_of_any_number_of_channels(tmp_path: Path, channel
     assert window == pytest.approx(noise[RATE_HZ // 2 :][:RATE_HZ].mean(axis=1), abs=1e-6)
 
 
+def test_the_channels_may_change_in_a_stream(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(4 * RATE_HZ) / RATE_HZ)
+    parts = []
+    for channels in (2, 1, 2):
+        sound = np.repeat(tone[:, None], channels, axis=1)
+        soundfile.write(tmp_path / "part.mp3", sound, RATE_HZ, format="MP3")
+        parts.append((tmp_path / "part.mp3").read_bytes())
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"".join(parts))
+    with open_av(path) as source:
+        seconds = source.read(0.0, 12.0).reshape(12, -1)
+    assert seconds.std(axis=1) == pytest.approx(np.full(12, tone.std()), abs=0.05)
+
+
 def test_mp3_inside_wav_is_left_to_ffmpeg(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
