@@ -302,15 +302,27 @@ class AvSource:
                 time_s += frame.samples / frame.sample_rate
 
     def _demux(self) -> Iterator[Packet]:
-        is_ape = self.container.format.name == "ape"
+        packets = _demux_packets(self.container, self.stream)
+        check = PACKET_CHECKS.get(self.container.format.name)
         with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
-            for packet in _demux_packets(self.container, self.stream):
-                if packet.has_sidedata("encryption_info"):
-                    raise DecodeError(COPY_PROTECTION)
-                if is_ape and (packet.duration or 0) > MAX_APE_FRAME_SAMPLES:
-                    reason = f"damaged: a frame of {packet.duration} samples"
-                    raise DecodeError(reason, FailureKind.DAMAGED)
-                yield packet
+            yield from map(check, packets) if check else packets
+
+
+def _check_encryption(packet: Packet) -> Packet:
+    if any(each.data_type == "encryption_info" for each in packet.iter_sidedata()):
+        raise DecodeError(COPY_PROTECTION)
+    return packet
+
+
+def _check_ape_length(packet: Packet) -> Packet:
+    if (packet.duration or 0) > MAX_APE_FRAME_SAMPLES:
+        reason = f"damaged: a frame of {packet.duration} samples"
+        raise DecodeError(reason, FailureKind.DAMAGED)
+    return packet
+
+
+PACKET_CHECKS = {"ape": _check_ape_length, "mov,mp4,m4a,3gp,3g2,mj2": _check_encryption}
+"""By FFmpeg's names of the containers. No other demuxer here knows encryption."""
 
 
 def _demux_packets(
