@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import struct
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
@@ -153,6 +153,11 @@ MIXED_SAMPLES = 2**15
 """The length of the pieces that are mixed to mono. Single frames would take as long as decoding,
 longer pieces do not fit into the processor's cache."""
 
+MP3_DECODER, MP3_PREROLL_BYTES = "mp3float", 4096
+"""A frame of MP3 needs the frame before it, and the data of that begin up to 511 bytes earlier,
+headers not counted. With so many bytes before it, its samples are the same as in a decoding from
+the start. A seek by the table of a Xing header goes back up to a hundredth of the recording."""
+
 ID3_HEADER_BYTES, ID3_FOOTER_FLAG = 10, 0x10
 MAGICS_BEHIND_ID3 = (b"wvpk", b"MAC ", b"MPCK", b"MP+")
 """How WavPack, Monkey's Audio and Musepack begin, which FFmpeg cannot open behind an ID3 tag."""
@@ -269,7 +274,7 @@ class AvSource:
         start_s += float(offset)
         mixer = Mixer(self.rate_hz)
         early, length = 0, round(length_s * self.rate_hz)
-        for frame_s, frame in self._decode_frames():
+        for frame_s, frame in self._decode_frames(start_s):
             if not mixer.size:
                 early_s = max(start_s - frame_s, 0.0)
                 if round(early_s * frame.sample_rate) >= frame.samples:
@@ -280,14 +285,14 @@ class AvSource:
                 break
         return mixer.finish()[early : early + length]
 
-    def _decode_frames(self) -> Iterator[tuple[float, av.AudioFrame]]:
-        """Yield time in seconds and frame; skip damaged packets.
+    def _decode_frames(self, start_s: float) -> Iterator[tuple[float, av.AudioFrame]]:
+        """Yield time in seconds and frame, some before `start_s` first; skip damaged packets.
 
         In Musepack only the first of the 64 frames of a packet has a time, in WMA Pro and Lossless
         none has: these frames begin about where their packet does.
         """
         time_s: float | None = None
-        for packet in self._demux():
+        for packet in self._demux_from(start_s):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
@@ -300,6 +305,24 @@ class AvSource:
                     continue
                 yield time_s, frame
                 time_s += frame.samples / frame.sample_rate
+
+    def _demux_from(self, start_s: float) -> Iterator[Packet]:
+        """Yield packets from `start_s` on, and before them only what their decoding needs."""
+        packets = self._demux()
+        if self.stream.codec_context.name == MP3_DECODER and self.stream.time_base is not None:
+            start = start_s / self.stream.time_base
+            preroll, preroll_bytes = deque[Packet](), 0
+            for packet in packets:
+                preroll.append(packet)
+                if not packet.duration or packet.pts is None:
+                    break
+                if packet.pts + packet.duration > start:
+                    break
+                preroll_bytes += packet.size
+                while preroll_bytes - preroll[0].size >= MP3_PREROLL_BYTES:
+                    preroll_bytes -= preroll.popleft().size
+            yield from preroll
+        yield from packets
 
     def _demux(self) -> Iterator[Packet]:
         packets = _demux_packets(self.container, self.stream)

@@ -26,6 +26,9 @@ MIN_DECODED_SHARE = 0.9
 CHECKED_TAIL_S = 2.0
 """A recording must still have sound so long before its declared end."""
 
+TAIL_SAMPLE_S = 0.01
+"""How much of that sound is read: whether there is any shows in a single frame."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recording:
@@ -135,7 +138,7 @@ def _decode_window(source: AudioSource, start_s: float, length_s: float, rate_hz
 def _check_tail(source: AudioSource) -> None:
     """Raise DecodeError where the end of the recording is missing: all windows may be before it."""
     start_s = max(0.0, source.duration_s - CHECKED_TAIL_S)
-    if not source.read(start_s, CHECKED_TAIL_S / 2).size:
+    if not source.read(start_s, TAIL_SAMPLE_S).size:
         raise DecodeError(
             f"truncated: no sound {start_s:.0f} s into the {source.duration_s:.0f} s it declares",
             FailureKind.TRUNCATED,

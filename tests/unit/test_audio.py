@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tagger.audio import hash_streams, plan_windows, read_windows
+from tagger.audio import decoders, hash_streams, plan_windows, read_windows
 from tagger.audio.decoders import open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError, FailureKind
 from tagger.tags import read_other_fields
@@ -165,6 +165,22 @@ def test_the_channels_may_change_in_a_stream(tmp_path: Path) -> None:
     with open_av(path) as source:
         seconds = source.read(0.0, 12.0).reshape(12, -1)
     assert seconds.std(axis=1) == pytest.approx(np.full(12, tone.std()), abs=0.05)
+
+
+def test_frames_before_a_window_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an MP3 a seek ends many frames before the window; all but the last few are left out."""
+    path = tmp_path / "a.mp3"
+    samples, rate_hz = soundfile.read(build_audio(tmp_path / "a.wav", seconds=90))
+    soundfile.write(path, samples, rate_hz, format="MP3", bitrate_mode="VARIABLE")
+    left_out = read_windows(path, rate_hz=rate_hz, window_s=2.0, count=7).windows
+    monkeypatch.setattr(decoders, "MP3_PREROLL_BYTES", path.stat().st_size)
+    decoded = read_windows(path, rate_hz=rate_hz, window_s=2.0, count=7).windows
+    assert np.array_equal(left_out, decoded)
+    monkeypatch.setattr(decoders, "MP3_PREROLL_BYTES", 1)
+    damaged = read_windows(path, rate_hz=rate_hz, window_s=2.0, count=7).windows
+    assert not np.array_equal(damaged, decoded)
 
 
 def test_mp3_inside_wav_is_left_to_ffmpeg(
