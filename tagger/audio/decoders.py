@@ -142,7 +142,7 @@ DEMUXERS = "aac,aiff,ape,asf,dsf,flac,mov,mp3,mpc,mpc8,ogg,tta,w64,wav,wv"
 
 AV_OPTIONS = {
     "format_whitelist": DEMUXERS,
-    "protocol_whitelist": "file",
+    "protocol_whitelist": "file,subfile",
     "fflags": "fastseek",  # else a seek in an MP3 without an index reads everything before it
 }
 
@@ -373,6 +373,22 @@ def _get_av_options(audio: AudioInput) -> dict[str, str]:
     return AV_OPTIONS | ({"skip_initial_bytes": str(start)} if is_skipped else {})
 
 
+def _name_sound(path: Path) -> Path | str:
+    """Return the path for FFmpeg, or the URL of what stands behind the ID3 tag at its start.
+
+    FFmpeg would look for sound in the tag, and decode its pictures. A picture of 0.9 MB takes as
+    long as the windows of a song. Raises AccessError.
+    """
+    try:
+        with path.open("rb") as file:
+            start = _find_end_of_id3(file)
+            size = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise AccessError(f"cannot read: {error.strerror}") from error
+    absolute = path.absolute()
+    return f"subfile,,start,{start},end,{size},,:{absolute}" if 0 < start < size else absolute
+
+
 def _find_end_of_id3(file: BinaryIO) -> int:
     """Return where an ID3v2 tag at the start of a file ends; 0 if there is none."""
     head = file.read(ID3_HEADER_BYTES)
@@ -463,7 +479,9 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
     """
     try:
         options = _get_av_options(audio)
-        source: Any = audio.absolute() if isinstance(audio, Path) else _rewind(audio)
+        source: Any = _name_sound(audio) if isinstance(audio, Path) else _rewind(audio)
+        if isinstance(source, str):
+            options = AV_OPTIONS
         with av.open(source, options=options, metadata_errors="replace") as container:
             yield AvSource(container)
     except (av.error.FFmpegError, ValueError) as error:

@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from tagger.audio import decoders, hash_streams, plan_windows, read_windows
-from tagger.audio.decoders import open_av, open_soundfile
+from tagger.audio.decoders import AvSource, open_av, open_soundfile
 from tagger.errors import AccessError, DecodeError, FailureKind
 from tagger.tags import read_other_fields
 from tests.builders import add_rich_tags, build_audio, truncate
@@ -390,3 +390,14 @@ def test_a_file_that_vanished_is_no_bad_file(tmp_path: Path) -> None:
         hash_streams(tmp_path / "gone.mp3")
     with pytest.raises(AccessError, match="No such file"), open_av(tmp_path / "gone.mp3"):
         pass
+
+
+def test_pictures_in_an_id3_tag_are_not_decoded(tmp_path: Path) -> None:
+    path = build_audio(tmp_path / "a.mp3", seconds=7)
+    bare = read_windows(path, rate_hz=RATE_HZ, window_s=1.5, count=3)
+    add_rich_tags(path)
+    with open_av(path) as source:
+        assert isinstance(source, AvSource)
+        assert not source.container.streams.video
+    tagged = read_windows(path, rate_hz=RATE_HZ, window_s=1.5, count=3)
+    assert np.array_equal(tagged.windows, bare.windows)
