@@ -1,0 +1,63 @@
+"""The benchmarks run, and the guard against slower commits can fail."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "tests/benchmarks"
+
+TINY_MUSIC = ("--tracks", "2", "--seconds", "4", "--formats", "flac", "--rounds", "1")
+
+IMITATION = """
+import os, sys, time
+if sys.argv[1] == "scan":
+    while time.process_time() < {seconds}:
+        pass
+"""
+
+
+def run_benchmark(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, words)]
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=ROOT, env=os.environ
+    )
+
+
+def make_version(folder: Path, *, seconds: float) -> Path:
+    """Write a program that takes the commands of tagger, and some processor time for a scan."""
+    (folder / "tagger").mkdir(parents=True)
+    (folder / "tagger/__init__.py").touch()
+    (folder / "tagger/__main__.py").write_text(IMITATION.format(seconds=seconds))
+    return folder
+
+
+def test_the_guard_fails_for_a_slower_version_alone(tmp_path: Path) -> None:
+    fast = make_version(tmp_path / "fast", seconds=0.1)
+    slow = make_version(tmp_path / "slow", seconds=0.4)
+    few = (*TINY_MUSIC, "--files", "10")
+    compared = run_benchmark("compare.py", fast, slow, *few)
+    assert compared.returncode == 1, compared.stderr
+    slower = [
+        line.split("|")[1].strip() for line in compared.stdout.splitlines() if "SLOWER" in line
+    ]
+    assert set(slower) >= {
+        "dry scan",
+        "scan that writes",
+        "re-run",
+        "first run, files with a genre",
+    }
+    compared = run_benchmark("compare.py", slow, fast, *few, "--tolerance", "1")
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+def test_the_guard_says_that_a_command_failed(tmp_path: Path) -> None:
+    broken = make_version(tmp_path / "broken", seconds=0)
+    (broken / "tagger/__main__.py").write_text("raise SystemExit(3)")
+    compared = run_benchmark("compare.py", broken, broken, *TINY_MUSIC, "--files", "10")
+    assert compared.returncode == 2
+    assert "--version" in compared.stderr
+    unknown = run_benchmark("compare.py", "no-such-commit", broken, *TINY_MUSIC)
+    assert unknown.returncode == 2
+    assert "neither a commit nor a folder" in unknown.stderr
