@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.benchmarks.suite import GRAPHS, LIMITS, ROWS, SCAN, STARTED
+
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "tests/benchmarks"
 
@@ -15,6 +19,17 @@ import os, sys, time
 if sys.argv[1] == "scan":
     while time.process_time() < {seconds}:
         pass
+"""
+
+
+ORPHAN = """
+import os, subprocess, sys
+from tests.benchmarks.measure import run_command
+
+burn = "import time\\nwhile time.process_time() < 0.3: pass"
+popen = f"subprocess.Popen([sys.executable, '-c', {burn!r}], start_new_session=True)"
+command = [sys.executable, "-c", f"import subprocess, sys; {popen}"]
+print(run_command(command, os.environ, watch_memory=False).processor_s)
 """
 
 
@@ -61,3 +76,29 @@ def test_the_guard_says_that_a_command_failed(tmp_path: Path) -> None:
     unknown = run_benchmark("compare.py", "no-such-commit", broken, *TINY_MUSIC)
     assert unknown.returncode == 2
     assert "neither a commit nor a folder" in unknown.stderr
+
+
+def test_processor_time_of_orphans_counts() -> None:
+    command = [sys.executable, "-c", ORPHAN]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    counted = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert float(counted.stdout) > 0.3
+
+
+@pytest.mark.slow
+def test_the_guard_runs_two_commits() -> None:
+    compared = run_benchmark(
+        "compare.py", "HEAD", "HEAD", *TINY_MUSIC, "--files", "10", "--tolerance", "100"
+    )
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    assert "| classify one song |" in compared.stdout
+
+
+@pytest.mark.slow
+def test_the_suite_measures_every_row() -> None:
+    measured = run_benchmark("suite.py", *TINY_MUSIC, "--peer-tracks", "1")
+    assert measured.returncode == 0, measured.stderr
+    rows = [[cell.strip() for cell in line.split("|")] for line in measured.stdout.splitlines()]
+    names = {row[1] for row in rows if len(row) == 10}
+    assert names >= {*ROWS, STARTED[SCAN]} - {*LIMITS, *GRAPHS}
+    assert "essentia is left out" in measured.stderr
