@@ -1,7 +1,7 @@
 """Measure a scan: its stages, the whole, the limit beside each, and other programs.
 
     python tests/benchmarks/suite.py [--music FOLDER] [--tracks N] [--seconds S] [--formats mp3,ogg]
-        [--markdown FILE] [--tensorflow-python TF/bin/python --wheel musicnn-0.1.0-py3-none-any.whl
+        [--page PAGE.md] [--tensorflow-python TF/bin/python --wheel musicnn-0.1.0-py3-none-any.whl
         [--essentia-python ESS/bin/python] [--audiomuse-python AM/bin/python --audiomuse CHECKOUT]]
 
 The benchmark makes its own library: of the real tracks in --music, which ffmpeg joins and cuts to
@@ -53,6 +53,7 @@ from tests.benchmarks.measure import (
 )
 from tests.benchmarks.stages import Task
 
+PAGE_START, PAGE_END = "<!-- table of suite.py -->", "<!-- end of the table -->"
 SHORTEST_ROUND_S = 0.3
 """A task that takes less is repeated within a round."""
 
@@ -282,7 +283,6 @@ def format_table(costs: Mapping[str, Cost], tracks: int) -> Iterator[str]:
         whole = divide(cost, shown[SCAN]) if SCAN in shown else ""
         yield f"| {name} | {show(cost)} | {beside} | {whole} |"
     yield ""
-    yield f"{tracks} tracks, milliseconds a track; {describe_machine()}."
     yield from compare_with_stages(shown)
 
 
@@ -294,6 +294,7 @@ def compare_with_stages(shown: Mapping[str, Cost]) -> Iterator[str]:
     work_s = add([shown[name] for name in names]).processor_s / CORES
     whole, begun = shown[SCAN], shown.get(STARTED[SCAN], shown[SCAN])
     yield "The clock of a scan is this many times"
+    yield ""
     for what, limit_s in (
         (f"that of its slowest stage alone ({slowest})", shown[slowest].clock_s),
         ("the processor time of all its stages divided by the cores", work_s),
@@ -314,7 +315,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", help=f"instead of all: {','.join(ROWS)}")
     parser.add_argument("--keep", type=Path, help="make or reuse the library in this folder")
-    parser.add_argument("--markdown", type=Path, help="write the table there as well")
+    parser.add_argument("--page", type=Path, help="put the table into this page, between its marks")
     parser.add_argument("--essentia-python")
     parser.add_argument("--audiomuse-python")
     parser.add_argument("--audiomuse", type=Path)
@@ -329,10 +330,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         lines = list(format_table(measure(options, folder), options.tracks))
+    lines += ["", describe_library(options) + f"; {describe_machine()}."]
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
-    if options.markdown:
-        options.markdown.write_text(text, "utf-8")
+    if options.page:
+        fill_page(options.page, text)
+
+
+def describe_library(options: argparse.Namespace) -> str:
+    music = "real" if options.music else "synthetic"
+    return (
+        f"{options.tracks} {music} tracks of {options.seconds:g} s ({options.formats}),"
+        f" {options.peer_tracks} of them for other programs; medians of {options.rounds} rounds,"
+        " milliseconds a track"
+    )
+
+
+def fill_page(page: Path, table: str) -> None:
+    """Put the table into a page in place of an older one."""
+    before, mark, rest = page.read_text("utf-8").partition(f"{PAGE_START}\n")
+    _, end, after = rest.partition(PAGE_END)
+    if not mark or not end:
+        raise SystemExit(f"{page} has no place for the table: {PAGE_START} … {PAGE_END}")
+    page.write_text(f"{before}{mark}{table}{end}{after}", "utf-8")
 
 
 if __name__ == "__main__":

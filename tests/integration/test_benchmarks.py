@@ -1,12 +1,15 @@
 """The benchmarks run, and the guard against slower commits can fail."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.limits import list_musicnn_products, list_yamnet_products
+from tests.benchmarks.stages import load_bundled
 from tests.benchmarks.suite import GRAPHS, LIMITS, ROWS, SCAN, STARTED
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +88,22 @@ def test_processor_time_of_orphans_counts() -> None:
     assert float(counted.stdout) > 0.3
 
 
+def test_the_products_have_the_sizes_of_the_weights() -> None:
+    networks = load_bundled()[0].model.get_submodule("networks")
+    weights = {
+        part: sum(
+            weight.numel()
+            for name, weight in networks.named_parameters()
+            if name.startswith(part) and weight.ndim > 1 and "depthwise" not in name
+        )
+        for part in ("musicnn", "yamnet")
+    }
+    products = {"musicnn": list_musicnn_products(), "yamnet": list_yamnet_products()}
+    assert weights == {
+        part: sum(each.rows * each.inner for each in listed) for part, listed in products.items()
+    }
+
+
 @pytest.mark.slow
 def test_the_guard_runs_two_commits() -> None:
     compared = run_benchmark(
@@ -95,10 +114,13 @@ def test_the_guard_runs_two_commits() -> None:
 
 
 @pytest.mark.slow
-def test_the_suite_measures_every_row() -> None:
-    measured = run_benchmark("suite.py", *TINY_MUSIC, "--peer-tracks", "1")
+def test_the_suite_measures_every_row(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    shutil.copy(ROOT / "docs/performance.md", page)
+    measured = run_benchmark("suite.py", *TINY_MUSIC, "--peer-tracks", "1", "--page", page)
     assert measured.returncode == 0, measured.stderr
     rows = [[cell.strip() for cell in line.split("|")] for line in measured.stdout.splitlines()]
     names = {row[1] for row in rows if len(row) == 10}
     assert names >= {*ROWS, STARTED[SCAN]} - {*LIMITS, *GRAPHS}
     assert "essentia is left out" in measured.stderr
+    assert measured.stdout in page.read_text("utf-8")
