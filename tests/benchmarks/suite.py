@@ -224,6 +224,7 @@ def choose_rows(options: argparse.Namespace, folder: Path) -> Iterator[str]:
             make = [script, GRAPHS[name], graphs, "--wheel", options.wheel]
             subprocess.run([options.tensorflow_python, *make], check=True)
         if name == AUDIOMUSE:
+            (folder / "AudioMuse-AI").unlink(missing_ok=True)  # of an earlier run, by --keep
             (folder / "AudioMuse-AI").symlink_to(options.audiomuse.resolve())
         yield name
 
@@ -282,7 +283,6 @@ def format_table(costs: Mapping[str, Cost], tracks: int) -> Iterator[str]:
             beside = "| | | "
         whole = divide(cost, shown[SCAN]) if SCAN in shown else ""
         yield f"| {name} | {show(cost)} | {beside} | {whole} |"
-    yield ""
     yield from compare_with_stages(shown)
 
 
@@ -293,6 +293,7 @@ def compare_with_stages(shown: Mapping[str, Cost]) -> Iterator[str]:
     slowest = max(names, key=lambda name: shown[name].clock_s)
     work_s = add([shown[name] for name in names]).processor_s / CORES
     whole, begun = shown[SCAN], shown.get(STARTED[SCAN], shown[SCAN])
+    yield ""
     yield "The clock of a scan is this many times"
     yield ""
     for what, limit_s in (
