@@ -185,7 +185,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--features", type=Path, required=True)
-    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=5)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # Trainer and its loader warn
     for line in report_curve(options.features, options.draws):
