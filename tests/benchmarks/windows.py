@@ -25,7 +25,7 @@ from tagger.models import find_model
 from tagger.models.classifier import Classifier
 from tagger.models.loading import load_classifier
 from tagger.records import normalize_label
-from tagger.settings import load_settings
+from tagger.settings_sources import load_settings
 
 WINDOWS = 8
 MARGINS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
