@@ -66,7 +66,7 @@ def load_bundled() -> tuple[Any, Any]:
     """Load the bundled model; return its classifier and the settings."""
     from tagger.models import find_model
     from tagger.models.loading import load_classifier
-    from tagger.settings import load_settings
+    from tagger.settings_sources import load_settings
 
     settings = load_settings({})
     return load_classifier(find_model(settings), settings), settings
@@ -76,7 +76,7 @@ def load_window_plan() -> dict[str, Any]:
     """Return the arguments of read_windows for the bundled model."""
     from tagger.models import find_model
     from tagger.models.loading import load_extractor
-    from tagger.settings import load_settings
+    from tagger.settings_sources import load_settings
 
     settings = load_settings({})
     extractor = load_extractor(find_model(settings), settings)

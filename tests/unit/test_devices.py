@@ -18,7 +18,7 @@ from tagger.inference.devices import (
 )
 from tagger.models.musicnn import CHECKPOINT
 from tagger.models.pretrained import MusicnnConfig, MusicnnForAudioClassification
-from tagger.settings import load_settings
+from tagger.settings_sources import load_settings
 
 CPU = torch.device("cpu")
 NETWORK = torch.nn.Linear(1, 1)
