@@ -177,6 +177,8 @@ class TrackDecider:
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
+        if not known.scores:
+            return Proposal((), (), self.model)
         settings = self.settings
         scores, no_genres = self.name_scores(known), self.no_genres
         music = tuple(score for score in scores if score.genre not in no_genres)
