@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -91,15 +91,17 @@ def probe_duration_s(path: Path) -> float:
     return float(subprocess.run([*probe, path], check=True, capture_output=True, text=True).stdout)
 
 
-def make_small_files(folder: Path, count: int, *, with_genre: bool) -> None:
-    """Fill a folder with files of two seconds in four formats, ten to an album."""
+def make_small_files(
+    folder: Path, count: int, *, with_genre: bool, seconds: float = SMALL_S
+) -> None:
+    """Fill a folder with short files in four formats, ten to an album, 200 to an artist."""
     from tests.builders import add_genre, build_audio
 
     folder.mkdir(parents=True)
     originals = []
     for number, suffix in enumerate(SMALL_SUFFIXES):
-        path = build_audio(folder.with_suffix(suffix), seconds=SMALL_S, seed=number)
-        originals.append((add_genre(path, "Rock") if with_genre else path).read_bytes())
+        path = build_audio(folder.with_suffix(suffix), seconds=seconds, seed=number)
+        originals.append((add_genre(path, "rock") if with_genre else path).read_bytes())
     for number in range(count):
         album = folder / f"artist {number // 200:04}" / f"album {number // 10 % 20:02}"
         if number % 10 == 0:
@@ -135,12 +137,17 @@ def make_environment(home: Path, tree: Path = ROOT) -> dict[str, str]:
 
 
 def run_command(
-    command: Sequence[object], environment: Mapping[str, str], *, watch_memory: bool
+    command: Sequence[object],
+    environment: Mapping[str, str],
+    *,
+    watch_memory: bool,
+    accepted: Collection[int] = (0,),
 ) -> Cost:
     """Run a command and wait for all processes that it started, also those in other sessions.
 
     watch_memory: looking at the memory takes time of the processor, so such a run has no good
-    times. The caller has no other child processes. A command that fails raises CalledProcessError.
+    times. The caller has no other child processes. Raises CalledProcessError for an exit code that
+    is not accepted.
     """
     adopt_orphans()
     before, started = get_children_s(), time.perf_counter()
@@ -152,7 +159,7 @@ def run_command(
         clock_s = time.perf_counter() - started
     while psutil.Process().children():
         os.wait()
-    if code:
+    if code not in accepted:
         raise subprocess.CalledProcessError(code, [*map(str, command)])
     return Cost(clock_s, get_children_s() - before, peak_mib)
 
