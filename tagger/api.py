@@ -13,7 +13,8 @@ from tagger.errors import SettingsError
 from tagger.options import convert_values
 from tagger.paths import AnyPath, parse_path
 from tagger.records import Failure, Outcome, Prediction
-from tagger.settings import OPTIONS, Settings, load_settings
+from tagger.settings import OPTIONS, Settings
+from tagger.settings_sources import load_settings
 
 PathLike = str | os.PathLike[str]
 

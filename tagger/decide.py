@@ -27,15 +27,7 @@ from tagger.records import (
     normalize_label,
     split_genres,
 )
-from tagger.settings import (
-    Existing,
-    Hardlinks,
-    NotMusic,
-    Profile,
-    Settings,
-    Styles,
-    WrittenField,
-)
+from tagger.settings import Existing, Hardlinks, NotMusic, Profile, Settings, Styles, WrittenField
 from tagger.vocabulary import (
     Rule,
     Vocabulary,

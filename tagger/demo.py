@@ -20,7 +20,8 @@ from tagger.errors import TaggerError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models.sources import BUNDLED_MODELS
 from tagger.records import Prediction
-from tagger.settings import Settings, load_settings
+from tagger.settings import Settings
+from tagger.settings_sources import load_settings
 from tagger.training.clips import Clip, Dataset
 
 UPLOAD_CLEANUP_INTERVAL_S, UPLOAD_LIFETIME_S = 600, 3600

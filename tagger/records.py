@@ -265,6 +265,15 @@ class Tags:
 
 
 @dataclass(frozen=True, slots=True)
+class FileReading:
+    """What a look into a file found: its tags, or the error if there are none; and a sample."""
+
+    tags: Tags | None
+    error: TrackError | None
+    sample: ContentSample
+
+
+@dataclass(frozen=True, slots=True)
 class TagChange:
     """The change of the tags of one file.
 

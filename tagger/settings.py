@@ -1,12 +1,11 @@
-"""The options of a run: defaults, TOML file, environment and flags, merged and checked once.
+"""The options of a run, checked once; `settings_sources.py` merges what the user set.
 
 The fields of Settings are the only list of options. The flags of the command line, the keys of the
 TOML file and the names of environment variables are made from them. To add an option, add a field:
 its annotation has the converter, the help, the values and what the option affects.
 """
 
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import time
 from enum import StrEnum
@@ -14,22 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from platformdirs import user_cache_path, user_config_path, user_state_path
-
 from tagger.addresses import MediaServer, SecretUrl
 from tagger.errors import SettingsError
 from tagger.options import (
-    REPEATABLE,
     Affects,
     Option,
     check_field_classes,
-    convert_values,
     list_field_classes,
     list_options,
     make_choice,
-    parse_variable,
-    read_text,
-    read_toml,
     to_count,
     to_count_or_auto,
     to_count_up_to,
@@ -57,6 +49,7 @@ from tagger.options import (
     to_time_of_day,
 )
 from tagger.records import Hours, Label, MinScore, Shard
+from tagger.user_folders import find_default_state
 from tagger.vocabulary import Vocabulary, to_vocabulary
 
 
@@ -193,7 +186,7 @@ class Settings:
     ] = None
     state: Annotated[
         Path, Option(to_path, "The database with the results of earlier runs.", "FILE"), MACHINE
-    ] = field(default_factory=lambda: user_state_path("tagger") / "state.sqlite")
+    ] = field(default_factory=find_default_state)
     existing: Annotated[
         Existing, make_choice(Existing, "What to do with tracks that have a genre."), ROWS
     ] = Existing.KEEP
@@ -555,98 +548,3 @@ def get_row_settings(settings: Settings) -> tuple[object, ...]:
     names = (name for name, option in OPTIONS.items() if Affects.ROWS in option.affects)
     values = (getattr(settings, name.replace("-", "_")) for name in names)
     return tuple(sorted(each.items()) if isinstance(each, Mapping) else each for each in values)
-
-
-def find_default_config() -> Path:
-    return user_config_path("tagger") / "config.toml"
-
-
-def find_systemd_user_folder() -> Path:
-    """Return the folder of the user's systemd units."""
-    return user_config_path() / "systemd" / "user"
-
-
-def find_dataset_cache() -> Path:
-    """Return the folder for audio files that were unpacked from the tables of data sets."""
-    return user_cache_path("tagger") / "datasets"
-
-
-def find_hash_cache() -> Path:
-    """Return the file with the hashes of the weights of local models."""
-    return user_cache_path("tagger") / "weights.json"
-
-
-def name_variable(option: str) -> str:
-    """Return the name of the environment variable that sets an option."""
-    return f"TAGGER_{option.upper().replace('-', '_')}"
-
-
-def read_environment(environment: Mapping[str, str] = os.environ) -> Mapping[str, object]:
-    """Return the options that environment variables set, by flag name.
-
-    An empty variable sets nothing: compose files pass such variables on. Inside the command of
-    --notify-cmd (TAGGER_WRITTEN is set), TAGGER_REPORT is the report of the run that ended.
-    """
-    texts = {name: environment.get(name_variable(name), "") for name in ALL_OPTIONS}
-    if "TAGGER_WRITTEN" in environment:
-        del texts["report"]
-    return {name: parse_variable(ALL_OPTIONS[name], text) for name, text in texts.items() if text}
-
-
-def read_secret_files(environment: Mapping[str, str] = os.environ) -> Mapping[str, object]:
-    """Return secret options whose values stand in files, by flag name.
-
-    TAGGER_PING_URL_FILE names the file of --ping-url. If an option is repeatable, each line of its
-    file is a value. Raises SettingsError.
-    """
-    found = {}
-    for name, option in OPTIONS.items():
-        path = environment.get(name_secret_file(name)) if option.is_secret else ""
-        if path:
-            text = read_text(Path(path)).strip()
-            found[name] = text.splitlines() if option.convert in REPEATABLE else text
-    return found
-
-
-def name_secret_file(option: str) -> str:
-    """Return the environment variable that names the file with the value of a secret option."""
-    return f"{name_variable(option)}_FILE"
-
-
-def load_settings(
-    flags: Mapping[str, object],
-    config: Path | None = None,
-    *,
-    config_options: Collection[str] = OPTIONS.keys(),
-) -> Settings:
-    """Merge the defaults, the TOML file, environment variables and flags; the later ones win.
-
-    A secret option may also stand in a file that a variable names.
-
-    config: by default the user's own file, if there is one. config_options: the options that are
-    taken from the file and from the environment; the others are ignored there. Raises
-    SettingsError.
-    """
-    return Settings(**convert_values(OPTIONS, _merge(flags, config, config_options)))
-
-
-def load_watch_settings(flags: Mapping[str, object], config: Path | None = None) -> WatchSettings:
-    """Do what `load_settings` does, for the options of `tagger watch`."""
-    merged = _merge(flags, config, WATCH_OPTIONS.keys())
-    return WatchSettings(**convert_values(WATCH_OPTIONS, merged))
-
-
-def _merge(
-    flags: Mapping[str, object], config: Path | None, config_options: Collection[str]
-) -> dict[str, tuple[object, str]]:
-    """Return the value of each option that is set, and where it is set."""
-    path = config or find_default_config()
-    values = read_toml(path) if config or os.access(path, os.F_OK) else {}
-    if unknown := sorted(values.keys() - ALL_OPTIONS.keys()):
-        raise SettingsError(f"{path} has an unknown option: {unknown[0]}")
-    merged = {name: (value, f"{name} in {path}") for name, value in values.items()}
-    files = read_secret_files()
-    merged |= {name: (value, name_secret_file(name)) for name, value in files.items()}
-    merged |= {name: (value, name_variable(name)) for name, value in read_environment().items()}
-    merged = {name: value for name, value in merged.items() if name in config_options}
-    return merged | {name: (value, f"--{name}") for name, value in flags.items()}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ class NamedGenre:
     is_known: bool = True
 
 
+@lru_cache(maxsize=4096)
 def make_key(text: str) -> str:
     """Return a key that is equal for all spellings of a name, with the same parts in their order.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tagger.settings import OPTIONS, name_variable
+from tagger.settings import OPTIONS
+from tagger.settings_sources import name_variable
 from tests.builders import build_audio
 from tests.ray_nodes import make_ray_config, start_ray_nodes
 

@@ -12,8 +12,7 @@ from typing import Any
 import psutil
 
 from tagger import audio, tags
-from tagger.errors import TrackError
-from tagger.records import Tags
+from tagger.records import FileReading
 
 
 def misbehave(path: Path) -> None:
@@ -45,15 +44,13 @@ def read_windows(path: Path, **options: Any) -> audio.Recording:
     return audio.read_windows(path, **options)
 
 
-def read_tags(path: Path, **options: Any) -> Tags:
+def read_file(path: Path, **options: Any) -> FileReading:
     misbehave(path)
-    return tags.read_tags(path, **options)
+    return tags.read_file(path, **options)
 
 
-def read_tags_of_files(paths: list[Path], **options: Any) -> list[Tags | TrackError]:
-    for path in paths:
-        misbehave(path)
-    return tags.read_tags_of_files(paths, **options)
+def read_files(paths: list[Path], **options: Any) -> list[FileReading]:
+    return [read_file(path, **options) for path in paths]
 
 
 def hash_streams(path: Path, **options: Any) -> dict[str, str]:

@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 PLUGINS = Path(__file__).parents[1] / "beetsplug"
 
 LAYERS = [
-    {"addresses", "errors", "paths", "version"},
+    {"addresses", "errors", "paths", "user_folders", "version"},
     {"records"},
     {"options", "pacing", "storage"},
     {"ignore_files", "vocabulary"},
     {"settings"},
+    {"settings_sources"},
     {"audio", "crawl", "decide", "evidence", "isolation", "models", "state", "tags"},
     {"inference", "report", "writing"},
     {"classify", "scanning", "training"},
@@ -44,7 +45,7 @@ OWNERS = {
     "mpd": {"service"},
     "mutagen": {"tags"},
     "pathspec": {"ignore_files"},
-    "platformdirs": {"settings"},
+    "platformdirs": {"user_folders"},
     "prometheus_client": {"service"},
     "psutil": {"pacing"},
     "ray": {"inference"},

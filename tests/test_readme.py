@@ -37,7 +37,7 @@ TABLE_CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 EXTRA = re.compile(r"""['`](tagger[\w-]*)\[([\w,]+)\]['`]""")
 """How a page says which extra a command needs."""
 
-FOREIGN_OPTIONS = {"--music", "--pretend"}
+FOREIGN_OPTIONS = {"--clock", "--music", "--pretend"}
 """Options of scripts in tests/benchmarks, and of beets, that the pages name."""
 
 

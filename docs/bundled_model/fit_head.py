@@ -195,8 +195,12 @@ MAX_REFUSED_MUSIC = 0.005  # the share of music that may be taken for no music
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledFeatures:
-    """Labelled clips, one row each in every array. Clips of other genres are left out."""
+    """Labelled clips, one row each in every array. Clips of other genres are left out.
 
+    number: the row of each clip in the file of features.
+    """
+
+    number: NDArray[np.int64]
     label: NDArray[np.int64]
     source: NDArray[np.int64]
     artist: NDArray[np.int64]
@@ -283,6 +287,7 @@ def read_clips(features: Path, classes: Sequence[str]) -> LabelledFeatures:
     inputs = pool_windows(torch.cat([tag_logits, embedding], 1), counts)
     kept = label >= 0
     return LabelledFeatures(
+        number=np.flatnonzero(kept),
         label=label[kept],
         source=data["source"][kept].astype(np.int64),
         artist=data["artist"][kept].astype(np.int64),

@@ -13,9 +13,8 @@ from tagger.errors import SettingsError
 from tagger.options import Option, read_toml, to_flag
 from tagger.paths import display_path
 from tagger.records import MinScore
-from tagger.settings import (
-    ALL_OPTIONS,
-    find_default_config,
+from tagger.settings import ALL_OPTIONS
+from tagger.settings_sources import (
     load_settings,
     load_watch_settings,
     name_secret_file,
@@ -23,6 +22,7 @@ from tagger.settings import (
     read_environment,
     read_secret_files,
 )
+from tagger.user_folders import find_default_config
 
 SHELLS = ("bash", "zsh", "fish")
 

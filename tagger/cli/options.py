@@ -14,7 +14,8 @@ from click.shell_completion import CompletionItem
 
 from tagger.errors import SettingsError
 from tagger.options import REPEATABLE, Option, to_flag, to_path
-from tagger.settings import ALL_OPTIONS, OPTIONS, Settings, WatchSettings, load_settings
+from tagger.settings import ALL_OPTIONS, OPTIONS, Settings, WatchSettings
+from tagger.settings_sources import load_settings
 
 Command = Callable[..., int]
 

@@ -14,10 +14,8 @@ from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_time_of_day
 from tagger.paths import parse_path
-from tagger.settings import (
-    ALL_OPTIONS,
-    OPTIONS,
-    Settings,
+from tagger.settings import ALL_OPTIONS, OPTIONS, Settings
+from tagger.settings_sources import (
     name_secret_file,
     name_variable,
     read_environment,

@@ -16,7 +16,8 @@ from tagger.cli.options import (
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError, WatchError
 from tagger.paths import display_path, parse_path
-from tagger.settings import OPTIONS, WATCH_OPTIONS, WatchSettings, load_watch_settings
+from tagger.settings import OPTIONS, WATCH_OPTIONS, WatchSettings
+from tagger.settings_sources import load_watch_settings
 
 SINGLE_RUN_OPTIONS = {"dry-run", "report", "html", "wait", "shard"}
 """Options of a scan that a watch, which does many scans, does not have."""

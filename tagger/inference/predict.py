@@ -19,6 +19,7 @@ from tagger.inference.devices import (
     choose_devices,
     get_default_batch_size,
     is_out_of_memory,
+    keep_freed_memory,
     make_replicas,
     return_freed_memory,
 )
@@ -299,6 +300,8 @@ def load_predictor(request: InferenceRequest) -> Predictor:
         )
     if predictor.is_slow:
         return_freed_memory()
+    elif devices[0].type == "cpu":
+        keep_freed_memory()
     return predictor
 
 

@@ -18,7 +18,8 @@ from tagger.models import hub, musicnn, musicnn_yamnet, yamnet
 from tagger.models.hub import CONFIG_FILE, EXTRACTOR_FILES, SMALL_FILES, TOKENIZER_FILES
 from tagger.paths import display_path, to_one_line, write_file_whole
 from tagger.records import AttributeLabels
-from tagger.settings import Settings, find_hash_cache
+from tagger.settings import Settings
+from tagger.user_folders import find_hash_cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tagger.decide import format_junk_remark
 from tagger.errors import FAILURE_HELP, FailureKind, SettingsError, WriteReason
 from tagger.evidence import AlbumTrack, find_outliers
-from tagger.paths import display_path
+from tagger.paths import parse_displayed_path
 from tagger.records import Action, AlbumWithOutliers, PassedOver, normalize_label
 from tagger.report.csv import ReportRow, read_report
 from tagger.state import Run, read_albums, read_runs
@@ -209,12 +209,15 @@ def review_run(states: Sequence[Path], run_id: str | None) -> RunReview:
     found = [find_run(state, run_id) for state in states]
     counts, tracks = ReportCounts(), []
     for state, (_, report) in zip(states, found, strict=True):
-        albums = {display_path(path): album for path, album in read_albums(state).items()}
+        scored = []
         for row in read_report(report):
             counts.add(row)
-            if row.scores and row.action is not Action.NOT_MUSIC and row.path in albums:
-                folder = row.path.rpartition("/")[0]
-                tracks.append(AlbumTrack(row.path, folder, albums[row.path], row.scores))
+            if row.scores and row.action is not Action.NOT_MUSIC:
+                scored.append((row.path, row.scores))
+        albums = read_albums(state, [parse_displayed_path(name) for name, _ in scored])
+        for name, scores in scored:
+            if album := albums.get(parse_displayed_path(name)):
+                tracks.append(AlbumTrack(name, name.rpartition("/")[0], album, scores))
     runs, reports = zip(*found, strict=True)
     return RunReview(runs, reports, counts.make_overview(find_outliers(tracks)))
 

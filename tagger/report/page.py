@@ -6,7 +6,7 @@ Its HTML has the numbers. The script draws the charts (Observable Plot) and the 
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, takewhile
@@ -66,25 +66,25 @@ class TableRows:
 
     with_news: list[str] = field(default_factory=list)
     without_news: list[str] = field(default_factory=list)
-    folders: set[str] = field(default_factory=set)
+    common_folder: list[str] | None = None
 
     def add(self, row: ReportRow) -> None:
         rows = self.without_news if row.action in ACTIONS_WITHOUT_NEWS else self.with_news
         if len(rows) < MAX_TABLE_ROWS:
             rows.append(json.dumps(list(_make_cells(row)), ensure_ascii=False))
-        self.folders.add(row.path.rpartition("/")[0])
+        folder = row.path.split("/")[:-1]
+        common = folder if self.common_folder is None else self.common_folder
+        self.common_folder = _find_common_start(common, folder)
 
     def as_json(self) -> str:
         rows = (self.with_news + self.without_news)[:MAX_TABLE_ROWS]
-        base = json.dumps(_find_common_folder(self.folders).rstrip("/") + "/")
+        base = json.dumps("/".join(self.common_folder or []).rstrip("/") + "/")
         return f'{{"base": {base}, "rows": [{",".join(rows)}]}}'
 
 
-def _find_common_folder(folders: Collection[str]) -> str:
-    """Return the deepest folder that has all of these in it, or an empty text."""
-    parts = [folder.split("/") for folder in folders] or [[]]
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(min(parts), max(parts), strict=False))
-    return "/".join(part for part, _ in same)
+def _find_common_start(first: Iterable[str], second: Iterable[str]) -> list[str]:
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return [part for part, _ in same]
 
 
 def _make_cells(row: ReportRow) -> Iterator[object]:

@@ -18,10 +18,8 @@ from tagger.evidence import (
 from tagger.paths import AnyPath, parse_path
 from tagger.records import Failure, Prediction, RepeatedRows, Tags, Track
 from tagger.scanning.session import TrackStep
-from tagger.scanning.tracks import RowRepeater, TrackDecider
+from tagger.scanning.tracks import FoundTrack, RowRepeater, TrackDecider
 from tagger.state import KnownTrack
-
-ScoredTrack = tuple[Track, KnownTrack]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +63,14 @@ class AlbumSettler:
     def _list_unread(self, item: Listing | Failure) -> list[Track]:
         parts = self.rows.split_listing(item) if isinstance(item, Listing) else ()
         tracks = [track for part in parts if isinstance(part, list) for track in part]
-        return self.decider.list_unread(tracks)
+        return self.decider.list_unread(self.decider.look_up(tracks))
 
     def _examine(self, item: Listing | Failure) -> Iterator[TrackStep | None]:
         if isinstance(item, Failure):
             yield self.decider.report_failure(item)
             return
-        for track in map(item.track, item.files):
-            yield self.decider.settle_or_queue(track, self.rows)
+        for track, known in self.decider.look_up([item.track(file) for file in item.files]):
+            yield self.decider.settle_or_queue(track, known, self.rows)
 
     def settle_predictions(
         self, results: Iterable[Prediction | Failure]
@@ -106,7 +104,7 @@ class AlbumSettler:
         return decide.decide_by_tags(known.tags or Tags(), existing, junk) is not None
 
     def _propose_for_album(
-        self, album: Sequence[ScoredTrack], own: Mapping[AnyPath, Proposal]
+        self, album: Sequence[FoundTrack], own: Mapping[AnyPath, Proposal]
     ) -> dict[AnyPath, Proposal]:
         """Return the proposal for each track: the genre of the album, the scores of the track.
 
@@ -132,9 +130,9 @@ def _get_folder(item: Listing | Failure) -> str | None:
     return item.folder if isinstance(item, Listing) else None
 
 
-def _group_albums(tracks: Iterable[ScoredTrack]) -> Iterator[Sequence[ScoredTrack]]:
+def _group_albums(tracks: Iterable[FoundTrack]) -> Iterator[Sequence[FoundTrack]]:
     """Yield the tracks of each album. Skip loose tracks and compilations."""
-    groups: dict[str, list[ScoredTrack]] = defaultdict(list)
+    groups: dict[str, list[FoundTrack]] = defaultdict(list)
     for track, known in tracks:
         album = known.tags.album if known.tags else None
         if album and is_single_album(album):

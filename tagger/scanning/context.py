@@ -178,8 +178,8 @@ class ContextSettler:
     def settle_known(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep | None]:
         """Settle the tracks whose scores do not matter; queue the others. Yield None for each."""
 
-        def settle_track(track: Track) -> TrackStep | None:
-            return self.decider.settle_or_queue(track, self.rows)
+        def settle_track(track: Track, known: KnownTrack) -> TrackStep | None:
+            return self.decider.settle_or_queue(track, known, self.rows)
 
         return settle_found(self._note(found), self.decider, self.rows, settle_track)
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import starmap
 from pathlib import Path
 
 from tagger import decide
@@ -20,7 +21,7 @@ from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, Sca
 from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver, make_scope
 from tagger.scanning.session import TrackStep, open_session
 from tagger.scanning.tag_reader import open_tag_reader
-from tagger.scanning.tracks import TrackDecider
+from tagger.scanning.tracks import FoundTrack, TrackDecider
 from tagger.settings import Existing, Settings, WrittenField
 from tagger.state import KnownTrack, RunKind
 from tagger.tags import read_hidden_genres
@@ -143,7 +144,7 @@ class Normalizer:
             if isinstance(item, Failure):
                 yield self.decider.report_failure(item)
             else:
-                yield from map(self.plan_track, map(item.track, item.files))
+                yield from starmap(self.plan_track, self._look_up(item))
             self.decider.state.commit_if_due()
         self.decider.state.commit()
 
@@ -154,25 +155,26 @@ class Normalizer:
             return []
         return [
             track
-            for track in map(item.track, item.files)
-            if track.path not in decider.unrecovered and self._needs_tags(self._load(track))
+            for track, known in self._look_up(item)
+            if track.path not in decider.unrecovered and self._needs_tags(known)
         ]
 
-    def _load(self, track: Track) -> KnownTrack:
-        return self.decider.state.load_track(track, model="", windows=0)
+    def _look_up(self, listing: Listing) -> Iterable[FoundTrack]:
+        tracks = [listing.track(file) for file in listing.files]
+        known = self.decider.state.load_tracks(tracks, model="", windows=0)
+        return zip(tracks, known, strict=True)
 
     def _needs_tags(self, known: KnownTrack) -> bool:
         lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None
         return known.tags is None or bool(lacks_album) or self.settings.force
 
-    def plan_track(self, track: Track) -> TrackStep:
+    def plan_track(self, track: Track, known: KnownTrack) -> TrackStep:
         """Return the write for a track, or the outcome if there is none."""
         decider = self.decider
         if decider.is_time_up():
             self.waiting += 1
             kept = Decision.keep(KeepReason.TIME_IS_UP)
             return Outcome(track, kept.action, error=kept.reason, kind=kept.kind)
-        known = self._load(track)
         try:
             known = self._read_tags(track, known)
             tags = known.tags or Tags()
@@ -191,9 +193,11 @@ class Normalizer:
             raise decider.unrecovered[track.path]
         if known.tags is not None and not self._needs_tags(known):
             return replace(known, tags=known.tags.select_extras(()))  # they stay as they are
-        tags = decider.reader.read(track)
-        decider.state.save_tags(track, tags)
-        return replace(known, tags=tags)
+        reading = decider.reader.read(track)
+        if reading.error:
+            raise reading.error
+        decider.state.save_reading(track, reading, is_new=known.is_new)
+        return replace(known, tags=reading.tags)
 
     def _rename(self, track: Track, known: KnownTrack, tags: Tags) -> RenamedTags:
         rule = self.decider.find_rule(track, tags)

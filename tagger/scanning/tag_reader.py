@@ -11,10 +11,10 @@ from tagger.decide import list_extra_fields
 from tagger.errors import TrackError
 from tagger.isolation import IsolatedCaller
 from tagger.pacing import count_usable_cores, halve_cores
-from tagger.records import ExtraField, Tags, Track
+from tagger.records import ExtraField, FileReading, Track
 from tagger.settings import Settings
-from tagger.storage import check_no_writer
-from tagger.tags import read_tags, read_tags_of_files
+from tagger.storage import sample_content
+from tagger.tags import read_file, read_files, read_tags
 
 T = TypeVar("T")
 
@@ -31,23 +31,25 @@ class TagReader:
     isolated: IsolatedCaller
     threads: ThreadPoolExecutor
     extras: tuple[ExtraField, ...] = ()
-    ahead: dict[Track, Future[Mapping[Track, Tags | TrackError]]] = field(default_factory=dict)
+    ahead: dict[Track, Future[Mapping[Track, FileReading]]] = field(default_factory=dict)
+    waiting: list[Track] = field(default_factory=list)
+    """Less than a call is worth: they wait for tracks of the next folders."""
 
-    def read(self, track: Track) -> Tags:
-        """Return the tags of a file. Raises TrackError, also if another program writes it."""
+    def read(self, track: Track) -> FileReading:
+        """Return the tags of a file, or the error if there are none."""
         future = self.ahead.pop(track, None)
         found = future.result().get(track) if future else None
-        if isinstance(found, TrackError):
-            raise found
-        return self._read_alone(track) if found is None else found
+        return found or self._read_alone(track)
 
     def check_writable(self, track: Track) -> None:
         """Raise TagError if the tags of a file can be read, but not written."""
         self.isolated.call(read_tags, track.path, for_writing=True, extras=self.extras)
 
-    def _read_alone(self, track: Track) -> Tags:
-        check_no_writer(track.path, is_settled=True)
-        return self.isolated.call(read_tags, track.path, extras=self.extras)
+    def _read_alone(self, track: Track) -> FileReading:
+        try:
+            return self.isolated.call(read_file, track.path, extras=self.extras)
+        except TrackError as error:  # it breaks the call
+            return FileReading(None, error, sample_content(track.path))
 
     def read_ahead(
         self, items: Iterable[T], list_tracks: Callable[[T], Sequence[Track]]
@@ -64,22 +66,29 @@ class TagReader:
             waiting.append((item, tracks))
             count += len(tracks)
             while waiting and (count > MAX_TRACKS_AHEAD or not waiting[0][1]):
+                if len(waiting) == 1:
+                    self._start_reading(())
                 first, needed = waiting.popleft()
                 yield first
                 count -= len(needed)
+        self._start_reading(())
         while waiting:
             yield waiting.popleft()[0]
 
     def _start_reading(self, tracks: Sequence[Track]) -> None:
-        for start in range(0, len(tracks), FILES_PER_CALL):
-            part = tracks[start : start + FILES_PER_CALL]
+        """Start a call for so many tracks at once; without tracks, for those that still wait."""
+        self.waiting.extend(tracks)
+        least = FILES_PER_CALL if tracks else 1
+        while len(self.waiting) >= least:
+            part = self.waiting[:FILES_PER_CALL]
+            del self.waiting[:FILES_PER_CALL]
             self.ahead.update(dict.fromkeys(part, self.threads.submit(self._read_many, part)))
 
-    def _read_many(self, tracks: Sequence[Track]) -> Mapping[Track, Tags | TrackError]:
-        """Return the tags of files. There are none if one file breaks the call for all of them."""
+    def _read_many(self, tracks: Sequence[Track]) -> Mapping[Track, FileReading]:
+        """Return what is in files: nothing if one file breaks the call for all of them."""
         paths = [track.path for track in tracks]
         try:
-            found = self.isolated.call(read_tags_of_files, paths, extras=self.extras)
+            found = self.isolated.call(read_files, paths, extras=self.extras)
         except TrackError:
             return {}
         return dict(zip(tracks, found, strict=True))

@@ -1,10 +1,10 @@
 """From a track to a step of the scan: decide on each track, and repeat the rows that still hold."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, starmap
 from pathlib import Path
 
 from tagger import decide
@@ -34,6 +34,8 @@ from tagger.vocabulary import Rule
 from tagger.writing import PlannedWrite
 
 NOT_MUSIC_REMARK = "no music: {0.genre} {0.probability:.2f}"
+
+FoundTrack = tuple[Track, KnownTrack]
 
 ACTIONS_BY_VALUE = {action.value: action for action in Action}
 
@@ -80,9 +82,17 @@ class TrackDecider:
     def load(self, track: Track) -> KnownTrack:
         """Return what is known of a track; of the extra fields, only the wanted ones."""
         known = self.state.load_track(track, model=self.model, windows=self.windows)
+        return self._select_extras(known)
+
+    def look_up(self, tracks: Sequence[Track]) -> list[FoundTrack]:
+        """Return the tracks with what is known of each; of the extra fields, only the wanted."""
+        known = self.state.load_tracks(tracks, model=self.model, windows=self.windows)
+        return list(zip(tracks, map(self._select_extras, known), strict=True))
+
+    def _select_extras(self, known: KnownTrack) -> KnownTrack:
         return replace(known, tags=known.tags.select_extras(self.extras)) if known.tags else known
 
-    def examine(self, track: Track) -> TrackStep | KnownTrack:
+    def examine(self, track: Track, known: KnownTrack) -> TrackStep | KnownTrack:
         """Return the step for a track if scores cannot change it, else what is known of it.
 
         A KnownTrack without scores needs a prediction.
@@ -91,26 +101,26 @@ class TrackDecider:
             return self.report_failure(Failure.from_error(track, self.unrecovered[track.path]))
         if self.is_time_up():
             return KnownTrack()
-        known = self.load(track)
         force = self.settings.force
         if self._needs_tags(known):
-            try:
-                tags = self.reader.read(track)
-            except TrackError as error:
-                return self.report_failure(Failure.from_error(track, error))
-            self.state.save_tags(track, tags)
-            known = replace(known, tags=tags)
+            reading = self.reader.read(track)
+            self.state.save_reading(track, reading, is_new=known.is_new)
+            if reading.error:
+                failure = Failure.from_error(track, reading.error)
+                reported = known.failure is not None
+                return Outcome.from_failure(failure, known.tags, reported=reported)
+            known = replace(known, tags=reading.tags)
         step = self._decide_without_scores(track, known)
         return step or (replace(known, scores=None) if force else known)
 
-    def list_unread(self, tracks: Iterable[Track]) -> list[Track]:
+    def list_unread(self, found: Iterable[FoundTrack]) -> list[Track]:
         """Return the tracks whose tags `examine` will read."""
         if self.is_time_up():
             return []
         return [
             track
-            for track in tracks
-            if track.path not in self.unrecovered and self._needs_tags(self.load(track))
+            for track, known in found
+            if track.path not in self.unrecovered and self._needs_tags(known)
         ]
 
     def _needs_tags(self, known: KnownTrack) -> bool:
@@ -167,6 +177,8 @@ class TrackDecider:
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
+        if not known.scores:
+            return Proposal((), (), self.model)
         settings = self.settings
         scores, no_genres = self.name_scores(known), self.no_genres
         music = tuple(score for score in scores if score.genre not in no_genres)
@@ -253,9 +265,11 @@ class TrackDecider:
         self.state.save_model_failure(failure, model=self.model, windows=self.windows)
         return Outcome.from_failure(failure, known.tags, reported=known.failure is not None)
 
-    def settle_or_queue(self, track: Track, rows: "RowRepeater") -> TrackStep | None:
+    def settle_or_queue(
+        self, track: Track, known: KnownTrack, rows: "RowRepeater"
+    ) -> TrackStep | None:
         """Return the step for a track that needs no scores; queue any other track."""
-        found = self.examine(track)
+        found = self.examine(track, known)
         if not isinstance(found, KnownTrack):
             return rows.save(found)
         self.state.queue.add(track, is_scored=found.scores is not None)
@@ -342,18 +356,19 @@ def settle_found(
     found: Iterable[Listing | Failure],
     decider: TrackDecider,
     rows: RowRepeater,
-    settle_track: Callable[[Track], TrackStep | None],
+    settle_track: Callable[[Track, KnownTrack], TrackStep | None],
 ) -> Iterator[TrackStep | None]:
     """Repeat the rows that still hold, and settle each other track by itself."""
 
-    def split() -> Iterator[Failure | RepeatedRows | list[Track]]:
+    def split() -> Iterator[Failure | RepeatedRows | list[FoundTrack]]:
         for item in found:
             if isinstance(item, Failure):
                 yield item
-            else:
-                yield from rows.split_listing(item)
+                continue
+            for part in rows.split_listing(item):
+                yield decider.look_up(part) if isinstance(part, list) else part
 
-    def list_unread(part: Failure | RepeatedRows | list[Track]) -> list[Track]:
+    def list_unread(part: Failure | RepeatedRows | list[FoundTrack]) -> list[Track]:
         return decider.list_unread(part) if isinstance(part, list) else []
 
     for part in decider.reader.read_ahead(split(), list_unread):
@@ -362,7 +377,7 @@ def settle_found(
         elif isinstance(part, RepeatedRows):
             yield part
         else:
-            yield from map(settle_track, part)
+            yield from starmap(settle_track, part)
         decider.state.commit_if_due()
     decider.state.commit()
 
@@ -378,8 +393,8 @@ class TrackSettler:
         """Settle the tracks that need no prediction; queue the others, and yield None for each."""
         return settle_found(found, self.decider, self.rows, self._settle_track)
 
-    def _settle_track(self, track: Track) -> TrackStep | None:
-        found = self.decider.examine(track)
+    def _settle_track(self, track: Track, known: KnownTrack) -> TrackStep | None:
+        found = self.decider.examine(track, known)
         if not isinstance(found, KnownTrack):
             return self.rows.save(found)
         if found.scores is None:

@@ -23,7 +23,7 @@ from tagger.service.units import (
     build_service,
     list_folder_variables,
 )
-from tagger.settings import find_systemd_user_folder
+from tagger.user_folders import find_systemd_user_folder
 
 LOCKED_EXIT_CODE = 4
 """The exit code if another run uses the state file. For a nightly job that is no failure."""

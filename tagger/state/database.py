@@ -24,6 +24,7 @@ from tagger.records import (
     Attributes,
     ContentSample,
     Failure,
+    FileReading,
     Prediction,
     Score,
     Tags,
@@ -191,6 +192,7 @@ class KnownTrack:
 
     undone: a person undid tagger's tags or does not want them, even after the file changes.
     is_unheard: the failure is that of a model which listened, and says nothing of the tags.
+    is_new: no earlier run found a file at this path, nor one with this inode.
     """
 
     tags: Tags | None = None
@@ -200,6 +202,7 @@ class KnownTrack:
     undone: bool = False
     attributes: Attributes = field(default_factory=Attributes)
     is_unheard: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,23 @@ class State:
         self.queue = TrackQueue(connection)
         self.context = ContextTable(connection)
         self._committed_at_s = time.monotonic()
+
+    def load_tracks(self, tracks: Sequence[Track], *, model: str, windows: int) -> list[KnownTrack]:
+        """Return what `load_track` returns for each track. All new tracks take one statement."""
+        names = [os.fsencode(track.path) for track in tracks]
+        inodes = [track.inode for track in tracks if track.inode]
+        found = self._db.execute(
+            f"SELECT path, inode FROM tracks WHERE path IN ({_make_marks(names)})"  # noqa: S608
+            f" OR inode IN ({_make_marks(inodes)})",
+            (*names, *inodes),
+        )
+        known = {value for row in found for value in row}
+        return [
+            self.load_track(track, model=model, windows=windows)
+            if name in known or (track.inode and track.inode in known)
+            else KnownTrack(is_new=True)
+            for name, track in zip(names, tracks, strict=True)
+        ]
 
     def load_track(self, track: Track, *, model: str, windows: int) -> KnownTrack:
         """Return what is known of exactly this file. A moved file is found by its inode.
@@ -309,6 +329,27 @@ class State:
         """Tell whether a run found a file at this path, whatever became of it since."""
         found = self._db.execute("SELECT 1 FROM tracks WHERE path = ?", (os.fsencode(path),))
         return found.fetchone() is not None
+
+    def save_reading(self, track: Track, reading: FileReading, *, is_new: bool) -> None:
+        """Save what a look into a file found. is_new: of a KnownTrack."""
+        tags, failure, sample = reading.tags, None, reading.sample
+        if reading.error:
+            failure = Failure.from_error(track, reading.error)
+        if is_new:
+            self._db.execute(
+                "INSERT OR IGNORE INTO tracks (path, size, mtime_ns, inode, tags, failure, lasting,"
+                " kind, volume, sample) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    os.fsencode(track.path), track.size, track.mtime_ns, track.inode,
+                    tags_to_json(tags) if tags else None,
+                    *((failure.reason, failure.permanent, failure.kind) if failure else NO_FAILURE),
+                    sample.volume, sample.digest,
+                ),
+            )  # fmt: skip
+        elif failure:
+            self.save_failure(failure)
+        elif tags:
+            self.save_tags(track, tags)
 
     def save_tags(self, track: Track, tags: Tags) -> None:
         """Save the tags of a file; forget all about an older version of it."""
@@ -482,6 +523,14 @@ class State:
             "SELECT undone FROM tracks WHERE path = ?", (os.fsencode(path),)
         ).fetchone()
         return bool(row and row[0])
+
+
+NO_FAILURE = (None, 0, None)
+
+
+def _make_marks(values: Sequence[object]) -> str:
+    """Return the question marks for a list of values in a statement."""
+    return ",".join("?" * len(values))
 
 
 def restore_failure(track: Track, reason: str, lasting: int, kind: str | None) -> Failure:

@@ -2,12 +2,12 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tagger.paths import AnyPath, parse_path
+from tagger.paths import AnyPath
 from tagger.records import Album, Score, Track
 from tagger.state.database import State, check_regular, open_state, translate_database_errors
 from tagger.state.journal import Run, Runs
@@ -32,15 +32,21 @@ def read_runs(path: Path) -> list[Run]:
     return _read_database(path, lambda connection: Runs(connection).list_all())
 
 
-def read_albums(path: Path) -> Mapping[AnyPath, Album]:
-    """Return the album of each file whose tags were read for it. Errors as of `read_runs`."""
-    return _read_database(path, _select_albums) if path.exists() else {}
+def read_albums(path: Path, tracks: Sequence[AnyPath]) -> Mapping[AnyPath, Album]:
+    """Return the album of each of these files whose tags were read for it.
 
+    Errors as of `read_runs`.
+    """
+    if not path.exists():
+        return {}
 
-def _select_albums(connection: sqlite3.Connection) -> Mapping[AnyPath, Album]:
-    rows = connection.execute("SELECT path, tags FROM tracks WHERE tags IS NOT NULL")
-    albums = ((path, tags_from_json(tags).album) for path, tags in rows)
-    return {parse_path(os.fsdecode(path)): album for path, album in albums if album is not None}
+    def select(connection: sqlite3.Connection) -> Mapping[AnyPath, Album]:
+        statement = "SELECT tags FROM tracks WHERE path = ? AND tags IS NOT NULL"
+        rows = ((track, connection.execute(statement, (os.fsencode(track),))) for track in tracks)
+        albums = ((track, tags_from_json(tags).album) for track, found in rows for (tags,) in found)
+        return {track: album for track, album in albums if album is not None}
+
+    return _read_database(path, select)
 
 
 def read_scores(

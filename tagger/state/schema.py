@@ -6,7 +6,6 @@ The statements of a released migration never change.
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tagger.errors import StateError
@@ -228,6 +227,7 @@ def _read_version(connection: sqlite3.Connection) -> int:
 
 def tags_to_json(tags: Tags) -> str:
     """Return tags as JSON. It is written by hand because `asdict` copies each value."""
+    album = tags.album
     return json.dumps(
         {
             "genres": tags.genres,
@@ -239,7 +239,9 @@ def tags_to_json(tags: Tags) -> str:
                 for each in tags.extras
             ],
             "raw": [{"name": each.name, "values": each.values} for each in tags.raw],
-            "album": asdict(tags.album) if tags.album else None,
+            "album": {"artist": album.artist, "title": album.title, "various": album.various}
+            if album
+            else None,
         }
     )
 

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from tagger.errors import TagError, TrackError
 from tagger.paths import AnyPath
-from tagger.records import Album, ExtraField, ExtraTag, RawField, Tags
-from tagger.storage import check_no_writer
+from tagger.records import Album, ExtraField, ExtraTag, FileReading, RawField, Tags
+from tagger.storage import check_no_writer, sample_content
 from tagger.tags import riff
 from tagger.tags.ape import APE_FORMAT
 from tagger.tags.asf import ASF_FORMAT
@@ -44,18 +44,21 @@ OtherFields = dict[str, str]
 """All parts of a file but tagger's fields by name, each with a text that changes with the part."""
 
 
-def read_tags_of_files(
+def read_files(
     paths: Iterable[AnyPath], *, extras: Collection[ExtraField] = ()
-) -> list[Tags | TrackError]:
-    """Return the tags of files, or why there are none; also if another program writes a file."""
-    found: list[Tags | TrackError] = []
-    for path in paths:
-        try:
-            check_no_writer(path, is_settled=True)
-            found.append(read_tags(path, extras=extras))
-        except TrackError as error:
-            found.append(error)
-    return found
+) -> list[FileReading]:
+    return [read_file(path, extras=extras) for path in paths]
+
+
+def read_file(path: AnyPath, *, extras: Collection[ExtraField] = ()) -> FileReading:
+    """Return tags and a sample of a file, also if it has no tags or another program writes it."""
+    tags, error = None, None
+    try:
+        check_no_writer(path, is_settled=True)
+        tags = read_tags(path, extras=extras)
+    except TrackError as reason:
+        error = reason
+    return FileReading(tags, error, sample_content(path))
 
 
 def read_tags(

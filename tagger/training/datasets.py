@@ -13,11 +13,12 @@ from tagger.errors import LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.paths import AnyPath, display_path
 from tagger.records import Album, Failure, Track
-from tagger.settings import Settings, find_dataset_cache
+from tagger.settings import Settings
 from tagger.storage import look_up
 from tagger.tags import EXTENSIONS, read_tags
 from tagger.training import hub_datasets
 from tagger.training.clips import Clip, Dataset, make_dataset
+from tagger.user_folders import find_dataset_cache
 
 DATASET_SUFFIXES = EXTENSIONS | {".au"}
 """The files that a data set may have. GTZAN was published as Sun audio (.au)."""

@@ -113,6 +113,11 @@ class EpochMeasures:
     validation_loss: float
     accuracy: float
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What is greater for a better epoch. Few clips often give several the same accuracy."""
+        return self.accuracy, -self.validation_loss
+
 
 def compute_proportion(correct: int, clips: int) -> Proportion:
     interval = binomtest(correct, clips).proportion_ci(method="wilson")

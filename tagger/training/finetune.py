@@ -202,6 +202,7 @@ def finetune(
 ) -> tuple[EpochMeasures, ...]:
     """Train. Afterwards `task.model` has the weights of the epoch with the best accuracy.
 
+    If several have it, it is the one with the lowest loss on the validation part.
     `resume`: continue from the last whole checkpoint, if there is one. Raises ModelError if the
     memory is too small or the loss is not a finite number, DiskFullError if the disk is full.
     """
@@ -226,9 +227,7 @@ def run_trainer(
         data_collator=examples.collate,
         train_dataset=examples.train,
         eval_dataset=examples.validation,
-        compute_metrics=lambda output: {
-            "accuracy": compute_pooled_accuracy(output, task.validation)
-        },
+        compute_metrics=lambda output: measure_epoch(output, task.validation),
         callbacks=list(_make_callbacks(task, observer)),
     )
     trainer.validation_part = task.validation
@@ -255,7 +254,8 @@ def _make_arguments(task: FinetuneTask) -> TrainingArguments:
         **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "epoch"),
         "save_total_limit": 1,
         "load_best_model_at_end": True,
-        "metric_for_best_model": "accuracy",
+        "metric_for_best_model": "rank",
+        "include_for_metrics": ["loss"],
         "restore_callback_states_from_checkpoint": recipe.early_stopping is not None,
         "seed": recipe.seed,
         "remove_unused_columns": False,
@@ -287,6 +287,17 @@ def choose_training_precision(settings: Settings) -> dict[str, Any]:
     if precision is Precision.FP16 and device.type != "cuda":
         raise SettingsError("--precision fp16 needs a CUDA GPU in a training")
     return {"bf16": precision is Precision.BF16, "fp16": precision is Precision.FP16}
+
+
+def measure_epoch(output: EvalPrediction, part: PartSegments) -> dict[str, float]:
+    """Return the accuracy on the validation part, and the rank by which the best epoch is chosen.
+
+    Trainer chooses by one number. So the rank is the accuracy less a number that grows with the
+    loss, but stays below the step from one possible accuracy to the next.
+    """
+    accuracy = compute_pooled_accuracy(output, part)
+    loss = float(np.mean(np.asarray(output.losses)))
+    return {"accuracy": accuracy, "rank": accuracy - loss / (1 + loss) / len(part.counts)}
 
 
 def compute_pooled_accuracy(output: EvalPrediction, part: PartSegments) -> float:

@@ -227,7 +227,7 @@ class TrainingResult:
 
     @property
     def best_epoch(self) -> EpochMeasures:
-        return max(self.epochs, key=lambda epoch: epoch.accuracy)
+        return max(self.epochs, key=lambda epoch: epoch.rank)
 
 
 def describe_training(plan: TrainingPlan) -> TrainingDescription:

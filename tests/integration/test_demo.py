@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tagger.cli import main
-from tagger.settings import load_settings
+from tagger.settings_sources import load_settings
 from tests.browser import needs_browser, visiting
 from tests.builders import build_audio, write_text
 from tests.checkpoints import save

@@ -41,7 +41,7 @@ def mixed(library: Path) -> Path:
         pytest.param(dataset, ["read_windows"], id="decoding"),
         pytest.param(
             tag_reader,
-            ["read_tags", "read_tags_of_files"],
+            ["read_file", "read_files"],
             id="reading tags",
             marks=pytest.mark.slow,
         ),

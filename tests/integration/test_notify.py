@@ -20,7 +20,8 @@ from tagger.models import find_model
 from tagger.records import Outcome, Prediction, Score
 from tagger.service import servers, web
 from tagger.service.servers import PROTOCOLS, name_secret
-from tagger.settings import Settings, load_settings
+from tagger.settings import Settings
+from tagger.settings_sources import load_settings
 from tagger.state import AUTO_WINDOWS, open_state
 from tagger.tags import read_tags
 from tests import media_servers as fake

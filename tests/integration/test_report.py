@@ -1,5 +1,8 @@
 """`tagger report`: the overview for people and the JSON for programs."""
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from tagger.cli import main
 from tagger.errors import FAILURE_HELP, FailureKind
 from tagger.records import Action, Album, Score
+from tagger.report.csv import ReportRow
+from tagger.report.page import TableRows
 from tests.front_door import ANY, Command, Scan, run_without_torch, set_genre
 from tests.reports import outcome, write_run
 
@@ -88,6 +93,38 @@ def test_a_report_that_nobody_can_show(
     Path(scan.summary["report"]).unlink()
     gone = Command(capsys, "report")
     assert (gone.code, "cannot read the report" in gone.err) == (3, True)
+
+
+def test_of_tracks_without_scores_the_state_file_is_not_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [outcome("m/1.mp3", Action.WRITTEN, genres=("Rock",), scores=ROCK)]
+    rows.append(outcome("m/2.mp3", Action.KEPT, existing=("Rock",)))
+    state = write_run(tmp_path, rows, {row.track.path: Album("A", "Title") for row in rows})
+    with closing(sqlite3.connect(state)) as connection, connection:
+        damaged = connection.execute(
+            "UPDATE tracks SET tags = 'damaged' WHERE path = ?", (b"/m/2.mp3",)
+        )
+        assert damaged.rowcount == 1
+    assert Command(capsys, "report", "--state", state).summary["kept"] == 1
+
+
+@pytest.mark.parametrize(
+    ("paths", "base"),
+    [
+        (["/music/a/1.mp3", "/music/b/c/2.mp3", "/music/a/3.mp3"], "/music/"),
+        (["/music/ab/1.mp3", "/music/a/2.mp3"], "/music/"),
+        (["/music/1.mp3", "s3://bucket/2.mp3"], "/"),
+        ([], "/"),
+    ],
+)
+def test_the_table_of_a_page_names_the_folder_of_all_tracks_once(
+    paths: list[str], base: str
+) -> None:
+    rows = TableRows()
+    for path in paths:
+        rows.add(ReportRow(path, Action.KEPT))
+    assert json.loads(rows.as_json())["base"] == base
 
 
 def test_a_page_is_made_without_torch(state: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from tagger.cli import main
 from tagger.decide import GENRE_FORMATS, find_split_names, format_genre_values
-from tagger.settings import ALL_OPTIONS, Profile, Settings, load_settings
+from tagger.settings import ALL_OPTIONS, Profile, Settings
+from tagger.settings_sources import load_settings
 from tagger.tags import read_tags
 from tests.front_door import ANY, Scan
 from tests.marks import others_slow

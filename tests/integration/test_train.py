@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from transformers import pipeline
+from transformers import EvalPrediction, pipeline
 
 from tagger.audio import read_windows
 from tagger.cli import main
 from tagger.errors import TerminatedRunError
+from tagger.training.evaluate import EpochMeasures
+from tagger.training.finetune import PartSegments, measure_epoch
 from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, save
 from tests.front_door import set_genre
@@ -109,6 +112,29 @@ def test_the_best_epoch_is_kept_and_measured_as_a_scan_hears(trained: Path) -> N
     best = max(epoch["accuracy"] for epoch in found["epochs"])
     assert found["accuracy"]["value"] == pytest.approx(best)
     assert found["accuracy"]["clips"] == 3
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "is_better"),
+    [
+        ((3, 0.9), (3, 0.5), True),
+        ((3, 0.5), (3, 0.9), False),
+        ((2, 0.1), (3, 90.0), True),
+        ((3, 90.0), (2, 0.1), False),
+    ],
+)
+def test_of_epochs_as_right_as_each_other_the_one_with_the_lower_loss_is_better(
+    earlier: tuple[int, float], later: tuple[int, float], *, is_better: bool
+) -> None:
+    part = PartSegments((), (1, 2, 1, 1), tuple(frozenset([0]) for _ in range(4)))
+    ranks, measures = [], []
+    for right, loss in (earlier, later):
+        logits = np.eye(2)[[0 if clip < right else 1 for clip in (0, 1, 1, 2, 3)]]
+        found = measure_epoch(EvalPrediction(logits, np.zeros(5), losses=np.full(5, loss)), part)
+        assert found["accuracy"] == right / 4
+        ranks.append(found["rank"])
+        measures.append(EpochMeasures(1, 0.0, loss, found["accuracy"]))
+    assert (ranks[1] > ranks[0]) == (measures[1].rank > measures[0].rank) == is_better
 
 
 def test_the_parts_are_those_of_the_library_datasets(trained: Path) -> None:

@@ -25,7 +25,8 @@ from tagger.service import watch
 from tagger.service.arrivals import add_arrivals
 from tagger.service.folder_events import FolderEvents, can_watch_folders
 from tagger.service.watch import Batch, BatchResult, Watcher, WatchRequest, drain_arrivals
-from tagger.settings import Settings, WatchSettings, load_settings
+from tagger.settings import Settings, WatchSettings
+from tagger.settings_sources import load_settings
 from tagger.state import lock_watch, open_arrivals, open_state, save_watch_status
 from tagger.tags import EXTENSIONS, read_tags
 from tests.builders import build_audio

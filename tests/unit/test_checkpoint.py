@@ -32,7 +32,7 @@ from tagger.models.classifier import Classifier
 from tagger.models.loading import load_classifier
 from tagger.models.musicnn import CHECKPOINT, register
 from tagger.records import Failure, Prediction, Score, Track
-from tagger.settings import load_settings
+from tagger.settings_sources import load_settings
 from tests.checkpoints import CLASSIFIERS, WAVE, edit, save
 
 TRACK = Track(Path("a.mp3"), 1, 1, 1)

@@ -16,7 +16,8 @@ from packaging.specifiers import SpecifierSet
 
 from tagger.cli import commands
 from tagger.errors import DISTRIBUTION
-from tagger.settings import ALL_OPTIONS, name_variable
+from tagger.settings import ALL_OPTIONS
+from tagger.settings_sources import name_variable
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "container/tagger"

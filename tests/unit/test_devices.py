@@ -1,5 +1,9 @@
 """The choice of devices, precision and batch sizes; the GPUs are fakes."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -14,7 +18,7 @@ from tagger.inference.devices import (
 )
 from tagger.models.musicnn import CHECKPOINT
 from tagger.models.pretrained import MusicnnConfig, MusicnnForAudioClassification
-from tagger.settings import load_settings
+from tagger.settings_sources import load_settings
 
 CPU = torch.device("cpu")
 NETWORK = torch.nn.Linear(1, 1)
@@ -108,3 +112,26 @@ def test_each_device_has_its_own_copy_of_the_model() -> None:
     first, second = make_all_replicas([CPU, CPU], 30.0)
     assert first.model is not second.model
     assert torch.equal(*(each.model.get_parameter("weight") for each in (first, second)))
+
+
+COUNT_PAGE_FAULTS = """
+import resource, torch
+from tagger.inference.devices import keep_freed_memory
+{prepare}
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    layers = [torch.zeros(1 << 20) for _ in range(8)]
+    del layers
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have no mallopt")
+def test_freed_layers_are_kept_for_the_next_ones() -> None:
+    faults = []
+    for prepare in ("", "keep_freed_memory()"):
+        code = COUNT_PAGE_FAULTS.format(prepare=prepare)
+        output = subprocess.check_output([sys.executable, "-c", code])
+        faults.append(int(output))
+    returned, kept = faults
+    assert kept < returned / 10

@@ -196,6 +196,7 @@ def test_names_that_are_no_label_are_left_out_and_styles_count_for_their_genre(
     expected = {"Hip-Hop", "Metal", "Latin", "Electronic", "Speech", "Other sound"}
     assert {LABELS[number] for number in clips.label} == expected
     assert len(clips.label) == len(expected) * CLIPS_PER_GENRE
+    assert set(names[clips.number[clips.label == LABELS.index("Metal")]]) == {"metal"}
     assert {LABELS[number] for number in clips.label[~clips.is_music]} == set(NOT_MUSIC)
 
 

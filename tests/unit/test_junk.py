@@ -4,7 +4,8 @@ import pytest
 
 from tagger.decide import Proposal, decide
 from tagger.records import Action, Score, Tags
-from tagger.settings import Existing, Settings, load_settings
+from tagger.settings import Existing, Settings
+from tagger.settings_sources import load_settings
 
 KEEP, REPLACE, APPEND = Existing
 PROPOSAL = Proposal(("Jazz",), (Score("Jazz", 0.8),), "musicnn@1")

@@ -17,7 +17,7 @@ from tagger.models.classifier import Classifier
 from tagger.models.filter_banks import make_htk_filters, make_slaney_filters
 from tagger.models.loading import NETWORKS, load_classifier, load_extractor
 from tagger.models.sources import BUNDLED_MODELS
-from tagger.settings import load_settings
+from tagger.settings_sources import load_settings
 from tests.builders import build_audio
 
 RATE = 16_000

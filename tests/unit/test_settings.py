@@ -10,15 +10,8 @@ from tagger.errors import ModelError, SettingsError
 from tagger.models import find_model
 from tagger.options import to_path
 from tagger.records import MinScore
-from tagger.settings import (
-    OPTIONS,
-    Existing,
-    Precision,
-    Settings,
-    WrittenField,
-    get_row_settings,
-    load_settings,
-)
+from tagger.settings import OPTIONS, Existing, Precision, Settings, WrittenField, get_row_settings
+from tagger.settings_sources import load_settings
 
 
 def toml(folder: Path, text: str, name: str = "config.toml") -> Path:

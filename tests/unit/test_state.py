@@ -12,10 +12,21 @@ from typing import Any
 
 import pytest
 
-from tagger.errors import DiskFullError, FailureKind, LockedError, StateError
-from tagger.records import Action, Failure, Prediction, RawField, Score, TagChange, Tags, Track
+from tagger.errors import DiskFullError, FailureKind, LockedError, StateError, TagError
+from tagger.records import (
+    Action,
+    Failure,
+    FileReading,
+    Prediction,
+    RawField,
+    Score,
+    TagChange,
+    Tags,
+    Track,
+)
 from tagger.state import CachedRow, KnownTrack, RunKind, State, open_state, read_runs
 from tagger.state.schema import MIGRATIONS
+from tagger.storage import sample_content
 
 TAGS = Tags(("Rock", "Pop"), ("Pop",), "Pop=0.900", "m@1", raw=(RawField("TCON", ("Rock", "Pop")),))
 SCORES = (Score("Pop", 0.9), Score("Rock", 0.1))
@@ -146,6 +157,42 @@ def test_a_moved_file_is_recognised_but_a_copy_is_not(state: State, track: Track
     Path(track.path).rename(elsewhere.path)
     assert load(state, elsewhere) == KnownTrack(TAGS, SCORES, 61.5)
     assert load(state, track) == KnownTrack()
+
+
+def test_new_files_are_told_from_known_changed_and_moved_ones(state: State, track: Track) -> None:
+    learn(state, track)
+    place = Path(track.path)
+    other = place.with_name("b.mp3")
+    other.write_bytes(b"other")
+    moved = replace(Track.from_stat(other, other.stat()), path=place.with_name("c.mp3"))
+    learn(state, Track.from_stat(other, other.stat()))
+    other.rename(moved.path)
+    changed, new = replace(track, size=9, inode=4), replace(track, path=place / "d", inode=0)
+    found = state.load_tracks([new, changed, moved], model="m@1", windows=10)
+    assert found == [KnownTrack(is_new=True), KnownTrack(), KnownTrack(TAGS, SCORES, 61.5)]
+    assert state.load_tracks([track], model="m@1", windows=10) == [load(state, track)]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_look_into_a_file_is_remembered_with_its_sample(
+    state: State, track: Track, *, is_new: bool
+) -> None:
+    sample = sample_content(track.path)
+    state.save_reading(track, FileReading(TAGS, None, sample), is_new=is_new)
+    assert load(state, track) == KnownTrack(TAGS)
+    elsewhere = replace(track, path=Path(track.path).with_name("b.mp3"))
+    Path(track.path).rename(elsewhere.path)
+    assert load(state, elsewhere) == KnownTrack(TAGS)  # as its sample is the same
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_file_without_tags_is_remembered_with_the_reason(
+    state: State, track: Track, *, is_new: bool
+) -> None:
+    error = TagError("broken", FailureKind.DAMAGED)
+    reading = FileReading(None, error, sample_content(track.path))
+    state.save_reading(track, reading, is_new=is_new)
+    assert load(state, track) == KnownTrack(failure=Failure.from_error(track, error))
 
 
 def test_two_files_that_swapped_their_names_are_both_recognised(state: State, track: Track) -> None:

@@ -3,22 +3,22 @@
 Jordi Pons and Xavier Serra: "musicnn: pre-trained convolutional neural networks for music audio
 tagging", arXiv 1909.06654. The layers are those of `models.py` in the wheel musicnn 0.1.0.
 
-A direct port would be bound by memory on a CPU in fp32. Four choices make this one fast there:
-- The convolutions of the front-end are matrix products on overlapping views of the frames, so
-  nothing is unfolded into memory.
-- Their maximum over the bands is taken before bias, ReLU and batch norm, which are monotonic. For
+A direct port would be slow on a CPU. Three choices make this one fast there:
+- The timbral convolutions slide along the bands too. There they are products of spectra (the
+  convolution theorem), which takes a third of the arithmetic (`TimbralBlock`).
+- The maximum over the bands is taken before bias, ReLU and batch norm, which are monotonic. For
   filters with a negative batch-norm scale the weights are negated, since max(-x) = -min(x).
-- Neighbouring positions of a timbral kernel share a quarter of their arithmetic.
-- One patch after the other goes through the front-end, so that its maps stay in the CPU's cache.
+- Everything up to this maximum is done for a few frames at a time, in the CPU's cache.
 
 Half precision (autocast) is for GPUs, and for CPUs with matrix units (Intel's AMX). There is less
 to save there, and more to lose by rounding. So `forward_half` multiplies the kernel at each
-position without such sharing, and keeps the running maximum.
+position, and keeps the running maximum.
 
 Batch norms keep the statistics of the published checkpoints in training too (scale and shift are
 trained), so the same code serves inference and fine-tuning.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -30,17 +30,18 @@ from torch.utils.checkpoint import checkpoint
 from tagger.models.musicnn.configuration import MusicnnArchitecture
 from tagger.models.patches import AudioClassifier, ClassifierOutput, average_by_clip, cut_patches
 
-# Patches that go through the front-end together, by type of device. Half precision takes half the
-# memory and makes many small products, each of which costs a call: 256 patches instead of 16 make
-# an H200 five times as fast.
-FRONT_END_PATCHES = {"cpu": 1}
+FRONT_END_PATCHES = 16
+"""Patches that go through the front-end together."""
 FRONT_END_PATCHES_HALF = {"cpu": 4, "cuda": 256}
-DEFAULT_FRONT_END_PATCHES = 16  # for accelerators: memory is fast, starting a kernel is slow
+"""The same for half precision, by type of device. It takes half the memory and makes many small
+products, each of which costs a call: 256 patches make an H200 five times as fast."""
 
-VECTOR_LENGTH = 16  # floats in a vector register; matrix products of whole vectors are faster
-TEMPORAL_FRAMES_AT_ONCE = (
-    8  # frames that one product with a temporal kernel covers (half precision)
-)
+TIMBRAL_FRAMES_AT_ONCE = {"cpu": 24}
+TEMPORAL_PATCHES_AT_ONCE = {"cpu": 1}
+"""What one product covers, by type of device, so that its result stays in the CPU's cache. Other
+devices have fast memory and start slowly: they take everything at once."""
+TEMPORAL_FRAMES_AT_ONCE = 8
+"""Frames that one product with a temporal kernel covers in half precision."""
 PROBABILITY_FLOOR = 1e-6
 
 
@@ -89,33 +90,66 @@ class PooledConvolution(nn.Module):
 
 
 class TimbralBlock(PooledConvolution):
-    """Filters of 7 frames by many bands, which find a timbre at any pitch."""
+    """Filters of 7 frames by many bands, which find a timbre at any pitch.
+
+    `forward` multiplies spectra along the bands and transforms the products back, but only to the
+    positions at which the kernel lies within the frame. These are counted from the middle one. Then
+    the positions p and -p of a filter are even + odd and even - odd: sums of cosines and of sines.
+    The greater of the two is even + |odd|.
+    """
 
     def __init__(self, config: MusicnnArchitecture, bands: int) -> None:
         taps = bands * config.timbral_frames
         super().__init__(taps, config.timbral_filters, config.batch_norm_eps)
         self.bands = bands
+        self.frame_bands = config.num_mel_bins
         self.positions = config.num_mel_bins - bands + 1
 
-    def forward(self, shifted: Tensor) -> Tensor:
-        """Turn frames shifted by 0 to 6, (bands + padding, 7, n), into (n, filters).
+    def forward(self, spectra: Tensor) -> Tensor:
+        """Turn spectra of a frame and its neighbours, (frequencies, n, 7 * 2), into (n, filters).
 
-        The kernel is split into even and odd bands (k, l), and the frames likewise (x, y). Then the
-        products at two neighbouring positions have one part in common, so three half products
-        replace four:
-            k x[p] + l y[p]     = (k + l) y[p] + k (x[p] - y[p])
-            k y[p] + l x[p + 1] = (k + l) y[p] + l (x[p + 1] - y[p])
+        Real and imaginary parts alternate.
         """
-        frames = shifted.shape[1]
-        weight = functional.pad(self.get_signed_weight(), (0, self.bands % 2 * frames))
-        pairs = weight.unflatten(1, (-1, 2, frames))
-        even, odd = pairs[:, :, 0].flatten(1), pairs[:, :, 1].flatten(1)
-        x, y = shifted[0::2], shifted[1::2]
-        common = multiply_along_bands(even + odd, y, (self.positions + 1) // 2)
-        at_even = multiply_along_bands(even, x - y, len(common), addend=common)
-        odd_count = self.positions // 2
-        at_odd = multiply_along_bands(odd, x[1:] - y[:-1], odd_count, addend=common[:odd_count])
-        return self.activate(torch.maximum(at_even.amax(0), at_odd.amax(0)).T)
+        real_kernels, imaginary_kernels = self.compute_kernel_spectra()
+        # From the middle position outwards. Twice the offset is a whole number.
+        doubled = torch.arange(1 - self.positions % 2, self.positions, 2, device=spectra.device)
+        angles = self.make_angles(doubled)
+        cosines, sines = angles.cos(), angles.sin()
+        size = TIMBRAL_FRAMES_AT_ONCE.get(spectra.device.type, spectra.shape[1])
+        maxima = []
+        for part in spectra.split(size, 1):
+            even = cosines @ torch.bmm(part, real_kernels).flatten(1)
+            odd = sines @ torch.bmm(part, imaginary_kernels).flatten(1)
+            maxima.append((even + odd.abs()).amax(0).unflatten(0, (part.shape[1], -1)))
+        return self.activate(torch.cat(maxima).to(self.bias.dtype))
+
+    def compute_kernel_spectra(self) -> tuple[Tensor, Tensor]:
+        """Return what gives the real and the imaginary part of the products.
+
+        Both (frequencies, 7 * 2, filters). They have the scale of the transform back, and the phase
+        that moves its origin to the middle position.
+        """
+        kernel = self.get_signed_weight().float().unflatten(1, (self.bands, -1))
+        spectrum = torch.fft.rfft(kernel, self.frame_bands, dim=1)
+        scale = torch.full(spectrum.shape[1:2], 2 / self.frame_bands, device=kernel.device)
+        scale[0] /= 2
+        if self.frame_bands % 2 == 0:
+            scale[-1] /= 2  # of the other frequencies, half are not in the spectrum
+        middle = torch.tensor([self.positions - 1], device=kernel.device)
+        phase = torch.polar(scale, -self.make_angles(middle)[0])
+        spectrum = (spectrum * phase.unsqueeze(1)).permute(1, 2, 0)
+        parts = torch.view_as_real(spectrum), torch.view_as_real(1j * spectrum)
+        real, imaginary = (part.mT.flatten(1, 2) for part in parts)
+        return real, imaginary
+
+    def make_angles(self, doubled: Tensor) -> Tensor:
+        """Return the angle of each frequency at each position (positions, frequencies).
+
+        doubled: twice the positions, whole numbers.
+        """
+        frequencies = torch.arange(self.frame_bands // 2 + 1, device=doubled.device)
+        turns = doubled.unsqueeze(1) * frequencies % (2 * self.frame_bands)
+        return turns * (math.pi / self.frame_bands)
 
     def forward_half(self, rows: Tensor) -> Tensor:
         """Turn rows of a frame and its neighbours, (n, bands * 7), into (n, filters).
@@ -127,19 +161,6 @@ class TimbralBlock(PooledConvolution):
         starts = range(0, self.positions * frames, frames)
         maxima = max_product((rows[:, start : start + taps] for start in starts), kernel)
         return self.activate(maxima.float())
-
-
-def multiply_along_bands(
-    kernel: Tensor, rows: Tensor, positions: int, addend: Tensor | None = None
-) -> Tensor:
-    """Multiply a kernel (filters, taps) with rows (bands, 7, n) at each position along the bands.
-
-    The result is (positions, filters, n); `addend` is added to it. Each position is an overlapping
-    view of the rows, not a copy.
-    """
-    views = rows.flatten(0, 1).unfold(0, kernel.shape[1], rows.shape[1])[:positions].mT
-    kernels = kernel.expand(positions, -1, -1)
-    return torch.bmm(kernels, views) if addend is None else torch.baddbmm(addend, kernels, views)
 
 
 class TemporalBlock(PooledConvolution):
@@ -154,9 +175,13 @@ class TemporalBlock(PooledConvolution):
         taps = weight.shape[1]
         # TensorFlow's "same" pads an even kernel by one less on the left.
         padded = functional.pad(frames, (0, 0, (taps - 1) // 2, taps // 2))
-        # (patches * n, taps, bands): a view for one patch, a copy for several.
-        windows = padded.unfold(1, taps, 1).mT.flatten(0, 1)
-        return self.activate(torch.bmm(weight.expand(len(windows), -1, -1), windows).amax(2))
+        size = TEMPORAL_PATCHES_AT_ONCE.get(frames.device.type, len(frames))
+        maxima = []
+        for part in padded.split(size):
+            # (patches * n, taps, bands): a view for one patch, a copy for several.
+            windows = part.unfold(1, taps, 1).mT.flatten(0, 1)
+            maxima.append(torch.bmm(weight.expand(len(windows), -1, -1), windows).amax(2))
+        return self.activate(torch.cat(maxima))
 
 
 def max_product(matrices: Iterable[Tensor], kernel: Tensor) -> Tensor:
@@ -227,9 +252,8 @@ class FrontEnd(nn.Module):
         device_type = frames.device.type
         if torch.is_autocast_enabled(device_type) and not torch.is_grad_enabled():
             return self.forward_half(frames.to(torch.get_autocast_dtype(device_type)))
-        shifted = self.stack_shifted(frames)
-        timbral = [block(shifted) for block in self.timbral]
-        timbral = [each.unflatten(0, (len(frames), -1))[:, : frames.shape[1]] for each in timbral]
+        spectra = self.compute_spectra(frames)
+        timbral = [block(spectra).unflatten(0, frames.shape[:2]) for block in self.timbral]
         temporal = [block(frames).unflatten(0, frames.shape[:2]) for block in self.temporal]
         return torch.cat(timbral + temporal, 2)
 
@@ -243,15 +267,16 @@ class FrontEnd(nn.Module):
         temporal_blocks = cast("list[TemporalBlock]", list(self.temporal))
         return torch.cat(timbral + run_temporal_blocks_half(temporal_blocks, frames), 2)
 
-    def stack_shifted(self, frames: Tensor) -> Tensor:
-        """Stack frames (n, frames, bands), shifted by 0 to 6, as (bands + padding, 7, columns).
+    def compute_spectra(self, frames: Tensor) -> Tensor:
+        """Return the spectra along the bands of each frame and its neighbours.
 
-        columns: n * frames, after each patch is filled up to whole vectors.
+        frames: (n, frames, bands). The result is (frequencies, n * frames, 7 * 2).
         """
-        _, length, bands = frames.shape
-        side, extra = self.timbral_frames // 2, -length % VECTOR_LENGTH
-        padded = functional.pad(frames, (0, 2 + bands % 2, side, side + extra))
-        return padded.unfold(1, length + extra, 1).permute(2, 1, 0, 3).flatten(2)
+        side = self.timbral_frames // 2
+        padded = functional.pad(frames, (0, 0, side, side))
+        spectra = torch.view_as_real(torch.fft.rfft(padded.float()))
+        neighbours = spectra.unfold(1, self.timbral_frames, 1)
+        return neighbours.permute(2, 0, 1, 4, 3).flatten(3).flatten(1, 2)
 
 
 class MusicnnTower(nn.Module):
@@ -278,8 +303,8 @@ class MusicnnTower(nn.Module):
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         device_type = patches.device.type
         is_half = torch.is_autocast_enabled(device_type)
-        sizes = FRONT_END_PATCHES_HALF if is_half else FRONT_END_PATCHES
-        chunks = patches.split(sizes.get(device_type, DEFAULT_FRONT_END_PATCHES))
+        size = FRONT_END_PATCHES_HALF.get(device_type) if is_half else None
+        chunks = patches.split(size or FRONT_END_PATCHES)
         features = self.mid_end(torch.cat([self.front_end(chunk) for chunk in chunks]))
         # The dense layer was trained on this order: maximum and mean alternate, channel by channel.
         pooled = torch.stack([features.amax(1), features.mean(1)], 2).flatten(1)
