@@ -87,7 +87,7 @@ def _compile_patterns(lines: Iterable[str]) -> Matcher:
     """Return the Matcher of patterns as .gitignore has them. Raises ValueError."""
     from pathspec import GitIgnoreSpec
 
-    checked = [_check_pattern(line) for line in lines]
+    checked = [_correct_pattern(_check_pattern(line)) for line in lines]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # [[ may mean something else one day
@@ -101,6 +101,15 @@ def _check_pattern(line: str) -> str:
     if len(re.findall(r"\*+", line)) > MAX_WILDCARDS:
         raise ValueError(f"more than {MAX_WILDCARDS} * are in {line}")
     return line
+
+
+def _correct_pattern(line: str) -> str:
+    """Make `a/**` what it is for git: all in the folder a, and not the folder itself.
+
+    pathspec (1.1) hides a as well, with all that another line shows again, and for `a/**/` also the
+    files in it.
+    """
+    return re.sub(r"/\*\*(/?) *$", r"/**/*\1", line)
 
 
 NO_MEDIA, JELLYFIN = ".nomedia", ".ignore"

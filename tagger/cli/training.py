@@ -176,7 +176,7 @@ def _run_training(
         )
         progress.hide()
         if not settings.json:
-            console.print(Text(f"kept: epoch {result.best_epoch.number} of {len(result.epochs)}"))
+            console.print(Text(f"kept: epoch {result.kept_epoch.number} of {len(result.epochs)}"))
             print_evaluation(result.evaluation, settings.min_score)
             print_line(f"Model: {escape_unprintable(display_path(command.folder))}")
         address = _push_result(request, progress, private=command.private)

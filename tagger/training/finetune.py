@@ -40,6 +40,9 @@ from tagger.training.workspace import CHECKPOINT_FOLDER, translate_workspace_err
 
 Example = Mapping[str, Any]
 
+MIN_CLIPS_TO_CHOOSE = 50
+"""With fewer validation clips, an accuracy is known to 14 points either way at best."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartSegments:
@@ -77,6 +80,20 @@ class FinetuneTask:
     @property
     def is_head_only(self) -> bool:
         return self.recipe.freeze is Freeze.BACKBONE
+
+    @property
+    def keeps_last_epoch(self) -> bool:
+        """Whether the validation part is too small to choose an epoch.
+
+        A head alone hardly overfits: with up to ten tracks of each of twelve genres its last epoch
+        is 9 to 11 points better than the one that is best on a tenth of them.
+        """
+        is_small = len(self.validation.counts) < MIN_CLIPS_TO_CHOOSE
+        return self.is_head_only and is_small and self.recipe.early_stopping is None
+
+    def choose_epoch(self, epochs: Sequence[EpochMeasures]) -> EpochMeasures:
+        """Return the epoch whose weights Trainer keeps."""
+        return epochs[-1] if self.keeps_last_epoch else max(epochs, key=lambda each: each.rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +217,8 @@ class ClipwiseTrainer(Trainer):
 def finetune(
     task: FinetuneTask, observer: FinetuneObserver, *, resume: bool
 ) -> tuple[EpochMeasures, ...]:
-    """Train. Afterwards `task.model` has the weights of the epoch with the best accuracy.
+    """Train. Afterwards `task.model` has the weights of the epoch that the task chooses.
 
-    If several have it, it is the one with the lowest loss on the validation part.
     `resume`: continue from the last whole checkpoint, if there is one. Raises ModelError if the
     memory is too small or the loss is not a finite number, DiskFullError if the disk is full.
     """
@@ -220,7 +236,7 @@ def finetune(
 def run_trainer(
     task: FinetuneTask, examples: TrainingExamples, observer: FinetuneObserver, *, resume: bool
 ) -> tuple[EpochMeasures, ...]:
-    """Run Trainer. Afterwards `examples.network` has the weights of the best epoch."""
+    """Run Trainer. Afterwards `examples.network` has the weights of the epoch that is kept."""
     trainer = ClipwiseTrainer(
         model=examples.network,
         args=_make_arguments(task),
@@ -253,7 +269,7 @@ def _make_arguments(task: FinetuneTask) -> TrainingArguments:
         "gradient_checkpointing": recipe.gradient_checkpointing and not task.is_head_only,
         **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "epoch"),
         "save_total_limit": 1,
-        "load_best_model_at_end": True,
+        "load_best_model_at_end": not task.keeps_last_epoch,
         "metric_for_best_model": "rank",
         "include_for_metrics": ["loss"],
         "restore_callback_states_from_checkpoint": recipe.early_stopping is not None,

@@ -219,15 +219,12 @@ def estimate_memory(plan: TrainingPlan) -> TrainingMemory:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The epochs of a training, and the evaluation of the best one."""
+    """The epochs of a training, the one that is kept, and its evaluation."""
 
     plan: TrainingPlan
     epochs: tuple[EpochMeasures, ...]
+    kept_epoch: EpochMeasures
     evaluation: Evaluation
-
-    @property
-    def best_epoch(self) -> EpochMeasures:
-        return max(self.epochs, key=lambda epoch: epoch.rank)
 
 
 def describe_training(plan: TrainingPlan) -> TrainingDescription:
@@ -248,7 +245,7 @@ def write_results(result: TrainingResult) -> None:
     folder, measures = result.plan.request.folder, result.evaluation.measures
     dataset = result.plan.dataset.title
     title = f"{folder.name} on {dataset}"
-    draw_curves(result.epochs, title, folder / "curves.png")
+    draw_curves(result.epochs, result.kept_epoch, title, folder / "curves.png")
     draw_measures(measures, title, folder / "measures.png")
     values = {
         **make_evaluation_json(result.evaluation),
@@ -304,7 +301,7 @@ def _make_card(result: TrainingResult) -> CardContent:
 def run_training(
     plan: TrainingPlan, observer: TrainingObserver, *, resume: bool, tensorboard: bool
 ) -> TrainingResult:
-    """Fine-tune, keep the best epoch, and measure it on the test part, or the validation part.
+    """Fine-tune, keep one epoch, and measure it on the test part, or the validation part.
 
     Raises SettingsError if the folder holds another training, ReportError if it cannot be written,
     and what `finetune` and `evaluate` raise.
@@ -327,7 +324,8 @@ def run_training(
     epochs = finetune(task, observer, resume=resume)
     with translate_workspace_errors(folder):
         _save_model(task)
-    result = TrainingResult(plan, epochs, _evaluate_result(plan, observer))
+    evaluation = _evaluate_result(plan, observer)
+    result = TrainingResult(plan, epochs, task.choose_epoch(epochs), evaluation)
     with translate_workspace_errors(folder):
         write_results(result)
     remove_temporary_folders(folder)

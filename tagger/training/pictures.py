@@ -42,8 +42,10 @@ def draw_measures(measures: Measures, title: str, path: Path) -> None:
 
 
 @NO_MATH_TEXT
-def draw_curves(epochs: Sequence[EpochMeasures], title: str, path: Path) -> None:
-    """Draw loss and accuracy over the epochs, and mark the best epoch. Raises ReportError."""
+def draw_curves(
+    epochs: Sequence[EpochMeasures], kept: EpochMeasures, title: str, path: Path
+) -> None:
+    """Draw loss and accuracy over the epochs, and mark the one that is kept. Raises ReportError."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     numbers = [epoch.number for epoch in epochs]
@@ -56,10 +58,9 @@ def draw_curves(epochs: Sequence[EpochMeasures], title: str, path: Path) -> None
     left.set(xlabel="epoch", ylabel="loss")
     left.legend()
     right.plot(numbers, [epoch.accuracy for epoch in epochs], color=MAIN_COLOUR)
-    best = max(epochs, key=lambda epoch: epoch.rank)
-    right.scatter([best.number], [best.accuracy], color=MAIN_COLOUR, zorder=3)
+    right.scatter([kept.number], [kept.accuracy], color=MAIN_COLOUR, zorder=3)
     right.set(xlabel="epoch", ylabel="accuracy, validation", ylim=(0, 1.02))
-    right.set_title(f"best: {best.accuracy:.1%} in epoch {best.number}")
+    right.set_title(f"kept: {kept.accuracy:.1%} in epoch {kept.number}")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     _save_figure(figure, title, path)

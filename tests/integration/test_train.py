@@ -21,8 +21,10 @@ from transformers import EvalPrediction, pipeline
 from tagger.audio import read_windows
 from tagger.cli import main
 from tagger.errors import TerminatedRunError
+from tagger.settings import Settings
 from tagger.training.evaluate import EpochMeasures
-from tagger.training.finetune import PartSegments, measure_epoch
+from tagger.training.finetune import FinetuneTask, PartSegments, measure_epoch
+from tagger.training.recipe import Freeze, Recipe
 from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, save
 from tests.front_door import set_genre
@@ -135,6 +137,26 @@ def test_of_epochs_as_right_as_each_other_the_one_with_the_lower_loss_is_better(
         ranks.append(found["rank"])
         measures.append(EpochMeasures(1, 0.0, loss, found["accuracy"]))
     assert (ranks[1] > ranks[0]) == (measures[1].rank > measures[0].rank) == is_better
+
+
+@pytest.mark.parametrize(
+    ("clips", "options", "kept"),
+    [
+        (49, {"freeze": Freeze.BACKBONE}, 3),
+        (50, {"freeze": Freeze.BACKBONE}, 2),
+        (49, {"freeze": Freeze.BACKBONE, "early_stopping": 2}, 2),
+        (49, {}, 2),
+    ],
+)
+def test_few_clips_do_not_choose_the_epoch_of_a_head(
+    clips: int, options: dict[str, Any], kept: int
+) -> None:
+    part = PartSegments((), (1,) * clips, (frozenset([0]),) * clips)
+    recipe = Recipe(base_model="musicnn", **options)
+    task = FinetuneTask(None, None, part, part, recipe, Path(), Settings())  # type: ignore[arg-type]
+    accuracies = (0.5, 0.9, 0.8)
+    epochs = [EpochMeasures(number, 0.1, 0.1, each) for number, each in enumerate(accuracies, 1)]
+    assert task.choose_epoch(epochs).number == kept
 
 
 def test_the_parts_are_those_of_the_library_datasets(trained: Path) -> None:

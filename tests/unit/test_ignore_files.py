@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tagger.crawl import Scope, crawl, crawl_folders
@@ -239,6 +239,9 @@ FOLDERS = ["", *(f"{a}/" for a in ("a", "b", "c d", "!a")), *(f"a/{b}/" for b in
 
 @pytest.mark.skipif(not shutil.which("git"), reason="this machine has no git")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(["a/**/"], [], ".ndignore")
+@example(["a/**", "!a/x.mp3"], [], ".ndignore")
+@example(["x/**/", "b/**/ "], [], ".ignore")
 @given(LINES, st.one_of(st.just([]), LINES), st.sampled_from(LIKE_GIT[:2]))
 def test_git_ignores_the_same_files(
     tmp_path: Path, above: list[str], below: list[str], name: str
