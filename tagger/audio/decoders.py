@@ -478,10 +478,11 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
     The path is absolute, because FFmpeg takes a relative `name:` for a protocol.
     """
     try:
-        options = _get_av_options(audio)
-        source: Any = _name_sound(audio) if isinstance(audio, Path) else _rewind(audio)
-        if isinstance(source, str):
-            options = AV_OPTIONS
+        source: Any
+        if isinstance(audio, Path):
+            source, options = _name_sound(audio), AV_OPTIONS
+        else:
+            options, source = _get_av_options(audio), _rewind(audio)
         with av.open(source, options=options, metadata_errors="replace") as container:
             yield AvSource(container)
     except (av.error.FFmpegError, ValueError) as error:
