@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -82,8 +82,11 @@ class RowCache:
             " AND (volume = ? OR volume IS NULL)",
             (os.fsencode(folder), first, last, settings, find_volume(parse_path(folder))),
         )
-        rows = {row[0].decode(*FILENAME_CODEC): row for row in found}
-        return [_match_row(rows.get(file[0]), file) for file in files]
+        rows: dict[FileStat, CachedRow] = {
+            (name.decode(*FILENAME_CODEC), size, mtime_ns, inode, links): CachedRow(action, text)
+            for name, size, mtime_ns, inode, links, action, text in found
+        }
+        return [rows.get(file) for file in files]
 
     def find_text(self, path: AnyPath, *, settings_start: bytes = b"") -> str | None:
         """Return the row of a file, whether or not it is still valid.
@@ -111,10 +114,6 @@ class RowCache:
                 path, track.size, track.mtime_ns, track.inode,
             ),
         )  # fmt: skip
-
-
-def _match_row(row: Any, file: FileStat) -> CachedRow | None:
-    return CachedRow(row[5], row[6]) if row and row[1:5] == file[1:] else None
 
 
 class TrackQueue:
