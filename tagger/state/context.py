@@ -8,13 +8,9 @@ from typing import NamedTuple
 
 from tagger.paths import AnyPath
 from tagger.records import Score, Tags
-from tagger.state.schema import scores_from_json, tags_from_json
+from tagger.state.schema import MOVED_AWAY, scores_from_json, tags_from_json
 
 PAGE_ROWS = 1000
-
-MOVED_AWAY = b"moved away "
-"""So begins the path of a row whose file another file replaced."""
-
 
 SELECT_MEMBERS = """
 SELECT album, artist, labels, scores FROM temp.context

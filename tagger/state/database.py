@@ -30,10 +30,11 @@ from tagger.records import (
     Tags,
     Track,
 )
-from tagger.state.context import MOVED_AWAY, ContextTable
+from tagger.state.context import ContextTable
 from tagger.state.journal import Journal, Runs
 from tagger.state.schema import (
     DAMAGE_CURE,
+    MOVED_AWAY,
     attributes_from_json,
     attributes_to_json,
     check_is_ours,
@@ -349,6 +350,7 @@ class State:
             self.save_failure(failure)
         elif tags:
             self.save_tags(track, tags)
+            self.delete_failure(track)  # such as that another program wrote the file
 
     def save_tags(self, track: Track, tags: Tags) -> None:
         """Save the tags of a file; forget all about an older version of it."""
@@ -469,8 +471,9 @@ class State:
         if not rows or not (sample := sample_content(track.path)).digest:
             return None
         for row in rows:
-            if row.inode == track.inode and track.inode and row.has_moved_to(track, sample):
-                self._rename(path, MOVED_AWAY + b"%d%s" % (row.id, os.fsencode(track.path.suffix)))
+            is_same_file = row.inode == track.inode and track.inode
+            if is_same_file and row.has_moved_to(track, sample) and not self._is_open(row.path):
+                self._make_room(path)
                 self._rename(row.path, path)
                 if Path(os.fsdecode(row.path)).suffix.lower() != track.path.suffix.lower():
                     return self._forget_reading(row)
@@ -496,6 +499,20 @@ class State:
             "UPDATE tracks SET volume = ?, sample = ? WHERE id = ?",
             (sample.volume, sample.digest, track_id),
         )
+
+    def _is_open(self, path: bytes) -> bool:
+        """Tell whether a file is there, and tagger is replacing it or was killed meanwhile.
+
+        A hard link may then have the old inode, and its old content.
+        """
+        return self.journal.has_unfinished_entry(path) and os.path.lexists(path)
+
+    def _make_room(self, path: bytes) -> None:
+        """Give the row of a file that another file replaced, and its journal, a name of no file."""
+        found = self._db.execute("SELECT id FROM tracks WHERE path = ?", (path,)).fetchone()
+        if found:
+            suffix = os.path.splitext(path)[1]  # noqa: PTH122 - of bytes
+            self._rename(path, MOVED_AWAY + b"row %d%s" % (found[0], suffix))
 
     def _rename(self, old: bytes, new: bytes) -> None:
         self._db.execute("UPDATE tracks SET path = ? WHERE path = ?", (new, old))

@@ -250,6 +250,10 @@ class Journal:
         """Return the entries that a killed run left open, the oldest first."""
         return self._select(f"{SELECT_ENTRIES} WHERE size IS NULL ORDER BY id")
 
+    def has_unfinished_entry(self, path: bytes) -> bool:
+        found = self._db.execute("SELECT 1 FROM journal WHERE path = ? AND size IS NULL", (path,))
+        return found.fetchone() is not None
+
     def list_active_paths(self, run_id: str | None = None) -> list[AnyPath]:
         """Return, sorted, the files with an active entry: of one run, or of all but the undos."""
         rows = self._db.execute(

@@ -168,7 +168,10 @@ DAMAGE_CURE = (
     " what earlier runs learned and without their undo"
 )
 
-TEMPORARY_TABLES = """
+MOVED_AWAY = b"moved away "
+"""So begins the path of a row whose file another file replaced. Its journal has that path too."""
+
+TEMPORARY_TABLES = f"""
 CREATE TEMP TABLE queue (
     id INTEGER PRIMARY KEY, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER, links INTEGER,
     folder BLOB,
@@ -183,11 +186,12 @@ CREATE TEMP TABLE context (         -- each track as a member of its album and i
 CREATE INDEX temp.context_by_album ON context (album);
 CREATE INDEX temp.context_by_artist ON context (artist);
 CREATE TEMP TABLE found (path BLOB PRIMARY KEY) WITHOUT ROWID; -- the files of this run's crawl
-CREATE TEMP VIEW active_entries AS -- the entries of the journal that were not undone
+CREATE TEMP VIEW active_entries AS -- the entries of known files that were not undone
     SELECT journal.*, kind FROM journal JOIN runs ON runs.id = run_id
-    WHERE size IS NOT NULL AND undone_by IS NULL;
+    WHERE size IS NOT NULL AND undone_by IS NULL
+    AND substr(path, 1, {len(MOVED_AWAY)}) != X'{MOVED_AWAY.hex()}';
 CREATE TEMP VIEW undo_runs AS SELECT id FROM runs WHERE kind = 'undo';
-"""
+"""  # noqa: S608 - of constants
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -369,3 +369,19 @@ def test_a_file_moved_over_another_is_undone_as_itself(
     Scan(capsys, tagged, *ANY)
     assert Undo(capsys, other).counts == {"restored": 1}
     assert read_tags(other) == Tags()
+
+
+def test_files_moved_over_each_other_again_and_again_are_still_known(
+    tagged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    songs = [tagged / f"{number}.flac" for number in range(3)]
+    for number, song in enumerate(songs):
+        build_audio(song, seconds=4, frequency_hz=440 + number)
+    Scan(capsys, *songs, *ANY)
+    songs[0].replace(songs[1])
+    assert Scan(capsys, songs[1], *ANY).actions == {"unchanged": 1}
+    songs[1].replace(songs[2])
+    assert Scan(capsys, songs[2], *ANY).actions == {"unchanged": 1}
+    assert Undo(capsys).counts == {"restored": 1}
+    assert main(["undo"]) == 0
+    assert capsys.readouterr().out == "Nothing to undo.\n"

@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from tagger.errors import DiskFullError, FailureKind, LockedError, StateError, TagError
+from tagger.errors import (
+    AccessError,
+    DiskFullError,
+    FailureKind,
+    LockedError,
+    StateError,
+    TagError,
+)
 from tagger.records import (
     Action,
     Failure,
@@ -193,6 +200,33 @@ def test_a_file_without_tags_is_remembered_with_the_reason(
     reading = FileReading(None, error, sample_content(track.path))
     state.save_reading(track, reading, is_new=is_new)
     assert load(state, track) == KnownTrack(failure=Failure.from_error(track, error))
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_failure_to_read_tags_is_over_once_they_are_read(
+    state: State, track: Track, *, is_new: bool
+) -> None:
+    error = AccessError("in use", FailureKind.IN_USE)
+    sample = sample_content(track.path)
+    state.save_reading(track, FileReading(None, error, sample), is_new=is_new)
+    state.save_reading(track, FileReading(TAGS, None, sample), is_new=False)
+    assert load(state, track) == KnownTrack(TAGS)
+
+
+def test_a_row_does_not_leave_a_file_that_is_being_replaced(state: State, track: Track) -> None:
+    """Its old inode lives on in a hard link, which looks like the file, moved."""
+    learn(state, track)
+    path = Path(track.path)
+    twin = path.with_name("twin.mp3")
+    os.link(path, twin)
+    state.runs.start("run", RunKind.SCAN, dry_run=False, model="m@1", report=path)
+    change = TagChange(track, TAGS, Tags(("Jazz",)), copy="copy")
+    state.journal.open_entry("run", change)
+    (path.with_name("new")).write_bytes(b"new content")
+    path.with_name("new").replace(path)
+    assert load(state, Track.from_stat(twin, twin.stat())) == KnownTrack()
+    assert state.has_path(path)
+    assert [entry.path for entry in state.journal.list_unfinished()] == [path]
 
 
 def test_two_files_that_swapped_their_names_are_both_recognised(state: State, track: Track) -> None:
