@@ -89,7 +89,7 @@ def remove_leftover_copy(path: AnyPath, copy_name: str, old: Track | None) -> bo
     copy, full_copy = path.with_name(copy_name), path.with_name(make_full_copy_name(copy_name))
     try:
         if _is_regular_file(full_copy):
-            if not _is_old_or_new(path, full_copy, old):
+            if not (_is_regular_file(path) and cmp(path, full_copy, shallow=False)):
                 _finish_overwrite(path, full_copy, old)
             full_copy.unlink()
         copy.unlink()
@@ -108,25 +108,19 @@ def _is_regular_file(path: Path) -> bool:
         return False
 
 
-def _is_old_or_new(path: Path, full_copy: Path, old: Track) -> bool:
-    """Tell whether the file is not yet changed, or already completely written."""
-    if not _is_regular_file(path):
-        return False
-    return Track.from_stat(path, path.lstat()) == old or cmp(path, full_copy, shallow=False)
-
-
 def _finish_overwrite(path: Path, full_copy: Path, old: Track) -> None:
     """Write the verified copy over its original, if no other program can have changed that since.
 
     Compare the change times of both files, which no program can set. The write began at the change
-    time of the copy.
+    time of the copy. After a power cut the file may be half-written and still have its old times.
     """
     copy_status = full_copy.lstat()
     longest_s = max(MIN_WRITE_ALLOWANCE_S, copy_status.st_size / MIN_WRITE_BYTES_PER_S)
     if _is_regular_file(path):
         status = path.lstat()
         passed_s = status.st_ctime - copy_status.st_ctime
-        if status.st_ino == old.inode and -1 <= passed_s <= longest_s:
+        has_begun = passed_s >= -1 or Track.from_stat(path, status) == old
+        if status.st_ino == old.inode and has_begun and passed_s <= longest_s:
             check_no_writer(path, is_settled=True)
             with (
                 open_descriptor(full_copy, os.O_RDONLY) as source,
