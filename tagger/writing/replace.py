@@ -54,6 +54,7 @@ OWNER_NOT_KEPT = (
     "its owner and group cannot be kept in a new file: run tagger as its owner, or use --owner"
     " in-place (with several hard links: --hardlinks in-place)"
 )
+NEW_LINK = "it got another hard link since it was found: left as it is"
 NOT_WRITABLE = (
     "only a write into the file itself keeps its owner or its hard links, and this user may not"
     " write into it: run tagger as its owner, or give the group write access (chmod g+w)"
@@ -169,6 +170,8 @@ def _check_track(track: Track, status: os.stat_result) -> None:
         raise AccessError(reason, FailureKind.CHANGED)
     if Track.from_stat(track.path, status) != track:
         raise AccessError(FILE_CHANGED, FailureKind.CHANGED)
+    if status.st_nlink > track.links:
+        raise AccessError(NEW_LINK, FailureKind.CHANGED)
 
 
 def _check_unchanged(track: Track, files: OpenReplacement) -> None:
@@ -257,8 +260,26 @@ def _rename_over(track: Track, files: OpenReplacement, *, preserve_mtime: bool) 
     status = os.fstat(files.copy)
     check_no_open_writer(files.original, is_settled=True)
     _check_unchanged(track, files)
-    os.replace(files.copy_name, track.path.name, src_dir_fd=files.folder, dst_dir_fd=files.folder)
+    try:
+        os.replace(
+            files.copy_name, track.path.name, src_dir_fd=files.folder, dst_dir_fd=files.folder
+        )
+    except OSError:
+        if not _was_renamed(track, files):
+            raise
     return status
+
+
+def _was_renamed(track: Track, files: OpenReplacement) -> bool:
+    """Tell whether the copy has the name of the original now, although a rename failed.
+
+    On NFS this may happen (rename(2), BUGS). Raises UnfinishedError if the system cannot tell.
+    """
+    try:
+        return os.path.samestat(_stat_original(track, files.folder), os.fstat(files.copy))
+    except OSError as error:
+        reason = f"nobody can tell whether it was replaced: {error.strerror}"
+        raise UnfinishedError(reason) from error
 
 
 def _write_in_place(

@@ -238,7 +238,8 @@ class Writer:
         else:
             reason = f"unexpected error while it was written: {cause!r}"
             error = TagError(reason, FailureKind.OTHER)
-        if not isinstance(error, UnfinishedError):  # the next run settles an unfinished entry
+        is_unchanged = isinstance(cause, TaggerError) and not isinstance(cause, UnfinishedError)
+        if is_unchanged:  # else the next run settles the entry
             self.state.journal.cancel_entry(pending.entry)
         if isinstance(error, DiskFullError):
             error = _name_full_disk(error, planned.track.path)

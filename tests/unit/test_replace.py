@@ -236,7 +236,12 @@ def link(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
-@pytest.mark.parametrize("change", [grow, swap, link, os.utime, os.unlink])
+def add_hard_link(path: Path) -> None:
+    with suppress(FileExistsError):  # meanwhile, it is called for each look at the copy
+        os.link(path, path.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("change", [grow, swap, link, add_hard_link, os.utime, os.unlink])
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_file_that_changes_meanwhile_is_left_alone(
@@ -250,7 +255,7 @@ def test_a_file_that_changes_meanwhile_is_left_alone(
     track = make_track(song)
     if when == "before":
         change(song)
-    with pytest.raises(AccessError, match=r"changed while|No such file|symbolic links"):
+    with pytest.raises(AccessError, match=r"changed while|No such file|symbolic links|hard link"):
         replace_tags(make_change(track, TAGS), inspect, in_place=in_place)
     assert set(list_names(song.parent)) <= {"song.flac", "elsewhere", "reserve"}
     if song.exists():
@@ -371,6 +376,30 @@ def test_any_name_works(tmp_path: Path, name: str) -> None:
     assert f".tagger-{make_track(tmp_path).inode:x}" not in copy
     assert copy.endswith(".part.flac")
     assert len(os.fsencode(copy)) <= 255
+
+
+def test_a_rename_that_fails_after_it_was_done_counts_as_done(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename_and_fail(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        os.rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")  # as NFS may do
+
+    monkeypatch.setattr(os, "replace", rename_and_fail)
+    track = retag(song, TAGS)
+    assert track == make_track(song)
+    assert read_tags(song) == TAGS
+
+
+def test_a_rename_that_fails_changes_nothing(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(AccessError, match="Input/output error"):
+        retag(song, TAGS)
+    assert read_tags(song) == Tags()
+    assert list_names(song.parent) == ["song.flac"]
 
 
 def test_the_copy_is_private_until_it_is_done(song: Path) -> None:
