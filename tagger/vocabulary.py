@@ -170,7 +170,7 @@ def is_in_folder(path: AnyPath, pattern: str) -> bool:
     """
     pattern = pattern.replace("[", "[[]")  # a folder such as "Live [1999]" is no set of letters
     below = pattern if pattern.endswith("*") else f"{pattern.rstrip('/')}/*"
-    start = "" if below.startswith("/") else "*/"
+    start = "" if below.startswith("/") or "://" in below else "*/"
     text = unicodedata.normalize("NFC", str(path))  # macOS takes names apart
     return fnmatchcase(text, unicodedata.normalize("NFC", start + below))
 

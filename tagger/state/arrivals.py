@@ -158,6 +158,8 @@ def lock_watch(state: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise LockedError(f"another `tagger watch` is using {state}") from error
+    except OSError as error:
+        raise StateError(f"cannot lock {lock.lock_file}: {error.strerror}") from error
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from mutagen.id3 import TCON
 from tagger.decide import SPEECH_NAMES, find_genre_origin
 from tagger.errors import SettingsError
 from tagger.models import find_model
+from tagger.paths import RemotePath
 from tagger.records import Tags
 from tagger.scanning.normalize import rename_genres
 from tagger.settings import JUNK_GENRES, Profile, Settings
@@ -194,6 +195,13 @@ def test_the_first_rule_that_applies_counts(
     own: Vocabulary, path: str, artist: str, rule: int
 ) -> None:
     assert own.find_rule(Path(path), artist) == (None, *own.rules)[rule]
+
+
+@pytest.mark.parametrize("folder", ["s3://bucket/Soundtracks", "Soundtracks", "bucket/Soundtracks"])
+def test_a_rule_may_name_a_folder_on_a_server(tmp_path: Path, folder: str) -> None:
+    own = read_vocabulary(write(tmp_path, f'[[rules]]\nfolder = "{folder}"\nkeep = true'))
+    assert own.find_rule(RemotePath("s3://bucket/Soundtracks/a.mp3"), "") == own.rules[0]
+    assert own.find_rule(RemotePath("s3://bucket/Rock/a.mp3"), "") is None
 
 
 @pytest.mark.parametrize(
