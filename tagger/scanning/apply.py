@@ -85,23 +85,23 @@ def run_apply(report: Path, settings: Settings, observer: ApplyObserver) -> Scan
         edits = ReportEdits(
             settings, session.state, session.writer.isolated, session.writer.unrecovered
         )
-        observer.on_apply_start(sum(map(edits.has_work, read_report(report))))
-        rows = filter(edits.has_work, read_report(report))
-        session.process(_plan_rows(rows, edits, observer))
+        observer.on_apply_start(sum(1 for _ in edits.list_rows(report)))
+        session.process(_plan_rows(edits.list_rows(report), edits, observer))
     return session.counts.make_result()
 
 
 def _plan_rows(
-    rows: Iterable[ReportRow], edits: "ReportEdits", observer: ApplyObserver
+    rows: Iterable["EditedRow"], edits: "ReportEdits", observer: ApplyObserver
 ) -> Iterator[TrackStep]:
     seen: set[str] = set()
-    for row in rows:
+    for edited in rows:
         observer.check_stop()
-        if row.path in seen:
-            yield _refuse_row(row, TrackError(NAMED_TWICE))
+        path = edited.row.path
+        if path in seen:
+            yield _refuse_row(edited.row, TrackError(NAMED_TWICE))
         else:
-            yield edits.plan_row(row)
-        seen.add(row.path)
+            yield edits.plan_row(edited)
+        seen.add(path)
 
 
 def _refuse_row(row: ReportRow, error: TrackError) -> Outcome:
@@ -115,6 +115,68 @@ def _list_paths(row: ReportRow) -> tuple[AnyPath, AnyPath]:
 
 
 @dataclass(frozen=True, slots=True)
+class EditedRow:
+    """A row of the report beside the row of the dry run.
+
+    proposed: the latter; None if another scan has replaced it in the state file. guess: stands for
+    it then.
+    """
+
+    row: ReportRow
+    proposed: ReportRow | None
+    guess: ReportRow
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the row asks for a write, by the dry run or by the person who edited it."""
+        if self.row.action in (Action.LOW_SCORE, Action.NOT_MUSIC, Action.FAILED):
+            return self.has_other_genres
+        return self.row.action is Action.WOULD_WRITE
+
+    @property
+    def has_other_genres(self) -> bool:
+        """Whether the genres of the row differ from those of the dry run.
+
+        Without the row of the dry run, the best genres of the model are the best guess.
+        """
+        row = self.row
+        if self.proposed:
+            return row.genres != self.proposed.genres
+        if row.scores and row.score is not None:
+            own_score = row.scores[0].probability
+            if abs(row.score - own_score) > SCORE_ROUNDING:
+                return False  # the scores of other tracks count too: nobody can tell the genre
+        best = [genre for score in row.scores for genre in split_genres(score.genre)]
+        return row.genres != tuple(dict.fromkeys(best))[: len(row.genres)]
+
+    @property
+    def is_without_genre(self) -> bool:
+        """Whether the dry run itself gave no genre to the track, but other fields."""
+        if self.proposed:
+            return not self.proposed.genres
+        return self.row.error.startswith(ONLY_EXTRAS.format(""))
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """The styles to write. With another genre, the styles of the dry run go."""
+        row, proposed = self.row, self.proposed or self.guess
+        has_genres = {*map(make_key, proposed.genres)} <= {*map(make_key, row.genres)}
+        keeps_genres = has_genres if self.proposed else not self.has_other_genres
+        return row.styles if keeps_genres or row.styles != proposed.styles else ()
+
+    def list_edited_extras(self) -> set[ExtraField]:
+        """Return the extra fields that a person edited."""
+        row, proposed = self.row, self.proposed or self.guess
+        edited = {
+            ExtraField.STYLE: row.styles != proposed.styles,
+            ExtraField.GROUPING: row.styles != proposed.styles,
+            ExtraField.MOOD: row.moods != proposed.moods,
+            ExtraField.VOICE: row.voices != proposed.voices,
+        }
+        return {extra for extra, is_edited in edited.items() if is_edited}
+
+
+@dataclass(frozen=True, slots=True)
 class ReportEdits:
     """What the rows of a report ask for. It touches a file only to read its tags."""
 
@@ -123,35 +185,16 @@ class ReportEdits:
     isolated: IsolatedCaller
     unrecovered: Mapping[AnyPath, UnfinishedError]
 
-    def has_work(self, row: ReportRow) -> bool:
-        """Tell whether a row asks for a write, by the dry run or by the person who edited it."""
-        if row.action in (Action.LOW_SCORE, Action.NOT_MUSIC, Action.FAILED):
-            return self.is_edited(row)
-        return row.action is Action.WOULD_WRITE
-
-    def is_edited(self, row: ReportRow) -> bool:
-        """Tell whether the genres of a row differ from those of the dry run.
-
-        Without the row of the dry run, the best genres of the model are the best guess.
-        """
-        if proposed := self._find_proposed(row):
-            return row.genres != proposed.genres
-        if row.scores and row.score is not None:
-            own_score = row.scores[0].probability
-            if abs(row.score - own_score) > SCORE_ROUNDING:
-                return False  # other tracks had a say: nobody can tell what the dry run said
-        best = [genre for score in row.scores for genre in split_genres(score.genre)]
-        return row.genres != tuple(dict.fromkeys(best))[: len(row.genres)]
-
-    def _is_without_genre(self, row: ReportRow) -> bool:
-        """Tell whether the dry run itself gave no genre to a track, but other fields."""
-        proposed = self._find_proposed(row)
-        if proposed is not None:
-            return not proposed.genres
-        return row.error.startswith(ONLY_EXTRAS.format(""))
+    def list_rows(self, report: Path) -> Iterator[EditedRow]:
+        """Yield the rows that ask for a write."""
+        rows = (EditedRow(row, self._find_proposed(row), row) for row in read_report(report))
+        return (edited for edited in rows if edited.has_work)
 
     def _find_proposed(self, row: ReportRow) -> ReportRow | None:
-        """Return the row of the dry run, unless another scan has replaced it in the state file."""
+        """Return the row of the dry run. Call it before `_find_track`, which may delete that row.
+
+        It does so where a file has another inode since, as on some removable disks.
+        """
         for path in _list_paths(row):
             text = self.state.rows.find_text(path)
             proposed = parse_row(text) if text else None
@@ -165,8 +208,9 @@ class ReportEdits:
         fields = list_extra_fields(self.settings)
         return tuple(each for each in fields if each not in MOOD_NUMBERS.values())
 
-    def plan_row(self, row: ReportRow) -> TrackStep:
+    def plan_row(self, edited: EditedRow) -> TrackStep:
         """Return the write that a row asks for, or the outcome if there will be none."""
+        row = edited.row
         try:
             track = self._find_track(row)
             extras = () if row.kind is WriteReason.RENAMED else self._list_extras()
@@ -178,8 +222,11 @@ class ReportEdits:
                 raise AccessError(GENRE_DIFFERS, FailureKind.CHANGED)
         except TrackError as error:
             return _refuse_row(row, error)
-        decide = self._decide_names if row.kind is WriteReason.RENAMED else self._decide
-        decision = decide(track, tags, row)
+        edited = replace(edited, guess=self._guess_proposed(track, row))
+        if row.kind is WriteReason.RENAMED:
+            decision = self._decide_names(track, tags, row)
+        else:
+            decision = self._decide(track, tags, edited)
         would_write = decision.action is Action.WRITTEN and self.settings.dry_run
         outcome = Outcome(
             track,
@@ -192,7 +239,7 @@ class ReportEdits:
             model=row.model,
             error=decision.reason,
             kind=decision.kind,
-            styles=self._choose_styles(track, row),
+            styles=edited.styles,
             moods=row.moods,
             voices=row.voices,
         )
@@ -221,17 +268,17 @@ class ReportEdits:
             return track
         raise AccessError(FILE_MISSING, FailureKind.CHANGED)
 
-    def _decide(self, track: Track, tags: Tags, row: ReportRow) -> Decision:
+    def _decide(self, track: Track, tags: Tags, edited: EditedRow) -> Decision:
         """Return the decision to write, with the tags, or the decision to leave the file alone."""
         writes_genre = WrittenField.GENRE in self.settings.write
         decision = (
-            self._decide_genre(track, tags, row)
+            self._decide_genre(track, tags, edited)
             if writes_genre
             else Decision.keep(KeepReason.NOT_ASKED)
         )
         if not tags.extras or decision.kind in (KeepReason.NOT_WANTED, KeepReason.HARD_LINKS):
             return decision
-        wanted = self._build_extras(track, decision.tags or tags, row)
+        wanted = self._build_extras(decision.tags or tags, edited)
         if wanted.extras == tags.extras:
             return decision
         if kept := decide_by_links(track, self.settings.hardlinks):
@@ -241,31 +288,17 @@ class ReportEdits:
         reason = decision.reason or format_extras_reason(tags, wanted)
         return Decision(Action.WRITTEN, wanted, reason=reason, keeps_genre=True)
 
-    def _build_extras(self, track: Track, tags: Tags, row: ReportRow) -> Tags:
+    def _build_extras(self, tags: Tags, edited: EditedRow) -> Tags:
         """Return tags with the extra fields of a row; edited ones are the person's."""
-        styles = self._choose_styles(track, row)
-        proposal = Proposal((), (), "", styles=styles, moods=row.moods, voices=row.voices)
+        moods, voices = edited.row.moods, edited.row.voices
+        proposal = Proposal((), (), "", styles=edited.styles, moods=moods, voices=voices)
         wanted = build_extras(tags, proposal, self.settings)
-        proposed = self._find_proposed(row) or self._guess_proposed(track, row)
-        edited = {
-            ExtraField.STYLE: row.styles != proposed.styles,
-            ExtraField.GROUPING: row.styles != proposed.styles,
-            ExtraField.MOOD: row.moods != proposed.moods,
-            ExtraField.VOICE: row.voices != proposed.voices,
-        }
+        by_hand = edited.list_edited_extras()
         extras = (
-            replace(new, written=()) if edited[new.field] and new != old else new
+            replace(new, written=()) if new.field in by_hand and new != old else new
             for new, old in zip(wanted.extras, tags.extras, strict=True)
         )
         return replace(wanted, extras=tuple(extras))
-
-    def _choose_styles(self, track: Track, row: ReportRow) -> tuple[str, ...]:
-        """Return the styles of a row. With another genre, the styles of the dry run go."""
-        found = self._find_proposed(row)
-        proposed = found or self._guess_proposed(track, row)
-        has_genres = {*map(make_key, proposed.genres)} <= {*map(make_key, row.genres)}
-        keeps_genres = has_genres if found else not self.is_edited(row)
-        return row.styles if keeps_genres or row.styles != proposed.styles else ()
 
     def _guess_proposed(self, track: Track, row: ReportRow) -> ReportRow:
         """Return a row with what the model says by the state file."""
@@ -293,10 +326,10 @@ class ReportEdits:
             return Decision(Action.UNCHANGED)
         return decide_by_links(track, self.settings.hardlinks) or Decision(Action.WRITTEN, wanted)
 
-    def _decide_genre(self, track: Track, tags: Tags, row: ReportRow) -> Decision:
-        existing = self.settings.existing
+    def _decide_genre(self, track: Track, tags: Tags, edited: EditedRow) -> Decision:
+        row, existing = edited.row, self.settings.existing
         if not row.genres:
-            is_meant = self._is_without_genre(row) and not tags.genres
+            is_meant = edited.is_without_genre and not tags.genres
             not_wanted = Decision.keep(KeepReason.NOT_WANTED)
             return Decision(Action.UNCHANGED) if is_meant else not_wanted
         if row.genres == tags.genres or _has_row_genres(tags, row):
@@ -309,7 +342,7 @@ class ReportEdits:
         wanted = build_tags(tags, Proposal(row.genres, row.scores, row.model), existing, junk)
         if wanted is None:
             return Decision.keep(KeepReason.HAS_GENRE)
-        if self.is_edited(row):  # an edited genre is the person's: later scans leave it alone
+        if edited.has_other_genres:  # an edited genre is the person's: later scans leave it alone
             wanted = replace(wanted, written=(), scores="", model="")
         return Decision(Action.WRITTEN, wanted)
 

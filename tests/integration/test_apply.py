@@ -154,6 +154,19 @@ def test_what_nobody_edited_is_written_as_by_a_scan(
         assert read_tags(path).written
 
 
+def test_an_edited_genre_is_the_persons_also_if_the_file_has_another_inode_since(
+    library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = library / "b.mp3"
+    for each in library.iterdir():
+        set_album(each, "Title")
+    dry_run(capsys, library, edited, lambda rows: rows["b.mp3"].update(genre="Swamp"), "--by-album")
+    shutil.copy2(path, library.with_name("copy"))
+    library.with_name("copy").replace(path)  # as on a disk that numbers its files anew
+    assert Applied(capsys, edited).summary["written"] == 3
+    assert (read_tags(path).genres, read_tags(path).written) == (("Swamp",), ())
+
+
 def test_a_score_that_is_too_low_for_an_album_stays_that(
     library: Path, edited: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
