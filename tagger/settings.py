@@ -285,7 +285,7 @@ class Settings:
     ] = Precision.AUTO
     compile: Annotated[
         bool,
-        Option(to_flag, "Compile the model first (torch.compile); long runs get faster."),
+        Option(to_flag, "Compile the model first (torch.compile), for long runs on a GPU."),
         MACHINE,
     ] = False
     batch_size: Annotated[
