@@ -93,7 +93,7 @@ def pool_with_evidence(
     not_music: Collection[str] = (),
     weights: ContextWeights = WEIGHTS,
 ) -> tuple[Score, ...]:
-    """Return the scores of a track after its group had a say, best first.
+    """Return the scores of a track with its group counted in, best first.
 
     The probabilities of music still add up to what they did, and those of `not_music` stay. Where
     the group says nothing, the scores stay as they are.

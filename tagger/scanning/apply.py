@@ -139,7 +139,7 @@ class ReportEdits:
         if row.scores and row.score is not None:
             own_score = row.scores[0].probability
             if abs(row.score - own_score) > SCORE_ROUNDING:
-                return False  # other tracks had a say: nobody can tell what the dry run said
+                return False  # other tracks counted: nobody can tell what the dry run said
         best = [genre for score in row.scores for genre in split_genres(score.genre)]
         return row.genres != tuple(dict.fromkeys(best))[: len(row.genres)]
 
