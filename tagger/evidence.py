@@ -40,7 +40,7 @@ class ContextWeights:
 
 
 WEIGHTS = ContextWeights(scores=0.36, scores_smoothing=4.5, genres=1.0, genres_smoothing=2.5)
-"""Fitted by tests/benchmarks/context.py; docs/models.md has what they do."""
+"""Fitted by tests/benchmarks/context.py; docs/bundled_model has what they do."""
 
 MIN_PROBABILITY = 1e-6
 """A label of a lower probability is as unlikely as one of this probability."""

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = {
     path: path.read_text("utf-8")
-    for path in [*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), ROOT / "tests/README.md"]
+    for path in [*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *ROOT.glob("tests/**/README.md")]
 }
 README, CONTRIBUTING = PAGES[ROOT / "README.md"], PAGES[ROOT / "CONTRIBUTING.md"]
 
