@@ -1,9 +1,9 @@
 """The plugin `tagger` of beets: genre, style and mood into beets' database and into the files.
 
 A scan of tagger decides on each track and writes into its file. So all that tagger promises holds:
-genres that stand there stay, the journal has the old ones, the sound is verified. Then beets'
-database takes over what the scan did. With `import.write: no` the scan is a dry run, and only the
-database changes.
+existing genres stay, the journal has the old ones, the sound is verified. Then beets' database
+takes over what the scan did. With `import.write: no` the scan is a dry run, and only the database
+changes.
 """
 
 import os

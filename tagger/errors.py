@@ -175,7 +175,8 @@ FAILURE_HELP: Mapping[FailureKind, FailureHelp] = MappingProxyType(
             "Tags cannot be written", "The reason in the report says what prevents it."
         ),
         FailureKind.CHANGED: FailureHelp(
-            "Changed during the run", "Nothing to do: the next run tries again."
+            "Changed during the run",
+            "Nothing to do: the next run tries again. After `tagger apply`, make a new dry run.",
         ),
         FailureKind.IN_USE: FailureHelp(
             "Being written by another program", "Nothing to do: the next run tries again."

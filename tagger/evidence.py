@@ -40,7 +40,7 @@ class ContextWeights:
 
 
 WEIGHTS = ContextWeights(scores=0.36, scores_smoothing=4.5, genres=1.0, genres_smoothing=2.5)
-"""Fitted by tests/benchmarks/context.py; docs/models.md has what they do."""
+"""Fitted by tests/benchmarks/context.py; docs/bundled_model has what they do."""
 
 MIN_PROBABILITY = 1e-6
 """A label of a lower probability is as unlikely as one of this probability."""
@@ -93,7 +93,7 @@ def pool_with_evidence(
     not_music: Collection[str] = (),
     weights: ContextWeights = WEIGHTS,
 ) -> tuple[Score, ...]:
-    """Return the scores of a track after its group had a say, best first.
+    """Return the scores of a track with its group counted in, best first.
 
     The probabilities of music still add up to what they did, and those of `not_music` stay. Where
     the group says nothing, the scores stay as they are.

@@ -133,7 +133,7 @@ def split_genres(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class MinScore:
-    """The least score with which a genre is written. by_genre: genres with a bound of their own.
+    """The minimum score with which a genre is written. by_genre: genres with a bound of their own.
 
     The names in `by_genre` are as the user spells them. They count in any spelling.
     """
@@ -353,7 +353,7 @@ class Outcome:
 
     genres: the genres that tagger wrote, would write, or could not write. existing: the genres that
     the file had. scores: the top k of the track, best first. score: the probability of the first
-    genre, for the whole album with --by-album, and after other tracks had a say with --context.
+    genre, for the whole album with --by-album, and with other tracks counted in (--context).
     error: a sentence for people. kind: the same for programs. styles: those of the genres, best
     first. moods, voices: the likely ones. min_score: what the score had to reach.
     new: the exit code reports it: a failure that no earlier run reported, or a refused undo.

@@ -62,7 +62,7 @@ class Existing(StrEnum):
 
 
 class Context(StrEnum):
-    """Which other tracks have a say in the genre of a track. `artist` includes the album."""
+    """Which other tracks count for the genre of a track. `artist` includes the album."""
 
     NONE = "none"
     ALBUM = "album"
@@ -192,7 +192,11 @@ class Settings:
     ] = Existing.KEEP
     junk_genres: Annotated[
         tuple[str, ...],
-        Option(to_names, "Names that are no genre: a track with nothing else has none.", "A,B,C"),
+        Option(
+            to_names,
+            "Names that do not count as a genre. A track with only such names counts as untagged.",
+            "A,B,C",
+        ),
         ROWS,
     ] = JUNK_GENRES
     by_album: Annotated[
@@ -202,7 +206,9 @@ class Settings:
     ] = False
     context: Annotated[
         Context,
-        make_choice(Context, "Let other tracks of the album or artist have a say in the genre."),
+        make_choice(
+            Context, "Also use the scores and genres of other tracks of the album or artist."
+        ),
         ROWS,
     ] = Context.NONE
     min_score: Annotated[
@@ -285,7 +291,7 @@ class Settings:
     ] = Precision.AUTO
     compile: Annotated[
         bool,
-        Option(to_flag, "Compile the model first (torch.compile); long runs get faster."),
+        Option(to_flag, "Compile the model first (torch.compile), for long runs on a GPU."),
         MACHINE,
     ] = False
     batch_size: Annotated[
@@ -459,7 +465,7 @@ class Settings:
         Owner,
         make_choice(
             Owner,
-            "Files whose owner a copy cannot get: keep them as they are, or write into the file.",
+            "If a copy cannot keep the owner: leave the file as it is, or write into the file.",
         ),
         FILES,
     ] = Owner.IN_PLACE
@@ -481,7 +487,7 @@ class Settings:
 
     @property
     def needs_albums(self) -> bool:
-        """Whether the tracks of an album have a say in the genre of each other."""
+        """Whether the tracks of an album count for the genre of each other."""
         return self.by_album or self.context is not Context.NONE
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = {
     path: path.read_text("utf-8")
-    for path in [*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), ROOT / "tests/README.md"]
+    for path in [*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *ROOT.glob("tests/**/README.md")]
 }
 README, CONTRIBUTING = PAGES[ROOT / "README.md"], PAGES[ROOT / "CONTRIBUTING.md"]
 
@@ -34,7 +34,7 @@ CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE_OPTION = re.compile(r"`(--[a-z][a-z-]*)")
 TABLE_CELL = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 
-EXTRA = re.compile(r"""['`](tagger[\w-]*)\[([\w,]+)\]['`]""")
+EXTRA = re.compile(r"""['`](tagger[\w-]*|\.)\[([\w,]+)\]['`]""")
 """How a page says which extra a command needs."""
 
 FOREIGN_OPTIONS = {"--clock", "--music", "--pretend"}
@@ -110,7 +110,7 @@ def test_every_column_action_and_kind_of_the_report_is_explained() -> None:
 def test_extras_are_those_of_the_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     found = {each for page in PAGES.values() for each in EXTRA.findall(page)}
-    assert {name for name, _ in found} == {project["name"]}
+    assert {name for name, _ in found} == {".", project["name"]}
     extras = {extra for _, each in found for extra in each.split(",")}
     assert extras <= set(project["optional-dependencies"])
 

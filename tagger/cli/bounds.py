@@ -32,7 +32,7 @@ MAX_GENRE_WIDTH = 24
 ALL_GENRES = "all genres"
 
 NOTES = {
-    Verdict.REACHED: "own bound",
+    Verdict.REACHED: "own minimum",
     Verdict.NOT_REACHED: "not shown",
     Verdict.TOO_FEW: "too few",
 }
@@ -44,8 +44,8 @@ COMMON_NOTES = {
 """What the last column says of a genre, and of all genres together."""
 
 LEGEND = """\
-own bound: the tracks of the genre show that enough are right; the genre gets a line of its own
-too few, not shown: they do not; the genre gets the bound of all genres"""
+own minimum: the tracks of the genre show that enough are right; the genre gets a line of its own
+too few, not shown: they do not; the genre gets the minimum of all genres"""
 
 
 def print_calibration(calibration: Calibration, paths: Sequence[str], settings: Settings) -> None:
@@ -131,7 +131,7 @@ def _make_genre_table(calibration: Calibration) -> Table:
 def _list_check_lines(calibration: Calibration) -> Iterator[str]:
     check = calibration.cross_check
     if check is None:
-        yield "\nAll tracks are of one album: nobody can tell what the bounds do on other albums."
+        yield "\nAll tracks are of one album: nobody can tell what this does on others."
         return
     yield (
         f"\nOn albums that had no part in the choice ({calibration.groups} albums in"
@@ -139,7 +139,7 @@ def _list_check_lines(calibration: Calibration) -> Iterator[str]:
     )
     for name, result in (
         ("by genre", check.by_genre),
-        ("one bound for all", check.common),
+        ("one for all genres", check.common),
         (f"as now, {calibration.usual:g}", check.usual),
     ):
         share, right, least = _format_result(result)

@@ -34,7 +34,7 @@ from tagger.paths import parse_path
     model="",
     revision="",
     labels="",
-    min_score="The bound of the genres that have too few tracks.",
+    min_score="The minimum score of today. It stays if there are too few tracks in all.",
     not_music="",
     junk_genres="",
     genre_map="",

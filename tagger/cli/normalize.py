@@ -9,7 +9,7 @@ from tagger.cli.options import UserPath, add_settings_options, merge_settings
 from tagger.errors import SettingsError
 from tagger.paths import parse_path
 
-FILL_HELP = "Where no genre is left, write the one of an earlier scan's scores; listen to nothing."
+FILL_HELP = "Fill tracks without a genre from the scores of an earlier scan, without listening."
 
 
 @click.command()

@@ -80,7 +80,10 @@ def print_run_table(all_runs: Sequence[Run]) -> None:
 
 @click.command()
 @click.option(
-    "--run", "run_id", metavar="ID", help="The run to show.  [default: the newest scan or apply]"
+    "--run",
+    "run_id",
+    metavar="ID",
+    help="The run to show.  [default: the newest run with a report]",
 )
 @click.option(
     "--csv",

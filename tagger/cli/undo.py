@@ -37,8 +37,9 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     """Put back the tags that tagger replaced.
 
     --run ID undoes one run. PATH undoes all that tagger ever wrote below PATH. Both together undo
-    that run below PATH. Without both, the newest scan is undone. A file that was changed since is
-    not touched. Later scans do not tag these files again, except with `scan --force`.
+    that run below PATH. Without both, the newest scan, apply or normalize that has something to
+    take back is undone. A file that was changed since is not touched. Later scans do not tag these
+    files again, except with `scan --force`.
     """
     from tagger.cli.notify import (
         check_servers,

@@ -45,7 +45,7 @@ def watch(
 
     This goes on until it is stopped. It scans the folders PATH at its start and once a day, and new
     and changed files soon after their last change. It also scans what `tagger add` puts into the
-    queue; without PATH only that. The options of a scan are allowed.
+    queue; without PATH only that. The options of a scan are allowed, but for those of a single run.
     """
     from tagger.service.arrivals import add_arrivals, check_watch
 

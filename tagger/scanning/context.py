@@ -1,4 +1,4 @@
-"""A scan with --context: what the library knows of an album or artist has a say in each genre.
+"""A scan with --context: what the library knows of an album or artist counts for each genre.
 
 evidence.py has the formula.
 """
@@ -38,7 +38,7 @@ from tagger.storage import look_up
 from tagger.vocabulary import load_default_vocabulary
 
 CONTEXT_ROWS = b"context "
-"""So begins the digest of the settings of a row in which other tracks had a say."""
+"""So begins the digest of the settings of a row for which other tracks counted."""
 
 KEPT_GROUPS = 256
 """The sums of this many albums and artists stay in memory."""

@@ -407,7 +407,7 @@ def format_starter(names: GenreNames, paths: Sequence[AnyPath]) -> str:
     return "\n".join(
         [
             header,
-            "# The genres that stand there, each with its number of tracks:",
+            "# The existing genres, each with its number of tracks:",
             *comments,
             "",
             "# The names that tagger does not know. They stay as they are. To give one of them",

@@ -24,7 +24,7 @@ from tagger.storage import ListedFile, check_no_writer, find_file
 from tagger.tags import EXTENSIONS, RAW_BYTES_SUFFIX, read_genres_elsewhere, read_tags
 
 CONTEXT_NOT_ASKED = (
-    "the other tracks of its {context} have a say in a scan (--context), but not here: tagger scan"
+    "the other tracks of its {context} count in a scan (--context), but not here: tagger scan"
     " --dry-run shows what they do"
 )
 CONTEXT_SAID = "the last scan with --context said {result}{remark}"

@@ -59,7 +59,7 @@ class UndoObserver(Protocol):
 def run_undo(
     paths: Sequence[AnyPath], run_id: str | None, settings: Settings, observer: UndoObserver
 ) -> UndoResult:
-    """Undo a run, or all that tagger wrote below `paths`; without either, the newest scan.
+    """Undo a run, or all that tagger wrote below `paths`; without either, the newest run.
 
     An undo is a run with journal entries of its own, so that it can be undone by its id.
     Raises SettingsError for an unknown run, and the errors of a run that cannot go on.

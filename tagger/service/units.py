@@ -36,7 +36,17 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 """
-"""What no scan needs. docs/servers.md says why other settings are missing."""
+"""What no scan needs. These settings are missing:
+
+MemoryDenyWriteExecute: PyTorch's oneDNN makes code as it runs ("could not create a primitive").
+ProcSubset=pid: PyTorch reads /proc/cpuinfo ("Failed to initialize cpuinfo").
+RestrictSUIDSGID: after `chmod -R 2775` files have the set-group-ID bit, and could not keep it.
+PrivateUsers: files of other users would seem to belong to nobody.
+PrivateNetwork, IPAddressDeny: models of the Hub, object storage, --notify, --ping-url.
+SystemCallFilter=~@privileged: it has chown, which gives a file back to its group.
+SystemCallFilter=~@resources: --gentle lowers priorities.
+UMask=0077: other programs read the metrics and the page.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Choose the least score of each genre by the tracks whose genre a person wrote."""
+"""Choose the minimum score of each genre by the tracks whose genre a person wrote."""
 
 import math
 from collections import Counter, defaultdict
@@ -25,7 +25,7 @@ from tagger.training.datasets import list_tagged_clips
 from tagger.vocabulary import load_default_vocabulary
 
 BOUNDS = tuple(percent / 100 for percent in range(30, 100, 5))
-"""The least scores that are tried. With finer steps the choice would follow chance."""
+"""The minimum scores that are tried. With finer steps the choice would follow chance."""
 
 PARTS = 5
 """Albums are divided into so many parts; each is left out once."""
@@ -179,7 +179,7 @@ class Calibration:
 def calibrate_library(
     paths: Sequence[AnyPath], source: ModelSource, settings: Settings, precision: float
 ) -> Calibration:
-    """Propose a least score for each genre, by the scores that the state file has.
+    """Propose a minimum score for each genre, by the scores that the state file has.
 
     precision: the wanted share of right genres. Nothing is listened to or written. Raises
     LibraryError if no track counts or no scores are known, StateError.

@@ -1,4 +1,4 @@
-"""`scan --context`: other tracks of the album or artist have a say in the genre of a track."""
+"""`scan --context`: other tracks of the album or artist count for the genre of a track."""
 
 import json
 import sqlite3

@@ -172,7 +172,7 @@ def test_it_says_what_other_tracks_did(library: Path, home: Path, capsys: Capsys
     set_genre(library / "b.mp3", "Reggae")
     save_scores(home, {song: DOUBTFUL})
     context = ("--context", "artist")
-    not_asked = "the other tracks of its artist have a say in a scan (--context), but not here"
+    not_asked = "the other tracks of its artist count in a scan (--context), but not here"
     assert not_asked in show(capsys, song, *context)["scan"]["reason"]
     Scan(capsys, library, "-n")
     assert not_asked in show(capsys, song, *context)["scan"]["reason"]
