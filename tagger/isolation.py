@@ -95,9 +95,9 @@ class IsolatedCaller:
         """Return what the function returns, or raise the TaggerError that it raises.
 
         Function, arguments and result are pickled. Raises DecodeError if the call crashes, exceeds
-        a limit, or ends in an unexpected error; AccessError if the system does not end the process,
-        or if a server took the time. A crash counts only in a new process: an earlier file may have
-        damaged the memory of an older one.
+        a limit; AccessError if it ends in an unexpected error, if the system does not end the
+        process, or if a server took the time. A crash counts only in a new process: an earlier file
+        may have damaged the memory of an older one.
         """
         try:
             child = self.idle.pop()
@@ -386,4 +386,5 @@ def _make_call(function: Callable[..., Any], args: Any, kwargs: Any, memory_mib:
         )
     except Exception as error:  # noqa: BLE001 - one bad file must not end the run
         reason = f"unexpected error while it was read: {error!r}"
-        return CallResult(error=DecodeError(reason, FailureKind.OTHER))
+        # Perhaps a fault of tagger or of a library: the next version may read the file.
+        return CallResult(error=AccessError(reason, FailureKind.OTHER))

@@ -146,6 +146,15 @@ AV_OPTIONS = {
     "fflags": "fastseek",  # else a seek in an MP3 without an index reads everything before it
 }
 
+PYAV_MAJOR_VERSION = int(av.__version__.partition(".")[0])
+FIRST_PYAV_WITHOUT_ERRORS_ARGUMENT = 19
+AV_ARGUMENTS: dict[str, Any] = (
+    {"metadata_errors": "surrogateescape"}
+    if PYAV_MAJOR_VERSION < FIRST_PYAV_WITHOUT_ERRORS_ARGUMENT
+    else {}
+)
+"""PyAV 19 reads all texts so, and has no such argument any more."""
+
 MAX_PLANES = 7
 """PyAV (18.1) crashes on a planar frame with more: it reads past the end of its list of planes."""
 
@@ -297,7 +306,7 @@ class AvSource:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 continue  # the first packets after a seek may need packets that were not read
-            if time_s is None and packet.pts is not None and packet.time_base is not None:
+            if time_s is None and packet.pts is not None and packet.time_base:
                 time_s = float(packet.pts * packet.time_base)
             for frame in frames:
                 time_s = time_s if frame.time is None else frame.time
@@ -309,7 +318,7 @@ class AvSource:
     def _demux_from(self, start_s: float) -> Iterator[Packet]:
         """Yield packets from `start_s` on, and before them only what their decoding needs."""
         packets = self._demux()
-        if self.stream.codec_context.name == MP3_DECODER and self.stream.time_base is not None:
+        if self.stream.codec_context.name == MP3_DECODER and self.stream.time_base:
             start = start_s / self.stream.time_base
             preroll, preroll_bytes = deque[Packet](), 0
             for packet in packets:
@@ -483,7 +492,7 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
             source, options = _name_sound(audio), AV_OPTIONS
         else:
             options, source = _get_av_options(audio), _rewind(audio)
-        with av.open(source, options=options, metadata_errors="replace") as container:
+        with av.open(source, options=options, **AV_ARGUMENTS) as container:
             yield AvSource(container)
     except (av.error.FFmpegError, ValueError) as error:
         kind = FailureKind.TRUNCATED if isinstance(error, av.error.EOFError) else None
@@ -571,9 +580,8 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
 def _open_container(path: Path) -> Iterator[InputContainer]:
     """Open a file with FFmpeg for a comparison. Raises DecodeError, AccessError."""
     try:
-        with av.open(
-            path.absolute(), options=_get_av_options(path), metadata_errors="surrogateescape"
-        ) as container:
+        options = _get_av_options(path)
+        with av.open(path.absolute(), options=options, **AV_ARGUMENTS) as container:
             yield container
     except (av.error.FFmpegError, ValueError) as error:
         reason = f"cannot be taken apart (FFmpeg: {_describe_ffmpeg_error(error, path)})"

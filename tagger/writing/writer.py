@@ -13,7 +13,6 @@ from tagger.errors import (
     AccessError,
     DiskFullError,
     FailureKind,
-    TagError,
     TaggerError,
     TrackError,
     UnfinishedError,
@@ -236,10 +235,8 @@ class Writer:
         if isinstance(cause, TaggerError):
             error = cause
         else:
-            reason = f"unexpected error while it was written: {cause!r}"
-            error = TagError(reason, FailureKind.OTHER)
-        is_unchanged = isinstance(cause, TaggerError) and not isinstance(cause, UnfinishedError)
-        if is_unchanged:  # else the next run settles the entry
+            error = UnfinishedError(f"unexpected error while it was written: {cause!r}")
+        if not isinstance(error, UnfinishedError):  # the next run settles an unfinished entry
             self.state.journal.cancel_entry(pending.entry)
         if isinstance(error, DiskFullError):
             error = _name_full_disk(error, planned.track.path)

@@ -13,7 +13,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from tagger.audio import decoders, hash_streams, plan_windows, read_windows
-from tagger.audio.decoders import AvSource, open_av, open_soundfile
+from tagger.audio.decoders import (
+    FIRST_PYAV_WITHOUT_ERRORS_ARGUMENT,
+    PYAV_MAJOR_VERSION,
+    AvSource,
+    open_av,
+    open_soundfile,
+)
 from tagger.errors import AccessError, DecodeError, FailureKind
 from tagger.tags import read_other_fields
 from tests.builders import add_rich_tags, build_audio, truncate
@@ -130,17 +136,27 @@ def test_a_few_bytes_that_claim_hours_of_sound_are_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("start_s", [0.0, 10.0, 25.0])
 def test_a_stream_that_begins_midway_ends_the_sound(tmp_path: Path, start_s: float) -> None:
-    """Where such a stream turns up, PyAV asks for it in a list made before."""
-    path = build_audio(tmp_path / "a.opus", seconds=30)
+    """Where such a stream turns up, PyAV 18 asks for it in a list made before."""
+    with open_av(make_ogg_with_late_stream(tmp_path)) as source:
+        assert source.read(start_s, 60.0).size < 30.1 * source.rate_hz
+
+
+def make_ogg_with_late_stream(folder: Path) -> Path:
+    path = build_audio(folder / "a.opus", seconds=30)
     data = path.read_bytes()
     pages = [match.start() for match in re.finditer(b"OggS", data)]
     first, middle = bytearray(data[: pages[1]]), pages[len(pages) // 2]
     first[14:18] = b"else"  # the serial number
     path.write_bytes(with_ogg_checksums(data[:middle] + bytes(first) + data[middle:]))
-    with open_av(path) as source:
-        assert source.read(start_s, 60.0).size < 30.1 * source.rate_hz
+    return path
+
+
+@pytest.mark.skipif(
+    PYAV_MAJOR_VERSION >= FIRST_PYAV_WITHOUT_ERRORS_ARGUMENT, reason="it leaves such a stream out"
+)
+def test_a_stream_that_begins_midway_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match="begins in the middle"):
-        hash_streams(path)
+        hash_streams(make_ogg_with_late_stream(tmp_path))
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 64])

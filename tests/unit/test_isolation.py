@@ -105,7 +105,6 @@ def test_our_own_errors_come_back_with_their_kind(isolated: IsolatedCaller) -> N
         (hang, "more than 2 s", FailureKind.OVER_LIMIT),
         (spin, "more than 2 s", FailureKind.OVER_LIMIT),
         (take_memory, "more than 512 MiB", FailureKind.OVER_LIMIT),
-        (raise_key_error, "unexpected error.*KeyError", FailureKind.OTHER),
     ],
 )
 def test_a_call_that_fails_costs_only_its_own_file(
@@ -115,6 +114,13 @@ def test_a_call_that_fails_costs_only_its_own_file(
         isolated.call(function)
     assert caught.value.permanent
     assert caught.value.kind is kind
+    assert isolated.call(get_pid, 1)[1] == 1
+
+
+def test_a_file_with_an_unexpected_error_is_tried_again(isolated: IsolatedCaller) -> None:
+    with pytest.raises(AccessError, match=r"unexpected error.*KeyError") as caught:
+        isolated.call(raise_key_error)
+    assert not caught.value.permanent
     assert isolated.call(get_pid, 1)[1] == 1
 
 
