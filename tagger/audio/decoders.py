@@ -529,7 +529,7 @@ def get_openers(
     return (open_soundfile, open_av) if path.suffix.lower() in SOUNDFILE_SUFFIXES else (open_av,)
 
 
-SEQUENTIAL_CONTAINERS = {"flac", "mp3"}
+SEQUENTIAL_CONTAINERS = {"flac", "mp3", "ogg"}
 """Containers without an index: a packet follows the packet before it."""
 
 COMPARED_PACKETS = 500
@@ -544,10 +544,11 @@ def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
 
     Like `ffmpeg -c copy -f streamhash`; time stamps and stream parameters count as well. A picture
     is a stream, as FFmpeg sees it.
-    bytes_compared: the caller compares the audio byte for byte by other means. Of MP3 and FLAC the
-    first packets are then enough: if these are the same, FFmpeg begins at the same place, and makes
-    the same packets of the same bytes from there on. Of the last frame of Monkey's Audio only the
-    time counts then, because FFmpeg reads that frame to the end of the file, tags included.
+    bytes_compared: the caller compares the audio byte for byte by other means, and the checksums of
+    Ogg pages. Of MP3, FLAC and Ogg the first packets are then enough: if these are the same, FFmpeg
+    begins at the same place, and makes the same packets of the same bytes from there on. Of the
+    last frame of Monkey's Audio only the time counts then, because FFmpeg reads that frame to the
+    end of the file, tags included.
     Raises DecodeError where FFmpeg cannot demux the container, AccessError.
     """
     digests: dict[str, Any] = defaultdict(hashlib.sha256)

@@ -6,6 +6,7 @@ stream in a chained file.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -37,7 +38,10 @@ from tagger.tags.vorbis import (
 )
 
 PAGE_HEADER = struct.Struct("<4sBBqIIIB")
-FIRST_PAGE_FLAG, LAST_PAGE_FLAG = 2, 4
+CHECKSUM_START, CHECKSUM_STOP = 22, 26
+REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""The table for `bytes.translate` that puts the bits of each byte in the opposite order."""
+FIRST_PAGE_FLAG = 2
 MAX_LACING = 255
 SMALL_PAGE_BYTES, LARGE_PAGE_BYTES = 16 * MAX_LACING, 250 * MAX_LACING
 """The sizes of new pages: small as mutagen makes them, large for comments with large pictures."""
@@ -74,6 +78,17 @@ def iterate_pages(file: BinaryIO, start: int) -> Iterator[PageSpan]:
         start = stop
 
 
+def has_right_checksum(page: bytes) -> bool:
+    """Tell whether the checksum of a page is right (RFC 3533, section 6). Decoders skip others.
+
+    It is zlib's CRC with the bits of each byte in the opposite order, from 0 and not inverted.
+    """
+    content = page[:CHECKSUM_START] + bytes(4) + page[CHECKSUM_STOP:]
+    checksum = ~zlib.crc32(content.translate(REVERSED_BITS), 0xFFFFFFFF) & 0xFFFFFFFF
+    stored = page[CHECKSUM_START:CHECKSUM_STOP]
+    return checksum.to_bytes(4, "big").translate(REVERSED_BITS) == stored
+
+
 def fill_same_pages(pages: Sequence[Any], packet: bytes) -> list[Any]:
     """Return the pages with a new first packet, which has the size of the old one."""
     position = 0
@@ -105,7 +120,10 @@ def _get_end_position(page: Any) -> int:
 
 
 def renumber_pages(file: BinaryIO, start: int, serial: int, shift: int) -> None:
-    """Add to the page numbers of a stream, but not to those of a stream chained behind it."""
+    """Add to the page numbers of a stream, but not to those of a stream chained behind it.
+
+    Some encoders mark several pages as the last one of the stream.
+    """
     for page in iterate_pages(file, start):
         if page.serial != serial:
             continue
@@ -116,8 +134,6 @@ def renumber_pages(file: BinaryIO, start: int, serial: int, shift: int) -> None:
         renumbered.sequence += shift
         file.seek(page.start)
         file.write(renumbered.write())
-        if page.flags & LAST_PAGE_FLAG:
-            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +290,8 @@ def _list_other_pages(file: BinaryIO, start: int, header: CommentPages) -> Named
 
     The packets of headers count without their pages, which new comments may change. A page with
     sound, and each page behind it, counts with its header, but for checksum and page number. The
-    distance of the number from that of the page before counts instead.
+    distance of the number from that of the page before counts instead, and whether the checksum is
+    right.
     """
     comment_serial = header.pages[0].serial
     digests: dict[int, Any] = {}
@@ -292,11 +309,13 @@ def _list_other_pages(file: BinaryIO, start: int, header: CommentPages) -> Named
             continue
         if page.position > 0:
             sounding.add(page.serial)
+        content = read_at(file, page.start, page.stop - page.start)
+        body_start = page.body - page.start
         if page.start < header.start or page.serial in sounding:
-            digest.update(f"{page.flags} {page.position} {step}".encode())
-            lacing_start = page.start + PAGE_HEADER.size
-            digest.update(read_at(file, lacing_start, page.body - lacing_start))
-        digest.update(read_at(file, page.body, page.stop - page.body))
+            is_right = has_right_checksum(content)
+            digest.update(f"{page.flags} {page.position} {step} {is_right}".encode())
+            digest.update(content[PAGE_HEADER.size : body_start])
+        digest.update(content[body_start:])
     for serial, digest in digests.items():
         yield f"the sound (stream {serial:x})", digest.hexdigest()
     yield "the bytes behind the Ogg pages", hash_range(file, stop, get_size(file))

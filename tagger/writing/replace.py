@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from filecmp import cmp
 from pathlib import Path
 from shutil import copyfile, rmtree
 from tempfile import gettempdir
@@ -227,7 +228,8 @@ def _edit_copy(
         verify(change.after, restores_raw=True, which="new")
         return
     write(change.before, restores_raw=True)
-    restored = verify(change.before, restores_raw=True, which="old")
+    is_same = cmp(original, copy, shallow=False)  # then no part of it can differ
+    restored = others if is_same else verify(change.before, restores_raw=True, which="old")
     write(change.after, restores_raw=False)
     written = verify(change.after, restores_raw=False, which="new")
     if changed := find_unwanted_changes(written, restored, is_undo=True):

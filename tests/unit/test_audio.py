@@ -377,7 +377,7 @@ def test_the_first_packets_and_all_bytes_tell_as_much_as_all_packets(
     path = build_audio(tmp_path / f"x{suffix}", seconds=60)
     look = functools.partial(hash_streams, path, bytes_compared=True)
     packets, others = look(), read_other_fields(path)
-    assert (packets == hash_streams(path)) == (suffix not in {".mp3", ".flac"})
+    assert (packets == hash_streams(path)) == (suffix not in {".mp3", ".flac", ".ogg"})
     data = bytearray(path.read_bytes())
     data[len(data) * 9 // 10] ^= 1
     path.write_bytes(data)

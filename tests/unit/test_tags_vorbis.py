@@ -281,13 +281,29 @@ def test_bytes_behind_the_last_page_stay(tmp_path: Path, ending: str) -> None:
 
 
 @OGGS
-def test_pages_are_numbered_on(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("last_pages", [1, 3], ids=["one last page", "three, as some encoders do"])
+def test_pages_are_numbered_on(tmp_path: Path, ending: str, last_pages: int) -> None:
     path = tmp_path / f"song{ending}"
-    path.write_bytes(audio_bytes(ending))
+    old_pages = pages_behind(audio_bytes(ending), 0)
+    for page in old_pages[-last_pages:]:
+        page.last = True
+    path.write_bytes(b"".join(page.write() for page in old_pages))
     write_tags(path, LONG)
     pages = pages_behind(path.read_bytes(), 0)
     assert [page.sequence for page in pages] == list(range(len(pages)))
     assert b"".join(page.write() for page in pages) == path.read_bytes()  # the checksums too
+
+
+@OGGS
+def test_a_wrong_checksum_of_a_page_with_sound_counts(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"song{ending}"
+    path.write_bytes(audio_bytes(ending))
+    before = read_other_fields(path)
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"OggS") + 22] ^= 1
+    path.write_bytes(data)
+    after = read_other_fields(path)
+    assert [name[:9] for name in before if before[name] != after[name]] == ["the sound"]
 
 
 def test_sound_on_the_page_of_the_comments_is_refused(tmp_path: Path) -> None:
