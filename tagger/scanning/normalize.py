@@ -21,7 +21,7 @@ from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, Sca
 from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver, make_scope
 from tagger.scanning.session import TrackStep, open_session
 from tagger.scanning.tag_reader import open_tag_reader
-from tagger.scanning.tracks import FoundTrack, TrackDecider
+from tagger.scanning.tracks import FoundTrack, TrackDecider, settle_parts
 from tagger.settings import Existing, Settings, WrittenField
 from tagger.state import KnownTrack, RunKind
 from tagger.tags import read_hidden_genres
@@ -140,29 +140,15 @@ class Normalizer:
         return self.decider.settings
 
     def plan_all(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep]:
-        for item in self.decider.reader.read_ahead(found, self._list_unread):
-            if isinstance(item, Failure):
-                yield self.decider.report_failure(item)
-            else:
-                yield from starmap(self.plan_track, self._look_up(item))
-            self.decider.state.commit_if_due()
-        self.decider.state.commit()
+        parts = (item if isinstance(item, Failure) else self._look_up(item) for item in found)
+        return settle_parts(
+            parts, self.decider, self._needs_tags, lambda part: starmap(self.plan_track, part)
+        )
 
-    def _list_unread(self, item: Listing | Failure) -> list[Track]:
-        """Return the tracks whose tags `plan_track` will read."""
-        decider = self.decider
-        if isinstance(item, Failure) or decider.is_time_up():
-            return []
-        return [
-            track
-            for track, known in self._look_up(item)
-            if track.path not in decider.unrecovered and self._needs_tags(known)
-        ]
-
-    def _look_up(self, listing: Listing) -> Iterable[FoundTrack]:
+    def _look_up(self, listing: Listing) -> list[FoundTrack]:
         tracks = [listing.track(file) for file in listing.files]
         known = self.decider.state.load_tracks(tracks, model="", windows=0)
-        return zip(tracks, known, strict=True)
+        return list(zip(tracks, known, strict=True))
 
     def _needs_tags(self, known: KnownTrack) -> bool:
         lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None

@@ -6,6 +6,7 @@ from functools import cache
 from hashlib import sha256
 from itertools import groupby, starmap
 from pathlib import Path
+from typing import TypeVar
 
 from tagger import decide
 from tagger.crawl import Listing
@@ -35,7 +36,12 @@ from tagger.writing import PlannedWrite
 
 NOT_MUSIC_REMARK = "no music: {0.genre} {0.probability:.2f}"
 
+T = TypeVar("T")
+
 FoundTrack = tuple[Track, KnownTrack]
+
+FoundPart = Failure | RepeatedRows | list[FoundTrack]
+"""A part of what the crawl found: a failure, rows that still hold, or tracks to settle."""
 
 ACTIONS_BY_VALUE = {action.value: action for action in Action}
 
@@ -102,7 +108,7 @@ class TrackDecider:
         if self.is_time_up():
             return KnownTrack()
         force = self.settings.force
-        if self._needs_tags(known):
+        if self.needs_tags(known):
             reading = self.reader.read(track)
             self.state.save_reading(track, reading, is_new=known.is_new)
             if reading.error:
@@ -113,17 +119,8 @@ class TrackDecider:
         step = self._decide_without_scores(track, known)
         return step or (replace(known, scores=None) if force else known)
 
-    def list_unread(self, found: Iterable[FoundTrack]) -> list[Track]:
-        """Return the tracks whose tags `examine` will read."""
-        if self.is_time_up():
-            return []
-        return [
-            track
-            for track, known in found
-            if track.path not in self.unrecovered and self._needs_tags(known)
-        ]
-
-    def _needs_tags(self, known: KnownTrack) -> bool:
+    def needs_tags(self, known: KnownTrack) -> bool:
+        """Tell whether `examine` will read the tags of a track."""
         has_failed = self._find_permanent_failure(known) and not known.is_unheard
         return self.settings.force or (self._lacks_tags(known) and not has_failed)
 
@@ -360,7 +357,7 @@ def settle_found(
 ) -> Iterator[TrackStep | None]:
     """Repeat the rows that still hold, and settle each other track by itself."""
 
-    def split() -> Iterator[Failure | RepeatedRows | list[FoundTrack]]:
+    def split() -> Iterator[FoundPart]:
         for item in found:
             if isinstance(item, Failure):
                 yield item
@@ -368,16 +365,35 @@ def settle_found(
             for part in rows.split_listing(item):
                 yield decider.look_up(part) if isinstance(part, list) else part
 
-    def list_unread(part: Failure | RepeatedRows | list[FoundTrack]) -> list[Track]:
-        return decider.list_unread(part) if isinstance(part, list) else []
+    return settle_parts(
+        split(), decider, decider.needs_tags, lambda part: starmap(settle_track, part)
+    )
 
-    for part in decider.reader.read_ahead(split(), list_unread):
+
+def settle_parts(
+    parts: Iterable[FoundPart],
+    decider: TrackDecider,
+    needs_tags: Callable[[KnownTrack], bool],
+    settle_tracks: Callable[[list[FoundTrack]], Iterable[T]],
+) -> Iterator[TrackStep | T]:
+    """Settle part by part, while the tags of the tracks in the next parts are read.
+
+    needs_tags: tells whether `settle_tracks` will read the tags of a track.
+    """
+
+    def list_unread(part: FoundPart) -> list[Track]:
+        if not isinstance(part, list) or decider.is_time_up():
+            return []
+        readable = (found for found in part if found[0].path not in decider.unrecovered)
+        return [track for track, known in readable if needs_tags(known)]
+
+    for part in decider.reader.read_ahead(parts, list_unread):
         if isinstance(part, Failure):
             yield decider.report_failure(part)
         elif isinstance(part, RepeatedRows):
             yield part
         else:
-            yield from starmap(settle_track, part)
+            yield from settle_tracks(part)
         decider.state.commit_if_due()
     decider.state.commit()
 
