@@ -21,7 +21,10 @@ T = TypeVar("T")
 FILES_PER_CALL = 50
 
 MAX_TRACKS_AHEAD = 400
-"""The tags of so many tracks are read ahead, and those of one more folder."""
+"""The tags of so many tracks are read ahead, and those of one more folder.
+
+An item without unread tracks counts as one track: it may be the rows of a whole folder.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,13 @@ class TagReader:
             while len(self.waiting) >= FILES_PER_CALL:
                 self._start_call()
             waiting.append((item, tracks))
-            count += len(tracks)
+            count += max(1, len(tracks))
             while waiting and (count > MAX_TRACKS_AHEAD or not waiting[0][1]):
-                if len(waiting) == 1:
-                    self._start_call()
                 first, needed = waiting.popleft()
+                if needed and needed[-1] in self.waiting:
+                    self._start_call()
                 yield first
-                count -= len(needed)
+                count -= max(1, len(needed))
         self._start_call()
         while waiting:
             yield waiting.popleft()[0]
