@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from types import MappingProxyType
 
@@ -222,6 +222,7 @@ def name_label(label: str, settings: Settings) -> str:
     return _name_label(name, settings.vocabulary) if settings.vocabulary else name
 
 
+@lru_cache(maxsize=4096)  # a model has few labels, and each track has scores for all of them
 def _name_label(name: str, vocabulary: Vocabulary) -> str:
     """Return the wanted names of a label, with semicolons between them, as in the genre map."""
     return "; ".join(normalize_genres([name], vocabulary))
