@@ -274,20 +274,10 @@ class Normalizer:
             styles=proposal.styles if proposal else (),
         )
         if would_write and not self.only_counts:
-            return self._check_writable(track, outcome, reported=failure is not None)
+            return self.decider.check_writable(outcome, reported=failure is not None)
         if is_written and renamed.tags is not None and not would_write:
             reported = failure is not None
             return PlannedWrite(track, tags, renamed.tags, outcome, reported=reported)
-        return outcome
-
-    def _check_writable(self, track: Track, outcome: Outcome, *, reported: bool) -> Outcome:
-        """Return the row of a dry run, or of the failure that a real run would report."""
-        try:
-            self.decider.reader.check_writable(track)
-        except TrackError as error:
-            failure = Failure.from_error(track, error)
-            self.decider.state.save_failure(failure)
-            return outcome.fail(failure, reported=reported)
         return outcome
 
     def _count(self, tags: Tags, renamed: RenamedTags) -> None:

@@ -210,14 +210,19 @@ class TrackDecider:
         if decision.action is Action.WRITTEN and decision.tags and not self.settings.dry_run:
             return PlannedWrite(track, tags, decision.tags, outcome, reported=has_failed)
         if outcome.action is Action.WOULD_WRITE:
-            try:
-                self.reader.check_writable(track)
-            except TrackError as error:
-                failure = Failure.from_error(track, error)
-                self.state.save_failure(failure)
-                return outcome.fail(failure, reported=has_failed)
-        if has_failed:
+            outcome = self.check_writable(outcome, reported=has_failed)
+        if has_failed and outcome.action is not Action.FAILED:
             self.state.delete_failure(track)
+        return outcome
+
+    def check_writable(self, outcome: Outcome, *, reported: bool) -> Outcome:
+        """Return the row of a dry run, or of the failure that a real run would report."""
+        try:
+            self.reader.check_writable(outcome.track)
+        except TrackError as error:
+            failure = Failure.from_error(outcome.track, error)
+            self.state.save_failure(failure)
+            return outcome.fail(failure, reported=reported)
         return outcome
 
     def _decide_by_history_and_links(self, track: Track, known: KnownTrack) -> Decision | None:
