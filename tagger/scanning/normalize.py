@@ -83,17 +83,10 @@ def run_normalize(
     ):
         session.counts.passed_over, session.counts.names = passed_over, names
         decider = TrackDecider(
-            settings,
-            session.state,
-            source.identity if source else "",
-            reader,
-            session.writer.unrecovered,
-            pacer.is_time_up,
-            source.not_music if source else frozenset(),
-            decide.name_genres_of_styles(source.attribute_labels.styles, settings)
-            if source
-            else {},
+            settings, session.state, reader, session.writer.unrecovered, pacer.is_time_up
         )
+        if source:
+            decider = decider.add_model(source)
         normalizer = Normalizer(
             decider, vocabulary, names, fill=request.fill, only_counts=request.starter is not None
         )

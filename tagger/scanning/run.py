@@ -13,7 +13,6 @@ from tagger.decide import (
     find_unknown_labels,
     list_genre_names,
     list_label_names,
-    name_genres_of_styles,
 )
 from tagger.errors import ClusterError, SettingsError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
@@ -100,15 +99,9 @@ def run_scan(
     ):
         session.counts.passed_over = passed_over
         decider = TrackDecider(
-            settings,
-            session.state,
-            source.identity,
-            reader,
-            session.writer.unrecovered,
-            pacer.is_time_up,
-            source.not_music,
-            name_genres_of_styles(source.attribute_labels.styles, settings),
+            settings, session.state, reader, session.writer.unrecovered, pacer.is_time_up
         )
+        decider = decider.add_model(source)
         settler = _make_settler(decider, source, paths)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))

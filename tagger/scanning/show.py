@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from tagger.crawl import Listing, crawl_folders, explain_passing_over
-from tagger.decide import GenreOrigin, find_genre_origin, get_junk_keys, name_genres_of_styles
+from tagger.decide import GenreOrigin, find_genre_origin, get_junk_keys
 from tagger.errors import AccessError, KeepReason, LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource
@@ -120,14 +120,7 @@ def show_tracks(
             files = [listing.track(file) for listing in listings for file in listing.files]
             with open_snapshot(settings.state, files) as state:
                 memory, tags = _recall(state, track), _read_tags(track, isolated, junk)
-                decider = TrackDecider(
-                    settings,
-                    state,
-                    source.identity,
-                    reader,
-                    not_music=source.not_music,
-                    genre_by_style=name_genres_of_styles(source.attribute_labels.styles, settings),
-                )
+                decider = TrackDecider(settings, state, reader).add_model(source)
                 known = decider.load(track)
                 context = _recall_context(track, known, decider)  # before the settler saves a row
                 in_use = _find_writer(track, state)

@@ -12,6 +12,7 @@ from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
 from tagger.errors import KeepReason, TrackError, UnfinishedError
+from tagger.models import ModelSource
 from tagger.paths import AnyPath
 from tagger.records import (
     Action,
@@ -52,18 +53,28 @@ class TrackDecider:
 
     unrecovered: the files that a killed run left in a state that only a person can settle, with the
     error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
-    run. not_music: the model's labels of sound that is no music.
+    run. model: its identity; empty without one. not_music: its labels of sound that is no music.
     genre_by_style: the user's name for the genre of each style.
     """
 
     settings: Settings
     state: State
-    model: str
     reader: TagReader
     unrecovered: Mapping[AnyPath, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
+    model: str = ""
     not_music: frozenset[str] = frozenset()
     genre_by_style: Mapping[str, str] = field(default_factory=dict)
+
+    def add_model(self, source: ModelSource) -> "TrackDecider":
+        """Return the decider of a run with this model."""
+        styles = source.attribute_labels.styles
+        return replace(
+            self,
+            model=source.identity,
+            not_music=source.not_music,
+            genre_by_style=decide.name_genres_of_styles(styles, self.settings),
+        )
 
     @property
     def junk(self) -> frozenset[str]:
