@@ -15,7 +15,7 @@ from tagger.crawl import Listing, crawl_folders
 from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
 from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
-from tagger.pacing import Pacer, SystemClock
+from tagger.pacing import Pacer
 from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, ScanResult, Tags, Track
 from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver, make_scope
@@ -58,7 +58,6 @@ def run_normalize(
     settings: Settings,
     request: NormalizeRequest,
     observer: ScanObserver,
-    clock: SystemClock = SYSTEM_CLOCK,
 ) -> ScanResult:
     """Name the genres of all tracks below `paths` by the vocabulary, and return the counts.
 
@@ -75,7 +74,7 @@ def run_normalize(
     scope = replace(make_scope(settings), shard=None)  # it has no --shard
     passed_over, names = PassedOver(), GenreNames(starter=request.starter)
     found = crawl_folders(paths, scope, passed_over)
-    pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
+    pacer = Pacer(SYSTEM_CLOCK, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
     with (
         open_session(RunKind.NORMALIZE, "", settings, observer) as session,
