@@ -132,7 +132,7 @@ class TrackDecider:
 
     def needs_tags(self, known: KnownTrack) -> bool:
         """Tell whether `examine` will read the tags of a track."""
-        has_failed = self._find_permanent_failure(known) and not known.is_unheard
+        has_failed = self._find_permanent_failure(known) and not known.is_model_failure
         return self.settings.force or (self._lacks_tags(known) and not has_failed)
 
     def _decide_without_scores(self, track: Track, known: KnownTrack) -> TrackStep | None:
@@ -140,7 +140,7 @@ class TrackDecider:
         tags = known.tags or Tags()
         kept = decide.decide_without_scores(tags, self.settings)
         failure, rule = self._find_permanent_failure(known), self.find_rule(track, tags)
-        if rule and known.tags and (known.is_unheard or not rule.genres):
+        if rule and known.tags and (known.is_model_failure or not rule.genres):
             failure = None  # a rule needs no sound, and one that keeps a file writes no tags
         if failure and (audit or not kept):
             failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))

@@ -191,7 +191,7 @@ class KnownTrack:
     """What earlier runs learned of a file that did not change since; None: not yet read.
 
     undone: a person undid tagger's tags or does not want them, even after the file changes.
-    is_unheard: the failure is that of a model which listened, and says nothing of the tags.
+    is_model_failure: the failure is that of a model; the tags can be read.
     is_new: no earlier run found a file at this path, nor one with this inode.
     """
 
@@ -201,7 +201,7 @@ class KnownTrack:
     failure: Failure | None = None
     undone: bool = False
     attributes: Attributes = field(default_factory=Attributes)
-    is_unheard: bool = False
+    is_model_failure: bool = False
     is_new: bool = False
 
 
@@ -291,7 +291,7 @@ class State:
         scores = scores_from_json(found[0]) if found else None
         attributes = attributes_from_json(found[1]) if found else Attributes()
         tags = tags_from_json(row.tags) if row.tags else None
-        failure, is_unheard = None, False
+        failure, is_of_model = None, False
         if row.failure is not None:
             failure = restore_failure(track, row.failure, row.lasting, row.kind)
         elif found := self._db.execute(
@@ -299,9 +299,9 @@ class State:
             " WHERE track_id = ? AND model = ? AND windows = ?",
             (row.id, model, windows),
         ).fetchone():
-            failure, is_unheard = restore_failure(track, *found), True
+            failure, is_of_model = restore_failure(track, *found), True
         undone = bool(row.undone)
-        return KnownTrack(tags, scores, row.duration_s, failure, undone, attributes, is_unheard)
+        return KnownTrack(tags, scores, row.duration_s, failure, undone, attributes, is_of_model)
 
     def list_model_results(self, track: Track) -> list[ModelResult]:
         """Return what each model said of exactly this file, by model."""
