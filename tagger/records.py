@@ -277,7 +277,7 @@ class FileReading:
 class TagChange:
     """The change of the tags of one file.
 
-    copy: the name of the copy, beside the file, that is edited. restores_raw: write `after.raw`
+    copy_name: that of the copy, beside the file, that is edited. restores_raw: write `after.raw`
     exactly as it is stored there, instead of new fields. undone_entries: the ids of the journal
     entries that this change undoes.
     """
@@ -285,7 +285,7 @@ class TagChange:
     track: Track
     before: Tags
     after: Tags
-    copy: str
+    copy_name: str
     restores_raw: bool = False
     undone_entries: tuple[int, ...] = ()
 

@@ -57,10 +57,10 @@ class AlbumSettler:
             if len(repeated) == len(parts):
                 yield from repeated
             else:
-                yield [track for listing in listings for track in self._look_up(listing)]
+                yield [track for listing in listings for track in self._load_tracks(listing)]
 
-    def _look_up(self, listing: Listing) -> list[FoundTrack]:
-        return self.decider.look_up([listing.track(file) for file in listing.files])
+    def _load_tracks(self, listing: Listing) -> list[FoundTrack]:
+        return self.decider.load_tracks([listing.track(file) for file in listing.files])
 
     def _settle_tracks(self, found: list[FoundTrack]) -> Iterator[TrackStep | None]:
         """Settle the tracks of one folder."""

@@ -37,8 +37,8 @@ from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
 from tagger.storage import look_up
 from tagger.vocabulary import load_default_vocabulary
 
-CONTEXT_ROWS = b"context "
-"""So begins the digest of the settings of a row for which other tracks counted."""
+CONTEXT_DIGEST_PREFIX = b"context "
+"""So begins the digest of a row for which other tracks counted."""
 
 KEPT_GROUPS = 256
 """The sums of this many albums and artists stay in memory."""
@@ -211,7 +211,7 @@ class ContextSettler:
         """Settle all queued tracks. Call it once `count_scored` says that it can."""
         state = self.decider.state
         self.context.load()
-        rows = replace(self.rows, digest=CONTEXT_ROWS + self.rows.digest)
+        rows = replace(self.rows, digest=CONTEXT_DIGEST_PREFIX + self.rows.digest)
         for track in state.queue.list_tracks(with_scored=True):
             state.queue.remove(track)
             known = self.decider.load(track)

@@ -132,12 +132,12 @@ class Normalizer:
         return self.decider.settings
 
     def plan_all(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep]:
-        parts = (item if isinstance(item, Failure) else self._look_up(item) for item in found)
+        parts = (item if isinstance(item, Failure) else self._load_tracks(item) for item in found)
         return settle_parts(
             parts, self.decider, self._needs_tags, lambda part: starmap(self.plan_track, part)
         )
 
-    def _look_up(self, listing: Listing) -> list[FoundTrack]:
+    def _load_tracks(self, listing: Listing) -> list[FoundTrack]:
         tracks = [listing.track(file) for file in listing.files]
         known = self.decider.state.load_tracks(tracks, model="", windows=0)
         return list(zip(tracks, known, strict=True))

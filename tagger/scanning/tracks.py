@@ -101,7 +101,7 @@ class TrackDecider:
         known = self.state.load_track(track, model=self.model, windows=self.windows)
         return self._select_extras(known)
 
-    def look_up(self, tracks: Sequence[Track]) -> list[FoundTrack]:
+    def load_tracks(self, tracks: Sequence[Track]) -> list[FoundTrack]:
         """Return the tracks with what is known of each; of the extra fields, only the wanted."""
         known = self.state.load_tracks(tracks, model=self.model, windows=self.windows)
         return list(zip(tracks, map(self._select_extras, known), strict=True))
@@ -379,7 +379,7 @@ def settle_found(
                 yield item
                 continue
             for part in rows.split_listing(item):
-                yield decider.look_up(part) if isinstance(part, list) else part
+                yield decider.load_tracks(part) if isinstance(part, list) else part
 
     return settle_parts(
         split(), decider, decider.needs_tags, lambda part: starmap(settle_track, part)

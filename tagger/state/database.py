@@ -68,12 +68,13 @@ class RowCache:
         self._db = connection
 
     def find_valid(
-        self, folder: str, files: Sequence[FileStat], settings: bytes
+        self, folder: str, files: Sequence[FileStat], digest: bytes
     ) -> Sequence[CachedRow | None]:
         """Return the row of each of these files of one folder, or None where it is not valid.
 
-        files: sorted by name as bytes. Rows that were made with other settings are not valid. If
-        another file system is mounted there now, `State.load_track` looks at each file.
+        files: sorted by name as bytes. digest: of all that a row depends on, but its file. Rows
+        with another one are not valid. If another file system is mounted there now,
+        `State.load_track` looks at each file.
         """
         first, last = os.fsencode(files[0][0]), os.fsencode(files[-1][0])
         found = self._db.execute(
@@ -81,7 +82,7 @@ class RowCache:
             " FROM rows JOIN tracks ON tracks.id = track_id"
             " WHERE folder = ? AND name BETWEEN ? AND ? AND settings = ?"
             " AND (volume = ? OR volume IS NULL)",
-            (os.fsencode(folder), first, last, settings, find_volume(parse_path(folder))),
+            (os.fsencode(folder), first, last, digest, find_volume(parse_path(folder))),
         )
         rows: dict[FileStat, CachedRow] = {
             (name.decode(*FILENAME_CODEC), size, mtime_ns, inode, links): CachedRow(action, text)
@@ -89,20 +90,20 @@ class RowCache:
         }
         return [rows.get(file) for file in files]
 
-    def find_text(self, path: AnyPath, *, settings_start: bytes = b"") -> str | None:
+    def find_text(self, path: AnyPath, *, digest_prefix: bytes = b"") -> str | None:
         """Return the row of a file, whether or not it is still valid.
 
-        settings_start: how the digest of its settings begins.
+        digest_prefix: how the digest of the row begins.
         """
         folder, name = os.path.split(os.fsencode(path))
         row = self._db.execute(
             "SELECT text FROM rows WHERE folder = ? AND name = ?"
             " AND substr(settings, 1, length(?)) = ?",
-            (folder, name, settings_start, settings_start),
+            (folder, name, digest_prefix, digest_prefix),
         ).fetchone()
         return row[0] if row else None
 
-    def save(self, track: Track, settings: bytes, action: Action, text: str) -> None:
+    def save(self, track: Track, digest: bytes, action: Action, text: str) -> None:
         """Save the row of a track that is known; do nothing for other tracks."""
         path = os.fsencode(track.path)
         folder, name = os.path.split(path)
@@ -111,7 +112,7 @@ class RowCache:
             " SELECT ?, ?, id, size, mtime_ns, inode, ?, ?, ?, ? FROM tracks"
             " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
             (
-                folder, name, track.links, settings, action, text,
+                folder, name, track.links, digest, action, text,
                 path, track.size, track.mtime_ns, track.inode,
             ),
         )  # fmt: skip
