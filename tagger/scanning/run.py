@@ -1,4 +1,7 @@
-"""A whole scan, in passes: known tracks, predictions, tracks that waited, tracks that must wait."""
+"""A whole scan, in passes: settle what needs no listening, then predict the queue.
+
+With --context, all that was queued is decided on last. What --until left is reported as waiting.
+"""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
