@@ -15,10 +15,10 @@ from tagger.crawl import Listing, crawl_folders
 from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
 from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
-from tagger.pacing import Pacer
+from tagger.pacing import SYSTEM_CLOCK, Pacer
 from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, ScanResult, Tags, Track
-from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver, make_scope
+from tagger.scanning.run import RunInterrupts, ScanObserver, make_scope
 from tagger.scanning.session import TrackStep, open_session
 from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import FoundTrack, TrackDecider, settle_parts

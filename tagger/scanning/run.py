@@ -20,7 +20,7 @@ from tagger.decide import (
 from tagger.errors import ClusterError, SettingsError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
-from tagger.pacing import Pacer, SystemClock
+from tagger.pacing import SYSTEM_CLOCK, Pacer
 from tagger.paths import AnyPath, to_one_line
 from tagger.records import Failure, Outcome, PassedOver, Prediction, RepeatedRows, ScanResult
 from tagger.scanning.albums import AlbumSettler
@@ -68,9 +68,6 @@ class ScanObserver(RunObserver, Protocol):
 
     def on_rest(self, wanted: Sequence[str]) -> None:
         """Handle a second of rest, because other programs wait for these resources."""
-
-
-SYSTEM_CLOCK = SystemClock()
 
 
 def run_scan(
