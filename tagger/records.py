@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import time
 from enum import StrEnum
@@ -438,18 +438,6 @@ class PassedOver:
     folders: int = 0
     files: int = 0
     suffixes: dict[str, int] = field(default_factory=dict)
-
-    def list_sentences(self) -> Iterator[str]:
-        """Yield what a person should know, the commonest suffix first."""
-        if self.suffixes:
-            items = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
-            counts = ", ".join(f"{count} {suffix}" for suffix, count in items)
-            yield f"Passed over, because tagger does not know these formats: {counts}"
-        if self.folders or self.files:
-            yield (
-                "Passed over (names of trash, snapshots and programs; files such as .nomedia):"
-                f" folders {self.folders}, audio files {self.files}"
-            )
 
 
 @dataclass(slots=True)
