@@ -3,10 +3,9 @@
 With --context, all that was queued is decided on last. What --until left is reported as waiting.
 """
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from tagger.crawl import PathSelection, Scope, crawl_folders
@@ -21,8 +20,8 @@ from tagger.errors import ClusterError, SettingsError, WorkerError
 from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import SYSTEM_CLOCK, Pacer
-from tagger.paths import AnyPath, to_one_line
-from tagger.records import Failure, Outcome, PassedOver, Prediction, RepeatedRows, ScanResult
+from tagger.paths import AnyPath
+from tagger.records import Failure, PassedOver, Prediction, ScanResult
 from tagger.scanning.albums import AlbumSettler
 from tagger.scanning.context import ContextSettler, make_context_settler
 from tagger.scanning.session import RunObserver, RunSession, TrackStep, open_session
@@ -33,9 +32,6 @@ from tagger.state import RunKind
 from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 
 T = TypeVar("T")
-
-LOG = logging.getLogger("tagger")
-"""For the warnings of a run that a script started. The command line prints its own."""
 
 
 class ScanObserver(RunObserver, Protocol):
@@ -130,49 +126,6 @@ def make_scope(settings: Settings, only: Collection[AnyPath] = ()) -> Scope:
         only=PathSelection.make(only) if only else None,
         include_ignored=settings.include_ignored,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeObserver:
-    """A ScanObserver that passes each outcome on, and writes warnings into Python's log."""
-
-    add: Callable[[Outcome], object]
-
-    def on_outcome(self, outcome: Outcome | RepeatedRows) -> None:
-        assert isinstance(outcome, Outcome)  # no row is repeated with --verbose
-        self.add(outcome)
-
-    def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
-        LOG.warning("the genre map has labels that the model lacks: %s", _join_names(unknown))
-        LOG.info("labels of the model: %s", _join_names(labels))
-
-    def on_unknown_genres(self, unknown: Sequence[str], genres: Sequence[str]) -> None:
-        LOG.warning("min_score has genres that the model never gives: %s", _join_names(unknown))
-        LOG.info("genres that it gives: %s", _join_names(genres))
-
-    def on_split_names(self, names: Sequence[str], profile: str) -> None:
-        shown = _join_names(names)
-        LOG.warning("%s splits these names into several genres: %s", profile, shown)
-
-    def _ignore(self, *_args: object, **_kwargs: object) -> None:
-        """Do nothing."""
-
-    on_report_opened = on_wait = on_download = on_rest = check_stop = _ignore
-    on_inference_start = on_prediction = on_decision_start = _ignore
-
-
-def _join_names(names: Iterable[str]) -> str:
-    return ", ".join(map(to_one_line, names))
-
-
-def scan_track_by_track(
-    paths: Sequence[AnyPath], settings: Settings, add: Callable[[Outcome], object]
-) -> ScanResult:
-    """Scan `paths` as `run_scan` does, and pass the outcome of each track to `add`.
-
-    Rows of earlier runs are not repeated as text.
-    """
-    return run_scan(paths, replace(settings, verbose=True), OutcomeObserver(add))
 
 
 def _check_fields(source: ModelSource, settings: Settings) -> None:
