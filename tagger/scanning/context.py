@@ -21,6 +21,7 @@ from tagger.evidence import (
     make_evidence,
     pool_with_evidence,
 )
+from tagger.labels import name_label
 from tagger.paths import AnyPath, join_path, parse_path
 from tagger.records import (
     Album,
@@ -247,7 +248,7 @@ def make_context_settler(
 ) -> ContextSettler:
     """Return the settler of a scan of these paths with --context. labels: those of the model."""
     music = [label for label in labels if label not in decider.not_music]
-    names = {label.casefold(): decide.name_label(label, decider.settings) for label in music}
+    names = {label.casefold(): name_label(label, decider.settings) for label in music}
     index = index_labels(music, names)
     roots = [path.resolve() for path in paths]
     return ContextSettler(decider, rows, LibraryContext(decider, index, roots))

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from tagger.crawl import PathSelection, Scope, crawl_folders
-from tagger.decide import (
-    find_split_names,
+from tagger.decide import find_split_names
+from tagger.errors import ClusterError, SettingsError, WorkerError
+from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
+from tagger.labels import (
     find_unknown_genres,
     find_unknown_labels,
     list_genre_names,
     list_label_names,
 )
-from tagger.errors import ClusterError, SettingsError, WorkerError
-from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.pacing import SYSTEM_CLOCK, Pacer
 from tagger.paths import AnyPath

@@ -12,6 +12,7 @@ from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
 from tagger.errors import KeepReason, TrackError, UnfinishedError
+from tagger.labels import list_no_genres, name_genres_of_styles, name_scores
 from tagger.models import ModelSource
 from tagger.paths import AnyPath
 from tagger.records import (
@@ -73,7 +74,7 @@ class TrackDecider:
             self,
             model=source.identity,
             not_music=source.not_music,
-            genre_by_style=decide.name_genres_of_styles(styles, self.settings),
+            genre_by_style=name_genres_of_styles(styles, self.settings),
         )
 
     @property
@@ -84,7 +85,7 @@ class TrackDecider:
     @property
     def no_genres(self) -> frozenset[str]:
         """The labels of sound that is no music to which the user gives no name."""
-        return decide.list_no_genres(self.not_music, self.settings)
+        return list_no_genres(self.not_music, self.settings)
 
     @property
     def windows(self) -> int:
@@ -181,7 +182,7 @@ class TrackDecider:
 
     def name_scores(self, known: KnownTrack) -> tuple[Score, ...]:
         """Return the scores of a track under the user's names."""
-        return decide.name_scores(known.scores or (), self.settings, self.not_music)
+        return name_scores(known.scores or (), self.settings, self.not_music)
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""

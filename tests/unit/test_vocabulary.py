@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutagen.id3 import TCON
 
-from tagger.decide import SPEECH_NAMES, find_genre_origin
+from tagger.decide import find_genre_origin
 from tagger.errors import SettingsError
+from tagger.labels import SPEECH_NAMES
 from tagger.models import find_model
 from tagger.paths import RemotePath
 from tagger.records import Tags
