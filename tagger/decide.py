@@ -1,6 +1,7 @@
 """Decide what to write into a track, by its tags, its scores and the settings. Pure functions.
 
-The genre rules come first, then the fields beside the genre, then genre formats of servers.
+The genre rules come first, then the fields beside the genre, then genre formats of servers and
+the names of a vocabulary.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from tagger.settings import Existing, Hardlinks, Profile, Settings, Styles, Writ
 from tagger.vocabulary import (
     Rule,
     Vocabulary,
+    is_numbered,
     list_broader,
     list_spellings,
     load_default_vocabulary,
@@ -503,3 +505,37 @@ def find_split_names(names: Iterable[str], profile: Profile) -> tuple[str, ...]:
     """Return the names that the program of a profile would split into several genres."""
     separators = GENRE_FORMATS[profile].splits_at
     return tuple(name for name in names if any(text in name for text in separators))
+
+
+def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
+    """Return the tags with the wanted names. Who wrote the genres stays as it was.
+
+    What a person wrote stays the person's, also if it now has the name that tagger wrote once.
+    """
+    new = _rename_once(tags, settings, vocabulary)
+    # A profile may join names, and then a comma within one of them can separate: name them again.
+    while (again := _rename_once(new, settings, vocabulary)) != new:
+        new = again
+    return new
+
+
+def _rename_once(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
+    user_genres = find_user_genres(tags)
+    our_genres = tags.genres[len(user_genres) :]
+    user_names = normalize_genres(user_genres, vocabulary, settings.junk_genres)
+    keys = set(map(make_key, user_names))
+    our_names = normalize_genres(our_genres, vocabulary)
+    our_names = tuple(name for name in our_names if make_key(name) not in keys)
+    written = format_genre_values(our_names, settings.profile) if our_genres else tags.written
+    named = format_genre_values(user_names, settings.profile)
+    new_genres = (*named, *written) if our_genres else named
+    new = replace(tags, genres=new_genres, written=written, raw=())
+    if not our_genres and find_user_genres(new) != new.genres:
+        return replace(new, written=())
+    return new
+
+
+def has_stored_number(tags: Tags) -> bool:
+    """Tell whether an ID3 tag stores a genre as a number, which reads as a name."""
+    texts = (text for raw in tags.raw if raw.name == "TCON" for text in raw.values)
+    return any(map(is_numbered, texts))

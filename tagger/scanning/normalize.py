@@ -12,7 +12,14 @@ from pathlib import Path
 
 from tagger import decide
 from tagger.crawl import Listing, crawl_folders
-from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
+from tagger.decide import (
+    Decision,
+    Proposal,
+    decide_by_links,
+    format_genre_values,
+    has_stored_number,
+    rename_genres,
+)
 from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
 from tagger.pacing import SYSTEM_CLOCK, Pacer
@@ -31,7 +38,6 @@ from tagger.vocabulary import (
     load_default_vocabulary,
     make_key,
     name_genres,
-    normalize_genres,
 )
 from tagger.writing import PlannedWrite
 
@@ -288,40 +294,6 @@ class Normalizer:
             if wanted != value and is_renamed:
                 names.renamed[value, wanted] += 1
             names.unknown.update(genre.name for genre in found if not genre.is_known)
-
-
-def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
-    """Return the tags with the wanted names. Who wrote the genres stays as it was.
-
-    What a person wrote stays the person's, also if it now has the name that tagger wrote once.
-    """
-    new = _rename_once(tags, settings, vocabulary)
-    # A profile may join names, and then a comma within one of them can separate: name them again.
-    while (again := _rename_once(new, settings, vocabulary)) != new:
-        new = again
-    return new
-
-
-def _rename_once(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
-    user_genres = find_user_genres(tags)
-    our_genres = tags.genres[len(user_genres) :]
-    user_names = normalize_genres(user_genres, vocabulary, settings.junk_genres)
-    keys = set(map(make_key, user_names))
-    our_names = normalize_genres(our_genres, vocabulary)
-    our_names = tuple(name for name in our_names if make_key(name) not in keys)
-    written = format_genre_values(our_names, settings.profile) if our_genres else tags.written
-    named = format_genre_values(user_names, settings.profile)
-    new_genres = (*named, *written) if our_genres else named
-    new = replace(tags, genres=new_genres, written=written, raw=())
-    if not our_genres and find_user_genres(new) != new.genres:
-        return replace(new, written=())
-    return new
-
-
-def has_stored_number(tags: Tags) -> bool:
-    """Tell whether an ID3 tag stores a genre as a number, which reads as a name."""
-    texts = (text for raw in tags.raw if raw.name == "TCON" for text in raw.values)
-    return any(map(is_numbered, texts))
 
 
 STARTER_HEADER = """\
