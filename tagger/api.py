@@ -4,19 +4,23 @@ They are part of the package itself, so `import tagger` imports this module. Wha
 imported when it is used.
 """
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.errors import SettingsError
 from tagger.options import convert_values
-from tagger.paths import AnyPath, parse_path
-from tagger.records import Failure, Outcome, Prediction
+from tagger.paths import AnyPath, parse_path, to_one_line
+from tagger.records import Failure, Outcome, Prediction, RepeatedRows
 from tagger.settings import OPTIONS, Settings
 from tagger.settings_sources import load_settings
 
 PathLike = str | os.PathLike[str]
+
+LOG = logging.getLogger("tagger")
+"""For the warnings of a run that a script started. The command line prints its own."""
 
 
 def listen(
@@ -51,7 +55,7 @@ def scan(
     called with each at once, when its file is written. Raises TaggerError where the run cannot go
     on. What was done until then stays done.
     """
-    from tagger.scanning import scan_track_by_track
+    from tagger.scanning import run_scan
     from tagger.storage import check_writable
 
     settings = settings or Settings()
@@ -66,8 +70,42 @@ def scan(
             on_outcome(outcome)
 
     if roots:
-        scan_track_by_track(roots, settings, add)
+        settings = replace(settings, verbose=True)  # no row of an earlier run is repeated as text
+        run_scan(roots, settings, OutcomeObserver(add))
     return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeObserver:
+    """A ScanObserver that passes each outcome on, and writes warnings into Python's log."""
+
+    add: Callable[[Outcome], object]
+
+    def on_outcome(self, outcome: Outcome | RepeatedRows) -> None:
+        assert isinstance(outcome, Outcome)  # no row is repeated with --verbose
+        self.add(outcome)
+
+    def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
+        LOG.warning("the genre map has labels that the model lacks: %s", _join_names(unknown))
+        LOG.info("labels of the model: %s", _join_names(labels))
+
+    def on_unknown_genres(self, unknown: Sequence[str], genres: Sequence[str]) -> None:
+        LOG.warning("min_score has genres that the model never gives: %s", _join_names(unknown))
+        LOG.info("genres that it gives: %s", _join_names(genres))
+
+    def on_split_names(self, names: Sequence[str], profile: str) -> None:
+        shown = _join_names(names)
+        LOG.warning("%s splits these names into several genres: %s", profile, shown)
+
+    def _ignore(self, *_args: object, **_kwargs: object) -> None:
+        """Do nothing."""
+
+    on_report_opened = on_wait = on_download = on_rest = check_stop = _ignore
+    on_inference_start = on_prediction = on_decision_start = _ignore
+
+
+def _join_names(names: Iterable[str]) -> str:
+    return ", ".join(map(to_one_line, names))
 
 
 def make_settings(**options: object) -> Settings:

@@ -10,6 +10,7 @@ from tagger.audio import read_duration_s
 from tagger.errors import AccessError, TrackError
 from tagger.inference.engine import InferenceRequest, open_engine
 from tagger.isolation import IsolatedCaller, get_call_limits
+from tagger.labels import get_label_names, relabel
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.paths import AnyPath
 from tagger.records import Failure, Prediction, Score, Track
@@ -85,7 +86,7 @@ def shape_result(
 
     def choose(scores: tuple[Score, ...]) -> tuple[Score, ...]:
         if settings.genre_map:
-            scores = decide.relabel(scores, decide.get_label_names(settings))
+            scores = relabel(scores, get_label_names(settings))
         return scores[: settings.top_k]
 
     timeline = tuple(replace(window, scores=choose(window.scores)) for window in result.timeline)

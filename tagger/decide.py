@@ -1,17 +1,17 @@
 """Decide what to write into a track, by its tags, its scores and the settings. Pure functions.
 
-The genre rules come first, then the fields beside the genre, then genre formats of servers.
+The genre rules come first, then the fields beside the genre, then genre formats of servers and
+the names of a vocabulary.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import cache
-from itertools import chain
 from types import MappingProxyType
 
 from tagger.errors import KeepReason
+from tagger.labels import name_label
 from tagger.records import (
     MAX_NOT_MUSIC,
     MOOD_NUMBERS,
@@ -24,13 +24,13 @@ from tagger.records import (
     Tags,
     Track,
     format_scores,
-    normalize_label,
     split_genres,
 )
-from tagger.settings import Existing, Hardlinks, NotMusic, Profile, Settings, Styles, WrittenField
+from tagger.settings import Existing, Hardlinks, Profile, Settings, Styles, WrittenField
 from tagger.vocabulary import (
     Rule,
     Vocabulary,
+    is_numbered,
     list_broader,
     list_spellings,
     load_default_vocabulary,
@@ -147,85 +147,6 @@ RULES: Mapping[GenreOrigin, Mapping[Existing, GenreRule]] = {
 }
 """What to do for each origin of the genre and each value of `--existing`."""
 
-GTZAN_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "blues": "Blues", "classical": "Classical", "country": "Country", "disco": "Disco",
-        "hiphop": "Hip-Hop", "jazz": "Jazz", "metal": "Metal", "pop": "Pop", "reggae": "Reggae",
-        "rock": "Rock",
-    }
-)  # fmt: skip
-"""The labels of GTZAN (Tzanetakis & Cook, 2002), on which most genre checkpoints were trained."""
-
-
-def relabel(scores: Sequence[Score], names: Mapping[str, str]) -> tuple[Score, ...]:
-    """Rename labels. Add up the scores of labels with the same name; drop labels with none.
-
-    The keys of `names` are case-folded labels. The result is sorted, best first; ties keep their
-    order.
-    """
-    sums: dict[str, float] = defaultdict(float)
-    for score in scores:
-        name = names.get(score.genre.casefold(), score.genre)
-        if name:
-            sums[name] += score.probability
-    ranked = sorted(sums.items(), key=lambda item: -item[1])
-    return tuple(Score(genre, min(probability, 1.0)) for genre, probability in ranked)
-
-
-SPEECH_NAMES: Mapping[str, str] = MappingProxyType({"speech": "Spoken Word"})
-"""The genre of speech with `--not-music tag`, as media servers call it."""
-
-
-def get_label_names(settings: Settings) -> Mapping[str, str]:
-    """Return the names for a model's labels. Labels of the user (--labels) have no default name."""
-    default_names = {} if settings.labels else GTZAN_NAMES
-    speech_names = SPEECH_NAMES if settings.not_music is NotMusic.TAG else {}
-    return {**default_names, **speech_names, **settings.genre_map}
-
-
-def name_scores(
-    scores: Sequence[Score], settings: Settings, not_music: Collection[str] = ()
-) -> tuple[Score, ...]:
-    """Rename labels as the user wants them: by the genre map, then by the vocabulary.
-
-    not_music: the model's labels of sound that is no music. The rest is as in `relabel`.
-    """
-    names = get_label_names(settings)
-    if settings.vocabulary:
-        no_genres = list_no_genres(not_music, settings)
-        vocabulary_names = {
-            label.casefold(): label if label in no_genres else name_label(label, settings)
-            for label in (score.genre for score in scores)
-        }
-        names = {**names, **vocabulary_names}
-    return relabel(scores, names)
-
-
-def list_no_genres(not_music: Collection[str], settings: Settings) -> frozenset[str]:
-    """Return the labels of sound that is no music to which the user gives no name.
-
-    Such a label is no genre. A label with a name is one, as Spoken Word with `--not-music tag`, and
-    the vocabulary names it too. If the vocabulary drops that name, the label is no genre again.
-    """
-    names = get_label_names(settings)
-
-    def is_no_genre(label: str) -> bool:
-        name = names.get(label.casefold())
-        return name is None or (bool(name) and not name_label(label, settings))
-
-    return frozenset(filter(is_no_genre, not_music))
-
-
-def name_label(label: str, settings: Settings) -> str:
-    """Return the user's name for a label of the model; an empty one drops the label."""
-    name = get_label_names(settings).get(label.casefold(), label)
-    return _name_label(name, settings.vocabulary) if settings.vocabulary else name
-
-
-def _name_label(name: str, vocabulary: Vocabulary) -> str:
-    """Return the wanted names of a label, with semicolons between them, as in the genre map."""
-    return "; ".join(normalize_genres([name], vocabulary))
-
 
 def propose_by_rule(rule: Rule, profile: Profile) -> Proposal:
     """Return the genres that a rule of the vocabulary gives to a track, whatever it sounds like."""
@@ -243,38 +164,6 @@ def is_music(scores: Sequence[Score], not_music: Collection[str], min_score: Min
     return no_music <= MAX_NOT_MUSIC or min_score.is_zero
 
 
-def find_unknown_labels(settings: Settings, labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the labels in the user's genre map that a model with these labels lacks."""
-    known = {label.casefold() for label in labels}
-    return tuple(label for label in settings.genre_map if label not in known)
-
-
-def list_label_names(
-    settings: Settings, labels: Iterable[str], not_music: Collection[str]
-) -> tuple[str, ...]:
-    """Return the user's names for the labels that are genres. A name may have semicolons."""
-    no_genres = list_no_genres(not_music, settings)
-    names = (name_label(label, settings) for label in labels if label not in no_genres)
-    return tuple(dict.fromkeys(filter(None, names)))
-
-
-def list_genre_names(
-    settings: Settings, labels: Iterable[str], not_music: Collection[str]
-) -> tuple[str, ...]:
-    """Return the genres that a model with these labels may write, under the user's names."""
-    names = list_label_names(settings, labels, not_music)
-    return tuple(dict.fromkeys(chain.from_iterable(map(split_genres, names))))
-
-
-def find_unknown_genres(min_score: MinScore, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the genres with a bound of their own that tagger never gives.
-
-    names: those of `list_label_names`. A bound may be that of a whole name, or of a genre in it.
-    """
-    known = {normalize_label(genre) for name in names for genre in (name, *split_genres(name))}
-    return tuple(name for name in min_score.by_genre if normalize_label(name) not in known)
-
-
 def choose_genres(scores: Sequence[Score], *, most: int, min_score: MinScore) -> tuple[str, ...]:
     """Return the genres to write, best first: the best one, and others that reach min_score.
 
@@ -290,13 +179,6 @@ def choose_genres(scores: Sequence[Score], *, most: int, min_score: MinScore) ->
 
 MIN_STYLE_SCORE = 0.5
 """A style is given if it is more likely than not."""
-
-
-def name_genres_of_styles(
-    genre_by_style: Mapping[str, str], settings: Settings
-) -> Mapping[str, str]:
-    """Return the user's name for the genre of each style. genre_by_style: the model's labels."""
-    return {style: name_label(label, settings) for style, label in genre_by_style.items()}
 
 
 def choose_styles(
@@ -623,3 +505,37 @@ def find_split_names(names: Iterable[str], profile: Profile) -> tuple[str, ...]:
     """Return the names that the program of a profile would split into several genres."""
     separators = GENRE_FORMATS[profile].splits_at
     return tuple(name for name in names if any(text in name for text in separators))
+
+
+def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
+    """Return the tags with the wanted names. Who wrote the genres stays as it was.
+
+    What a person wrote stays the person's, also if it now has the name that tagger wrote once.
+    """
+    new = _rename_once(tags, settings, vocabulary)
+    # A profile may join names, and then a comma within one of them can separate: name them again.
+    while (again := _rename_once(new, settings, vocabulary)) != new:
+        new = again
+    return new
+
+
+def _rename_once(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
+    user_genres = find_user_genres(tags)
+    our_genres = tags.genres[len(user_genres) :]
+    user_names = normalize_genres(user_genres, vocabulary, settings.junk_genres)
+    keys = set(map(make_key, user_names))
+    our_names = normalize_genres(our_genres, vocabulary)
+    our_names = tuple(name for name in our_names if make_key(name) not in keys)
+    written = format_genre_values(our_names, settings.profile) if our_genres else tags.written
+    named = format_genre_values(user_names, settings.profile)
+    new_genres = (*named, *written) if our_genres else named
+    new = replace(tags, genres=new_genres, written=written, raw=())
+    if not our_genres and find_user_genres(new) != new.genres:
+        return replace(new, written=())
+    return new
+
+
+def has_stored_number(tags: Tags) -> bool:
+    """Tell whether an ID3 tag stores a genre as a number, which reads as a name."""
+    texts = (text for raw in tags.raw if raw.name == "TCON" for text in raw.values)
+    return any(map(is_numbered, texts))

@@ -146,7 +146,7 @@ def find_labels(
 def index_labels(labels: Iterable[str], names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Return the labels of the model by each spelling's key: the label's, and the user's name's.
 
-    names: the user's names by label, as in `decide.get_label_names`. A name of the user wins over
+    names: the user's names by label, as in `labels.get_label_names`. A name of the user wins over
     the same word as a label. A label without a name is no genre that tagger writes.
     """
     by_name: dict[str, tuple[str, ...]] = {}

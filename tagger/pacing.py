@@ -155,6 +155,9 @@ class SystemClock:
         timer.sleep(seconds)
 
 
+SYSTEM_CLOCK = SystemClock()
+
+
 def find_next_time(time_of_day: time, now: datetime) -> datetime:
     """Return when local clocks show `time_of_day` next, after `now`, which has its UTC offset.
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import time
 from enum import StrEnum
@@ -277,7 +277,7 @@ class FileReading:
 class TagChange:
     """The change of the tags of one file.
 
-    copy: the name of the copy, beside the file, that is edited. restores_raw: write `after.raw`
+    copy_name: that of the copy, beside the file, that is edited. restores_raw: write `after.raw`
     exactly as it is stored there, instead of new fields. undone_entries: the ids of the journal
     entries that this change undoes.
     """
@@ -285,7 +285,7 @@ class TagChange:
     track: Track
     before: Tags
     after: Tags
-    copy: str
+    copy_name: str
     restores_raw: bool = False
     undone_entries: tuple[int, ...] = ()
 
@@ -438,18 +438,6 @@ class PassedOver:
     folders: int = 0
     files: int = 0
     suffixes: dict[str, int] = field(default_factory=dict)
-
-    def list_sentences(self) -> Iterator[str]:
-        """Yield what a person should know, the commonest suffix first."""
-        if self.suffixes:
-            items = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
-            counts = ", ".join(f"{count} {suffix}" for suffix, count in items)
-            yield f"Passed over, because tagger does not know these formats: {counts}"
-        if self.folders or self.files:
-            yield (
-                "Passed over (names of trash, snapshots and programs; files such as .nomedia):"
-                f" folders {self.folders}, audio files {self.files}"
-            )
 
 
 @dataclass(slots=True)

@@ -15,19 +15,19 @@ def name_variable(option: str) -> str:
     return f"TAGGER_{option.upper().replace('-', '_')}"
 
 
-def read_environment(environment: Mapping[str, str] = os.environ) -> Mapping[str, object]:
+def read_environment() -> Mapping[str, object]:
     """Return the options that environment variables set, by flag name.
 
     An empty variable sets nothing: compose files pass such variables on. Inside the command of
     --notify-cmd (TAGGER_WRITTEN is set), TAGGER_REPORT is the report of the run that ended.
     """
-    texts = {name: environment.get(name_variable(name), "") for name in ALL_OPTIONS}
-    if "TAGGER_WRITTEN" in environment:
+    texts = {name: os.environ.get(name_variable(name), "") for name in ALL_OPTIONS}
+    if "TAGGER_WRITTEN" in os.environ:
         del texts["report"]
     return {name: parse_variable(ALL_OPTIONS[name], text) for name, text in texts.items() if text}
 
 
-def read_secret_files(environment: Mapping[str, str] = os.environ) -> Mapping[str, object]:
+def read_secret_files() -> Mapping[str, object]:
     """Return secret options whose values stand in files, by flag name.
 
     TAGGER_PING_URL_FILE names the file of --ping-url. If an option is repeatable, each line of its
@@ -35,7 +35,7 @@ def read_secret_files(environment: Mapping[str, str] = os.environ) -> Mapping[st
     """
     found = {}
     for name, option in OPTIONS.items():
-        path = environment.get(name_secret_file(name)) if option.is_secret else ""
+        path = os.environ.get(name_secret_file(name)) if option.is_secret else ""
         if path:
             text = read_text(Path(path)).strip()
             found[name] = text.splitlines() if option.convert in REPEATABLE else text

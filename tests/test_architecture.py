@@ -16,7 +16,7 @@ LAYERS = [
     {"options", "pacing", "storage"},
     {"ignore_files", "vocabulary"},
     {"settings"},
-    {"settings_sources"},
+    {"labels", "settings_sources"},
     {"audio", "crawl", "decide", "evidence", "isolation", "models", "state", "tags"},
     {"inference", "report", "writing"},
     {"classify", "scanning", "training"},

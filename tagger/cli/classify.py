@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from tagger import decide
 from tagger.cli.options import MODEL_OPTIONS, add_settings_options, merge_settings
 from tagger.cli.terminal import catch_stop_signals, format_unknown_labels, print_line
 from tagger.errors import DiskFullError, SettingsError
+from tagger.labels import find_unknown_labels
 from tagger.models import find_model
 from tagger.pacing import lower_priority
 from tagger.paths import AnyPath, display_path, parse_path
@@ -55,7 +55,7 @@ def classify(
     with catch_stop_signals("stopped", at_once=True) as stop_signal, _open_paths(files) as paths:
         loading = LoadingStatus(stop_signal)
         tables = ScoreTables(loading, quiet=settings.json)
-        if unknown := decide.find_unknown_labels(settings, source.labels):
+        if unknown := find_unknown_labels(settings, source.labels):
             loading.lines.print(format_unknown_labels(unknown, source.labels))
         with loading.status:
             results = run_classify(paths, source, settings, loading.on_download, timeline=timeline)

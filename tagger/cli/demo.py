@@ -58,8 +58,8 @@ def demo(dataset: Path | None, config: Path | None, **flags: Any) -> int:
     if settings.gentle:
         lower_priority()
     try:
-        from tagger.decide import get_label_names
         from tagger.demo import DemoClassifier, UploadLimits, build_page, serve_page
+        from tagger.labels import get_label_names
         from tagger.training.datasets import read_dataset
 
         samples = read_dataset(dataset, settings, get_label_names(settings)) if dataset else None

@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from tagger import decide
 from tagger.cli.progress import LoadingStatus, PipeSafeConsole
 from tagger.cli.terminal import StopSignal, escape_unprintable, format_track_count
 from tagger.errors import LibraryError
+from tagger.labels import get_label_names
 from tagger.models import find_model
 from tagger.paths import display_path
 from tagger.records import MinScore
@@ -58,7 +58,7 @@ def run_evaluation(
     loading = LoadingStatus(stop_signal)
     with loading.status:
         loading.show(f"reading {escape_unprintable(display_path(location))}")
-        names = decide.get_label_names(settings)
+        names = get_label_names(settings)
         dataset = read_labelled_clips(
             location, settings, names, from_tags=from_tags, min_tracks=min_tracks
         )

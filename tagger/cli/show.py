@@ -6,10 +6,15 @@ from typing import Any
 
 import click
 
-from tagger import decide
 from tagger.cli.options import add_settings_options, merge_settings
 from tagger.cli.terminal import format_unknown_genres, format_unknown_labels, print_line
 from tagger.errors import SettingsError
+from tagger.labels import (
+    find_unknown_genres,
+    find_unknown_labels,
+    list_genre_names,
+    list_label_names,
+)
 from tagger.models import ModelSource, find_model
 from tagger.paths import parse_path
 from tagger.records import Failure
@@ -71,9 +76,9 @@ def show(files: tuple[str, ...], config: Path | None, **flags: Any) -> int:
 
 
 def _warn_of_names(source: ModelSource, settings: Settings) -> None:
-    if unknown := decide.find_unknown_labels(settings, source.labels):
+    if unknown := find_unknown_labels(settings, source.labels):
         print_line(f"tagger: {format_unknown_labels(unknown, source.labels)}", err=True)
-    genres = decide.list_genre_names(settings, source.labels, source.not_music)
-    names = decide.list_label_names(settings, source.labels, source.not_music)
-    if unknown := decide.find_unknown_genres(settings.min_score, names):
+    genres = list_genre_names(settings, source.labels, source.not_music)
+    names = list_label_names(settings, source.labels, source.not_music)
+    if unknown := find_unknown_genres(settings.min_score, names):
         print_line(f"tagger: {format_unknown_genres(unknown, genres)}", err=True)

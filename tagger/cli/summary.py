@@ -26,7 +26,7 @@ from tagger.errors import TaggerError
 from tagger.pacing import lower_priority
 from tagger.paths import display_path
 from tagger.records import Action, GenreNames, Outcome, ScanResult, UndoResult
-from tagger.report.overview import review_run
+from tagger.report.overview import describe_passed_over, review_run
 from tagger.report.page import check_page, write_run_page
 from tagger.service.metrics import check_metrics, record_metrics
 from tagger.settings import Settings
@@ -150,7 +150,7 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         lines.append(
             "No audio file was found (--exclude or a file such as .nomedia may hide them)."
         )
-    lines += result.passed_over.list_sentences()
+    lines += describe_passed_over(result.passed_over)
     if failures:
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += format_failures(failures, total=result.failed_new)

@@ -11,7 +11,7 @@ from tagger.cli.progress import LoadingStatus, PipeSafeConsole
 from tagger.cli.terminal import escape_unprintable, format_track_count
 from tagger.paths import AnyPath, display_path
 from tagger.records import AlbumWithOutliers, Failure, Prediction, Score
-from tagger.report.overview import ReportOverview, RunReview
+from tagger.report.overview import ReportOverview, RunReview, describe_passed_over
 
 SCORE_BAR_WIDTH = 32
 
@@ -111,7 +111,7 @@ def _make_overview_parts(review: RunReview) -> Iterator[str | Table]:
         if overview.tracks
         else "No tracks."
     )
-    yield from review.passed_over.list_sentences()
+    yield from describe_passed_over(review.passed_over)
     if overview.genres:
         yield ""
         yield _make_genre_table(overview)

@@ -1,7 +1,7 @@
 """The numbers of a whole report: actions, genres, scores, failures, albums with outliers."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -220,6 +220,19 @@ def review_run(states: Sequence[Path], run_id: str | None) -> RunReview:
                 tracks.append(AlbumTrack(name, name.rpartition("/")[0], album, scores))
     runs, reports = zip(*found, strict=True)
     return RunReview(runs, reports, counts.make_overview(find_outliers(tracks)))
+
+
+def describe_passed_over(passed_over: PassedOver) -> Iterator[str]:
+    """Yield what a person should know of what a crawl passed over, the commonest suffix first."""
+    if passed_over.suffixes:
+        items = sorted(passed_over.suffixes.items(), key=lambda item: (-item[1], item[0]))
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in items)
+        yield f"Passed over, because tagger does not know these formats: {counts}"
+    if passed_over.folders or passed_over.files:
+        yield (
+            "Passed over (names of trash, snapshots and programs; files such as .nomedia):"
+            f" folders {passed_over.folders}, audio files {passed_over.files}"
+        )
 
 
 def find_run(state: Path, run_id: str | None) -> tuple[Run, Path]:

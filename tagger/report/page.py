@@ -20,6 +20,7 @@ from tagger.report.overview import (
     Disagreement,
     ReportOverview,
     RunReview,
+    describe_passed_over,
     get_failure_kind,
     is_disagreement,
 )
@@ -197,6 +198,6 @@ def write_run_page(review: RunReview, path: Path) -> None:
         started_at=f"{started_at:%Y-%m-%d %H:%M %Z}",
         model=review.models,
         report=", ".join(map(display_path, review.reports)),
-        passed_over=tuple(review.passed_over.list_sentences()),
+        passed_over=tuple(describe_passed_over(review.passed_over)),
     )
     write_page(path, render_page(facts, review.overview, rows))

@@ -2,6 +2,6 @@
 
 from tagger.scanning.apply import run_apply
 from tagger.scanning.normalize import run_normalize
-from tagger.scanning.run import ScanObserver, run_scan, scan_track_by_track
+from tagger.scanning.run import ScanObserver, run_scan
 
-__all__ = ["ScanObserver", "run_apply", "run_normalize", "run_scan", "scan_track_by_track"]
+__all__ = ["ScanObserver", "run_apply", "run_normalize", "run_scan"]

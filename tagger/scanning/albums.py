@@ -15,10 +15,16 @@ from tagger.evidence import (
     is_single_album,
     pool_scores,
 )
-from tagger.paths import AnyPath, parse_path
-from tagger.records import Failure, Prediction, RepeatedRows, Tags, Track
+from tagger.paths import AnyPath
+from tagger.records import Failure, Prediction, RepeatedRows, Tags
 from tagger.scanning.session import TrackStep
-from tagger.scanning.tracks import FoundTrack, RowRepeater, TrackDecider
+from tagger.scanning.tracks import (
+    FoundPart,
+    FoundTrack,
+    RowRepeater,
+    TrackDecider,
+    settle_parts,
+)
 from tagger.state import KnownTrack
 
 
@@ -34,43 +40,33 @@ class AlbumSettler:
 
         Yield None for each queued track.
         """
-        state = self.decider.state
-        for folder, group in groupby(
-            self.decider.reader.read_ahead(found, self._list_unread), _get_folder
-        ):
-            items = list(group)
-            if repeated := self._repeat_folder(items):
-                yield from repeated
-            else:
-                for item in items:
-                    yield from self._examine(item)
-                if folder:
-                    yield from self._settle_folder(parse_path(folder))
-            state.commit_if_due()
-        state.commit()
+        parts = self._split(found)
+        return settle_parts(parts, self.decider, self.decider.needs_tags, self._settle_tracks)
 
-    def _repeat_folder(self, items: Sequence[Listing | Failure]) -> Sequence[RepeatedRows]:
-        """Return the rows of a folder if all of them still hold.
+    def _split(self, found: Iterable[Listing | Failure]) -> Iterator[FoundPart]:
+        """Yield failures, the rows of folders in which all still hold, and whole other folders.
 
         One track that changed may change the genre of its whole album.
         """
-        listings = [item for item in items if isinstance(item, Listing)]
-        parts = [part for listing in listings for part in self.rows.split_listing(listing)]
-        repeated = [part for part in parts if isinstance(part, RepeatedRows)]
-        is_whole = len(listings) == len(items) and len(repeated) == len(parts)
-        return repeated if is_whole else []
+        for _, group in groupby(found, _get_folder):
+            items = list(group)
+            yield from (item for item in items if isinstance(item, Failure))
+            listings = [item for item in items if isinstance(item, Listing)]
+            parts = [part for listing in listings for part in self.rows.split_listing(listing)]
+            repeated = [part for part in parts if isinstance(part, RepeatedRows)]
+            if len(repeated) == len(parts):
+                yield from repeated
+            else:
+                yield [track for listing in listings for track in self._load_tracks(listing)]
 
-    def _list_unread(self, item: Listing | Failure) -> list[Track]:
-        parts = self.rows.split_listing(item) if isinstance(item, Listing) else ()
-        tracks = [track for part in parts if isinstance(part, list) for track in part]
-        return self.decider.list_unread(self.decider.look_up(tracks))
+    def _load_tracks(self, listing: Listing) -> list[FoundTrack]:
+        return self.decider.load_tracks([listing.track(file) for file in listing.files])
 
-    def _examine(self, item: Listing | Failure) -> Iterator[TrackStep | None]:
-        if isinstance(item, Failure):
-            yield self.decider.report_failure(item)
-            return
-        for track, known in self.decider.look_up([item.track(file) for file in item.files]):
+    def _settle_tracks(self, found: list[FoundTrack]) -> Iterator[TrackStep | None]:
+        """Settle the tracks of one folder."""
+        for track, known in found:
             yield self.decider.settle_or_queue(track, known, self.rows)
+        yield from self._settle_folder(found[0][0].path.parent)
 
     def settle_predictions(
         self, results: Iterable[Prediction | Failure]

@@ -17,7 +17,9 @@ from tagger.decide import (
     decide_by_tags,
     format_extras_reason,
     get_junk_keys,
+    has_stored_number,
     list_extra_fields,
+    rename_genres,
 )
 from tagger.errors import (
     AccessError,
@@ -42,7 +44,6 @@ from tagger.records import (
     split_genres,
 )
 from tagger.report.csv import ReportRow, parse_row, read_report
-from tagger.scanning.normalize import has_stored_number, rename_genres
 from tagger.scanning.session import RunObserver, TrackStep, open_session
 from tagger.settings import Settings, WrittenField
 from tagger.state import AUTO_WINDOWS, RunKind, State

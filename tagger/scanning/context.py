@@ -21,6 +21,7 @@ from tagger.evidence import (
     make_evidence,
     pool_with_evidence,
 )
+from tagger.labels import name_label
 from tagger.paths import AnyPath, join_path, parse_path
 from tagger.records import (
     Album,
@@ -37,8 +38,8 @@ from tagger.state import ContextMember, KnownTrack, ScoredMember, make_album_key
 from tagger.storage import look_up
 from tagger.vocabulary import load_default_vocabulary
 
-CONTEXT_ROWS = b"context "
-"""So begins the digest of the settings of a row for which other tracks counted."""
+CONTEXT_DIGEST_PREFIX = b"context "
+"""So begins the digest of a row for which other tracks counted."""
 
 KEPT_GROUPS = 256
 """The sums of this many albums and artists stay in memory."""
@@ -211,7 +212,7 @@ class ContextSettler:
         """Settle all queued tracks. Call it once `count_scored` says that it can."""
         state = self.decider.state
         self.context.load()
-        rows = replace(self.rows, digest=CONTEXT_ROWS + self.rows.digest)
+        rows = replace(self.rows, digest=CONTEXT_DIGEST_PREFIX + self.rows.digest)
         for track in state.queue.list_tracks(with_scored=True):
             state.queue.remove(track)
             known = self.decider.load(track)
@@ -247,7 +248,7 @@ def make_context_settler(
 ) -> ContextSettler:
     """Return the settler of a scan of these paths with --context. labels: those of the model."""
     music = [label for label in labels if label not in decider.not_music]
-    names = {label.casefold(): decide.name_label(label, decider.settings) for label in music}
+    names = {label.casefold(): name_label(label, decider.settings) for label in music}
     index = index_labels(music, names)
     roots = [path.resolve() for path in paths]
     return ContextSettler(decider, rows, LibraryContext(decider, index, roots))

@@ -12,16 +12,23 @@ from pathlib import Path
 
 from tagger import decide
 from tagger.crawl import Listing, crawl_folders
-from tagger.decide import Decision, Proposal, decide_by_links, find_user_genres, format_genre_values
+from tagger.decide import (
+    Decision,
+    Proposal,
+    decide_by_links,
+    format_genre_values,
+    has_stored_number,
+    rename_genres,
+)
 from tagger.errors import KeepReason, SettingsError, TrackError, WriteReason
 from tagger.models import find_model
-from tagger.pacing import Pacer, SystemClock
+from tagger.pacing import SYSTEM_CLOCK, Pacer
 from tagger.paths import AnyPath, display_path
 from tagger.records import Action, Failure, GenreNames, Outcome, PassedOver, ScanResult, Tags, Track
-from tagger.scanning.run import SYSTEM_CLOCK, RunInterrupts, ScanObserver, make_scope
+from tagger.scanning.run import RunInterrupts, ScanObserver, make_scope
 from tagger.scanning.session import TrackStep, open_session
 from tagger.scanning.tag_reader import open_tag_reader
-from tagger.scanning.tracks import FoundTrack, TrackDecider
+from tagger.scanning.tracks import FoundTrack, TrackDecider, settle_parts
 from tagger.settings import Existing, Settings, WrittenField
 from tagger.state import KnownTrack, RunKind
 from tagger.tags import read_hidden_genres
@@ -31,7 +38,6 @@ from tagger.vocabulary import (
     load_default_vocabulary,
     make_key,
     name_genres,
-    normalize_genres,
 )
 from tagger.writing import PlannedWrite
 
@@ -58,7 +64,6 @@ def run_normalize(
     settings: Settings,
     request: NormalizeRequest,
     observer: ScanObserver,
-    clock: SystemClock = SYSTEM_CLOCK,
 ) -> ScanResult:
     """Name the genres of all tracks below `paths` by the vocabulary, and return the counts.
 
@@ -75,7 +80,7 @@ def run_normalize(
     scope = replace(make_scope(settings), shard=None)  # it has no --shard
     passed_over, names = PassedOver(), GenreNames(starter=request.starter)
     found = crawl_folders(paths, scope, passed_over)
-    pacer = Pacer(clock, until=settings.until, gentle=settings.gentle)
+    pacer = Pacer(SYSTEM_CLOCK, until=settings.until, gentle=settings.gentle)
     interrupts = RunInterrupts(observer, pacer)
     with (
         open_session(RunKind.NORMALIZE, "", settings, observer) as session,
@@ -83,17 +88,10 @@ def run_normalize(
     ):
         session.counts.passed_over, session.counts.names = passed_over, names
         decider = TrackDecider(
-            settings,
-            session.state,
-            source.identity if source else "",
-            reader,
-            session.writer.unrecovered,
-            pacer.is_time_up,
-            source.not_music if source else frozenset(),
-            decide.name_genres_of_styles(source.attribute_labels.styles, settings)
-            if source
-            else {},
+            settings, session.state, reader, session.writer.unrecovered, pacer.is_time_up
         )
+        if source:
+            decider = decider.add_model(source)
         normalizer = Normalizer(
             decider, vocabulary, names, fill=request.fill, only_counts=request.starter is not None
         )
@@ -140,29 +138,15 @@ class Normalizer:
         return self.decider.settings
 
     def plan_all(self, found: Iterable[Listing | Failure]) -> Iterator[TrackStep]:
-        for item in self.decider.reader.read_ahead(found, self._list_unread):
-            if isinstance(item, Failure):
-                yield self.decider.report_failure(item)
-            else:
-                yield from starmap(self.plan_track, self._look_up(item))
-            self.decider.state.commit_if_due()
-        self.decider.state.commit()
+        parts = (item if isinstance(item, Failure) else self._load_tracks(item) for item in found)
+        return settle_parts(
+            parts, self.decider, self._needs_tags, lambda part: starmap(self.plan_track, part)
+        )
 
-    def _list_unread(self, item: Listing | Failure) -> list[Track]:
-        """Return the tracks whose tags `plan_track` will read."""
-        decider = self.decider
-        if isinstance(item, Failure) or decider.is_time_up():
-            return []
-        return [
-            track
-            for track, known in self._look_up(item)
-            if track.path not in decider.unrecovered and self._needs_tags(known)
-        ]
-
-    def _look_up(self, listing: Listing) -> Iterable[FoundTrack]:
+    def _load_tracks(self, listing: Listing) -> list[FoundTrack]:
         tracks = [listing.track(file) for file in listing.files]
         known = self.decider.state.load_tracks(tracks, model="", windows=0)
-        return zip(tracks, known, strict=True)
+        return list(zip(tracks, known, strict=True))
 
     def _needs_tags(self, known: KnownTrack) -> bool:
         lacks_album = self.vocabulary.needs_artist and known.tags and known.tags.album is None
@@ -288,20 +272,10 @@ class Normalizer:
             styles=proposal.styles if proposal else (),
         )
         if would_write and not self.only_counts:
-            return self._check_writable(track, outcome, reported=failure is not None)
+            return self.decider.check_writable(outcome, reported=failure is not None)
         if is_written and renamed.tags is not None and not would_write:
             reported = failure is not None
             return PlannedWrite(track, tags, renamed.tags, outcome, reported=reported)
-        return outcome
-
-    def _check_writable(self, track: Track, outcome: Outcome, *, reported: bool) -> Outcome:
-        """Return the row of a dry run, or of the failure that a real run would report."""
-        try:
-            self.decider.reader.check_writable(track)
-        except TrackError as error:
-            failure = Failure.from_error(track, error)
-            self.decider.state.save_failure(failure)
-            return outcome.fail(failure, reported=reported)
         return outcome
 
     def _count(self, tags: Tags, renamed: RenamedTags) -> None:
@@ -320,40 +294,6 @@ class Normalizer:
             if wanted != value and is_renamed:
                 names.renamed[value, wanted] += 1
             names.unknown.update(genre.name for genre in found if not genre.is_known)
-
-
-def rename_genres(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
-    """Return the tags with the wanted names. Who wrote the genres stays as it was.
-
-    What a person wrote stays the person's, also if it now has the name that tagger wrote once.
-    """
-    new = _rename_once(tags, settings, vocabulary)
-    # A profile may join names, and then a comma within one of them can separate: name them again.
-    while (again := _rename_once(new, settings, vocabulary)) != new:
-        new = again
-    return new
-
-
-def _rename_once(tags: Tags, settings: Settings, vocabulary: Vocabulary) -> Tags:
-    user_genres = find_user_genres(tags)
-    our_genres = tags.genres[len(user_genres) :]
-    user_names = normalize_genres(user_genres, vocabulary, settings.junk_genres)
-    keys = set(map(make_key, user_names))
-    our_names = normalize_genres(our_genres, vocabulary)
-    our_names = tuple(name for name in our_names if make_key(name) not in keys)
-    written = format_genre_values(our_names, settings.profile) if our_genres else tags.written
-    named = format_genre_values(user_names, settings.profile)
-    new_genres = (*named, *written) if our_genres else named
-    new = replace(tags, genres=new_genres, written=written, raw=())
-    if not our_genres and find_user_genres(new) != new.genres:
-        return replace(new, written=())
-    return new
-
-
-def has_stored_number(tags: Tags) -> bool:
-    """Tell whether an ID3 tag stores a genre as a number, which reads as a name."""
-    texts = (text for raw in tags.raw if raw.name == "TCON" for text in raw.values)
-    return any(map(is_numbered, texts))
 
 
 STARTER_HEADER = """\

@@ -1,26 +1,27 @@
-"""A whole scan, in passes: known tracks, predictions, tracks that waited, tracks that must wait."""
+"""A whole scan, in passes: settle what needs no listening, then predict the queue.
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+With --context, all that was queued is decided on last. What --until left is reported as waiting.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from tagger.crawl import PathSelection, Scope, crawl_folders
-from tagger.decide import (
-    find_split_names,
+from tagger.decide import find_split_names
+from tagger.errors import ClusterError, SettingsError, WorkerError
+from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
+from tagger.labels import (
     find_unknown_genres,
     find_unknown_labels,
     list_genre_names,
     list_label_names,
-    name_genres_of_styles,
 )
-from tagger.errors import ClusterError, SettingsError, WorkerError
-from tagger.inference.engine import InferenceRequest, PredictTracks, open_engine
 from tagger.models import ModelSource, download_missing, find_model
-from tagger.pacing import Pacer, SystemClock
-from tagger.paths import AnyPath, to_one_line
-from tagger.records import Failure, Outcome, PassedOver, Prediction, RepeatedRows, ScanResult
+from tagger.pacing import SYSTEM_CLOCK, Pacer
+from tagger.paths import AnyPath
+from tagger.records import Failure, PassedOver, Prediction, ScanResult
 from tagger.scanning.albums import AlbumSettler
 from tagger.scanning.context import ContextSettler, make_context_settler
 from tagger.scanning.session import RunObserver, RunSession, TrackStep, open_session
@@ -31,9 +32,6 @@ from tagger.state import RunKind
 from tagger.tags import EXTENSIONS, UNKNOWN_SOUND_EXTENSIONS
 
 T = TypeVar("T")
-
-LOG = logging.getLogger("tagger")
-"""For the warnings of a run that a script started. The command line prints its own."""
 
 
 class ScanObserver(RunObserver, Protocol):
@@ -68,9 +66,6 @@ class ScanObserver(RunObserver, Protocol):
         """Handle a second of rest, because other programs wait for these resources."""
 
 
-SYSTEM_CLOCK = SystemClock()
-
-
 def run_scan(
     paths: Sequence[AnyPath],
     settings: Settings,
@@ -100,15 +95,9 @@ def run_scan(
     ):
         session.counts.passed_over = passed_over
         decider = TrackDecider(
-            settings,
-            session.state,
-            source.identity,
-            reader,
-            session.writer.unrecovered,
-            pacer.is_time_up,
-            source.not_music,
-            name_genres_of_styles(source.attribute_labels.styles, settings),
+            settings, session.state, reader, session.writer.unrecovered, pacer.is_time_up
         )
+        decider = decider.add_model(source)
         settler = _make_settler(decider, source, paths)
         known = settler.settle_known(found)
         session.process(_skip_queued(interrupts.check_between(known)))
@@ -137,49 +126,6 @@ def make_scope(settings: Settings, only: Collection[AnyPath] = ()) -> Scope:
         only=PathSelection.make(only) if only else None,
         include_ignored=settings.include_ignored,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeObserver:
-    """A ScanObserver that passes each outcome on, and writes warnings into Python's log."""
-
-    add: Callable[[Outcome], object]
-
-    def on_outcome(self, outcome: Outcome | RepeatedRows) -> None:
-        assert isinstance(outcome, Outcome)  # no row is repeated with --verbose
-        self.add(outcome)
-
-    def on_unknown_labels(self, unknown: Sequence[str], labels: Sequence[str]) -> None:
-        LOG.warning("the genre map has labels that the model lacks: %s", _join_names(unknown))
-        LOG.info("labels of the model: %s", _join_names(labels))
-
-    def on_unknown_genres(self, unknown: Sequence[str], genres: Sequence[str]) -> None:
-        LOG.warning("min_score has genres that the model never gives: %s", _join_names(unknown))
-        LOG.info("genres that it gives: %s", _join_names(genres))
-
-    def on_split_names(self, names: Sequence[str], profile: str) -> None:
-        shown = _join_names(names)
-        LOG.warning("%s splits these names into several genres: %s", profile, shown)
-
-    def _ignore(self, *_args: object, **_kwargs: object) -> None:
-        """Do nothing."""
-
-    on_report_opened = on_wait = on_download = on_rest = check_stop = _ignore
-    on_inference_start = on_prediction = on_decision_start = _ignore
-
-
-def _join_names(names: Iterable[str]) -> str:
-    return ", ".join(map(to_one_line, names))
-
-
-def scan_track_by_track(
-    paths: Sequence[AnyPath], settings: Settings, add: Callable[[Outcome], object]
-) -> ScanResult:
-    """Scan `paths` as `run_scan` does, and pass the outcome of each track to `add`.
-
-    Rows of earlier runs are not repeated as text.
-    """
-    return run_scan(paths, replace(settings, verbose=True), OutcomeObserver(add))
 
 
 def _check_fields(source: ModelSource, settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,20 +76,17 @@ class RunCounts:
         )
 
 
-class RecordOutcomes(Protocol):
-    """Adds outcomes to the report and the counts, and tells the observer of them."""
-
-    def __call__(self, outcomes: Iterable[Outcome | RepeatedRows]) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class RunSession:
-    """What a run works with. Rows, tags and state agree after each step."""
+    """What a run works with. Rows, tags and state agree after each step.
+
+    record: adds outcomes to the report and the counts, and tells the observer of them.
+    """
 
     state: State
     writer: Writer
     counts: RunCounts
-    record: RecordOutcomes
+    record: Callable[[Iterable[Outcome | RepeatedRows]], None]
 
     def process(self, steps: Iterable[TrackStep]) -> None:
         self.record(self.writer.process(steps))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from tagger.crawl import Listing, crawl_folders, explain_passing_over
-from tagger.decide import GenreOrigin, find_genre_origin, get_junk_keys, name_genres_of_styles
+from tagger.decide import GenreOrigin, find_genre_origin, get_junk_keys
 from tagger.errors import AccessError, KeepReason, LibraryError, TrackError
 from tagger.isolation import IsolatedCaller, get_call_limits
 from tagger.models import ModelSource
@@ -14,7 +14,7 @@ from tagger.paths import AnyPath
 from tagger.records import Action, ExtraField, Failure, Outcome, RawField, Tags, Track
 from tagger.report.csv import parse_row
 from tagger.scanning.albums import AlbumSettler
-from tagger.scanning.context import CONTEXT_ROWS
+from tagger.scanning.context import CONTEXT_DIGEST_PREFIX
 from tagger.scanning.run import make_scope
 from tagger.scanning.tag_reader import open_tag_reader
 from tagger.scanning.tracks import RowRepeater, TrackDecider, TrackSettler
@@ -120,14 +120,7 @@ def show_tracks(
             files = [listing.track(file) for listing in listings for file in listing.files]
             with open_snapshot(settings.state, files) as state:
                 memory, tags = _recall(state, track), _read_tags(track, isolated, junk)
-                decider = TrackDecider(
-                    settings,
-                    state,
-                    source.identity,
-                    reader,
-                    not_music=source.not_music,
-                    genre_by_style=name_genres_of_styles(source.attribute_labels.styles, settings),
-                )
+                decider = TrackDecider(settings, state, reader).add_model(source)
                 known = decider.load(track)
                 context = _recall_context(track, known, decider)  # before the settler saves a row
                 in_use = _find_writer(track, state)
@@ -135,7 +128,7 @@ def show_tracks(
                 if in_use and outcome and outcome.action is Action.WOULD_WRITE:
                     failure = Failure.from_error(track, in_use)
                     outcome = outcome.fail(failure, reported=known.failure is not None)
-                reason = explain(outcome, known, tags, decider)
+                reason = _explain(outcome, known, tags, decider)
                 if settings.context is not Context.NONE and _needs_scores(outcome):
                     reason += f"; {context}"
                 plan = ScanPlan(source.identity, outcome, reason)
@@ -219,7 +212,7 @@ SCORED_ACTIONS = {Action.WOULD_WRITE, Action.UNCHANGED, Action.LOW_SCORE}
 
 def _recall_context(track: Track, known: KnownTrack, decider: TrackDecider) -> str:
     """Return what other tracks did to a track in the last scan, if the state file has its row."""
-    text = decider.state.rows.find_text(track.path, settings_start=CONTEXT_ROWS)
+    text = decider.state.rows.find_text(track.path, digest_prefix=CONTEXT_DIGEST_PREFIX)
     if known.scores is None or text is None:
         return CONTEXT_NOT_ASKED.format(context=decider.settings.context)
     row = parse_row(text)
@@ -228,7 +221,7 @@ def _recall_context(track: Track, known: KnownTrack, decider: TrackDecider) -> s
     return CONTEXT_SAID.format(result=result, remark=f" ({row.error})" if row.error else NO_SAY)
 
 
-def explain(
+def _explain(
     outcome: Outcome | None, known: KnownTrack, tags: TrackTags, decider: TrackDecider
 ) -> str:
     """Return the reason for what a scan would do, with the rule that decides."""

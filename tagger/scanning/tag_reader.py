@@ -21,7 +21,10 @@ T = TypeVar("T")
 FILES_PER_CALL = 50
 
 MAX_TRACKS_AHEAD = 400
-"""The tags of so many tracks are read ahead, and those of one more folder."""
+"""The tags of so many tracks are read ahead, and those of one more folder.
+
+An item without unread tracks counts as one track: it may be the rows of a whole folder.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +65,26 @@ class TagReader:
         count = 0
         for item in items:
             tracks = list_tracks(item)
-            self._start_reading(tracks)
+            self.waiting.extend(tracks)
+            while len(self.waiting) >= FILES_PER_CALL:
+                self._start_call()
             waiting.append((item, tracks))
-            count += len(tracks)
+            count += max(1, len(tracks))
             while waiting and (count > MAX_TRACKS_AHEAD or not waiting[0][1]):
-                if len(waiting) == 1:
-                    self._start_reading(())
                 first, needed = waiting.popleft()
+                if needed and needed[-1] in self.waiting:
+                    self._start_call()
                 yield first
-                count -= len(needed)
-        self._start_reading(())
+                count -= max(1, len(needed))
+        self._start_call()
         while waiting:
             yield waiting.popleft()[0]
 
-    def _start_reading(self, tracks: Sequence[Track]) -> None:
-        """Start a call for so many tracks at once; without tracks, for those that still wait."""
-        self.waiting.extend(tracks)
-        least = FILES_PER_CALL if tracks else 1
-        while len(self.waiting) >= least:
-            part = self.waiting[:FILES_PER_CALL]
-            del self.waiting[:FILES_PER_CALL]
+    def _start_call(self) -> None:
+        """Start to read the tags of the tracks that wait, of so many as one call takes."""
+        part = self.waiting[:FILES_PER_CALL]
+        del self.waiting[:FILES_PER_CALL]
+        if part:
             self.ahead.update(dict.fromkeys(part, self.threads.submit(self._read_many, part)))
 
     def _read_many(self, tracks: Sequence[Track]) -> Mapping[Track, FileReading]:

@@ -6,11 +6,14 @@ from functools import cache
 from hashlib import sha256
 from itertools import groupby, starmap
 from pathlib import Path
+from typing import TypeVar
 
 from tagger import decide
 from tagger.crawl import Listing
 from tagger.decide import Decision, Proposal, decide_by_links, format_genre_values
 from tagger.errors import KeepReason, TrackError, UnfinishedError
+from tagger.labels import list_no_genres, name_genres_of_styles, name_scores
+from tagger.models import ModelSource
 from tagger.paths import AnyPath
 from tagger.records import (
     Action,
@@ -35,7 +38,12 @@ from tagger.writing import PlannedWrite
 
 NOT_MUSIC_REMARK = "no music: {0.genre} {0.probability:.2f}"
 
+T = TypeVar("T")
+
 FoundTrack = tuple[Track, KnownTrack]
+
+FoundPart = Failure | RepeatedRows | list[FoundTrack]
+"""A part of what the crawl found: a failure, rows that still hold, or tracks to settle."""
 
 ACTIONS_BY_VALUE = {action.value: action for action in Action}
 
@@ -46,18 +54,28 @@ class TrackDecider:
 
     unrecovered: the files that a killed run left in a state that only a person can settle, with the
     error. is_time_up: whether the time of --until has come; unknown tracks then wait for the next
-    run. not_music: the model's labels of sound that is no music.
+    run. model: its identity; empty without one. not_music: its labels of sound that is no music.
     genre_by_style: the user's name for the genre of each style.
     """
 
     settings: Settings
     state: State
-    model: str
     reader: TagReader
     unrecovered: Mapping[AnyPath, UnfinishedError] = field(default_factory=dict)
     is_time_up: Callable[[], bool] = lambda: False
+    model: str = ""
     not_music: frozenset[str] = frozenset()
     genre_by_style: Mapping[str, str] = field(default_factory=dict)
+
+    def add_model(self, source: ModelSource) -> "TrackDecider":
+        """Return the decider of a run with this model."""
+        styles = source.attribute_labels.styles
+        return replace(
+            self,
+            model=source.identity,
+            not_music=source.not_music,
+            genre_by_style=name_genres_of_styles(styles, self.settings),
+        )
 
     @property
     def junk(self) -> frozenset[str]:
@@ -67,7 +85,7 @@ class TrackDecider:
     @property
     def no_genres(self) -> frozenset[str]:
         """The labels of sound that is no music to which the user gives no name."""
-        return decide.list_no_genres(self.not_music, self.settings)
+        return list_no_genres(self.not_music, self.settings)
 
     @property
     def windows(self) -> int:
@@ -84,7 +102,7 @@ class TrackDecider:
         known = self.state.load_track(track, model=self.model, windows=self.windows)
         return self._select_extras(known)
 
-    def look_up(self, tracks: Sequence[Track]) -> list[FoundTrack]:
+    def load_tracks(self, tracks: Sequence[Track]) -> list[FoundTrack]:
         """Return the tracks with what is known of each; of the extra fields, only the wanted."""
         known = self.state.load_tracks(tracks, model=self.model, windows=self.windows)
         return list(zip(tracks, map(self._select_extras, known), strict=True))
@@ -102,7 +120,7 @@ class TrackDecider:
         if self.is_time_up():
             return KnownTrack()
         force = self.settings.force
-        if self._needs_tags(known):
+        if self.needs_tags(known):
             reading = self.reader.read(track)
             self.state.save_reading(track, reading, is_new=known.is_new)
             if reading.error:
@@ -113,18 +131,9 @@ class TrackDecider:
         step = self._decide_without_scores(track, known)
         return step or (replace(known, scores=None) if force else known)
 
-    def list_unread(self, found: Iterable[FoundTrack]) -> list[Track]:
-        """Return the tracks whose tags `examine` will read."""
-        if self.is_time_up():
-            return []
-        return [
-            track
-            for track, known in found
-            if track.path not in self.unrecovered and self._needs_tags(known)
-        ]
-
-    def _needs_tags(self, known: KnownTrack) -> bool:
-        has_failed = self._find_permanent_failure(known) and not known.is_unheard
+    def needs_tags(self, known: KnownTrack) -> bool:
+        """Tell whether `examine` will read the tags of a track."""
+        has_failed = self._find_permanent_failure(known) and not known.is_model_failure
         return self.settings.force or (self._lacks_tags(known) and not has_failed)
 
     def _decide_without_scores(self, track: Track, known: KnownTrack) -> TrackStep | None:
@@ -132,7 +141,7 @@ class TrackDecider:
         tags = known.tags or Tags()
         kept = decide.decide_without_scores(tags, self.settings)
         failure, rule = self._find_permanent_failure(known), self.find_rule(track, tags)
-        if rule and known.tags and (known.is_unheard or not rule.genres):
+        if rule and known.tags and (known.is_model_failure or not rule.genres):
             failure = None  # a rule needs no sound, and one that keeps a file writes no tags
         if failure and (audit or not kept):
             failed = self._make_outcome(track, known, Decision(Action.FAILED), self.propose(known))
@@ -173,7 +182,7 @@ class TrackDecider:
 
     def name_scores(self, known: KnownTrack) -> tuple[Score, ...]:
         """Return the scores of a track under the user's names."""
-        return decide.name_scores(known.scores or (), self.settings, self.not_music)
+        return name_scores(known.scores or (), self.settings, self.not_music)
 
     def propose(self, known: KnownTrack) -> Proposal:
         """Return what tagger would write into a track by its own scores."""
@@ -213,14 +222,19 @@ class TrackDecider:
         if decision.action is Action.WRITTEN and decision.tags and not self.settings.dry_run:
             return PlannedWrite(track, tags, decision.tags, outcome, reported=has_failed)
         if outcome.action is Action.WOULD_WRITE:
-            try:
-                self.reader.check_writable(track)
-            except TrackError as error:
-                failure = Failure.from_error(track, error)
-                self.state.save_failure(failure)
-                return outcome.fail(failure, reported=has_failed)
-        if has_failed:
+            outcome = self.check_writable(outcome, reported=has_failed)
+        if has_failed and outcome.action is not Action.FAILED:
             self.state.delete_failure(track)
+        return outcome
+
+    def check_writable(self, outcome: Outcome, *, reported: bool) -> Outcome:
+        """Return the row of a dry run, or of the failure that a real run would report."""
+        try:
+            self.reader.check_writable(outcome.track)
+        except TrackError as error:
+            failure = Failure.from_error(outcome.track, error)
+            self.state.save_failure(failure)
+            return outcome.fail(failure, reported=reported)
         return outcome
 
     def _decide_by_history_and_links(self, track: Track, known: KnownTrack) -> Decision | None:
@@ -360,24 +374,43 @@ def settle_found(
 ) -> Iterator[TrackStep | None]:
     """Repeat the rows that still hold, and settle each other track by itself."""
 
-    def split() -> Iterator[Failure | RepeatedRows | list[FoundTrack]]:
+    def split() -> Iterator[FoundPart]:
         for item in found:
             if isinstance(item, Failure):
                 yield item
                 continue
             for part in rows.split_listing(item):
-                yield decider.look_up(part) if isinstance(part, list) else part
+                yield decider.load_tracks(part) if isinstance(part, list) else part
 
-    def list_unread(part: Failure | RepeatedRows | list[FoundTrack]) -> list[Track]:
-        return decider.list_unread(part) if isinstance(part, list) else []
+    return settle_parts(
+        split(), decider, decider.needs_tags, lambda part: starmap(settle_track, part)
+    )
 
-    for part in decider.reader.read_ahead(split(), list_unread):
+
+def settle_parts(
+    parts: Iterable[FoundPart],
+    decider: TrackDecider,
+    needs_tags: Callable[[KnownTrack], bool],
+    settle_tracks: Callable[[list[FoundTrack]], Iterable[T]],
+) -> Iterator[TrackStep | T]:
+    """Settle part by part, while the tags of the tracks in the next parts are read.
+
+    needs_tags: tells whether `settle_tracks` will read the tags of a track.
+    """
+
+    def list_unread(part: FoundPart) -> list[Track]:
+        if not isinstance(part, list) or decider.is_time_up():
+            return []
+        readable = (found for found in part if found[0].path not in decider.unrecovered)
+        return [track for track, known in readable if needs_tags(known)]
+
+    for part in decider.reader.read_ahead(parts, list_unread):
         if isinstance(part, Failure):
             yield decider.report_failure(part)
         elif isinstance(part, RepeatedRows):
             yield part
         else:
-            yield from starmap(settle_track, part)
+            yield from settle_tracks(part)
         decider.state.commit_if_due()
     decider.state.commit()
 

@@ -201,7 +201,7 @@ class UndoPlan:
             return [entry for entry in active if entry.run_id == self.run_id]
         chosen = [active[0]]
         for entry in active[1:]:
-            if not agree(entry.after, chosen[-1].before):
+            if not have_same_tags(entry.after, chosen[-1].before):
                 break
             chosen.append(entry)
         return chosen
@@ -225,7 +225,7 @@ class UndoPlan:
         return Decision(Action.KEPT, kind=KeepReason.CHANGED_SINCE, reason=reason)
 
 
-def agree(left: Tags, right: Tags) -> bool:
+def have_same_tags(left: Tags, right: Tags) -> bool:
     """Tell whether tags are equal, but for extra fields that only one of them has."""
     return left.select_extras(right.extra_fields) == right.select_extras(left.extra_fields)
 

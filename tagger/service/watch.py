@@ -17,10 +17,10 @@ from pathlib import Path
 from tagger.crawl import crawl
 from tagger.errors import LibraryError, SettingsError
 from tagger.inference.engine import PredictTracks, open_engine
-from tagger.pacing import Pacer, find_next_time
+from tagger.pacing import SYSTEM_CLOCK, Pacer, find_next_time
 from tagger.paths import AnyPath, is_remote
 from tagger.records import Track
-from tagger.scanning.run import SYSTEM_CLOCK, make_scope
+from tagger.scanning.run import make_scope
 from tagger.service.arrivals import STATUS_INTERVAL_S, may_be_music
 from tagger.service.folder_events import FolderEvents, can_watch_folders
 from tagger.settings import Settings, WatchSettings

@@ -16,7 +16,6 @@ from tagger.state.arrivals import (
 from tagger.state.context import ContextMember, ScoredMember, make_album_key
 from tagger.state.database import (
     AUTO_WINDOWS,
-    CachedRow,
     KnownTrack,
     ModelResult,
     State,
@@ -30,6 +29,7 @@ from tagger.state.reading import (
     read_runs,
     read_scores,
 )
+from tagger.state.rows import CachedRow
 
 __all__ = [
     "AUTO_WINDOWS",

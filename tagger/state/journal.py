@@ -131,15 +131,15 @@ SELECT_ACTIVE_ENTRIES = SELECT_ENTRIES.replace("journal", "active_entries")
 class JournalEntry:
     """One replacement of the tags of a file.
 
-    copy: the name of the copy, beside the original, that was edited. old: the file before the
+    copy_name: that of the copy, beside the original, that was edited. old: the file before the
     change. new: the file after it; None if the run was killed before it recorded that. Entries of
-    layout version 1 have an empty copy and no old.
+    layout version 1 have an empty copy_name and no old.
     """
 
     id: int
     run_id: str
     path: AnyPath
-    copy: str
+    copy_name: str
     before: Tags
     after: Tags
     old: Track | None
@@ -177,7 +177,7 @@ class Journal:
             " (run_id, path, copy, before, after, old_size, old_mtime_ns, old_inode)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                run_id, os.fsencode(track.path), os.fsencode(change.copy),
+                run_id, os.fsencode(track.path), os.fsencode(change.copy_name),
                 tags_to_json(change.before), tags_to_json(change.after),
                 track.size, track.mtime_ns, track.inode,
             ),

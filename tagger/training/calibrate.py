@@ -15,6 +15,7 @@ from tagger.evidence import (
     make_evidence,
     pool_with_evidence,
 )
+from tagger.labels import get_label_names, list_genre_names, list_no_genres, name_label, name_scores
 from tagger.models import ModelSource
 from tagger.paths import AnyPath, display_path
 from tagger.records import MinScore, Score, normalize_label, split_genres
@@ -184,10 +185,10 @@ def calibrate_library(
     precision: the wanted share of right genres. Nothing is listened to or written. Raises
     LibraryError if no track counts or no scores are known, StateError.
     """
-    label_names = decide.get_label_names(settings)
+    label_names = get_label_names(settings)
     name = ", ".join(map(display_path, paths))
     dataset = make_dataset(name, list_tagged_clips(paths, settings), label_names)
-    genres = decide.list_genre_names(settings, source.labels, source.not_music)
+    genres = list_genre_names(settings, source.labels, source.not_music)
     vocabulary = settings.vocabulary or load_default_vocabulary()
     clips, unknown_labels = select_known_clips(dataset.clips, genres, vocabulary)
     if not clips:
@@ -235,8 +236,8 @@ class ScoredClip:
 def judge_track(scored: ScoredClip, not_music: Collection[str], settings: Settings) -> JudgedTrack:
     """Compare what a scan would write into a track with what the person wrote."""
     group = scored.group
-    named = decide.name_scores(scored.scores, settings, not_music)
-    no_genres = decide.list_no_genres(not_music, settings)
+    named = name_scores(scored.scores, settings, not_music)
+    no_genres = list_no_genres(not_music, settings)
     music = [score for score in named if score.genre not in no_genres]
     if not music or not decide.is_music(named, no_genres, settings.min_score):
         return JudgedTrack("", 0.0, is_right=False, group=group)
@@ -254,7 +255,7 @@ def check_context(
     the genres that people wrote.
     """
     music_labels = [label for label in source.labels if label not in source.not_music]
-    names = {label.casefold(): decide.name_label(label, settings) for label in music_labels}
+    names = {label.casefold(): name_label(label, settings) for label in music_labels}
     index = index_labels(music_labels, names)
     vocabulary = settings.vocabulary or load_default_vocabulary()
     own: list[Evidence] = []

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from tagger import decide
 from tagger.errors import LibraryError
 from tagger.inference.engine import InferenceRequest, open_engine
+from tagger.labels import get_label_names, relabel
 from tagger.models import ModelSource, download_missing
 from tagger.paths import display_path
 from tagger.records import Failure, Score
@@ -207,7 +207,7 @@ def evaluate_model(
     with the evaluated clips and their total. Raises LibraryError if there is nothing to compare,
     and the errors of a model.
     """
-    label_names = decide.get_label_names(settings)
+    label_names = get_label_names(settings)
     renamed = (label_names.get(label.casefold(), label) for label in source.labels)
     vocabulary = settings.vocabulary or load_default_vocabulary()
     clips, unknown_labels = select_known_clips(dataset.clips, filter(None, renamed), vocabulary)
@@ -248,14 +248,14 @@ def evaluate_model(
 def _predict_clips(
     clips: Sequence[Clip], source: ModelSource, settings: Settings
 ) -> Iterator[ClipScores | Failure]:
-    label_names = decide.get_label_names(settings)
+    label_names = get_label_names(settings)
     with open_engine(settings) as predict:
         results = predict((clip.track for clip in clips), InferenceRequest(source, settings))
         for clip, result in zip(clips, results, strict=True):
             if isinstance(result, Failure):
                 yield result
             else:
-                yield ClipScores(clip.labels, decide.relabel(result.scores, label_names))
+                yield ClipScores(clip.labels, relabel(result.scores, label_names))
 
 
 def make_evaluation_json(evaluation: Evaluation) -> dict[str, object]:

@@ -57,7 +57,7 @@ def recover_entry(entry: JournalEntry, state: State, isolated: IsolatedCaller) -
     open if there is no file. Size and time do not decide: they may be the same for both.
     Raises TrackError if only a person can decide, or the system refuses.
     """
-    if remove_leftover_copy(entry.path, entry.copy, entry.old):
+    if remove_leftover_copy(entry.path, entry.copy_name, entry.old):
         state.journal.cancel_entry(entry.id)  # the copy was still there: it replaced nothing
         return
     track = look_up(entry.path)

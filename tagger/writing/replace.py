@@ -94,10 +94,10 @@ def replace_tags(
         if is_remote(track.path):
             return _replace_stored_object(change, inspect, preserve_mtime=preserve_mtime)
         path = Path(track.path)
-        with _open_replacement(track, change.copy) as files:
+        with _open_replacement(track, change.copy_name) as files:
             copy_bytes(files.original, files.copy)
             with os.fdopen(os.dup(files.copy), "r+b") as file:
-                _edit_copy(change, file, path, path.with_name(change.copy), inspect)
+                _edit_copy(change, file, path, path.with_name(change.copy_name), inspect)
             in_place = in_place or not _copy_owner(track, files, owner)
             finish = _write_in_place if in_place else _rename_over
             status = finish(track, files, preserve_mtime=preserve_mtime)
@@ -498,7 +498,7 @@ def _replace_stored_object(
         raise AccessError(NO_PRESERVED_MTIME, FailureKind.CANNOT_TAG)
     replacement = prepare_replacement(change.track)
     suffix = change.track.path.suffix
-    folder = find_work_folder(change.copy)
+    folder = find_work_folder(change.copy_name)
     folder.mkdir(mode=0o700)
     try:
         original, copy = folder / f"original{suffix}", folder / f"copy{suffix}"

@@ -220,7 +220,7 @@ def test_a_row_does_not_leave_a_file_that_is_being_replaced(state: State, track:
     twin = path.with_name("twin.mp3")
     os.link(path, twin)
     state.runs.start("run", RunKind.SCAN, dry_run=False, model="m@1", report=path)
-    change = TagChange(track, TAGS, Tags(("Jazz",)), copy="copy")
+    change = TagChange(track, TAGS, Tags(("Jazz",)), copy_name="copy")
     state.journal.open_entry("run", change)
     (path.with_name("new")).write_bytes(b"new content")
     path.with_name("new").replace(path)

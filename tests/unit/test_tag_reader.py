@@ -90,6 +90,24 @@ def test_memory_stays_flat_and_what_needs_no_reading_is_not_held_up(
     assert list(items) == [[track] for track in tracks[2:]]
 
 
+def test_one_new_file_does_not_hold_up_all_known_ones_behind_it(
+    reader: TagReader, tracks: list[Track], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tag_reader, "MAX_TRACKS_AHEAD", 2)
+    taken = []
+
+    def take() -> Iterator[list[Track]]:
+        for track in tracks:
+            taken.append(track)
+            yield [track]
+
+    items = reader.read_ahead(take(), lambda item: item if item == [tracks[0]] else [])
+    assert next(items) == [tracks[0]]
+    assert taken == tracks[:3]
+    assert list(reader.ahead) == [tracks[0]]
+    assert list(items) == [[track] for track in tracks[1:]]
+
+
 def test_a_file_that_breaks_a_call_does_not_harm_the_others(
     reader: TagReader, tracks: list[Track], monkeypatch: pytest.MonkeyPatch
 ) -> None:

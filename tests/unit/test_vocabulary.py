@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutagen.id3 import TCON
 
-from tagger.decide import SPEECH_NAMES, find_genre_origin
+from tagger.decide import find_genre_origin, rename_genres
 from tagger.errors import SettingsError
+from tagger.labels import SPEECH_NAMES
 from tagger.models import find_model
 from tagger.paths import RemotePath
 from tagger.records import Tags
-from tagger.scanning.normalize import rename_genres
 from tagger.settings import JUNK_GENRES, Profile, Settings
 from tagger.vocabulary import (
     ID3V1_GENRES,
