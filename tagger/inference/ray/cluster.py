@@ -171,9 +171,11 @@ class RayCluster:
     """An engine on a cluster. It connects when the first tracks are to be predicted."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raise SettingsError for a device of this machine alone."""
+        """Raise SettingsError for a device of this machine alone, and for GPUs that nobody gets."""
         if ":" in settings.device:
             raise SettingsError("--device cuda:N is for one machine: Ray hands out its GPUs")
+        if settings.device == "cuda" and settings.ray_predictor_gpus == 0:
+            raise SettingsError("--device cuda needs a GPU, and --ray-predictor-gpus 0 gives none")
         self.settings = settings
         self.plan: ResourcePlan | None = None
         self.stack = ExitStack()

@@ -35,12 +35,18 @@ from tagger.records import Failure, Prediction, Track
 from tagger.version import __version__
 
 
-def make_portable(request: InferenceRequest) -> InferenceRequest:
-    """Return a request that means the same on another machine and can be pickled."""
+def make_portable(request: InferenceRequest, plan: ResourcePlan) -> InferenceRequest:
+    """Return a request that means the same on another machine and can be pickled.
+
+    A predictor to which the plan gives no GPU runs on the CPU, where the user leaves the choice of
+    the device to tagger: Ray hides the GPUs only from processes that get some of them.
+    """
     source = request.source
     settings = replace(
         request.settings, genre_map={}, notify_cmd="", notify=(), ping_url=None, alert=()
     )
+    if settings.device == "auto" and not plan.gpus_per_predictor:
+        settings = replace(settings, device="cpu")
     if source.commit:
         settings = replace(settings, revision=source.commit)
     elif source.name not in BUNDLED_MODELS:
@@ -124,7 +130,7 @@ class PredictorPool:
     def __init__(self, request: InferenceRequest, plan: ResourcePlan) -> None:
         self.plan = plan
         self.check = request.check
-        self.request_ref = ray.put(make_portable(request))
+        self.request_ref = ray.put(make_portable(request, plan))
         self.start_crashes = 0
         self.lost_at = 0.0
         self.predictors = [self._start_predictor() for _ in range(plan.predictors)]
