@@ -25,6 +25,9 @@ pytestmark = pytest.mark.extra
         ([Node(16, 2), Node(32, 0)], {}, ResourcePlan(2, 1, 1, decoding_cpus=46)),
         ([Node(16, 2)], {"ray_predictor_gpus": 0.5}, ResourcePlan(4, 1, 0.5, decoding_cpus=12)),
         ([Node(16, 2)], {"ray_predictor_gpus": 0.4}, ResourcePlan(4, 1, 0.4, decoding_cpus=12)),
+        ([Node(8, 8)], {}, ResourcePlan(7, 1, 1, decoding_cpus=1)),
+        ([Node(1, 2), Node(8, 0)], {}, ResourcePlan(1, 1, 1, decoding_cpus=8)),
+        ([Node(8, 4)], {"ray_predictor_cpus": 4}, ResourcePlan(1, 4, 1, decoding_cpus=4)),
         ([Node(16, 2)], {"device": "cpu"}, ResourcePlan(4, 3, 0, decoding_cpus=4)),
         (
             [Node(16, 2)],
