@@ -179,10 +179,20 @@ class Predictor:
         )
 
     def _measure_batch_size(self, inputs: ModelInputs) -> int:
-        """Set the batch size by the memory that the first window takes."""
+        """Set the batch size by the memory that the first window takes.
+
+        Where the network fails on this window, return 1, and leave the size to the next batch.
+        Raises torch.OutOfMemoryError.
+        """
         replica = self.idle_replicas.get()
-        self.batch_size = replica.measure_batch_size(_slice_inputs(inputs, 0, 1))
-        self.idle_replicas.put(replica)
+        try:
+            self.batch_size = replica.measure_batch_size(_slice_inputs(inputs, 0, 1))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - networks raise anything; which track shows later
+            return 1
+        finally:
+            self.idle_replicas.put(replica)
         return self.batch_size
 
     def _compute_logits(self, inputs: ModelInputs) -> torch.Tensor:

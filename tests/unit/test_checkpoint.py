@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from tagger.errors import ModelError, SettingsError
+from tagger.inference import predict
 from tagger.inference.dataset import Sample
 from tagger.inference.devices import ComputeMode
 from tagger.inference.predict import Predictor
@@ -575,6 +576,25 @@ def test_a_track_that_the_network_breaks_down_on_is_a_failure_of_its_own(tiny: P
     assert results[0] == results[2] == results[4]
     with pytest.raises(ModelError, match="breaks down on it: too loud"):
         list(Predictor(classifier, CPU).predict([good, *[loud] * 20]))
+
+
+def test_a_gpu_survives_a_network_that_breaks_down_on_the_first_window(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "get_default_batch_size", lambda *_: None)  # as on a GPU
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 << 30, 8 << 30))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: 0)
+    classifier = load(tiny)
+    object.__setattr__(classifier, "model", Fussy(classifier.model))
+    good = sample(classifier, sound(16_000, 1, 0))
+    loud = Sample(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), 99.0)})
+    predictor = Predictor(classifier, CPU)
+    results = list(predictor.predict([loud, good]))
+    assert [type(result) for result in results] == [Failure, Prediction]
+    assert predictor.batch_size is not None
+    assert predictor.idle_replicas.qsize() == predictor.replica_count
 
 
 class Greedy(torch.nn.Module):
