@@ -259,6 +259,18 @@ def test_the_logits_of_windows_are_averaged(tiny: Path) -> None:
         assert scores[0].probability == pytest.approx(row.max().item(), abs=1e-5)
 
 
+def test_similarities_are_not_rounded_to_half_precision(checkpoint: Callable[[str], Path]) -> None:
+    classifier = load(checkpoint("clap"), labels=",".join(LABELS))
+    network: Any = classifier.model
+    projected: list[torch.Tensor] = []
+    network.projection.register_forward_hook(lambda _model, _args, output: projected.append(output))
+    inputs = classifier.extractor([sound(48_000, 10, 0)])
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = network(**inputs).logits
+    audio = torch.nn.functional.normalize(projected[0].float(), dim=-1)
+    torch.testing.assert_close(logits, audio @ network.texts.T * network.scale.exp())
+
+
 @pytest.mark.slow
 def test_the_top_genre_is_the_same_in_bf16(checkpoint: Callable[[str], Path]) -> None:
     for kind in ("musicnn", "hubert", "ast"):
