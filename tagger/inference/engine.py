@@ -70,6 +70,7 @@ class LocalEngine:
 
         model = (request.source.identity, request.settings, request.timeline)
         if model != self._model:
+            self._model = self._predictor = None  # memory may not hold two models
             self._predictor = load_predictor(request)
             self._model = model
         yield from predict_tracks(tracks, request, self._predictor)
