@@ -195,7 +195,10 @@ def _compile_model(model: torch.nn.Module) -> None:
 
 
 def get_default_batch_size(device: torch.device, input_s: float) -> int | None:
-    """Return the windows of a batch on one replica; None where the first window has to show it."""
+    """Return the windows of a batch on one replica.
+
+    None on CUDA, where `ModelReplica.measure_batch_size` finds it.
+    """
     match device.type:
         case "cuda":
             return None

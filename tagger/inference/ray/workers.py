@@ -181,7 +181,10 @@ class PredictorPool:
         return True
 
     def get_result(self, ref: Any) -> Any:
-        """Wait for the result of a remote call, and keep a core free for it. Raises RayError."""
+        """Wait for the result of a remote call. Raises RayError.
+
+        Where nothing comes, give a predictor's cores to decoding.
+        """
         stalled_s = 0.0
         while not ray.wait([ref], timeout=POLL_INTERVAL_S)[0]:
             self.check()
