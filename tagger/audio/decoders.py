@@ -77,10 +77,12 @@ def _read_no_size(_file: BinaryIO) -> int:
 
 
 def _read_riff_size(file: BinaryIO) -> int:
+    """Return where the RIFF chunk should end (IBM and Microsoft, Multimedia Programming, 1991)."""
     return _read_chunk_size(file, "<I")
 
 
 def _read_iff_size(file: BinaryIO) -> int:
+    """Return where the FORM chunk should end (Electronic Arts, EA IFF 85)."""
     return _read_chunk_size(file, ">I")
 
 
@@ -91,13 +93,17 @@ def _read_chunk_size(file: BinaryIO, layout: str) -> int:
 
 
 def _read_dsf_size(file: BinaryIO) -> int:
+    """Return the size of the whole file that the DSD chunk declares (Sony, DSF 1.01)."""
     file.seek(12)
     field = file.read(8)
     return int.from_bytes(field, "little")
 
 
 def _read_asf_size(file: BinaryIO) -> int:
-    """Return where the packets should end: they follow the header, and both have a size."""
+    """Return where the packets should end: they follow the header, and both have a size.
+
+    Microsoft, Advanced Systems Format 01.20.03, sections 3.1 and 5.1.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(16)
     header = int.from_bytes(file.read(8), "little")

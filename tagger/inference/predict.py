@@ -316,6 +316,7 @@ def load_predictor(request: InferenceRequest) -> Predictor:
 
 
 def make_track_dataset(extractor: WindowExtractor, request: InferenceRequest) -> TrackDataset:
+    """Return the data set that decodes tracks as the request asks, within its limits."""
     settings = request.settings
     window_request = WindowRequest(settings.windows, request.min_duration_s)
     return TrackDataset(extractor, window_request, get_call_limits(settings))
