@@ -288,17 +288,17 @@ class AvSource:
             return np.empty(0, np.float32)
         start_s += float(offset)
         mixer = Mixer(self.rate_hz)
-        early, length = 0, round(length_s * self.rate_hz)
+        skipped, length = 0, round(length_s * self.rate_hz)
         for frame_s, frame in self._decode_frames(start_s):
             if not mixer.size:
-                early_s = max(start_s - frame_s, 0.0)
-                if round(early_s * frame.sample_rate) >= frame.samples:
+                skipped_s = max(start_s - frame_s, 0.0)
+                if round(skipped_s * frame.sample_rate) >= frame.samples:
                     continue
-                early = round(early_s * self.rate_hz)
+                skipped = round(skipped_s * self.rate_hz)
             mixer.add(frame)
-            if mixer.size - early >= length:
+            if mixer.size - skipped >= length:
                 break
-        return mixer.finish()[early : early + length]
+        return mixer.finish()[skipped : skipped + length]
 
     def _decode_frames(self, start_s: float) -> Iterator[tuple[float, av.AudioFrame]]:
         """Yield time in seconds and frame, some before `start_s` first; skip damaged packets.
@@ -388,7 +388,7 @@ def _get_av_options(audio: AudioInput) -> dict[str, str]:
     return AV_OPTIONS | ({"skip_initial_bytes": str(start)} if is_skipped else {})
 
 
-def _name_sound(path: Path) -> Path | str:
+def _make_av_source(path: Path) -> Path | str:
     """Return the path for FFmpeg, or the URL of what stands behind the ID3 tag at its start.
 
     FFmpeg would look for sound in the tag, and decode its pictures. A picture of 0.9 MB takes as
@@ -495,7 +495,7 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
     try:
         source: Any
         if isinstance(audio, Path):
-            source, options = _name_sound(audio), AV_OPTIONS
+            source, options = _make_av_source(audio), AV_OPTIONS
         else:
             options, source = _get_av_options(audio), _rewind(audio)
         with av.open(source, options=options, **AV_ARGUMENTS) as container:

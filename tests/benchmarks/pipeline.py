@@ -101,7 +101,7 @@ def make_our_tasks(
     import torch
 
     from tagger.inference import predict
-    from tagger.inference.dataset import Sample
+    from tagger.inference.dataset import TrackInputs
     from tagger.inference.devices import choose_compute_mode
     from tagger.inference.engine import InferenceRequest
     from tagger.inference.predict import Predictor
@@ -126,8 +126,8 @@ def make_our_tasks(
 
     def predict_windows() -> Scores:
         extract = classifier.extractor
-        samples = (Sample(tracks[0], WINDOW_S, (0.0,), extract([window])) for window in windows)
-        return [scores(result) for result in predictor.predict(samples)]
+        inputs = (TrackInputs(tracks[0], WINDOW_S, (0.0,), extract([each])) for each in windows)
+        return [scores(result) for result in predictor.predict(inputs)]
 
     def predict_songs(tracks: Sequence[Track]) -> Scores:
         with patch.object(predict, "load_classifier", return_value=classifier):

@@ -17,7 +17,7 @@ import torch
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError
 
 from tagger.errors import ClusterError, FailureKind, LostWorkerError, ModelError, WorkerError
-from tagger.inference.dataset import Sample, TrackDataset
+from tagger.inference.dataset import TrackDataset, TrackInputs
 from tagger.inference.engine import InferenceRequest, never_stop
 from tagger.inference.predict import load_predictor, make_track_dataset, translate_torch_errors
 from tagger.inference.ray.cluster import (
@@ -56,7 +56,7 @@ def make_portable(request: InferenceRequest, plan: ResourcePlan) -> InferenceReq
 
 def decode_track(
     version: str, dataset: TrackDataset, track: Track
-) -> tuple[bool, Sample | Failure]:
+) -> tuple[bool, TrackInputs | Failure]:
     """Return True and the network inputs of a track, or why it has none. Raises ClusterError.
 
     Ray keeps the two results as two objects: the small first one tells whether the task succeeded,
@@ -91,7 +91,7 @@ class PredictorActor:
     def ping(self) -> None:
         """Return at once, to show that the actor is alive."""
 
-    def predict(self, *items: Sample | Failure) -> Sequence[Prediction | Failure]:
+    def predict(self, *items: TrackInputs | Failure) -> Sequence[Prediction | Failure]:
         with translate_torch_errors(self.settings):
             return list(self.predictor.predict(items))
 
