@@ -1,7 +1,7 @@
 """A page to try models on single songs, and to play samples of a data set; owns gradio."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
@@ -83,11 +83,13 @@ class DemoClassifier:
             return f"This did not work: {error}", {}, None
         except BrokenProcessPool:
             return "The process of the model ended: start the demo again.", {}, None
-        scores = {score.genre: score.probability for score in prediction.scores}
-        best, probability = next(iter(scores.items()))
+        best = prediction.scores[: settings.top_k]
+        if not best:
+            return f"The genre map leaves out all labels of {prediction.model}.", {}, None
         seconds = f"{prediction.duration_s:.0f} s of sound"
-        text = f"{best}: {probability:.0%}, from {seconds} ({prediction.model})"
-        return text, scores, _make_timeline(prediction)
+        text = f"{best[0].genre}: {best[0].probability:.0%}, from {seconds} ({prediction.model})"
+        scores = {score.genre: score.probability for score in best}
+        return text, scores, _make_timeline(prediction, list(scores)[:MAX_TIMELINE_GENRES])
 
 
 def apply_choice(settings: Settings, model: str, labels: str) -> Settings:
@@ -111,8 +113,7 @@ def _format_labels(settings: Settings) -> str:
     return ",".join(label.name for label in settings.labels)
 
 
-def _make_timeline(prediction: Prediction) -> pd.DataFrame:
-    genres = [score.genre for score in prediction.scores[:MAX_TIMELINE_GENRES]]
+def _make_timeline(prediction: Prediction, genres: Sequence[str]) -> pd.DataFrame:
     points = [
         (round((window.start_s + window.end_s) / 2, 2), score.probability, score.genre)
         for window in prediction.timeline

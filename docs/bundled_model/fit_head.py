@@ -3,6 +3,7 @@
 The README beside this file describes the method, its results and its limits.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from tagger.models.classifier import use_one_thread
 from tagger.models.musicnn.configuration import get_published_towers
+from tagger.models.yamnet import CHECKPOINT
 
 TAG_WEIGHTS: dict[str, dict[str, float]] = {
     "Ambient": {
@@ -229,6 +231,12 @@ class HeadWeights:
         return HeadWeights(
             sharpness=self.sharpness * factor, weight=self.weight * factor, bias=self.bias * factor
         )
+
+
+def read_class_names() -> list[str]:
+    """Return the names of AudioSet's classes in the order of YAMNet's logits."""
+    label_by_class = json.loads((CHECKPOINT / "config.json").read_text("utf-8"))["id2label"]
+    return [label_by_class[str(number)] for number in range(len(label_by_class))]
 
 
 def list_tags(classes: Sequence[str]) -> list[str]:

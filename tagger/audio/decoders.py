@@ -77,10 +77,12 @@ def _read_no_size(_file: BinaryIO) -> int:
 
 
 def _read_riff_size(file: BinaryIO) -> int:
+    """Return where the RIFF chunk should end (IBM and Microsoft, Multimedia Programming, 1991)."""
     return _read_chunk_size(file, "<I")
 
 
 def _read_iff_size(file: BinaryIO) -> int:
+    """Return where the FORM chunk should end (Electronic Arts, EA IFF 85)."""
     return _read_chunk_size(file, ">I")
 
 
@@ -91,13 +93,17 @@ def _read_chunk_size(file: BinaryIO, layout: str) -> int:
 
 
 def _read_dsf_size(file: BinaryIO) -> int:
+    """Return the size of the whole file that the DSD chunk declares (Sony, DSF 1.01)."""
     file.seek(12)
     field = file.read(8)
     return int.from_bytes(field, "little")
 
 
 def _read_asf_size(file: BinaryIO) -> int:
-    """Return where the packets should end: they follow the header, and both have a size."""
+    """Return where the packets should end: they follow the header, and both have a size.
+
+    Microsoft, Advanced Systems Format 01.20.03, sections 3.1 and 5.1.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(16)
     header = int.from_bytes(file.read(8), "little")
@@ -282,17 +288,17 @@ class AvSource:
             return np.empty(0, np.float32)
         start_s += float(offset)
         mixer = Mixer(self.rate_hz)
-        early, length = 0, round(length_s * self.rate_hz)
+        skipped, length = 0, round(length_s * self.rate_hz)
         for frame_s, frame in self._decode_frames(start_s):
             if not mixer.size:
-                early_s = max(start_s - frame_s, 0.0)
-                if round(early_s * frame.sample_rate) >= frame.samples:
+                skipped_s = max(start_s - frame_s, 0.0)
+                if round(skipped_s * frame.sample_rate) >= frame.samples:
                     continue
-                early = round(early_s * self.rate_hz)
+                skipped = round(skipped_s * self.rate_hz)
             mixer.add(frame)
-            if mixer.size - early >= length:
+            if mixer.size - skipped >= length:
                 break
-        return mixer.finish()[early : early + length]
+        return mixer.finish()[skipped : skipped + length]
 
     def _decode_frames(self, start_s: float) -> Iterator[tuple[float, av.AudioFrame]]:
         """Yield time in seconds and frame, some before `start_s` first; skip damaged packets.
@@ -382,7 +388,7 @@ def _get_av_options(audio: AudioInput) -> dict[str, str]:
     return AV_OPTIONS | ({"skip_initial_bytes": str(start)} if is_skipped else {})
 
 
-def _name_sound(path: Path) -> Path | str:
+def _make_av_source(path: Path) -> Path | str:
     """Return the path for FFmpeg, or the URL of what stands behind the ID3 tag at its start.
 
     FFmpeg would look for sound in the tag, and decode its pictures. A picture of 0.9 MB takes as
@@ -489,7 +495,7 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
     try:
         source: Any
         if isinstance(audio, Path):
-            source, options = _name_sound(audio), AV_OPTIONS
+            source, options = _make_av_source(audio), AV_OPTIONS
         else:
             options, source = _get_av_options(audio), _rewind(audio)
         with av.open(source, options=options, **AV_ARGUMENTS) as container:

@@ -24,10 +24,10 @@ MIN_DECODED_SHARE = 0.9
 """A window with less sound than this share of its length is truncated or damaged."""
 
 CHECKED_TAIL_S = 2.0
-"""A recording must still have sound so long before its declared end."""
+"""A recording must have sound this many seconds before the end that it declares."""
 
 TAIL_SAMPLE_S = 0.01
-"""How much of that sound is read: whether there is any shows in a single frame."""
+"""How many seconds are read there. One frame shows whether there is sound."""
 
 
 @dataclass(frozen=True, slots=True)

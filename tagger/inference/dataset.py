@@ -40,7 +40,7 @@ worker imports torch again, which takes five seconds for each song."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TrackInputs:
     """The windows of one track as network inputs; the first axis of each tensor counts windows."""
 
     track: Track
@@ -48,7 +48,7 @@ class Sample:
     starts_s: tuple[float, ...]
     inputs: ModelInputs
 
-    def copy_to_own_memory(self) -> "Sample":
+    def copy_to_own_memory(self) -> "TrackInputs":
         """Return a copy outside the workers' shared memory, which costs a file descriptor each."""
         inputs = {name: tensor.clone() for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs)
@@ -59,7 +59,7 @@ class Sample:
 
     @property
     def window_shapes(self) -> tuple[tuple[str, torch.Size], ...]:
-        """The shape of each input of one window; samples that share a batch have the same."""
+        """The shape of each input of one window; tracks that share a batch have the same."""
         return tuple((name, tensor.shape[1:]) for name, tensor in self.inputs.items())
 
 
@@ -96,7 +96,7 @@ class IsolatedDataset(Dataset[T_co | Failure]):
         """Return the item of a track; read the file through `isolated`. Raises TrackError."""
 
 
-class TrackDataset(IsolatedDataset[Sample]):
+class TrackDataset(IsolatedDataset[TrackInputs]):
     """Tracks as network inputs."""
 
     def __init__(
@@ -106,7 +106,7 @@ class TrackDataset(IsolatedDataset[Sample]):
         self.extractor = extractor
         self.request = request
 
-    def load(self, track: Track) -> Sample:
+    def load(self, track: Track) -> TrackInputs:
         recording = self.isolated.call(
             read_windows,
             track.path,
@@ -116,7 +116,7 @@ class TrackDataset(IsolatedDataset[Sample]):
             shortest_s=self.request.min_duration_s,
         )
         inputs = self.extractor(recording.windows)
-        return Sample(track, recording.duration_s, recording.starts_s, inputs)
+        return TrackInputs(track, recording.duration_s, recording.starts_s, inputs)
 
 
 def load_tracks(
@@ -141,7 +141,7 @@ def load_tracks(
         iterator = iter(loader)
     for loaded in iterator:
         with use_one_thread():
-            item = loaded.copy_to_own_memory() if isinstance(loaded, Sample) else loaded
+            item = loaded.copy_to_own_memory() if isinstance(loaded, TrackInputs) else loaded
         yield cast("T_co | Failure", item)
 
 

@@ -94,6 +94,7 @@ class ComputeMode:
 def choose_compute_mode(
     settings: Settings, devices: Sequence[torch.device], model: torch.nn.Module
 ) -> ComputeMode:
+    """Return how a network runs on these devices; `auto` is bf16 where all are faster in it."""
     precision = settings.precision
     if precision is Precision.AUTO:
         is_faster = all(has_bf16(device) or is_fast_in_bf16(model, device) for device in devices)
@@ -146,7 +147,11 @@ class ModelReplica:
         return logits.cpu()
 
     def measure_batch_size(self, window: ModelInputs) -> int:
-        """Return how many windows like this one fit into a batch on this GPU."""
+        """Return how many windows fit into a batch on this GPU, judged by one; CUDA only.
+
+        window: the inputs of one window; the first axis of each tensor is 1. Raises
+        torch.OutOfMemoryError, and whatever the network raises.
+        """
         free_bytes, _ = torch.cuda.mem_get_info(self.device)
         allocated_before = torch.cuda.memory_allocated(self.device)
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -195,7 +200,10 @@ def _compile_model(model: torch.nn.Module) -> None:
 
 
 def get_default_batch_size(device: torch.device, input_s: float) -> int | None:
-    """Return the windows of a batch on one replica; None where the first window has to show it."""
+    """Return the windows of a batch on one replica.
+
+    None on CUDA, where `ModelReplica.measure_batch_size` finds it.
+    """
     match device.type:
         case "cuda":
             return None

@@ -59,7 +59,7 @@ class LocalEngine:
     """Predicts tracks on this machine. The model stays loaded for the next call that needs it."""
 
     def __init__(self) -> None:
-        self._model: object = None
+        self._loaded_for: object = None
         self._predictor: Any = None
 
     def predict_tracks(
@@ -68,10 +68,11 @@ class LocalEngine:
         """Predict tracks, as `PredictTracks` says."""
         from tagger.inference.predict import load_predictor, predict_tracks  # imports torch
 
-        model = (request.source.identity, request.settings, request.timeline)
-        if model != self._model:
+        wanted = (request.source.identity, request.settings, request.timeline)
+        if wanted != self._loaded_for:
+            self._loaded_for = self._predictor = None  # memory may not hold two models
             self._predictor = load_predictor(request)
-            self._model = model
+            self._loaded_for = wanted
         yield from predict_tracks(tracks, request, self._predictor)
 
 

@@ -11,7 +11,13 @@ from typing import ParamSpec, TypeVar
 import torch
 
 from tagger.errors import ModelError, WorkerError
-from tagger.inference.dataset import Sample, TrackDataset, WindowRequest, choose_jobs, load_tracks
+from tagger.inference.dataset import (
+    TrackDataset,
+    TrackInputs,
+    WindowRequest,
+    choose_jobs,
+    load_tracks,
+)
 from tagger.inference.devices import (
     ComputeMode,
     ModelReplica,
@@ -47,18 +53,18 @@ DEFAULT_MODE = ComputeMode()
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SampleOrFailure = Sample | Failure
+InputsOrFailure = TrackInputs | Failure
 
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
     """A batch that is being calculated.
 
-    items: its tracks in order; the samples have no inputs of their own any more. inputs: the inputs
-    of all samples, concatenated. logits: those of their windows, in order, in one or more parts.
+    items: its tracks in order, without inputs of their own. inputs: those of all of them,
+    concatenated. logits: those of their windows, in order, in one or more parts.
     """
 
-    items: Sequence[SampleOrFailure]
+    items: Sequence[InputsOrFailure]
     inputs: ModelInputs
     logits: Sequence[Future[torch.Tensor]]
 
@@ -115,7 +121,7 @@ class Predictor:
         for replica in replicas:
             self.idle_replicas.put(replica)
 
-    def predict(self, items: Iterable[SampleOrFailure]) -> Iterator[Prediction | Failure]:
+    def predict(self, items: Iterable[InputsOrFailure]) -> Iterator[Prediction | Failure]:
         """Yield a result for each item, in order.
 
         Tracks share a batch only where their windows have one shape. Nothing is padded to fit
@@ -136,13 +142,13 @@ class Predictor:
                 for future in abandoned.logits:
                     future.cancel()
 
-    def _group_items(self, items: Iterable[SampleOrFailure]) -> Iterator[list[SampleOrFailure]]:
+    def _group_items(self, items: Iterable[InputsOrFailure]) -> Iterator[list[InputsOrFailure]]:
         """Yield the items in batches; windows of one batch have one shape."""
-        batch: list[SampleOrFailure] = []
+        batch: list[InputsOrFailure] = []
         shapes = None
         windows = 0
         for item in items:
-            if isinstance(item, Sample):
+            if isinstance(item, TrackInputs):
                 if windows and item.window_shapes != shapes:
                     yield batch
                     batch, windows = [], 0
@@ -155,22 +161,22 @@ class Predictor:
                 batch, windows = [], 0
         yield batch
 
-    def _submit_batch(self, items: Sequence[SampleOrFailure]) -> PendingBatch:
-        samples = [item for item in items if isinstance(item, Sample)]
-        if not samples:
+    def _submit_batch(self, items: Sequence[InputsOrFailure]) -> PendingBatch:
+        tracks = [item for item in items if isinstance(item, TrackInputs)]
+        if not tracks:
             return PendingBatch(items, {}, ())
         with use_one_thread():
             inputs = {
-                name: torch.cat([sample.inputs[name] for sample in samples])
-                for name in samples[0].inputs
+                name: torch.cat([track.inputs[name] for track in tracks])
+                for name in tracks[0].inputs
             }
             if self.pin_memory:
                 inputs = {name: tensor.pin_memory() for name, tensor in inputs.items()}
-        windows = sum(sample.window_count for sample in samples)
+        windows = sum(track.window_count for track in tracks)
         windows_per_replica = -(-windows // self.replica_count)  # rounded up
         size = min(self.batch_size or self._measure_batch_size(inputs), windows_per_replica)
         return PendingBatch(
-            [replace(item, inputs={}) if isinstance(item, Sample) else item for item in items],
+            [replace(item, inputs={}) if isinstance(item, TrackInputs) else item for item in items],
             inputs,
             [
                 self.executor.submit(self._compute_logits, _slice_inputs(inputs, at, at + size))
@@ -179,10 +185,20 @@ class Predictor:
         )
 
     def _measure_batch_size(self, inputs: ModelInputs) -> int:
-        """Set the batch size by the memory that the first window takes."""
+        """Set the batch size by the memory that the first window takes.
+
+        Where the network fails on this window, return 1, and leave the size to the next batch.
+        Raises torch.OutOfMemoryError.
+        """
         replica = self.idle_replicas.get()
-        self.batch_size = replica.measure_batch_size(_slice_inputs(inputs, 0, 1))
-        self.idle_replicas.put(replica)
+        try:
+            self.batch_size = replica.measure_batch_size(_slice_inputs(inputs, 0, 1))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - networks raise anything; which track shows later
+            return 1
+        finally:
+            self.idle_replicas.put(replica)
         return self.batch_size
 
     def _compute_logits(self, inputs: ModelInputs) -> torch.Tensor:
@@ -224,7 +240,7 @@ class Predictor:
                 yield self._predict_alone(item, _slice_inputs(batch.inputs, start, end))
             start = end
 
-    def _predict_alone(self, sample: Sample, inputs: ModelInputs) -> Prediction | Failure:
+    def _predict_alone(self, item: TrackInputs, inputs: ModelInputs) -> Prediction | Failure:
         """Predict one track of a batch that the network failed on."""
         try:
             logits = self._compute_logits(inputs)
@@ -235,26 +251,26 @@ class Predictor:
             reason = f"the network breaks down on it: {(str(error) or repr(error)).splitlines()[0]}"
             if self.consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
                 raise ModelError(f"{self.classifier.identity}: {reason}") from error
-            return Failure(sample.track, reason, permanent=False)
-        return self._make_result(sample, logits)
+            return Failure(item.track, reason, permanent=False)
+        return self._make_result(item, logits)
 
-    def _make_result(self, sample: Sample, logits: torch.Tensor) -> Prediction | Failure:
+    def _make_result(self, item: TrackInputs, logits: torch.Tensor) -> Prediction | Failure:
         """Pool the logits (windows, all labels) of one track."""
         self.consecutive_failures = 0
         pooled = self.classifier.pool(logits)
         if not pooled.isfinite().all():
             reason = "the model's scores for it are not finite numbers"
-            return Failure(sample.track, reason, permanent=False)  # another precision may do
+            return Failure(item.track, reason, permanent=False)  # another precision may do
         make_scores = self.classifier.make_scores
         window_s = self.classifier.extractor.window_s
-        windows = zip(sample.starts_s, logits, strict=True) if self.timeline else ()
+        windows = zip(item.starts_s, logits, strict=True) if self.timeline else ()
         return Prediction(
-            sample.track,
+            item.track,
             make_scores(pooled),
             self.classifier.identity,
-            sample.duration_s,
+            item.duration_s,
             tuple(
-                WindowScores(start_s, min(start_s + window_s, sample.duration_s), make_scores(row))
+                WindowScores(start_s, min(start_s + window_s, item.duration_s), make_scores(row))
                 for start_s, row in windows
             ),
             self.classifier.make_attributes(pooled),
@@ -306,6 +322,7 @@ def load_predictor(request: InferenceRequest) -> Predictor:
 
 
 def make_track_dataset(extractor: WindowExtractor, request: InferenceRequest) -> TrackDataset:
+    """Return the data set that decodes tracks as the request asks, within its limits."""
     settings = request.settings
     window_request = WindowRequest(settings.windows, request.min_duration_s)
     return TrackDataset(extractor, window_request, get_call_limits(settings))

@@ -89,8 +89,10 @@ class ClapClassifier(torch.nn.Module):
 
     def forward(self, input_features: torch.Tensor, is_longer: torch.Tensor) -> ClassifierOutput:
         hidden = self.audio_model(input_features=input_features, is_longer=is_longer)
-        audio = torch.nn.functional.normalize(self.projection(hidden.pooler_output), dim=-1)
-        return ClassifierOutput(audio @ self.texts.T * self.scale.exp())
+        projected = self.projection(hidden.pooler_output)
+        with torch.autocast(projected.device.type, enabled=False):  # similarities need float32
+            audio = torch.nn.functional.normalize(projected.float(), dim=-1)
+            return ClassifierOutput(audio @ self.texts.T * self.scale.exp())
 
 
 def load_clap_classifier(

@@ -1,6 +1,7 @@
 """What the bundled networks have in common: their base, and clips cut into patches."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,27 +40,34 @@ class AudioClassifier(nn.Module):
         raise NotImplementedError
 
 
+PatchCounts = int | Sequence[int]
+"""The patches of each clip; one number where all clips have as many."""
+
+
 def cut_patches(
     clips: Tensor, lengths: Tensor | None, frames: int, hop: int
-) -> tuple[Tensor, Tensor]:
-    """Cut clips (n, any, bands) into whole patches (all, frames, bands); count them per clip.
+) -> tuple[Tensor, PatchCounts]:
+    """Cut clips (clips, frames in a clip, bands) into patches (sum of counts, frames, bands).
 
-    lengths: the frames of each clip, which is padded on the right; None means all. A patch starts
-    every `hop` frames. A clip shorter than a patch is repeated to fill one.
+    Return the counts too. lengths: the frames of each clip, which is padded on the right; None
+    means all, and then nothing waits for a GPU. A patch starts every `hop` frames, and is whole. A
+    clip shorter than a patch is repeated to fill one.
     """
-    if lengths is None:
-        lengths = torch.full((len(clips),), clips.shape[1], device=clips.device)
-    counts = ((lengths - frames) // hop + 1).clamp(min=1)
-    starts = torch.arange(int(counts.max()), device=clips.device) * hop
+    sizes = [clips.shape[1]] if lengths is None else lengths.tolist()
+    counts = [max(1, (size - frames) // hop + 1) for size in sizes]
+    starts = torch.arange(max(counts), device=clips.device) * hop
     offsets = (starts.unsqueeze(1) + torch.arange(frames, device=clips.device)).flatten()
+    if lengths is None:
+        patches = clips[:, offsets % clips.shape[1]]
+        return patches.unflatten(1, (-1, frames)).flatten(0, 1), counts[0]
     index = offsets % lengths.clamp(min=1).unsqueeze(1)
     patches = clips.gather(1, index.unsqueeze(2).expand(-1, -1, clips.shape[2]))
-    is_present = torch.arange(len(starts), device=clips.device) < counts.unsqueeze(1)
+    is_present = torch.arange(len(starts)) < torch.tensor(counts).unsqueeze(1)
     return patches.unflatten(1, (len(starts), frames))[is_present], counts
 
 
-def average_by_clip(values: Tensor, counts: Tensor) -> Tensor:
-    """Average values (patches, any) clip by clip; counts (clips,): the patches of each clip."""
-    clip_of_patch = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, clip_of_patch, values)
-    return sums / counts.unsqueeze(1)
+def average_by_clip(values: Tensor, counts: PatchCounts) -> Tensor:
+    """Average values (patches, any) clip by clip, always in the same order: (clips, any)."""
+    if isinstance(counts, int):
+        return values.unflatten(0, (-1, counts)).mean(1)
+    return torch.stack([part.mean(0) for part in values.split(list(counts))])

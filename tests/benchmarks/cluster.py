@@ -12,19 +12,22 @@ what that node spends waiting.
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+from tests.benchmarks.measure import find_songs, make_environment
+from tests.ray_nodes import start_ray_nodes
+
 NODES = (1, 2, 4)
 POLL_INTERVAL_S = 0.05
 
@@ -36,28 +39,26 @@ class ScanSpeed(NamedTuple):
     tracks_per_s: float
 
 
-def copy_music(music: Path, folder: Path, tracks: int) -> None:
-    songs = sorted(path for path in music.rglob("*") if path.is_file())
+def copy_music(songs: Sequence[Path], folder: Path, tracks: int) -> None:
     folder.mkdir()
     for number in range(tracks):
         song = songs[number % len(songs)]
         shutil.copy(song, folder / f"{number:05}{song.suffix}")
 
 
-def scan(music: Path, tracks: int, *options: str) -> ScanSpeed:
-    """Scan fresh copies of the music and write into them."""
+def scan(songs: Sequence[Path], tracks: int, *options: str) -> ScanSpeed:
+    """Scan fresh copies of the songs and write into them."""
     with tempfile.TemporaryDirectory() as name:
         folder, report = Path(name), Path(name) / "report.csv"
-        copy_music(music, folder / "music", tracks)
+        copy_music(songs, folder / "music", tracks)
         command = [
             sys.executable, "-m", "tagger", "scan", str(folder / "music"), "-q", "--min-score", "0",
             "--existing", "replace", "--state", str(folder / "state.sqlite"),
             "--report", str(report), *options,
         ]  # fmt: skip
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         started = time.perf_counter()
         marks = []
-        with subprocess.Popen(command, env=environment) as process:
+        with subprocess.Popen(command, env=make_environment(folder / "home")) as process:
             while process.poll() is None:
                 rows = report.read_bytes().count(b"\n") if report.exists() else 0
                 marks.append((time.perf_counter() - started, rows))
@@ -70,22 +71,13 @@ def scan(music: Path, tracks: int, *options: str) -> ScanSpeed:
     return ScanSpeed(whole_s, (last[1] - first[1]) / (last[0] - first[0]))
 
 
-@contextmanager
-def start_nodes(count: int) -> Iterator[Any]:
-    sys.path.insert(0, str(ROOT))
-    from tests.ray_nodes import start_ray_nodes
-
-    with start_ray_nodes(count, cpus=2) as cluster:
-        yield cluster
-
-
-def measure(music: Path, tracks: int) -> Mapping[str, ScanSpeed]:
+def measure(songs: Sequence[Path], tracks: int) -> Mapping[str, ScanSpeed]:
     """Measure each engine once."""
     speeds = {}
     for count in (0, *NODES):
-        with start_nodes(count) if count else nullcontext() as cluster:
+        with start_ray_nodes(count, cpus=2) if count else nullcontext() as cluster:
             ray = ("--engine", "ray", "--ray-address", cluster.address) if cluster else ()
-            speeds[f"Ray, {count} nodes" if count else "local"] = scan(music, tracks, *ray)
+            speeds[f"Ray, {count} nodes" if count else "local"] = scan(songs, tracks, *ray)
     return speeds
 
 
@@ -95,9 +87,10 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    songs = find_songs(options.music)
     rounds = []
     for number in range(options.rounds):
-        rounds.append(measure(options.music, options.tracks))
+        rounds.append(measure(songs, options.tracks))
         print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
     print("| engine | whole run | to local | once started | to local |")
     print("|---|---|---|---|---|")

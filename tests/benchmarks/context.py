@@ -15,7 +15,6 @@ genre stood in the tags or the name of the file, or in a table. Weights are not 
 """
 
 import argparse
-import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,11 +29,11 @@ from docs.bundled_model.fit_head import (
     LABELS,
     NOT_MUSIC,
     load_features,
+    read_class_names,
     read_clips,
 )
 from tagger.evidence import ContextWeights, Evidence, pool_with_evidence
 from tagger.models.classifier import use_one_thread
-from tagger.models.yamnet import CHECKPOINT
 from tagger.records import Score
 from tagger.settings import Settings
 from tests.benchmarks.genres import compute_left_out_scores
@@ -88,10 +87,8 @@ class Case:
 
 def read_recordings(features: Path) -> list[Recording]:
     """Return the whole pieces of music whose genre is a label, with scores left out."""
-    label_by_class = json.loads((CHECKPOINT / "config.json").read_text())["id2label"]
-    classes = [label_by_class[str(number)] for number in range(len(label_by_class))]
     with use_one_thread():
-        left_out = compute_left_out_scores(read_clips(features, classes))
+        left_out = compute_left_out_scores(read_clips(features, read_class_names()))
     clips = left_out.clips
     origins = load_features(features)["label_from"][clips.number].tolist()
     recordings = []

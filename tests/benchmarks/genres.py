@@ -10,7 +10,6 @@ has a folder for each genre. With other folders it counts what a scan would writ
 """
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,13 +32,13 @@ from docs.bundled_model.fit_head import (
     compute_music_lead,
     fit_calibration_factor,
     make_left_out_groups,
+    read_class_names,
     read_clips,
 )
 from tagger.classify import run_classify
 from tagger.decide import MIN_STYLE_SCORE, is_music
 from tagger.models import find_model
 from tagger.models.classifier import use_one_thread
-from tagger.models.yamnet import CHECKPOINT
 from tagger.records import MAX_NOT_MUSIC, Prediction, Score, normalize_label
 from tagger.settings import Settings
 from tagger.tags import EXTENSIONS
@@ -267,8 +266,7 @@ def format_styles(recordings: Recordings) -> Iterator[str]:
 
 
 def report_features(features: Path, picture: Path | None) -> Iterator[str]:
-    label_by_class = json.loads((CHECKPOINT / "config.json").read_text())["id2label"]
-    classes = [label_by_class[str(number)] for number in range(len(label_by_class))]
+    classes = read_class_names()
     with use_one_thread():
         scores = compute_left_out_scores(read_clips(features, classes))
         recordings = fit_attributes.read_recordings(features, classes)

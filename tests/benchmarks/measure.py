@@ -187,7 +187,22 @@ def get_processor_s() -> float:
     return total
 
 
-def watch_peak_mib(process: subprocess.Popen[bytes]) -> float:
+def ask(process: subprocess.Popen[str], request: str) -> str:
+    """Send a line to a process that takes turns; return the rest of the line that begins `answer`.
+
+    Raises SystemExit where the process ends instead.
+    """
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(f"{request}\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("answer "):
+            return line.removeprefix("answer ")
+    raise SystemExit(f"a side of the benchmark ended early: {process.args}")
+
+
+def watch_peak_mib(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> float:
     """Return the peak memory of a process and its descendants, once it has ended."""
     peaks, has_ended = [0.0], Event()
 

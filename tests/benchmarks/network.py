@@ -25,6 +25,7 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+ROOT = Path(__file__).parents[2]
 TOWERS = ("MSD_musicnn", "MTT_musicnn")
 PATCH_SAMPLES = 187 * 256
 Weight = Callable[[str], NDArray[np.float32]]
@@ -199,20 +200,15 @@ def serve(predict: Callable[[NDArray[np.float32]], Any], patches: int, target: s
         clock, processor = time.perf_counter(), time.process_time()
         each = len(predict(samples)) / 1000
         clock, processor = time.perf_counter() - clock, time.process_time() - processor
-        print("round", clock / each, processor / each, flush=True)
+        print("answer", clock / each, processor / each, flush=True)
 
 
 def play_round(process: "subprocess.Popen[str]") -> tuple[float, float]:
     """Let a side run one round; return its milliseconds per patch, wall clock and CPU."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    for line in process.stdout:
-        if line.startswith("round"):
-            _, clock, processor = line.split()
-            return float(clock), float(processor)
-    raise SystemExit("a side of the benchmark ended early")
+    from tests.benchmarks.measure import ask  # needs psutil, which the other Pythons may lack
+
+    clock, processor = ask(process, "go").split()
+    return float(clock), float(processor)
 
 
 def start_side(python: str, options: argparse.Namespace, *more: str) -> "subprocess.Popen[str]":
@@ -278,4 +274,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # for tagger as it is here, and tests.benchmarks
     main()

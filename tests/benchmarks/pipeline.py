@@ -10,7 +10,7 @@ decoding processes, but not the loading of the model. Each side has its own proc
 turns, and medians are compared.
 
 Memory is measured in an extra round with one side alone, because measuring takes time. It is the
-greatest sum of PSS over the side's process and all its descendants since its start (Linux only).
+greatest sum of PSS over the side's process and all its descendants (Linux only).
 Another process with torch on this machine would share its libraries, and make both sums smaller.
 """
 
@@ -22,11 +22,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from threading import Event
 from typing import Any
 from unittest.mock import patch
 
@@ -34,6 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+from tests.benchmarks.measure import ask, watch_peak_mib
+
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae",
           "rock")  # fmt: skip
 RATE_HZ = 16_000
@@ -44,7 +46,6 @@ SONGS = 4
 MAX_DIFFERENCE = 1e-4
 """The largest difference that a label's scores may have in fp32."""
 
-POLL_INTERVAL_S = 0.03
 OURS, OURS_BF16, PIPELINE = "tagger", "tagger, bf16", "pipeline"
 
 Scores = list[dict[str, float]]
@@ -100,7 +101,7 @@ def make_our_tasks(
     import torch
 
     from tagger.inference import predict
-    from tagger.inference.dataset import Sample
+    from tagger.inference.dataset import TrackInputs
     from tagger.inference.devices import choose_compute_mode
     from tagger.inference.engine import InferenceRequest
     from tagger.inference.predict import Predictor
@@ -125,8 +126,8 @@ def make_our_tasks(
 
     def predict_windows() -> Scores:
         extract = classifier.extractor
-        samples = (Sample(tracks[0], WINDOW_S, (0.0,), extract([window])) for window in windows)
-        return [scores(result) for result in predictor.predict(samples)]
+        inputs = (TrackInputs(tracks[0], WINDOW_S, (0.0,), extract([each])) for each in windows)
+        return [scores(result) for result in predictor.predict(inputs)]
 
     def predict_songs(tracks: Sequence[Track]) -> Scores:
         with patch.object(predict, "load_classifier", return_value=classifier):
@@ -191,14 +192,7 @@ class Side:
     process: "subprocess.Popen[str]"
 
     def play(self, task: str) -> RoundResult:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{task}\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("answer "):
-                return RoundResult(*json.loads(line.removeprefix("answer ")))
-        raise SystemExit("a side of the benchmark ended early")
+        return RoundResult(*json.loads(ask(self.process, task)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,39 +228,12 @@ class Contest:
         return {name: [each[name] for each in rounds] for name in self.names}
 
     def peak_mib(self, name: str, task: str) -> float:
-        """Return the peak memory of one side alone, from its start to the end of the task."""
-        done = Event()
-        with self.start(name) as side, ThreadPoolExecutor(1) as pool:
-            peak = pool.submit(measure_peak_kib, side.process.pid, done)
-            try:
+        """Return the peak memory of one side alone, from its start to its end."""
+        with ThreadPoolExecutor(1) as pool:
+            with self.start(name) as side:
+                peak = pool.submit(watch_peak_mib, side.process)
                 side.play(task)
-            finally:
-                done.set()
-            return peak.result() / 1024
-
-
-def measure_peak_kib(pid: int, done: Event) -> int:
-    """Return the greatest sum of PSS in KiB over a process and its descendants."""
-    peak = 0
-    while not done.wait(POLL_INTERVAL_S):
-        peak = max(peak, sum(map(get_pss_kib, list_descendants(pid))))
-    return peak
-
-
-def list_descendants(pid: int) -> Iterator[int]:
-    yield pid
-    with suppress(OSError):  # it ended meanwhile
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                yield from list_descendants(int(child))
-
-
-def get_pss_kib(pid: int) -> int:
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0
+            return peak.result()
 
 
 def compare_windows(contest: Contest) -> None:
@@ -358,5 +325,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))  # for tagger as it is here, and tests.builders
     main()

@@ -129,16 +129,16 @@ def choose_mode(classifier: Any, settings: Any) -> tuple[Any, Any]:
 
 
 def calculating(library: Path) -> Task:
-    """Run the network alone, as a scan does, on samples that are ready."""
-    from tagger.inference.dataset import Sample
+    """Run the network alone, as a scan does, on inputs that are ready."""
+    from tagger.inference.dataset import TrackInputs
     from tagger.inference.predict import Predictor
 
     classifier, settings = load_bundled()
     predictor = Predictor(classifier, *choose_mode(classifier, settings))
     inputs = classifier.extractor(make_noise(classifier.extractor))
     starts = tuple(map(float, range(classifier.extractor.window_count)))
-    samples = [Sample(track, 240.0, starts, inputs) for track in find_tracks(library)]
-    return lambda: list(predictor.predict(samples))
+    tracks = [TrackInputs(track, 240.0, starts, inputs) for track in find_tracks(library)]
+    return lambda: list(predictor.predict(tracks))
 
 
 def calculating_part(part: str, library: Path) -> Task:

@@ -45,6 +45,7 @@ from tests.benchmarks.measure import (
     CORES,
     Cost,
     adopt_orphans,
+    ask,
     copy_fresh,
     describe_machine,
     get_processor_s,
@@ -131,7 +132,7 @@ def serve(name: str, library: Path) -> None:
             task()
             times += 1
         clock_s, processor_s = time.perf_counter() - clock_s, get_processor_s() - processor_s
-        sys.stdout.write(f"round {clock_s / times} {processor_s / times}\n")
+        sys.stdout.write(f"answer {clock_s / times} {processor_s / times}\n")
         sys.stdout.flush()
 
 
@@ -153,16 +154,7 @@ class Side:
         self.rounds.clear()  # the first round only warms up
 
     def play(self) -> None:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            word, *numbers = line.split() or [""]
-            if word == "round":
-                self.rounds.append(Cost(*map(float, numbers)))
-                return
-        raise SystemExit(f"the row {self.name!r} of the benchmark ended early")
+        self.rounds.append(Cost(*map(float, ask(self.process, "go").split())))
 
     def end(self) -> None:
         """Kill the process and all that it started."""

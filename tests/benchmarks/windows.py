@@ -13,7 +13,6 @@ that it writes, a low score, or no music.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from docs.bundled_model.fit_head import (
     fit_head_weights,
     load_features,
     make_left_out_groups,
+    read_class_names,
     read_clips,
 )
 from tagger.audio import read_windows
@@ -40,7 +40,6 @@ from tagger.errors import TrackError
 from tagger.models import find_model
 from tagger.models.classifier import Classifier, use_one_thread
 from tagger.models.loading import load_classifier
-from tagger.models.yamnet import CHECKPOINT
 from tagger.records import MAX_NOT_MUSIC, normalize_label
 from tagger.settings import Settings
 
@@ -176,9 +175,7 @@ def read_folder(
 
 def read_left_out(features: Path) -> Sample:
     """Score the windows of whole clips of music, each with a head fitted without its group."""
-    label_by_class = json.loads((CHECKPOINT / "config.json").read_text())["id2label"]
-    classes = [label_by_class[str(number)] for number in range(len(label_by_class))]
-    clips, data = read_clips(features, classes), load_features(features)
+    clips, data = read_clips(features, read_class_names()), load_features(features)
     counts = data["windows"].tolist()
     inputs = torch.from_numpy(np.concatenate([data["tag_logits"], data["embedding"]], 1))
     probabilities = torch.from_numpy(data["tag_logits"]).sigmoid()

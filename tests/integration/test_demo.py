@@ -6,17 +6,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from tagger import classify
 from tagger.cli import main
+from tagger.inference.engine import InferenceRequest, LocalEngine
+from tagger.models import find_model
 from tagger.settings_sources import load_settings
 from tests.browser import needs_browser, visiting
-from tests.builders import build_audio, write_text
+from tests.builders import build_audio, music, write_text
 from tests.checkpoints import save
 from tests.conftest import use_home
 from tests.processes import run_in_background
@@ -149,6 +154,55 @@ def test_an_answer_has_the_scores_and_the_timeline(classifier: Any, tmp_path: Pa
     assert set(timeline["label"]) == set(scores)
     assert timeline["seconds"].between(0, 10).all()
     assert timeline["score"].between(0, 1).all()
+
+
+@needs_gradio
+@shares_classifier
+@pytest.mark.extra
+def test_a_line_of_the_timeline_has_every_window(classifier: Any, tmp_path: Path) -> None:
+    def begin_with_noise(seconds: float, rate_hz: int) -> NDArray[np.float32]:
+        samples = music(seconds, rate_hz, frequency_hz=220, seed=0)
+        half = samples.shape[1] // 2
+        samples[:, :half] = np.random.default_rng(0).uniform(-0.1, 0.1, half)
+        return samples
+
+    song = build_audio(tmp_path / "a.flac", seconds=10, sound=begin_with_noise)
+    _, scores, timeline = classifier.classify(str(song), "", "")
+    assert dict(timeline["label"].value_counts()) == dict.fromkeys(scores, 3)
+
+
+@needs_gradio
+@shares_classifier
+@pytest.mark.extra
+def test_a_genre_map_without_labels_is_explained(
+    classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = find_model(classifier.settings).labels
+    no_names = dict.fromkeys(map(str.casefold, labels), "")
+    monkeypatch.setattr(classifier, "settings", replace(classifier.settings, genre_map=no_names))
+    answer = classifier.classify(str(build_audio(tmp_path / "a.flac", seconds=4)), "", "")
+    assert answer[0].startswith("The genre map leaves out all labels of musicnn-yamnet")
+    assert answer[1:] == ({}, None)
+
+
+def test_the_model_stays_loaded_until_a_visitor_chooses_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tagger.inference.predict import load_predictor
+
+    loaded: list[str] = []
+
+    def load(request: InferenceRequest) -> Any:
+        loaded.append(request.settings.model)
+        return load_predictor(request)
+
+    monkeypatch.setattr(classify, "SONG_ENGINE", LocalEngine())
+    monkeypatch.setattr("tagger.inference.predict.load_predictor", load)
+    song = build_audio(tmp_path / "a.flac", seconds=4)
+    for model in ("musicnn", "musicnn", "yamnet"):
+        settings = load_settings({"model": model, "jobs": 1})
+        classify.classify_song(song, settings, minutes=1, may_be_folder=True)
+    assert loaded == ["musicnn", "yamnet"]
 
 
 @needs_gradio

@@ -1,6 +1,5 @@
 """Styles, moods and voices: how their layer is fitted, and from the network to the state file."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,19 +9,17 @@ import torch
 
 from docs.bundled_model import fit_attributes
 from docs.bundled_model.fit_attributes import MOODS, STYLE_NAMES, STYLES, VOICES, make_style_map
-from docs.bundled_model.fit_head import TAG_WEIGHTS, list_tags
+from docs.bundled_model.fit_head import TAG_WEIGHTS, list_tags, read_class_names
 from tagger.decide import choose_styles
 from tagger.models import find_model
 from tagger.models.loading import load_classifier
-from tagger.models.yamnet import CHECKPOINT
 from tagger.records import Attributes, Prediction, Score
 from tagger.settings import Settings
 from tagger.state import open_state
 from tagger.storage import look_up
 from tests.builders import build_audio
 
-LABEL_BY_CLASS = json.loads((CHECKPOINT / "config.json").read_text())["id2label"]
-CLASSES = [LABEL_BY_CLASS[str(number)] for number in range(len(LABEL_BY_CLASS))]
+CLASSES = read_class_names()
 
 
 def test_each_style_belongs_to_a_genre_of_the_model() -> None:

@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from tagger.errors import ModelError, SettingsError
-from tagger.inference.dataset import Sample
+from tagger.inference import predict
+from tagger.inference.dataset import TrackInputs
 from tagger.inference.devices import ComputeMode
 from tagger.inference.predict import Predictor
 from tagger.models import download_missing, find_model, sources
@@ -118,15 +119,15 @@ def sound(rate_hz: int, seconds: float, seed: int) -> Samples:
     return np.asarray(0.1 * sum(waves) + rng.normal(0, 0.02, time_s.size), np.float32)
 
 
-def sample(classifier: Classifier, *windows: Samples) -> Sample:
-    return Sample(TRACK, 1.0, (0.0,) * len(windows), classifier.extractor(windows))
+def make_inputs(classifier: Classifier, *windows: Samples) -> TrackInputs:
+    return TrackInputs(TRACK, 1.0, (0.0,) * len(windows), classifier.extractor(windows))
 
 
 def scores_of(
     classifier: Classifier, clips: Sequence[Samples], **options: Any
 ) -> list[tuple[Score, ...]]:
-    samples = [sample(classifier, clip) for clip in clips]
-    results = list(Predictor(classifier, **{"devices": CPU} | options).predict(samples))
+    tracks = [make_inputs(classifier, clip) for clip in clips]
+    results = list(Predictor(classifier, **{"devices": CPU} | options).predict(tracks))
     assert all(isinstance(result, Prediction) for result in results)
     return [result.scores for result in results if isinstance(result, Prediction)]
 
@@ -182,7 +183,7 @@ def test_zero_shot_scores_are_those_of_the_pipeline(
     for ours, theirs in zip(scores_of(classifier, clips), expected, strict=True):
         assert_same(ours, theirs)
     # Of several or longer clips, the pipeline picks parts at random; tagger does not.
-    track = sample(classifier, *clips[::2])
+    track = make_inputs(classifier, *clips[::2])
     first, second = (list(Predictor(classifier, CPU).predict([track])) for _ in "12")
     assert first == second
 
@@ -247,7 +248,7 @@ def test_the_logits_of_windows_are_averaged(tiny: Path) -> None:
     with torch.inference_mode():
         logits = torch.cat([classifier.model(**classifier.extractor([w])).logits for w in windows])
     pooled = logits.mean(0).softmax(-1)
-    track = sample(classifier, *windows)
+    track = make_inputs(classifier, *windows)
     (result,) = Predictor(classifier, CPU, timeline=True).predict([track])
     assert isinstance(result, Prediction)
     assert {s.genre: s.probability for s in result.scores} == pytest.approx(
@@ -258,15 +259,27 @@ def test_the_logits_of_windows_are_averaged(tiny: Path) -> None:
         assert scores[0].probability == pytest.approx(row.max().item(), abs=1e-5)
 
 
+def test_similarities_are_not_rounded_to_half_precision(checkpoint: Callable[[str], Path]) -> None:
+    classifier = load(checkpoint("clap"), labels=",".join(LABELS))
+    network: Any = classifier.model
+    projected: list[torch.Tensor] = []
+    network.projection.register_forward_hook(lambda _model, _args, output: projected.append(output))
+    inputs = classifier.extractor([sound(48_000, 10, 0)])
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = network(**inputs).logits
+    audio = torch.nn.functional.normalize(projected[0].float(), dim=-1)
+    torch.testing.assert_close(logits, audio @ network.texts.T * network.scale.exp())
+
+
 @pytest.mark.slow
 def test_the_top_genre_is_the_same_in_bf16(checkpoint: Callable[[str], Path]) -> None:
     for kind in ("musicnn", "hubert", "ast"):
         classifier = load(checkpoint(kind))
         seconds = min(4.0, classifier.extractor.window_s)
         clips = [sound(classifier.extractor.rate_hz, seconds, seed) for seed in range(6)]
-        samples = [sample(classifier, clip) for clip in clips]
-        exact = list(Predictor(classifier, CPU).predict(samples))
-        rough = list(Predictor(classifier, CPU, ComputeMode(torch.bfloat16)).predict(samples))
+        tracks = [make_inputs(classifier, clip) for clip in clips]
+        exact = list(Predictor(classifier, CPU).predict(tracks))
+        rough = list(Predictor(classifier, CPU, ComputeMode(torch.bfloat16)).predict(tracks))
         for one, other in zip(exact, rough, strict=True):
             assert isinstance(one, Prediction)
             assert isinstance(other, Prediction)
@@ -503,8 +516,8 @@ def test_options_that_do_not_suit_the_model_are_wrong_usage(
 def test_a_bad_file_or_bad_score_costs_its_neighbours_nothing(tiny: Path) -> None:
     classifier = load(tiny)
     noise = sound(16_000, 1, 0)
-    good = sample(classifier, noise, noise)
-    bad = Sample(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), torch.nan)})
+    good = make_inputs(classifier, noise, noise)
+    bad = TrackInputs(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), torch.nan)})
     failure = Failure(TRACK, "silent")
     results = list(Predictor(classifier, CPU).predict([good, failure, bad, good, bad]))
     kinds = [type(result) for result in results]
@@ -538,8 +551,8 @@ def test_a_compiled_network_gives_the_same_scores(tiny: Path) -> None:
     classifier = load(tiny)
     clips = [sound(16_000, 1, seed) for seed in range(3)]
     expected = scores_of(classifier, clips)
-    samples = [sample(classifier, clip) for clip in clips]
-    compiled = Predictor(classifier, CPU, ComputeMode(compiled=True)).predict(samples)
+    tracks = [make_inputs(classifier, clip) for clip in clips]
+    compiled = Predictor(classifier, CPU, ComputeMode(compiled=True)).predict(tracks)
     for ours, theirs in zip(compiled, expected, strict=True):
         assert isinstance(ours, Prediction)
         assert [s.genre for s in ours.scores] == [s.genre for s in theirs]
@@ -564,8 +577,8 @@ class Fussy(torch.nn.Module):
 def test_a_track_that_the_network_breaks_down_on_is_a_failure_of_its_own(tiny: Path) -> None:
     classifier = load(tiny)
     object.__setattr__(classifier, "model", Fussy(classifier.model))
-    good = sample(classifier, sound(16_000, 1, 0))
-    loud = Sample(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), 99.0)})
+    good = make_inputs(classifier, sound(16_000, 1, 0))
+    loud = TrackInputs(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), 99.0)})
     results = list(Predictor(classifier, CPU).predict([good, loud, good, loud, good]))
     assert [type(result) for result in results] == [
         Prediction, Failure, Prediction, Failure, Prediction,
@@ -575,6 +588,25 @@ def test_a_track_that_the_network_breaks_down_on_is_a_failure_of_its_own(tiny: P
     assert results[0] == results[2] == results[4]
     with pytest.raises(ModelError, match="breaks down on it: too loud"):
         list(Predictor(classifier, CPU).predict([good, *[loud] * 20]))
+
+
+def test_a_gpu_survives_a_network_that_breaks_down_on_the_first_window(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "get_default_batch_size", lambda *_: None)  # as on a GPU
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 << 30, 8 << 30))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: 0)
+    classifier = load(tiny)
+    object.__setattr__(classifier, "model", Fussy(classifier.model))
+    good = make_inputs(classifier, sound(16_000, 1, 0))
+    loud = TrackInputs(TRACK, 1.0, (0.0,), {"input_values": torch.full((1, 16_000), 99.0)})
+    predictor = Predictor(classifier, CPU)
+    results = list(predictor.predict([loud, good]))
+    assert [type(result) for result in results] == [Failure, Prediction]
+    assert predictor.batch_size is not None
+    assert predictor.idle_replicas.qsize() == predictor.replica_count
 
 
 class Greedy(torch.nn.Module):
@@ -611,4 +643,4 @@ def test_a_batch_that_memory_does_not_hold_is_halved_until_it_does(
     assert greedy.sizes[-1] <= 3, "what was learned once holds for the batches that follow"
     greedy.most = 0
     with pytest.raises(torch.OutOfMemoryError if error is torch.OutOfMemoryError else ModelError):
-        list(Predictor(classifier, CPU).predict([sample(classifier, clip) for clip in clips]))
+        list(Predictor(classifier, CPU).predict([make_inputs(classifier, clip) for clip in clips]))

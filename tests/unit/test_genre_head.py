@@ -1,6 +1,5 @@
 """The bundled head is fitted to synthetic features through its public functions."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +14,16 @@ from docs.bundled_model.fit_head import (
     compute_music_lead,
     fit_head,
     make_left_out_groups,
+    read_class_names,
     read_clips,
 )
 from tagger.models.musicnn.configuration import get_published_towers
-from tagger.models.yamnet import CHECKPOINT
 
 Floats = NDArray[np.float32]
 Head = dict[str, Floats]
 Guess = Callable[[Floats, Floats], str]
 
-LABEL_BY_CLASS = json.loads((CHECKPOINT / "config.json").read_text())["id2label"]
-CLASSES = [LABEL_BY_CLASS[str(number)] for number in range(len(LABEL_BY_CLASS))]
+CLASSES = read_class_names()
 MUSICNN_TAGS = [f"{tower} {tag}" for tower, tags in get_published_towers().items() for tag in tags]
 TAGS = [*MUSICNN_TAGS, *(f"yamnet {name}" for name in CLASSES)]
 EMBEDDING = {"musicnn": 400, "yamnet": 1024}

@@ -17,6 +17,7 @@ from transformers import (
 
 from tagger.models import musicnn, musicnn_yamnet, yamnet
 from tagger.models.musicnn_yamnet.modeling import MusicnnLogMel
+from tagger.models.patches import average_by_clip, cut_patches
 from tagger.models.pretrained import (
     MusicnnFeatureExtractor,
     MusicnnForAudioClassification,
@@ -103,6 +104,25 @@ def test_clips_of_several_lengths_do_not_disturb_each_other(
         [run(bundled, clips[0][: 2 * WINDOW][part * WINDOW :][:WINDOW]) for part in (0, 1)]
     )
     torch.testing.assert_close(together[0], halves.mean(0), atol=1e-3, rtol=1e-3)
+
+
+def test_nothing_waits_for_a_gpu() -> None:
+    """On the device "meta" no tensor has values, so whatever waits for a value fails."""
+    patches, counts = cut_patches(torch.empty(3, 296, 64, device="meta"), None, 96, 48)
+    assert patches.shape == (3 * 5, 96, 64)
+    assert average_by_clip(patches.flatten(1), counts).shape == (3, 96 * 64)
+
+
+def test_a_clip_is_averaged_alike_alone_and_beside_others_of_any_length() -> None:
+    def average(clips: Tensor, lengths: Tensor | None = None) -> Tensor:
+        patches, counts = cut_patches(clips, lengths, 96, 48)
+        return average_by_clip(patches.flatten(1), counts)
+
+    clips = torch.rand(2, 400, 64)
+    first, second, short = average(clips[:1]), average(clips[1:]), average(clips[1:, :150])
+    assert torch.equal(average(clips), torch.cat([first, second]))
+    assert torch.equal(average(clips, torch.tensor([400, 400])), torch.cat([first, second]))
+    assert torch.equal(average(clips, torch.tensor([400, 150])), torch.cat([first, short]))
 
 
 def test_a_pipeline_takes_it_and_noise_is_no_music() -> None:

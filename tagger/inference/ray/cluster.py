@@ -101,8 +101,8 @@ def list_nodes() -> list[Node]:
 def plan_resources(nodes: Sequence[Node], settings: Settings) -> ResourcePlan:
     """Divide the cluster: a predictor for each GPU; without GPUs, three of four cores predict.
 
-    Raises ClusterError where no machine has room for a predictor, or no core would be left to
-    decode.
+    By default there are no more predictors than leave a core to decode. Raises ClusterError where
+    no machine has room for a predictor, or no core would be left to decode.
     """
     cpus = sum(node.cpus for node in nodes)
     on_gpu = settings.device in ("auto", "cuda") and any(node.gpus for node in nodes)
@@ -117,10 +117,10 @@ def plan_resources(nodes: Sequence[Node], settings: Settings) -> ResourcePlan:
         wanted = f"{cpus_each} cores and {gpus_each:g} GPUs"
         raise ClusterError(f"no machine of the cluster has room for a predictor of {wanted}")
     if gpus_each:
-        fitting = sum(node.gpus * int(1 / gpus_each) for node in nodes)
+        fitting = sum(min(node.gpus * int(1 / gpus_each), node.cpus // cpus_each) for node in nodes)
     else:
         fitting = sum(node.cpus // (cpus_each + 1) for node in nodes)
-    predictors = settings.ray_predictors or max(1, fitting)
+    predictors = settings.ray_predictors or max(1, min(fitting, (cpus - 1) // cpus_each))
     decoding_cpus = cpus - predictors * cpus_each
     if decoding_cpus < 1:
         raise ClusterError(
@@ -171,9 +171,11 @@ class RayCluster:
     """An engine on a cluster. It connects when the first tracks are to be predicted."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raise SettingsError for a device of this machine alone."""
+        """Raise SettingsError for a device of this machine alone, and for GPUs that nobody gets."""
         if ":" in settings.device:
             raise SettingsError("--device cuda:N is for one machine: Ray hands out its GPUs")
+        if settings.device == "cuda" and settings.ray_predictor_gpus == 0:
+            raise SettingsError("--device cuda needs a GPU, and --ray-predictor-gpus 0 gives none")
         self.settings = settings
         self.plan: ResourcePlan | None = None
         self.stack = ExitStack()

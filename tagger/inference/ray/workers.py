@@ -17,7 +17,7 @@ import torch
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError
 
 from tagger.errors import ClusterError, FailureKind, LostWorkerError, ModelError, WorkerError
-from tagger.inference.dataset import Sample, TrackDataset
+from tagger.inference.dataset import TrackDataset, TrackInputs
 from tagger.inference.engine import InferenceRequest, never_stop
 from tagger.inference.predict import load_predictor, make_track_dataset, translate_torch_errors
 from tagger.inference.ray.cluster import (
@@ -35,12 +35,18 @@ from tagger.records import Failure, Prediction, Track
 from tagger.version import __version__
 
 
-def make_portable(request: InferenceRequest) -> InferenceRequest:
-    """Return a request that means the same on another machine and can be pickled."""
+def make_portable(request: InferenceRequest, plan: ResourcePlan) -> InferenceRequest:
+    """Return a request that means the same on another machine and can be pickled.
+
+    A predictor to which the plan gives no GPU runs on the CPU, where the user leaves the choice of
+    the device to tagger: Ray hides the GPUs only from processes that get some of them.
+    """
     source = request.source
     settings = replace(
         request.settings, genre_map={}, notify_cmd="", notify=(), ping_url=None, alert=()
     )
+    if settings.device == "auto" and not plan.gpus_per_predictor:
+        settings = replace(settings, device="cpu")
     if source.commit:
         settings = replace(settings, revision=source.commit)
     elif source.name not in BUNDLED_MODELS:
@@ -50,7 +56,7 @@ def make_portable(request: InferenceRequest) -> InferenceRequest:
 
 def decode_track(
     version: str, dataset: TrackDataset, track: Track
-) -> tuple[bool, Sample | Failure]:
+) -> tuple[bool, TrackInputs | Failure]:
     """Return True and the network inputs of a track, or why it has none. Raises ClusterError.
 
     Ray keeps the two results as two objects: the small first one tells whether the task succeeded,
@@ -85,7 +91,7 @@ class PredictorActor:
     def ping(self) -> None:
         """Return at once, to show that the actor is alive."""
 
-    def predict(self, *items: Sample | Failure) -> Sequence[Prediction | Failure]:
+    def predict(self, *items: TrackInputs | Failure) -> Sequence[Prediction | Failure]:
         with translate_torch_errors(self.settings):
             return list(self.predictor.predict(items))
 
@@ -124,7 +130,7 @@ class PredictorPool:
     def __init__(self, request: InferenceRequest, plan: ResourcePlan) -> None:
         self.plan = plan
         self.check = request.check
-        self.request_ref = ray.put(make_portable(request))
+        self.request_ref = ray.put(make_portable(request, plan))
         self.start_crashes = 0
         self.lost_at = 0.0
         self.predictors = [self._start_predictor() for _ in range(plan.predictors)]
@@ -175,7 +181,10 @@ class PredictorPool:
         return True
 
     def get_result(self, ref: Any) -> Any:
-        """Wait for the result of a remote call, and keep a core free for it. Raises RayError."""
+        """Wait for the result of a remote call. Raises RayError.
+
+        Where nothing comes, give a predictor's cores to decoding.
+        """
         stalled_s = 0.0
         while not ray.wait([ref], timeout=POLL_INTERVAL_S)[0]:
             self.check()

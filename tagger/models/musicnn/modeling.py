@@ -28,7 +28,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from tagger.models.musicnn.configuration import MusicnnArchitecture
-from tagger.models.patches import AudioClassifier, ClassifierOutput, average_by_clip, cut_patches
+from tagger.models.patches import (
+    AudioClassifier,
+    ClassifierOutput,
+    PatchCounts,
+    average_by_clip,
+    cut_patches,
+)
 
 FRONT_END_PATCHES = 16
 """Patches that go through the front-end together."""
@@ -370,9 +376,9 @@ class GenreHead(nn.Module):
             return logits + correction
 
     def score_clips(
-        self, tag_logits: Tensor, embedding: Tensor, counts: Tensor
+        self, tag_logits: Tensor, embedding: Tensor, counts: PatchCounts
     ) -> ClassifierOutput:
-        """Score patches, and average everything clip by clip; counts (clips,): their patches."""
+        """Score patches, and average everything clip by clip."""
         return ClassifierOutput(
             logits=average_by_clip(self(tag_logits, embedding), counts),
             tag_logits=average_by_clip(tag_logits, counts),
