@@ -137,11 +137,13 @@ class PreTrainedClassifier(PreTrainedModel, AudioClassifier):
             case FixedLinear():
                 initialization.zeros_(module.weight)
                 initialization.zeros_(module.bias)
-            case MusicnnLogMel() | YamnetLogMel():
-                # transformers makes a model without memory for its constants, and fills it later.
+            # transformers makes a model without memory for its constants, and fills it later.
+            case MusicnnLogMel():
                 window, filters = module.make_constants()
                 initialization.copy_(module.window, window)
                 initialization.copy_(module.filters, filters)
+            case YamnetLogMel():
+                initialization.copy_(module.filters, module.make_filters())
 
 
 class MusicnnForAudioClassification(PreTrainedClassifier, MusicnnClassifier):
