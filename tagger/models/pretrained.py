@@ -180,10 +180,12 @@ class MusicnnFeatureExtractor(MusicnnFeatures, SequenceFeatureExtractor):
         names = {each.name for each in fields(MusicnnFeatures) if each.init}
         features = MusicnnFeatures(**{name: kwargs.pop(name) for name in names & kwargs.keys()})
         padding_value = kwargs.pop("padding_value", 0.0)
+        chunk_length_s = kwargs.pop("chunk_length_s", features.chunk_length_s)
         super(MusicnnFeatures, self).__init__(
             features.feature_size, features.sampling_rate, padding_value, **kwargs
         )
         vars(self).update(vars(features))
+        self.chunk_length_s = chunk_length_s  # a training may have set another length
 
     def __call__(
         self,

@@ -253,6 +253,19 @@ def test_random_crops_lie_elsewhere_in_each_epoch(command: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("base", ["hubert", "musicnn"])
+def test_a_scan_hears_segments_as_long_as_those_of_the_training(
+    base: str, command: list[str], tones: Path, capsys: Capsys
+) -> None:
+    model = [] if base == "hubert" else ["--base-model", base]
+    trained_with([*command, *model], "--freeze", "backbone", "--segment-seconds", "0.5")
+    capsys.readouterr()
+    path = tones / "low" / "1.flac"
+    assert main(["classify", "--json", "--timeline", "-m", command[2], str(path)]) == 0
+    assert len(json.loads(capsys.readouterr().out)[0]["timeline"]) == int(SECONDS / 0.5)
+
+
+@pytest.mark.slow
 def test_accumulated_gradients_give_the_loss_of_one_batch(command: list[str]) -> None:
     still = ("--learning-rate", "1e-12", "--dropout", "0", "--gradient-checkpointing")
     whole = losses(trained_with(command, *still, "--batch-size", "8"))
