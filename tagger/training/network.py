@@ -19,6 +19,7 @@ from tagger.errors import ModelError
 from tagger.models import ModelSource
 from tagger.models.checkpoint import load_config_and_extractor, load_network
 from tagger.models.classifier import ModelInputs, WindowExtractor, translate_load_errors
+from tagger.models.pretrained import MusicnnYamnetConfig
 from tagger.settings import Settings
 from tagger.training.recipe import Freeze, Recipe
 
@@ -31,7 +32,7 @@ def load_trainable_config(
 ) -> tuple[PreTrainedConfig, WindowExtractor]:
     """Load the configuration and the feature extractor of a checkpoint, changed by the recipe.
 
-    Raises ModelError if the checkpoint is broken or not an audio model.
+    Raises ModelError if the checkpoint is broken, not an audio model, or has no dropout to set.
     """
     config, extractor = load_config_and_extractor(source, settings)
     features: Any = extractor.feature_extractor
@@ -40,10 +41,23 @@ def load_trainable_config(
     if recipe.segment_seconds:
         features.chunk_length_s = recipe.segment_seconds
     if recipe.dropout is not None:
-        for name, value in config.to_dict().items():
-            if name.endswith(("dropout", "dropout_prob")) and isinstance(value, float | int):
-                setattr(config, name, recipe.dropout)
+        _set_dropout(config, recipe.dropout)
     return config, extractor
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:
+    if isinstance(config, MusicnnYamnetConfig):
+        config.musicnn = {**config.musicnn, "dropout": dropout}  # YAMNet has none
+        return
+    names = [
+        name
+        for name, value in config.to_dict().items()
+        if name.endswith(("dropout", "dropout_prob")) and isinstance(value, float | int)
+    ]
+    if not names:
+        raise ModelError("this model has no dropout to set (--dropout)")
+    for name in names:
+        setattr(config, name, dropout)
 
 
 def load_trainable_model(

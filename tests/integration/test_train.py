@@ -21,9 +21,11 @@ from transformers import EvalPrediction, pipeline
 from tagger.audio import read_windows
 from tagger.cli import main
 from tagger.errors import TerminatedRunError
+from tagger.models import find_base_model
 from tagger.settings import Settings
 from tagger.training.evaluate import EpochMeasures
 from tagger.training.finetune import FinetuneTask, PartSegments, measure_epoch
+from tagger.training.network import load_trainable_config, make_untrained_model
 from tagger.training.recipe import Freeze, Recipe
 from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, save
@@ -291,6 +293,16 @@ def test_smoothing_dropout_and_frozen_convolutions(command: list[str], hubert: P
     assert [name for name in changed if name.startswith("hubert.encoder")]
 
 
+@pytest.mark.parametrize("base", ["musicnn", "musicnn-yamnet"])
+def test_dropout_reaches_the_layers_of_a_bundled_model(base: str) -> None:
+    settings, recipe = Settings(model=base), Recipe(dropout=0.125)
+    config, _ = load_trainable_config(find_base_model(settings), recipe, settings)
+    with torch.device("meta"):
+        model = make_untrained_model(config, ["a", "b"], recipe, trust=False)
+    dropouts = [layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)]
+    assert set(dropouts) == {0.125}
+
+
 @pytest.mark.slow
 def test_it_stops_early_and_keeps_logs_where_that_is_asked(command: list[str]) -> None:
     options = ("--epochs", "6", "--early-stopping", "1", "--learning-rate", "1e-12")
@@ -550,6 +562,8 @@ def test_data_that_nothing_can_be_learned_from(
     ("options", "code", "said"),
     [
         (["--random-crops", "--freeze", "backbone"], 2, "--random-crops does not work with"),
+        (["--freeze", "backbone", "--dropout", "0.1"], 2, "--dropout does not work with"),
+        (["--dropout", "0.1", "--base-model", "yamnet"], 3, "has no dropout to set (--dropout)"),
         (["--learning-rate", "-1"], 2, "--learning-rate: must be a number above 0"),
         (["--test-size", "1"], 2, "--test-size: must be a number between 0 and 1"),
         (["--split", "artist"], 3, "has no artists for its clips"),
