@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,14 @@ CALIBRATION_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class ClipScores:
-    """The labels of a clip, and the scores that a model gave it, best first."""
+    """The labels of a clip, and the scores of genres that a model gave it, best first.
+
+    is_music: False where a scan would write no genre, because other sounds are more likely.
+    """
 
     labels: tuple[str, ...]
     scores: tuple[Score, ...]
+    is_music: bool = True
 
     @property
     def predicted_label(self) -> str:
@@ -48,9 +52,8 @@ class ClipScores:
         """Return the scores of a model that has only these labels; they sum to 1."""
         scores = [score for score in self.scores if score.genre in labels]
         total = sum(score.probability for score in scores) or 1.0
-        return ClipScores(
-            self.labels, tuple(Score(score.genre, score.probability / total) for score in scores)
-        )
+        shares = tuple(Score(score.genre, score.probability / total) for score in scores)
+        return replace(self, scores=shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +181,10 @@ class Evaluation:
     """The result of an evaluation.
 
     restricted_measures: those of a model that chooses only among the labels of the data set.
-    confident_accuracy: that of the clips whose best score is `--min-score` or more; None if there
-    are none. unknown_labels: labels that the model does not have, with the number of their clips,
-    which are not measured. clips_per_s: from the first prediction to the last, without the time for
-    loading the model.
+    confident_accuracy: that of the clips of music whose best score is `--min-score` or more; None
+    if there are none. unknown_labels: labels that the model does not have, with the number of their
+    clips, which are not measured. clips_per_s: from the first prediction to the last, without the
+    time for loading the model.
     """
 
     model: str
@@ -230,7 +233,8 @@ def evaluate_model(
     confident = [
         each
         for each in predictions
-        if each.scores[0].probability >= settings.min_score.get(each.predicted_label)
+        if each.is_music
+        and each.scores[0].probability >= settings.min_score.get(each.predicted_label)
     ]
     seconds = times_s[-1] - times_s[0]
     return Evaluation(
@@ -248,14 +252,25 @@ def evaluate_model(
 def _predict_clips(
     clips: Sequence[Clip], source: ModelSource, settings: Settings
 ) -> Iterator[ClipScores | Failure]:
+    """Yield the scores of each clip.
+
+    Labels of sound that is no music are no answers, as in a scan, unless a clip has such a label.
+    """
     label_names = decide.get_label_names(settings)
+    labels = {label for clip in clips for label in clip.labels}
+    no_genres = decide.list_no_genres(source.not_music, settings) - labels
     with open_engine(settings) as predict:
         results = predict((clip.track for clip in clips), InferenceRequest(source, settings))
         for clip, result in zip(clips, results, strict=True):
             if isinstance(result, Failure):
                 yield result
             else:
-                yield ClipScores(clip.labels, decide.relabel(result.scores, label_names))
+                scores = decide.relabel(result.scores, label_names)
+                yield ClipScores(
+                    clip.labels,
+                    tuple(score for score in scores if score.genre not in no_genres),
+                    is_music=decide.is_music(scores, no_genres, settings.min_score),
+                )
 
 
 def make_evaluation_json(evaluation: Evaluation) -> dict[str, object]:
