@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from filelock import FileLock
 from transformers import EvalPrediction, pipeline
@@ -534,6 +535,26 @@ def test_bad_clips_are_listed_and_the_others_are_used(
     shown = capsys.readouterr().out
     assert "all        27           3" in shown
     assert "bad.wav: " in shown
+
+
+def test_a_clip_with_a_silent_middle_is_learned_from(hubert: Path, tmp_path: Path) -> None:
+    """Only its fingerprint is made from the middle."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 40 * 8000)
+    for number, name in enumerate(["a/0", "a/1", "b/0", "b/1"]):
+        path = tmp_path / "set" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.roll(noise, 99 * number)
+        samples[5 * 8000 : 35 * 8000] = 0
+        soundfile.write(path, samples, 8000)
+    args = ("--output-dir", tmp_path / "out", "--base-model", hubert, "--segment-seconds", "1")
+    assert train(tmp_path / "set", *args, "--dry-run") == 0
+
+
+def test_a_fingerprint_is_made_once(command: list[str], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    options = ("--random-crops", "--segment-seconds", "0.4", "--cache", cache, "--dry-run")
+    assert train(*command, *options) == 0
+    assert len(list(cache.glob("*.print.npy"))) == 30
 
 
 @pytest.mark.parametrize(
