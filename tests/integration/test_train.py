@@ -162,6 +162,15 @@ def test_few_clips_do_not_choose_the_epoch_of_a_head(
     assert task.choose_epoch(epochs).number == kept
 
 
+def test_the_card_says_whether_the_measured_clips_chose_the_checkpoint(
+    trained: Path, command: list[str]
+) -> None:
+    sentence = "The checkpoint was chosen by the clips that were measured"
+    assert sentence in (trained / "README.md").read_text("utf-8")
+    assert train(*command, "--freeze", "backbone", *QUICK) == 0
+    assert sentence not in (Path(command[2]) / "README.md").read_text("utf-8")
+
+
 def test_the_parts_are_those_of_the_library_datasets(trained: Path) -> None:
     from datasets import Dataset
 
