@@ -231,6 +231,16 @@ class ScoredClip:
         """The album, or the track itself where it has none."""
         return self.clip.album or display_path(self.clip.track.path)
 
+    @property
+    def context_key(self) -> tuple[str, str]:
+        """Artist and album as a scan with --context has them. A compilation belongs to no artist.
+
+        None of its tracks has a say in another one, so each is an album of its own.
+        """
+        if self.clip.various:
+            return "", display_path(self.clip.track.path)
+        return normalize_label(self.clip.artist), self.group
+
 
 def judge_track(scored: ScoredClip, not_music: Collection[str], settings: Settings) -> JudgedTrack:
     """Compare what a scan would write into a track with what the person wrote."""
@@ -268,14 +278,14 @@ def check_context(
         whole = make_evidence(music, find_labels(each.clip.labels, index, vocabulary))
         sound = make_evidence(music, ())
         own.append(sound)
-        key = (each.clip.artist, each.group)
-        artists[each.clip.artist] += whole
+        artist, _ = key = each.context_key
+        artists[artist] += whole
         albums[key] += whole
         sounds[key] += sound
     alone, together, helped = [], [], 0
     for each, sound in zip(clips, own, strict=True):
-        key = (each.clip.artist, each.group)
-        others = artists[each.clip.artist] - albums[key] if each.clip.artist else Evidence()
+        artist, _ = key = each.context_key
+        others = artists[artist] - albums[key] if artist else Evidence()
         evidence = others + (sounds[key] - sound)
         pooled = pool_with_evidence(each.scores, evidence, source.not_music)
         alone.append(judge_track(each, source.not_music, settings))
