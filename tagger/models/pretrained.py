@@ -166,6 +166,7 @@ class MusicnnYamnetForAudioClassification(PreTrainedClassifier, MusicnnYamnetCla
 
     config_class = MusicnnYamnetConfig
     base_model_prefix = "networks"
+    supports_gradient_checkpointing = True
 
 
 class MusicnnFeatureExtractor(MusicnnFeatures, SequenceFeatureExtractor):

@@ -1,6 +1,7 @@
 """Prepare a checkpoint for training: a new head, frozen layers, dropout; or its head only."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -212,7 +213,9 @@ def estimate_training_memory(
 
     model.train()
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        # transformers renamed this in the course of its version 5, and warns of the old name.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            model.gradient_checkpointing_enable()
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         output = model(**batch)  # keeps the saved tensors, so that no address is used twice
     weights = {p.untyped_storage().data_ptr(): p.nbytes for p in model.parameters()}

@@ -470,6 +470,19 @@ def test_a_dry_run_shows_the_split_and_the_memory_and_leaves_nothing(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("base", ["hubert", "musicnn-yamnet"])
+def test_gradient_checkpointing_takes_less_memory(
+    base: str, command: list[str], capsys: Capsys
+) -> None:
+    model = [] if base == "hubert" else ["--base-model", base]
+    sizes = []
+    for option in ([], ["--gradient-checkpointing"]):
+        capsys.readouterr()
+        assert train(*command, *model, "--dry-run", "--json", *option) == 0
+        sizes.append(json.loads(capsys.readouterr().out)["memory_bytes"]["layers"])
+    assert sizes[1] < 0.9 * sizes[0]
+
+
 @pytest.mark.slow
 def test_the_same_recording_in_two_parts_is_shown(
     hubert: Path, tmp_path: Path, capsys: Capsys
