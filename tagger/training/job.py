@@ -234,10 +234,10 @@ class TrainingResult:
 def describe_training(plan: TrainingPlan) -> TrainingDescription:
     """Return all on which the result of a training depends, for the file beside the result."""
     return {
+        "tagger": __version__,  # first, because another version may have other options
         "recipe": plan.published_recipe,
         "base": plan.request.source.identity,
         "labels": list(plan.labels),
-        "tagger": __version__,
     }
 
 

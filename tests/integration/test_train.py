@@ -21,13 +21,15 @@ from transformers import EvalPrediction, pipeline
 
 from tagger.audio import read_windows
 from tagger.cli import main
-from tagger.errors import TerminatedRunError
+from tagger.errors import SettingsError, TerminatedRunError
 from tagger.models import find_base_model
 from tagger.settings import Settings
 from tagger.training.evaluate import EpochMeasures
 from tagger.training.finetune import FinetuneTask, PartSegments, measure_epoch
 from tagger.training.network import load_trainable_config, make_untrained_model
 from tagger.training.recipe import Freeze, Recipe
+from tagger.training.splits import Split
+from tagger.training.workspace import open_workspace
 from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, save
 from tests.front_door import set_genre
@@ -416,6 +418,35 @@ def test_a_split_can_be_used_again(trained: Path, command: list[str], capsys: Ca
     assert train(*command, "--split-file", trained / "split.csv", "-n", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [(row["train"], row["validation"]) for row in found["halves"]["genres"]] == [(9, 1)] * 3
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"tagger": "0.1.0"}, "with tagger 0.1.0, and this is tagger 0.2.0: go on with tagger 0.1"),
+        ({"recipe": {"epochs": "4"}}, "with --epochs 4, not 3: use the same options, or choose"),
+        ({"recipe": {"epochs": "3", "x": "1"}}, "with --x 1, not None: use the same options"),
+        ({"recipe": None}, "with other options: use the same ones, or choose another"),
+        ({"base": "musicnn@2"}, "with the base model musicnn@2, not musicnn@1: use the same one"),
+        ({"labels": ["a"]}, "with other genres: use the same data, or choose another"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_message_names_what_another_training_was_started_with(
+    other: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    split = Split((), (), (), "by nobody")
+    this: dict[str, Any] = {
+        "tagger": "0.2.0",
+        "recipe": {"epochs": "3"},
+        "base": "musicnn@1",
+        "labels": ["a", "b"],
+    }
+    open_workspace(tmp_path, this | other, split)
+    (tmp_path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    with pytest.raises(SettingsError) as caught:
+        open_workspace(tmp_path, this, split)
+    assert said in str(caught.value)
 
 
 def killed_in_the_second_epoch(command: list[str], folder: Path) -> None:
