@@ -42,10 +42,11 @@ class AudioClassifier(nn.Module):
 def cut_patches(
     clips: Tensor, lengths: Tensor | None, frames: int, hop: int
 ) -> tuple[Tensor, Tensor]:
-    """Cut clips (n, any, bands) into whole patches (all, frames, bands); count them per clip.
+    """Cut clips (clips, frames in a clip, bands) into patches (sum of counts, frames, bands).
 
-    lengths: the frames of each clip, which is padded on the right; None means all. A patch starts
-    every `hop` frames. A clip shorter than a patch is repeated to fill one.
+    Return also the counts (clips,): the whole patches of each clip. lengths: the frames of each
+    clip, which is padded on the right; None means all. A patch starts every `hop` frames. A clip
+    shorter than a patch is repeated to fill one.
     """
     if lengths is None:
         lengths = torch.full((len(clips),), clips.shape[1], device=clips.device)
@@ -59,7 +60,7 @@ def cut_patches(
 
 
 def average_by_clip(values: Tensor, counts: Tensor) -> Tensor:
-    """Average values (patches, any) clip by clip; counts (clips,): the patches of each clip."""
+    """Average values (patches, size) clip by clip; counts (clips,): the patches of each clip."""
     clip_of_patch = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     sums = values.new_zeros(len(counts), values.shape[1]).index_add(0, clip_of_patch, values)
     return sums / counts.unsqueeze(1)

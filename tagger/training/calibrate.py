@@ -104,7 +104,8 @@ class Verdict(StrEnum):
 class GenreBound:
     """The bound that is proposed for a genre; it has one of its own if it `reached` the precision.
 
-    tracks: those in which the model hears it. curve, chosen: with each bound, with the chosen one.
+    tracks: how many tracks the model gives this genre. curve: what each bound writes. chosen: what
+    the proposed bound writes.
     """
 
     genre: str

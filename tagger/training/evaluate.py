@@ -118,7 +118,10 @@ class EpochMeasures:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What is greater for a better epoch. Few clips often give several the same accuracy."""
+        """Sort key: the accuracy, then the lower validation loss.
+
+        With few clips several epochs have the same accuracy.
+        """
         return self.accuracy, -self.validation_loss
 
 
