@@ -193,6 +193,7 @@ class SegmentCollator:
         self.pad = extractor.feature_extractor.pad  # type: ignore[attr-defined]
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return each input of the network with a first axis for the examples, and labels (n,)."""
         labels = torch.tensor([example["labels"] for example in examples])
         inputs = [{k: v for k, v in example.items() if k != "labels"} for example in examples]
         shapes = {tuple(tensor.shape for tensor in values.values()) for values in inputs}

@@ -164,6 +164,7 @@ class ExampleList(Dataset[Example]):
 
 
 def collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return the embeddings, each (n, size), and labels (n,)."""
     columns = zip(*(example["embeddings"] for example in examples), strict=True)
     labels = torch.tensor([example["labels"] for example in examples])
     return {"embeddings": tuple(torch.stack(column) for column in columns), "labels": labels}
