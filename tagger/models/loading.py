@@ -36,7 +36,7 @@ WEIGHTS_FILE, EXTRACTOR_FILE = "model.safetensors", "preprocessor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class SampleFeatures:
+class WaveformFeatures:
     """Hands samples to a network that makes its own frames."""
 
     sampling_rate: int
@@ -58,10 +58,10 @@ class BundledNetwork:
 
 NETWORKS: Mapping[str, BundledNetwork] = {
     "musicnn-yamnet": BundledNetwork(
-        MusicnnYamnetArchitecture, MusicnnYamnetClassifier, SampleFeatures
+        MusicnnYamnetArchitecture, MusicnnYamnetClassifier, WaveformFeatures
     ),
     "musicnn": BundledNetwork(MusicnnArchitecture, MusicnnClassifier, MusicnnFeatures),
-    "yamnet": BundledNetwork(YamnetArchitecture, YamnetClassifier, SampleFeatures),
+    "yamnet": BundledNetwork(YamnetArchitecture, YamnetClassifier, WaveformFeatures),
 }
 """The networks of the bundled models by name."""
 

@@ -213,7 +213,7 @@ def calibrate_library(
         tracks=len(tracks),
         groups=len({track.group for track in tracks}),
         choice=choose_bounds(tracks, usual=usual, precision=precision),
-        cross_check=check_on_left_out(tracks, usual=usual, precision=precision),
+        cross_check=cross_validate_bounds(tracks, usual=usual, precision=precision),
         context_check=check_context(scored, source, settings),
         without_scores=len(clips) - len(tracks),
         unknown_labels=dict(unknown_labels.most_common()),
@@ -363,7 +363,7 @@ def divide_groups(tracks: Sequence[JudgedTrack], parts: int) -> Mapping[str, int
     return part_by_group
 
 
-def check_on_left_out(
+def cross_validate_bounds(
     tracks: Sequence[JudgedTrack], *, usual: float, precision: float
 ) -> CrossCheck | None:
     """Choose the bounds without a part of the albums, and apply them to it; do so for each part."""

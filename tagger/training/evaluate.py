@@ -1,4 +1,4 @@
-"""Measure a model on labelled clips: accuracy, F1, confusion matrix, calibration."""
+"""Measure a model on labelled clips: accuracy, F1, confusion matrix, reliability."""
 
 import time
 import warnings
@@ -20,8 +20,8 @@ from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset, select_known_clips
 from tagger.vocabulary import load_default_vocabulary
 
-CALIBRATION_BINS = 10
-"""The number of ranges of scores that the calibration looks at; each is a tenth wide."""
+RELIABILITY_BINS = 10
+"""The number of ranges of scores whose accuracy is compared; each is a tenth wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class GenreMeasures:
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationBin:
+class ReliabilityBin:
     """The clips whose best score is in one range: their mean score and their accuracy."""
 
     clips: int
@@ -104,7 +104,7 @@ class Measures:
     genres: tuple[GenreMeasures, ...]
     labels: tuple[str, ...]
     confusion: NDArray[np.int64]
-    bins: tuple[CalibrationBin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +167,15 @@ def _compute_confusion(
     return counts
 
 
-def _compute_bins(predictions: Sequence[ClipScores]) -> tuple[CalibrationBin, ...]:
+def _compute_bins(predictions: Sequence[ClipScores]) -> tuple[ReliabilityBin, ...]:
     scores = np.array([prediction.scores[0].probability for prediction in predictions])
     correct = np.array([prediction.is_correct for prediction in predictions])
-    index = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    index = np.minimum((scores * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     groups = [
-        (scores[index == number], correct[index == number]) for number in range(CALIBRATION_BINS)
+        (scores[index == number], correct[index == number]) for number in range(RELIABILITY_BINS)
     ]
     return tuple(
-        CalibrationBin(len(s), float(s.mean()), float(c.mean())) for s, c in groups if len(s)
+        ReliabilityBin(len(s), float(s.mean()), float(c.mean())) for s, c in groups if len(s)
     )
 
 
