@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tagger.models.classifier import (
     Classifier,
     ModelInputs,
-    WindowExtractor,
+    WindowFeatureExtractor,
     make_classifier,
     prepare_memory,
     translate_load_errors,
@@ -79,7 +79,7 @@ def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
     return load_checkpoint(source, settings)
 
 
-def load_extractor(source: ModelSource, settings: Settings) -> WindowExtractor:
+def load_extractor(source: ModelSource, settings: Settings) -> WindowFeatureExtractor:
     """Load what makes the inputs of a model. Raises as `load_classifier`."""
     if source.name in NETWORKS:
         return _load_bundled_extractor(source, settings)
@@ -104,11 +104,11 @@ def _load_bundled(source: ModelSource, settings: Settings) -> Classifier:
     return make_classifier(source, model, extractor, config.get("problem_type"))
 
 
-def _load_bundled_extractor(source: ModelSource, settings: Settings) -> WindowExtractor:
+def _load_bundled_extractor(source: ModelSource, settings: Settings) -> WindowFeatureExtractor:
     with translate_load_errors(source):
         features = _make(NETWORKS[source.name].features, read_json(source.folder / EXTRACTOR_FILE))
     window_s = settings.window_seconds or float(features.chunk_length_s)
-    return WindowExtractor(features, features.sampling_rate, window_s, window_s)
+    return WindowFeatureExtractor(features, features.sampling_rate, window_s, window_s)
 
 
 def _make(kind: type[Any], values: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from tagger.audio import Samples, read_windows
 from tagger.errors import DecodeError, DiskFullError, ReportError
 from tagger.inference.dataset import IsolatedDataset, choose_jobs, load_tracks
 from tagger.isolation import get_call_limits
-from tagger.models.classifier import WindowExtractor
+from tagger.models.classifier import WindowFeatureExtractor
 from tagger.paths import display_path, write_file_whole
 from tagger.records import Failure, Track
 from tagger.settings import Settings
@@ -157,7 +157,7 @@ class SegmentDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         segments: Sequence[Segment],
-        extractor: WindowExtractor,
+        extractor: WindowFeatureExtractor,
         *,
         crop_s: float | None = None,
         seed: int = 0,
@@ -189,7 +189,7 @@ class SegmentDataset(Dataset[dict[str, Any]]):
 class SegmentCollator:
     """Makes a batch of examples. The feature extractor pads inputs of different lengths."""
 
-    def __init__(self, extractor: WindowExtractor) -> None:
+    def __init__(self, extractor: WindowFeatureExtractor) -> None:
         self.pad = extractor.feature_extractor.pad  # type: ignore[attr-defined]
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from tagger.errors import LibraryError
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.models.card import CardContent, CardScores, write_card
-from tagger.models.classifier import WindowExtractor
+from tagger.models.classifier import WindowFeatureExtractor
 from tagger.paths import AnyPath
 from tagger.records import Failure
 from tagger.settings import Settings
@@ -101,7 +101,7 @@ class TrainingPlan:
     request: TrainingRequest
     recipe: Recipe
     config: PreTrainedConfig
-    extractor: WindowExtractor
+    extractor: WindowFeatureExtractor
     dataset: Dataset
     failures: tuple[Failure, ...]
     split: Split

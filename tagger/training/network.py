@@ -19,7 +19,7 @@ from transformers import (
 from tagger.errors import ModelError
 from tagger.models import ModelSource
 from tagger.models.checkpoint import load_config_and_extractor, load_network
-from tagger.models.classifier import ModelInputs, WindowExtractor, translate_load_errors
+from tagger.models.classifier import ModelInputs, WindowFeatureExtractor, translate_load_errors
 from tagger.models.pretrained import MusicnnYamnetConfig
 from tagger.settings import Settings
 from tagger.training.recipe import Freeze, Recipe
@@ -30,7 +30,7 @@ TRAINING_ONLY_WEIGHTS = ("masked_spec_embed",)
 
 def load_trainable_config(
     source: ModelSource, recipe: Recipe, settings: Settings
-) -> tuple[PreTrainedConfig, WindowExtractor]:
+) -> tuple[PreTrainedConfig, WindowFeatureExtractor]:
     """Load the configuration and the feature extractor of a checkpoint, changed by the recipe.
 
     Raises ModelError if the checkpoint is broken, not an audio model, or has no dropout to set.
