@@ -67,7 +67,9 @@ class YamnetConfig(PreTrainedConfig, YamnetArchitecture):
     keys_to_ignore_at_inference: ClassVar[list[str]] = OTHER_OUTPUTS
 
     initializer_range: float = 0.02
-    problem_type: Literal["multi_label_classification"] = "multi_label_classification"
+    problem_type: (
+        Literal["regression", "single_label_classification", "multi_label_classification"] | None
+    ) = "multi_label_classification"
 
 
 class MusicnnYamnetConfig(PreTrainedConfig, MusicnnYamnetArchitecture):

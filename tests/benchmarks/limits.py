@@ -139,12 +139,11 @@ def list_yamnet_products() -> Iterator[Product]:
 
 
 def yamnet_frames() -> int:
-    """Return the frames of 25 ms, every 10 ms, of a window."""
+    """Return the frames of a window."""
     from tagger.models.musicnn_yamnet.configuration import MusicnnYamnetArchitecture
+    from tagger.models.yamnet.modeling import FRAME_LENGTH, HOP_LENGTH
 
-    config = MusicnnYamnetArchitecture()
-    length, hop = config.sampling_rate * 25 // 1000, config.sampling_rate // 100
-    return 1 + (config.window_samples - length) // hop
+    return 1 + (MusicnnYamnetArchitecture().window_samples - FRAME_LENGTH) // HOP_LENGTH
 
 
 def multiplying(list_products: Callable[[], Iterator[Product]], library: Path) -> Task:
