@@ -23,6 +23,7 @@ from tagger.models.pretrained import (
     MusicnnYamnetForAudioClassification,
     YamnetForAudioClassification,
 )
+from tagger.models.yamnet.modeling import RATE_HZ
 
 
 def build_model(features: Path) -> MusicnnYamnetForAudioClassification:
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     extractor = Wav2Vec2FeatureExtractor(
         do_normalize=False,
         return_attention_mask=True,
-        chunk_length_s=model.config.window_samples / model.config.sampling_rate,
+        chunk_length_s=model.config.window_samples / RATE_HZ,
     )
     extractor.save_pretrained(options.output_dir)
 

@@ -20,7 +20,7 @@ from tagger.audio import MIN_DURATION_S, read_windows
 from tagger.errors import TaggerError, TrackError
 from tagger.inference.engine import keep_signal_handlers
 from tagger.isolation import BYTES_PER_MIB, CallLimits, IsolatedCaller, get_fork_server
-from tagger.models.classifier import ModelInputs, WindowExtractor, use_one_thread
+from tagger.models.classifier import ModelInputs, WindowFeatureExtractor, use_one_thread
 from tagger.pacing import (
     count_usable_cores,
     halve_cores,
@@ -100,7 +100,7 @@ class TrackDataset(IsolatedDataset[TrackInputs]):
     """Tracks as network inputs."""
 
     def __init__(
-        self, extractor: WindowExtractor, request: WindowRequest, limits: CallLimits
+        self, extractor: WindowFeatureExtractor, request: WindowRequest, limits: CallLimits
     ) -> None:
         super().__init__(limits)
         self.extractor = extractor

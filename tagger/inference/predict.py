@@ -35,7 +35,7 @@ from tagger.models.classifier import (
     MAX_SHORT_INPUT_S,
     Classifier,
     ModelInputs,
-    WindowExtractor,
+    WindowFeatureExtractor,
     use_one_thread,
 )
 from tagger.models.loading import load_classifier
@@ -321,7 +321,9 @@ def load_predictor(request: InferenceRequest) -> Predictor:
     return predictor
 
 
-def make_track_dataset(extractor: WindowExtractor, request: InferenceRequest) -> TrackDataset:
+def make_track_dataset(
+    extractor: WindowFeatureExtractor, request: InferenceRequest
+) -> TrackDataset:
     """Return the data set that decodes tracks as the request asks, within its limits."""
     settings = request.settings
     window_request = WindowRequest(settings.windows, request.min_duration_s)

@@ -20,7 +20,7 @@ from transformers import (
 from tagger.errors import ModelError, SettingsError
 from tagger.models.classifier import (
     Classifier,
-    WindowExtractor,
+    WindowFeatureExtractor,
     make_classifier,
     prepare_memory,
     translate_load_errors,
@@ -40,7 +40,7 @@ MAX_INPUT_S = 3600.0
 """Values beyond these two mean that the checkpoint's configuration is broken."""
 
 
-def make_extractor(feature_extractor: Any, window_s: float | None) -> WindowExtractor:
+def make_extractor(feature_extractor: Any, window_s: float | None) -> WindowFeatureExtractor:
     """Return the extractor with this window length, or with the checkpoint's own for None.
 
     Raises SettingsError for a window longer than the input: the extractor would cut it, CLAP's at
@@ -56,7 +56,7 @@ def make_extractor(feature_extractor: Any, window_s: float | None) -> WindowExtr
         raise SettingsError(f"this model listens to {fixed_s:g} s at once, not to {window_s:g} s")
     own_s = fixed_s or getattr(feature_extractor, "chunk_length_s", None) or DEFAULT_WINDOW_S
     window_s = window_s or float(own_s)
-    return WindowExtractor(feature_extractor, rate_hz, window_s, fixed_s or window_s)
+    return WindowFeatureExtractor(feature_extractor, rate_hz, window_s, fixed_s or window_s)
 
 
 def _get_fixed_input_s(feature_extractor: Any, rate_hz: int) -> float | None:
@@ -140,7 +140,7 @@ def load_checkpoint(source: ModelSource, settings: Settings) -> Classifier:
 
 def load_config_and_extractor(
     source: ModelSource, settings: Settings
-) -> tuple[PreTrainedConfig, WindowExtractor]:
+) -> tuple[PreTrainedConfig, WindowFeatureExtractor]:
     """Load all of a checkpoint but its weights. Raises as `load_checkpoint`."""
     register_bundled_models()
     transformers.logging.set_verbosity_error()

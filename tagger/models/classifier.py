@@ -29,7 +29,7 @@ ModelInputs = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class WindowExtractor:
+class WindowFeatureExtractor:
     """A checkpoint's feature extractor, and the sound that it takes; small and picklable.
 
     input_s: the length of the network's input for each window; some extractors pad the window to a
@@ -71,7 +71,7 @@ class Classifier:
     labels: tuple[str, ...]
     multi_label: bool
     model: torch.nn.Module
-    extractor: WindowExtractor
+    extractor: WindowFeatureExtractor
     not_music: frozenset[str] = frozenset()
     attribute_labels: AttributeLabels = field(default_factory=AttributeLabels)
 
@@ -117,7 +117,10 @@ def _rank(labels: Sequence[str], probabilities: torch.Tensor) -> tuple[Score, ..
 
 
 def make_classifier(
-    source: ModelSource, model: torch.nn.Module, extractor: WindowExtractor, problem_type: object
+    source: ModelSource,
+    model: torch.nn.Module,
+    extractor: WindowFeatureExtractor,
+    problem_type: object,
 ) -> Classifier:
     """Return a loaded network with what its source says of it."""
     return Classifier(
@@ -131,7 +134,7 @@ def make_classifier(
     )
 
 
-def prepare_memory(extractor: WindowExtractor) -> None:
+def prepare_memory(extractor: WindowFeatureExtractor) -> None:
     """Make torch use large pages for networks with large layers; call it before the weights."""
     if extractor.input_s > MAX_SHORT_INPUT_S:
         os.environ.setdefault(LARGE_PAGES_VARIABLE, "1")

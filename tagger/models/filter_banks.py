@@ -1,6 +1,8 @@
 """Triangular filters of mel bands, to the bit those of `transformers.audio_utils.mel_filter_bank`.
 
-A copy, because that function imports all of transformers, which takes longer than a short scan.
+Slaney's are from his "Auditory Toolbox", version 2 (Interval Research, technical report 1998-010).
+HTK's are from Young et al., "The HTK Book", the section on filter bank analysis. A copy, because
+that function imports all of transformers, which takes longer than a short scan.
 """
 
 import numpy as np
@@ -17,7 +19,10 @@ HTK_FACTOR, HTK_CORNER_HZ = 2595.0, 700.0
 
 
 def make_slaney_filters(bins: int, bands: int, rate_hz: int) -> Floats:
-    """Return Slaney's filters (bins, bands) from 0 Hz to half the rate, each of the same area."""
+    """Return Slaney's filters (bins, bands) from 0 Hz to half the rate, each of the same area.
+
+    bins: the frequencies of a spectrum.
+    """
     half_hz = rate_hz / 2
     log_mels = np.log(half_hz / SLANEY_LOG_START_HZ) * (SLANEY_LOG_MELS / np.log(SLANEY_LOG_RATIO))
     mels = np.linspace(0.0, SLANEY_LOG_START_MEL + log_mels, bands + 2)
@@ -32,7 +37,10 @@ def make_slaney_filters(bins: int, bands: int, rate_hz: int) -> Floats:
 def make_htk_filters(
     bins: int, bands: int, rate_hz: int, lowest_hz: float, highest_hz: float
 ) -> Floats:
-    """Return HTK's filters (bins, bands), which are triangles on the mel scale."""
+    """Return HTK's filters (bins, bands), which are triangles on the mel scale, each of height 1.
+
+    bins: the frequencies of a spectrum.
+    """
     bins_hz = rate_hz / ((bins - 1) * 2) * np.arange(bins, dtype=np.float64)
     edges = np.linspace(_convert_to_htk(lowest_hz), _convert_to_htk(highest_hz), bands + 2)
     return _make_triangles(_convert_to_htk(bins_hz), edges)

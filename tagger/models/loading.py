@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tagger.models.classifier import (
     Classifier,
     ModelInputs,
-    WindowExtractor,
+    WindowFeatureExtractor,
     make_classifier,
     prepare_memory,
     translate_load_errors,
@@ -36,7 +36,7 @@ WEIGHTS_FILE, EXTRACTOR_FILE = "model.safetensors", "preprocessor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class SampleFeatures:
+class WaveformFeatures:
     """Hands samples to a network that makes its own frames."""
 
     sampling_rate: int
@@ -58,10 +58,10 @@ class BundledNetwork:
 
 NETWORKS: Mapping[str, BundledNetwork] = {
     "musicnn-yamnet": BundledNetwork(
-        MusicnnYamnetArchitecture, MusicnnYamnetClassifier, SampleFeatures
+        MusicnnYamnetArchitecture, MusicnnYamnetClassifier, WaveformFeatures
     ),
     "musicnn": BundledNetwork(MusicnnArchitecture, MusicnnClassifier, MusicnnFeatures),
-    "yamnet": BundledNetwork(YamnetArchitecture, YamnetClassifier, SampleFeatures),
+    "yamnet": BundledNetwork(YamnetArchitecture, YamnetClassifier, WaveformFeatures),
 }
 """The networks of the bundled models by name."""
 
@@ -79,7 +79,7 @@ def load_classifier(source: ModelSource, settings: Settings) -> Classifier:
     return load_checkpoint(source, settings)
 
 
-def load_extractor(source: ModelSource, settings: Settings) -> WindowExtractor:
+def load_extractor(source: ModelSource, settings: Settings) -> WindowFeatureExtractor:
     """Load what makes the inputs of a model. Raises as `load_classifier`."""
     if source.name in NETWORKS:
         return _load_bundled_extractor(source, settings)
@@ -104,11 +104,11 @@ def _load_bundled(source: ModelSource, settings: Settings) -> Classifier:
     return make_classifier(source, model, extractor, config.get("problem_type"))
 
 
-def _load_bundled_extractor(source: ModelSource, settings: Settings) -> WindowExtractor:
+def _load_bundled_extractor(source: ModelSource, settings: Settings) -> WindowFeatureExtractor:
     with translate_load_errors(source):
         features = _make(NETWORKS[source.name].features, read_json(source.folder / EXTRACTOR_FILE))
     window_s = settings.window_seconds or float(features.chunk_length_s)
-    return WindowExtractor(features, features.sampling_rate, window_s, window_s)
+    return WindowFeatureExtractor(features, features.sampling_rate, window_s, window_s)
 
 
 def _make(kind: type[Any], values: Mapping[str, Any]) -> Any:

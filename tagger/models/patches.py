@@ -67,7 +67,8 @@ def cut_patches(
 
 
 def average_by_clip(values: Tensor, counts: PatchCounts) -> Tensor:
-    """Average values (patches, any) clip by clip, always in the same order: (clips, any)."""
+    """Average values (patches, size) clip by clip, always in the same order: (clips, size)."""
     if isinstance(counts, int):
-        return values.unflatten(0, (-1, counts)).mean(1)
+        values = values.reshape(-1, counts, values.shape[1])
+        return values.mean(1)
     return torch.stack([part.mean(0) for part in values.split(list(counts))])

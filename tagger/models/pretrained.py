@@ -67,7 +67,9 @@ class YamnetConfig(PreTrainedConfig, YamnetArchitecture):
     keys_to_ignore_at_inference: ClassVar[list[str]] = OTHER_OUTPUTS
 
     initializer_range: float = 0.02
-    problem_type: Literal["multi_label_classification"] = "multi_label_classification"
+    problem_type: (
+        Literal["regression", "single_label_classification", "multi_label_classification"] | None
+    ) = "multi_label_classification"
 
 
 class MusicnnYamnetConfig(PreTrainedConfig, MusicnnYamnetArchitecture):
@@ -137,11 +139,13 @@ class PreTrainedClassifier(PreTrainedModel, AudioClassifier):
             case FixedLinear():
                 initialization.zeros_(module.weight)
                 initialization.zeros_(module.bias)
-            case MusicnnLogMel() | YamnetLogMel():
-                # transformers makes a model without memory for its constants, and fills it later.
+            # transformers makes a model without memory for its constants, and fills it later.
+            case MusicnnLogMel():
                 window, filters = module.make_constants()
                 initialization.copy_(module.window, window)
                 initialization.copy_(module.filters, filters)
+            case YamnetLogMel():
+                initialization.copy_(module.filters, module.make_filters())
 
 
 class MusicnnForAudioClassification(PreTrainedClassifier, MusicnnClassifier):
@@ -164,6 +168,7 @@ class MusicnnYamnetForAudioClassification(PreTrainedClassifier, MusicnnYamnetCla
 
     config_class = MusicnnYamnetConfig
     base_model_prefix = "networks"
+    supports_gradient_checkpointing = True
 
 
 class MusicnnFeatureExtractor(MusicnnFeatures, SequenceFeatureExtractor):
@@ -178,10 +183,12 @@ class MusicnnFeatureExtractor(MusicnnFeatures, SequenceFeatureExtractor):
         names = {each.name for each in fields(MusicnnFeatures) if each.init}
         features = MusicnnFeatures(**{name: kwargs.pop(name) for name in names & kwargs.keys()})
         padding_value = kwargs.pop("padding_value", 0.0)
+        chunk_length_s = kwargs.pop("chunk_length_s", features.chunk_length_s)
         super(MusicnnFeatures, self).__init__(
             features.feature_size, features.sampling_rate, padding_value, **kwargs
         )
         vars(self).update(vars(features))
+        self.chunk_length_s = chunk_length_s  # a training may have set another length
 
     def __call__(
         self,

@@ -105,7 +105,8 @@ class Verdict(StrEnum):
 class GenreBound:
     """The bound that is proposed for a genre; it has one of its own if it `reached` the precision.
 
-    tracks: those in which the model hears it. curve, chosen: with each bound, with the chosen one.
+    tracks: how many tracks the model gives this genre. curve: what each bound writes. chosen: what
+    the proposed bound writes.
     """
 
     genre: str
@@ -213,7 +214,7 @@ def calibrate_library(
         tracks=len(tracks),
         groups=len({track.group for track in tracks}),
         choice=choose_bounds(tracks, usual=usual, precision=precision),
-        cross_check=check_on_left_out(tracks, usual=usual, precision=precision),
+        cross_check=cross_validate_bounds(tracks, usual=usual, precision=precision),
         context_check=check_context(scored, source, settings),
         without_scores=len(clips) - len(tracks),
         unknown_labels=dict(unknown_labels.most_common()),
@@ -231,6 +232,16 @@ class ScoredClip:
     def group(self) -> str:
         """The album, or the track itself where it has none."""
         return self.clip.album or display_path(self.clip.track.path)
+
+    @property
+    def context_key(self) -> tuple[str, str]:
+        """Artist and album as a scan with --context has them. A compilation belongs to no artist.
+
+        None of its tracks has a say in another one, so each is an album of its own.
+        """
+        if self.clip.various:
+            return "", display_path(self.clip.track.path)
+        return normalize_label(self.clip.artist), self.group
 
 
 def judge_track(scored: ScoredClip, not_music: Collection[str], settings: Settings) -> JudgedTrack:
@@ -269,14 +280,14 @@ def check_context(
         whole = make_evidence(music, find_labels(each.clip.labels, index, vocabulary))
         sound = make_evidence(music, ())
         own.append(sound)
-        key = (each.clip.artist, each.group)
-        artists[each.clip.artist] += whole
+        artist, _ = key = each.context_key
+        artists[artist] += whole
         albums[key] += whole
         sounds[key] += sound
     alone, together, helped = [], [], 0
     for each, sound in zip(clips, own, strict=True):
-        key = (each.clip.artist, each.group)
-        others = artists[each.clip.artist] - albums[key] if each.clip.artist else Evidence()
+        artist, _ = key = each.context_key
+        others = artists[artist] - albums[key] if artist else Evidence()
         evidence = others + (sounds[key] - sound)
         pooled = pool_with_evidence(each.scores, evidence, source.not_music)
         alone.append(judge_track(each, source.not_music, settings))
@@ -353,7 +364,7 @@ def divide_groups(tracks: Sequence[JudgedTrack], parts: int) -> Mapping[str, int
     return part_by_group
 
 
-def check_on_left_out(
+def cross_validate_bounds(
     tracks: Sequence[JudgedTrack], *, usual: float, precision: float
 ) -> CrossCheck | None:
     """Choose the bounds without a part of the albums, and apply them to it; do so for each part."""

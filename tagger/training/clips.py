@@ -25,6 +25,7 @@ class Clip:
 
     artist, album: clips that share one of these are no independent evidence. Empty where unknown.
     part: the part of the published data set that has the clip, a key of PART_ALIASES in any case.
+    various: the tags call the album a compilation.
     """
 
     track: Track
@@ -32,6 +33,7 @@ class Clip:
     artist: str = ""
     album: str = ""
     part: str = ""
+    various: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tagger import decide
 from tagger.crawl import Scope, crawl
@@ -123,7 +124,9 @@ def _read_csv_row(folder: Path, row: Mapping[str, str]) -> Clip | Failure:
         return Failure.without_stat(folder, "its path has a NUL byte")
     if not track:
         return Failure.without_stat(path, "there is no such file")
-    optional = {name: (row.get(name) or "").strip() for name in OPTIONAL_CSV_COLUMNS}
+    optional: dict[str, Any] = {
+        name: (row.get(name) or "").strip() for name in OPTIONAL_CSV_COLUMNS
+    }
     return Clip(track, (label,), **optional)
 
 
@@ -142,4 +145,4 @@ def _read_tagged_clip(
     # Two albums may have the same title, but not in the same folder.
     album = tags.album or Album()
     album_key = f"{display_path(result.path.parent)}/{album.title}" if album.title else ""
-    return Clip(result, genres, album.artist, album_key)
+    return Clip(result, genres, album.artist, album_key, various=album.various)

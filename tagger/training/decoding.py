@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from tagger.audio import Samples, read_windows
-from tagger.errors import DiskFullError, ReportError
+from tagger.errors import DecodeError, DiskFullError, ReportError
 from tagger.inference.dataset import IsolatedDataset, choose_jobs, load_tracks
 from tagger.isolation import get_call_limits
-from tagger.models.classifier import WindowExtractor
+from tagger.models.classifier import WindowFeatureExtractor
 from tagger.paths import display_path, write_file_whole
 from tagger.records import Failure, Track
 from tagger.settings import Settings
-from tagger.training.fingerprints import compute_fingerprint
+from tagger.training.fingerprints import Fingerprint, compute_fingerprint
 
 FINGERPRINT_DURATION_S = 30.0
 """The fingerprint covers this much of the middle of a clip."""
@@ -54,13 +54,14 @@ class DecodedClip:
     """The windows of a clip.
 
     file: an .npy file with a float32 array (windows, samples) at the rate of the plan.
-    fingerprint: that of the middle of the clip, as `compute_fingerprint` makes it.
+    fingerprint: that of the middle of the clip, as `compute_fingerprint` makes it. It has no words
+    where the middle is silent or damaged.
     """
 
     track: Track
     file: Path
     windows: int
-    fingerprint: NDArray[np.uint32]
+    fingerprint: Fingerprint
 
 
 class DecodingDataset(IsolatedDataset[DecodedClip]):
@@ -72,17 +73,26 @@ class DecodingDataset(IsolatedDataset[DecodedClip]):
         self.cache = cache
 
     def load(self, track: Track) -> DecodedClip:
-        plan = self.plan
+        path = self._name_file(track, self.plan, ".npy")
+        windows = _load_or_create(path, lambda: np.stack(self._read(track, self.plan)))
+        return DecodedClip(track, path, len(windows), self._load_fingerprint(track))
+
+    def _load_fingerprint(self, track: Track) -> Fingerprint:
+        middle = DecodePlan(FINGERPRINT_RATE_HZ, FINGERPRINT_DURATION_S, 1)
+        try:
+            fingerprint = _load_or_create(
+                self._name_file(track, middle, ".print.npy"),
+                lambda: compute_fingerprint(self._read(track, middle)[0], FINGERPRINT_RATE_HZ),
+            )
+        except DecodeError:
+            return np.zeros(0, np.uint32)
+        return np.array(fingerprint)
+
+    def _name_file(self, track: Track, plan: DecodePlan, suffix: str) -> Path:
+        """Return the file in the cache for what is decoded of a track by this plan."""
         file = (os.fsencode(track.path), track.size, track.mtime_ns, track.inode)
         key = hashlib.sha256(f"{CACHE_FORMAT} {file} {plan}".encode()).hexdigest()
-        path = self.cache / f"{key}.npy"
-        windows = _load_or_create(path, lambda: np.stack(self._read(track, plan)))
-        middle = DecodePlan(FINGERPRINT_RATE_HZ, FINGERPRINT_DURATION_S, 1)
-        fingerprint = _load_or_create(
-            self.cache / f"{key}.print.npy",
-            lambda: compute_fingerprint(self._read(track, middle)[0], FINGERPRINT_RATE_HZ),
-        )
-        return DecodedClip(track, path, len(windows), np.array(fingerprint))
+        return self.cache / f"{key}{suffix}"
 
     def _read(self, track: Track, plan: DecodePlan) -> Sequence[Samples]:
         return self.isolated.call(
@@ -147,7 +157,7 @@ class SegmentDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         segments: Sequence[Segment],
-        extractor: WindowExtractor,
+        extractor: WindowFeatureExtractor,
         *,
         crop_s: float | None = None,
         seed: int = 0,
@@ -179,10 +189,11 @@ class SegmentDataset(Dataset[dict[str, Any]]):
 class SegmentCollator:
     """Makes a batch of examples. The feature extractor pads inputs of different lengths."""
 
-    def __init__(self, extractor: WindowExtractor) -> None:
+    def __init__(self, extractor: WindowFeatureExtractor) -> None:
         self.pad = extractor.feature_extractor.pad  # type: ignore[attr-defined]
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return each input of the network with a first axis for the examples, and labels (n,)."""
         labels = torch.tensor([example["labels"] for example in examples])
         inputs = [{k: v for k, v in example.items() if k != "labels"} for example in examples]
         shapes = {tuple(tensor.shape for tensor in values.values()) for values in inputs}

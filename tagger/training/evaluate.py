@@ -1,18 +1,19 @@
-"""Measure a model on labelled clips: accuracy, F1, confusion matrix, calibration."""
+"""Measure a model on labelled clips: accuracy, F1, confusion matrix, reliability."""
 
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from tagger.decide import is_music
 from tagger.errors import LibraryError
 from tagger.inference.engine import InferenceRequest, open_engine
-from tagger.labels import get_label_names, relabel
+from tagger.labels import get_label_names, list_no_genres, relabel
 from tagger.models import ModelSource, download_missing
 from tagger.paths import display_path
 from tagger.records import Failure, Score
@@ -20,16 +21,20 @@ from tagger.settings import Settings
 from tagger.training.clips import Clip, Dataset, select_known_clips
 from tagger.vocabulary import load_default_vocabulary
 
-CALIBRATION_BINS = 10
-"""The number of ranges of scores that the calibration looks at; each is a tenth wide."""
+RELIABILITY_BINS = 10
+"""The number of ranges of scores whose accuracy is compared; each is a tenth wide."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipScores:
-    """The labels of a clip, and the scores that a model gave it, best first."""
+    """The labels of a clip, and the scores of genres that a model gave it, best first.
+
+    is_music: False where a scan would write no genre, because other sounds are more likely.
+    """
 
     labels: tuple[str, ...]
     scores: tuple[Score, ...]
+    is_music: bool = True
 
     @property
     def predicted_label(self) -> str:
@@ -48,9 +53,8 @@ class ClipScores:
         """Return the scores of a model that has only these labels; they sum to 1."""
         scores = [score for score in self.scores if score.genre in labels]
         total = sum(score.probability for score in scores) or 1.0
-        return ClipScores(
-            self.labels, tuple(Score(score.genre, score.probability / total) for score in scores)
-        )
+        shares = tuple(Score(score.genre, score.probability / total) for score in scores)
+        return replace(self, scores=shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class GenreMeasures:
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationBin:
+class ReliabilityBin:
     """The clips whose best score is in one range: their mean score and their accuracy."""
 
     clips: int
@@ -101,7 +105,7 @@ class Measures:
     genres: tuple[GenreMeasures, ...]
     labels: tuple[str, ...]
     confusion: NDArray[np.int64]
-    bins: tuple[CalibrationBin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,10 @@ class EpochMeasures:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What is greater for a better epoch. Few clips often give several the same accuracy."""
+        """Sort key: the accuracy, then the lower validation loss.
+
+        With few clips several epochs have the same accuracy.
+        """
         return self.accuracy, -self.validation_loss
 
 
@@ -161,15 +168,15 @@ def _compute_confusion(
     return counts
 
 
-def _compute_bins(predictions: Sequence[ClipScores]) -> tuple[CalibrationBin, ...]:
+def _compute_bins(predictions: Sequence[ClipScores]) -> tuple[ReliabilityBin, ...]:
     scores = np.array([prediction.scores[0].probability for prediction in predictions])
     correct = np.array([prediction.is_correct for prediction in predictions])
-    index = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    index = np.minimum((scores * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     groups = [
-        (scores[index == number], correct[index == number]) for number in range(CALIBRATION_BINS)
+        (scores[index == number], correct[index == number]) for number in range(RELIABILITY_BINS)
     ]
     return tuple(
-        CalibrationBin(len(s), float(s.mean()), float(c.mean())) for s, c in groups if len(s)
+        ReliabilityBin(len(s), float(s.mean()), float(c.mean())) for s, c in groups if len(s)
     )
 
 
@@ -178,10 +185,10 @@ class Evaluation:
     """The result of an evaluation.
 
     restricted_measures: those of a model that chooses only among the labels of the data set.
-    confident_accuracy: that of the clips whose best score is `--min-score` or more; None if there
-    are none. unknown_labels: labels that the model does not have, with the number of their clips,
-    which are not measured. clips_per_s: from the first prediction to the last, without the time for
-    loading the model.
+    confident_accuracy: that of the clips of music whose best score is `--min-score` or more; None
+    if there are none. unknown_labels: labels that the model does not have, with the number of their
+    clips, which are not measured. clips_per_s: from the first prediction to the last, without the
+    time for loading the model.
     """
 
     model: str
@@ -230,7 +237,8 @@ def evaluate_model(
     confident = [
         each
         for each in predictions
-        if each.scores[0].probability >= settings.min_score.get(each.predicted_label)
+        if each.is_music
+        and each.scores[0].probability >= settings.min_score.get(each.predicted_label)
     ]
     seconds = times_s[-1] - times_s[0]
     return Evaluation(
@@ -248,14 +256,25 @@ def evaluate_model(
 def _predict_clips(
     clips: Sequence[Clip], source: ModelSource, settings: Settings
 ) -> Iterator[ClipScores | Failure]:
+    """Yield the scores of each clip.
+
+    Labels of sound that is no music are no answers, as in a scan, unless a clip has such a label.
+    """
     label_names = get_label_names(settings)
+    labels = {label for clip in clips for label in clip.labels}
+    no_genres = list_no_genres(source.not_music, settings) - labels
     with open_engine(settings) as predict:
         results = predict((clip.track for clip in clips), InferenceRequest(source, settings))
         for clip, result in zip(clips, results, strict=True):
             if isinstance(result, Failure):
                 yield result
             else:
-                yield ClipScores(clip.labels, relabel(result.scores, label_names))
+                scores = relabel(result.scores, label_names)
+                yield ClipScores(
+                    clip.labels,
+                    tuple(score for score in scores if score.genre not in no_genres),
+                    is_music=is_music(scores, no_genres, settings.min_score),
+                )
 
 
 def make_evaluation_json(evaluation: Evaluation) -> dict[str, object]:

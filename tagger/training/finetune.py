@@ -30,7 +30,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from tagger.errors import ModelError, SettingsError, WorkerError, make_missing_extra_error
 from tagger.inference.dataset import choose_jobs, start_worker
 from tagger.inference.devices import choose_devices, has_bf16, is_out_of_memory
-from tagger.models.classifier import WindowExtractor
+from tagger.models.classifier import WindowFeatureExtractor
 from tagger.settings import Precision, Settings
 from tagger.training.decoding import Segment, SegmentCollator, SegmentDataset
 from tagger.training.evaluate import EpochMeasures
@@ -69,7 +69,7 @@ class FinetuneTask:
     """A model, the data to train it on, and the folder for checkpoints."""
 
     model: PreTrainedModel
-    extractor: WindowExtractor
+    extractor: WindowFeatureExtractor
     train: PartSegments
     validation: PartSegments
     recipe: Recipe
@@ -164,6 +164,7 @@ class ExampleList(Dataset[Example]):
 
 
 def collate_embeddings(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return the embeddings, each (n, size), and labels (n,)."""
     columns = zip(*(example["embeddings"] for example in examples), strict=True)
     labels = torch.tensor([example["labels"] for example in examples])
     return {"embeddings": tuple(torch.stack(column) for column in columns), "labels": labels}

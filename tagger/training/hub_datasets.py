@@ -113,7 +113,9 @@ def _make_clip(
         track = Track.from_stat(path, path.stat())  # Hugging Face's cache has symbolic links
     except (OSError, ValueError) as error:
         return Failure.without_stat(shown_path, f"its file cannot be read: {error}")
-    optional = {column: str(row[column] or "").strip() for column in columns.optional}
+    optional: dict[str, Any] = {
+        column: str(row[column] or "").strip() for column in columns.optional
+    }
     return Clip(track, labels, **optional, part=part)
 
 

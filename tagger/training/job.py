@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from tagger.errors import LibraryError
 from tagger.models import ModelSource, download_missing, find_model
 from tagger.models.card import CardContent, CardScores, write_card
-from tagger.models.classifier import WindowExtractor
+from tagger.models.classifier import WindowFeatureExtractor
 from tagger.paths import AnyPath
 from tagger.records import Failure
 from tagger.settings import Settings
@@ -101,7 +101,7 @@ class TrainingPlan:
     request: TrainingRequest
     recipe: Recipe
     config: PreTrainedConfig
-    extractor: WindowExtractor
+    extractor: WindowFeatureExtractor
     dataset: Dataset
     failures: tuple[Failure, ...]
     split: Split
@@ -219,21 +219,25 @@ def estimate_memory(plan: TrainingPlan) -> TrainingMemory:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The epochs of a training, the one that is kept, and its evaluation."""
+    """The epochs of a training, the one that is kept, and its evaluation.
+
+    keeps_last_epoch: whether the last epoch was kept, whatever the validation part said.
+    """
 
     plan: TrainingPlan
     epochs: tuple[EpochMeasures, ...]
     kept_epoch: EpochMeasures
+    keeps_last_epoch: bool
     evaluation: Evaluation
 
 
 def describe_training(plan: TrainingPlan) -> TrainingDescription:
     """Return all on which the result of a training depends, for the file beside the result."""
     return {
+        "tagger": __version__,  # first, because another version may have other options
         "recipe": plan.published_recipe,
         "base": plan.request.source.identity,
         "labels": list(plan.labels),
-        "tagger": __version__,
     }
 
 
@@ -279,7 +283,7 @@ def _make_card(result: TrainingResult) -> CardContent:
             clips=accuracy.clips,
             macro_f1=measures.macro_f1,
             ece=measures.ece,
-            chose=not split.test,
+            chose=not split.test and not result.keeps_last_epoch,
         ),
         data={name: len(clips) for name, clips in parts.items() if clips}
         | {"split": split.method, "left out": _count_left_out(plan)},
@@ -325,7 +329,9 @@ def run_training(
     with translate_workspace_errors(folder):
         _save_model(task)
     evaluation = _evaluate_result(plan, observer)
-    result = TrainingResult(plan, epochs, task.choose_epoch(epochs), evaluation)
+    result = TrainingResult(
+        plan, epochs, task.choose_epoch(epochs), task.keeps_last_epoch, evaluation
+    )
     with translate_workspace_errors(folder):
         write_results(result)
     remove_temporary_folders(folder)

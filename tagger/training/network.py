@@ -1,6 +1,7 @@
 """Prepare a checkpoint for training: a new head, frozen layers, dropout; or its head only."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ from transformers import (
 from tagger.errors import ModelError
 from tagger.models import ModelSource
 from tagger.models.checkpoint import load_config_and_extractor, load_network
-from tagger.models.classifier import ModelInputs, WindowExtractor, translate_load_errors
+from tagger.models.classifier import ModelInputs, WindowFeatureExtractor, translate_load_errors
+from tagger.models.pretrained import MusicnnYamnetConfig
 from tagger.settings import Settings
 from tagger.training.recipe import Freeze, Recipe
 
@@ -28,10 +30,10 @@ TRAINING_ONLY_WEIGHTS = ("masked_spec_embed",)
 
 def load_trainable_config(
     source: ModelSource, recipe: Recipe, settings: Settings
-) -> tuple[PreTrainedConfig, WindowExtractor]:
+) -> tuple[PreTrainedConfig, WindowFeatureExtractor]:
     """Load the configuration and the feature extractor of a checkpoint, changed by the recipe.
 
-    Raises ModelError if the checkpoint is broken or not an audio model.
+    Raises ModelError if the checkpoint is broken, not an audio model, or has no dropout to set.
     """
     config, extractor = load_config_and_extractor(source, settings)
     features: Any = extractor.feature_extractor
@@ -40,10 +42,23 @@ def load_trainable_config(
     if recipe.segment_seconds:
         features.chunk_length_s = recipe.segment_seconds
     if recipe.dropout is not None:
-        for name, value in config.to_dict().items():
-            if name.endswith(("dropout", "dropout_prob")) and isinstance(value, float | int):
-                setattr(config, name, recipe.dropout)
+        _set_dropout(config, recipe.dropout)
     return config, extractor
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float) -> None:
+    if isinstance(config, MusicnnYamnetConfig):
+        config.musicnn = {**config.musicnn, "dropout": dropout}  # YAMNet has none
+        return
+    names = [
+        name
+        for name, value in config.to_dict().items()
+        if name.endswith(("dropout", "dropout_prob")) and isinstance(value, float | int)
+    ]
+    if not names:
+        raise ModelError("this model has no dropout to set (--dropout)")
+    for name in names:
+        setattr(config, name, dropout)
 
 
 def load_trainable_model(
@@ -198,7 +213,9 @@ def estimate_training_memory(
 
     model.train()
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        # transformers renamed this in the course of its version 5, and warns of the old name.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            model.gradient_checkpointing_enable()
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         output = model(**batch)  # keeps the saved tensors, so that no address is used twice
     weights = {p.untyped_storage().data_ptr(): p.nbytes for p in model.parameters()}

@@ -1,4 +1,4 @@
-"""Draw the confusion matrix, the calibration and the training curves; owns matplotlib."""
+"""Draw the confusion matrix, the reliability and the training curves; owns matplotlib."""
 
 import warnings
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def draw_measures(measures: Measures, title: str, path: Path) -> None:
     figure = Figure(figsize=(2 * side + 1, side + 1), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_confusion(left, measures)
-    draw_calibration(right, measures)
+    draw_reliability(right, measures)
     _save_figure(figure, title, path)
 
 
@@ -99,7 +99,7 @@ def _shorten_label(label: str) -> str:
     return label if len(label) <= MAX_LABEL_LENGTH else f"{label[: MAX_LABEL_LENGTH - 1]}…"
 
 
-def draw_calibration(axes: Axes, measures: Measures) -> None:
+def draw_reliability(axes: Axes, measures: Measures) -> None:
     """Draw accuracy over score. The area of a dot is the number of clips."""
     axes.plot([0, 1], [0, 1], color=GRID_COLOUR, linestyle="--")
     scores = [each.score for each in measures.bins]

@@ -148,6 +148,10 @@ class Recipe:
             raise SettingsError(
                 "--random-crops does not work with --freeze backbone, which embeds each clip once"
             )
+        if self.dropout is not None and self.freeze is Freeze.BACKBONE:
+            raise SettingsError(
+                "--dropout does not work with --freeze backbone, which trains no layer with dropout"
+            )
 
     def resolve_auto(self, defaults: "RecipeDefaults") -> "Recipe":
         """Return the recipe with the defaults in place of `auto`."""

@@ -78,8 +78,8 @@ def _check_same_training(folder: Path, description: TrainingDescription, split: 
     for key in new:
         if old.get(key) != new[key]:
             raise SettingsError(
-                f"the training in {name} was started with {_describe_difference(key, old, new)}:"
-                " use the same options, or choose another --output-dir"
+                f"the training in {name} was started with {_describe_difference(key, old, new)},"
+                " or choose another --output-dir"
             )
     with (folder / SPLIT_FILE).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         old_split = file.read()
@@ -90,12 +90,23 @@ def _check_same_training(folder: Path, description: TrainingDescription, split: 
         )
 
 
+DIFFERENCES = {
+    "tagger": "tagger {old}, and this is tagger {new}: go on with tagger {old}",
+    "recipe": "other options: use the same ones",
+    "base": "the base model {old}, not {new}: use the same one",
+    "labels": "other genres: use the same data",
+}
+"""What differs in an unfinished training, by the key in RECIPE_FILE, and what helps."""
+
+
 def _describe_difference(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     old_value, new_value = old.get(key), new[key]
     if isinstance(old_value, dict) and isinstance(new_value, dict):
-        option = next(name for name in new_value if old_value.get(name) != new_value[name])
-        return f"--{option} {old_value.get(option)}, not {new_value[option]}"
-    return f"another {key}"
+        names = [*new_value, *old_value]
+        option = next(name for name in names if old_value.get(name) != new_value.get(name))
+        options = f"--{option} {old_value.get(option)}, not {new_value.get(option)}"
+        return f"{options}: use the same options"
+    return DIFFERENCES[key].format(old=old_value, new=new_value)
 
 
 def _format_split(split: Split) -> str:

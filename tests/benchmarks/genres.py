@@ -45,8 +45,8 @@ from tagger.tags import EXTENSIONS
 from tagger.training.calibrate import (
     JudgedTrack,
     Written,
-    check_on_left_out,
     choose_bounds,
+    cross_validate_bounds,
     make_curve,
 )
 from tagger.training.evaluate import ClipScores, Measures, compute_measures, compute_proportion
@@ -182,7 +182,7 @@ def format_bounds(scores: LeftOutScores) -> Iterator[str]:
     for point in make_curve(tracks):
         yield f"bound {point.bound:.2f} for all genres: {format_written(point.result)}"
     for precision in WANTED_PRECISIONS:
-        check = check_on_left_out(tracks, usual=usual, precision=precision)
+        check = cross_validate_bounds(tracks, usual=usual, precision=precision)
         assert check
         yield f"{precision:.0%} wanted, artists left out: {format_written(check.by_genre)}"
         yield f"  the same with one bound for all genres: {format_written(check.common)}"

@@ -199,7 +199,7 @@ def ask(process: subprocess.Popen[str], request: str) -> str:
     for line in process.stdout:
         if line.startswith("answer "):
             return line.removeprefix("answer ")
-    raise SystemExit(f"a side of the benchmark ended early: {process.args}")
+    raise SystemExit(f"a side of the benchmark ended early: {process.args!r}")
 
 
 def watch_peak_mib(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> float:

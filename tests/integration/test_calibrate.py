@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tagger.settings import Settings
 from tagger.state import AUTO_WINDOWS, open_state
 from tagger.storage import look_up
 from tests.builders import build_audio
-from tests.front_door import Command, Scan, run_without_torch
+from tests.front_door import Command, Scan, run_without_torch, set_album
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -197,20 +198,37 @@ def test_scores_of_an_audit_are_enough(library: Path, tmp_path: Path, capsys: Ca
     assert json.loads(result.stdout)["tracks"] == 3
 
 
+def build_albums(folder: Path, names: Sequence[str], *, various: bool = False) -> tuple[Path, Path]:
+    """Build an album of three tracks for each name of an artist; return also the state file.
+
+    A person calls them Rock, the model hears rather Jazz.
+    """
+    library, state = folder / "artist", folder / "state.sqlite"
+    library.mkdir(parents=True)
+    sound = build_audio(folder / "sound.flac", seconds=2)
+    scores: dict[Path, tuple[Score, ...]] = {}
+    for number in range(3 * len(names)):
+        path = Path(shutil.copy(sound, library / f"{number}.flac"))
+        set_album(path, f"Album {number // 3}", names[number // 3], various=various)
+        set_genre_field(path, "Rock")
+        scores[path] = (Score("Jazz", 0.5), Score("Rock", 0.4), Score("Pop", 0.1))
+    save_scores(state, scores)
+    return library, state
+
+
+def test_context_groups_tracks_as_a_scan_does(tmp_path: Path, capsys: Capsys) -> None:
+    names = ("The Band", "the band", "The-Band", "THE BAND")
+    library, state = build_albums(tmp_path / "spellings", names)
+    found = Command(capsys, "calibrate", library, "--state", state).summary["context"]
+    assert (found["helped"], found["artist"]["right"]) == (12, 12)
+    library, state = build_albums(tmp_path / "compilations", ["Band"] * 4, various=True)
+    assert Command(capsys, "calibrate", library, "--state", state).summary["context"] is None
+
+
 def test_it_says_what_the_other_albums_of_an_artist_would_add(
     tmp_path: Path, capsys: Capsys
 ) -> None:
-    library, state = tmp_path / "artist", tmp_path / "state.sqlite"
-    library.mkdir()
-    sound = build_audio(tmp_path / "sound.flac", seconds=2)
-    scores: dict[Path, tuple[Score, ...]] = {}
-    for number in range(12):
-        path = add_track(sound, library / f"{number}.flac", f"Album {number // 3}")
-        audio: Any = mutagen.File(path)
-        audio["artist"], audio["genre"] = "Band", "Rock"
-        audio.save()
-        scores[path] = (Score("Jazz", 0.5), Score("Rock", 0.4), Score("Pop", 0.1))
-    save_scores(state, scores)
+    library, state = build_albums(tmp_path, ["Band"] * 4)
     found = Command(capsys, "calibrate", library, "--state", state).summary["context"]
     assert (found["helped"], found["alone"]["right"], found["artist"]["right"]) == (12, 0, 12)
     assert main(["calibrate", str(library), "--state", str(state)]) == 0

@@ -15,7 +15,7 @@ from tagger.cli import main
 from tagger.records import Score
 from tagger.training.evaluate import ClipScores, compute_measures, compute_proportion
 from tests.builders import build_audio, write_text
-from tests.checkpoints import save
+from tests.checkpoints import LABELS, edit, save
 from tests.front_door import Scan, set_genre
 
 
@@ -42,20 +42,23 @@ def evaluate(capsys: pytest.CaptureFixture[str], *args: str | Path) -> dict[str,
     return result
 
 
-def heard(capsys: pytest.CaptureFixture[str], model: Path, path: Path) -> str:
+def listen(capsys: pytest.CaptureFixture[str], model: Path, path: Path) -> dict[str, float]:
+    """Return the score of each label, best first."""
     capsys.readouterr()
     main(["classify", "--json", "-m", str(model), str(path)])
-    label: str = json.loads(capsys.readouterr().out)[0]["scores"][0]["label"]
-    return label
+    scores = json.loads(capsys.readouterr().out)[0]["scores"]
+    return {each["label"]: each["score"] for each in scores}
+
+
+NAMES = {"jazz": "Jazz", "hiphop": "hip hop", "rock": "Rock"}
+"""The labels of the model, and those of the data set."""
 
 
 def test_measures_are_those_of_what_the_model_hears(
     model: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {"Jazz": "jazz", "hip hop": "hiphop", "Rock": "rock"}
-    right = sum(
-        heard(capsys, model, path) == names[path.parent.name] for path in dataset.glob("*/*")
-    )
+    best = {path: next(iter(listen(capsys, model, path))) for path in dataset.glob("*/*")}
+    right = sum(NAMES[label] == path.parent.name for path, label in best.items())
     found = evaluate(capsys, dataset, "-m", model)
     assert found["accuracy"]["clips"] == 6
     assert found["accuracy"]["value"] == pytest.approx(right / 6)
@@ -63,6 +66,27 @@ def test_measures_are_those_of_what_the_model_hears(
     assert [row["genre"] for row in found["genres"]] == ["Hip-Hop", "Jazz", "Rock"]
     assert sum(map(sum, found["confusion"]["counts"])) == 6
     assert found["model"].startswith("hubert@")
+
+
+def test_what_is_no_music_is_no_answer(
+    model: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {path: listen(capsys, model, path) for path in dataset.glob("*/*")}
+    best = {path: next(iter(each)) for path, each in scores.items()}
+    other = next(label for path, label in best.items() if NAMES[label] != path.parent.name)
+    plain = Path(shutil.copytree(model, tmp_path / "plain"))
+    labels = {n: "Speech" if label == other else label for n, label in LABELS.items()}
+    edit(plain, id2label=labels, label2id={label: n for n, label in labels.items()})
+    picky = Path(shutil.copytree(plain, tmp_path / "picky"))
+    edit(picky, not_music=["Speech"])
+    (dataset / NAMES[other]).rename(dataset / "Speech")
+    all_labels = evaluate(capsys, dataset, "-m", picky)["confusion"]
+    assert all_labels == evaluate(capsys, dataset, "-m", plain)["confusion"]
+    shutil.rmtree(dataset / "Speech")
+    found = evaluate(capsys, dataset, "-m", picky, "--min-score", "0.01")
+    assert len(found["confusion"]["labels"]) == 2
+    music = [path for path, each in scores.items() if path.exists() and each[other] <= 0.5]
+    assert (found["sure"]["clips"] if found["sure"] else 0) == len(music) < 4
 
 
 @pytest.mark.slow

@@ -14,17 +14,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from filelock import FileLock
 from transformers import EvalPrediction, pipeline
 
 from tagger.audio import read_windows
 from tagger.cli import main
-from tagger.errors import TerminatedRunError
+from tagger.errors import SettingsError, TerminatedRunError
+from tagger.models import find_base_model
 from tagger.settings import Settings
 from tagger.training.evaluate import EpochMeasures
 from tagger.training.finetune import FinetuneTask, PartSegments, measure_epoch
+from tagger.training.network import load_trainable_config, make_untrained_model
 from tagger.training.recipe import Freeze, Recipe
+from tagger.training.splits import Split
+from tagger.training.workspace import open_workspace
 from tests.builders import build_audio, write_text
 from tests.checkpoints import CLASSIFIERS, save
 from tests.front_door import set_genre
@@ -159,6 +164,15 @@ def test_few_clips_do_not_choose_the_epoch_of_a_head(
     assert task.choose_epoch(epochs).number == kept
 
 
+def test_the_card_says_whether_the_measured_clips_chose_the_checkpoint(
+    trained: Path, command: list[str]
+) -> None:
+    sentence = "The checkpoint was chosen by the clips that were measured"
+    assert sentence in (trained / "README.md").read_text("utf-8")
+    assert train(*command, "--freeze", "backbone", *QUICK) == 0
+    assert sentence not in (Path(command[2]) / "README.md").read_text("utf-8")
+
+
 def test_the_parts_are_those_of_the_library_datasets(trained: Path) -> None:
     from datasets import Dataset
 
@@ -253,6 +267,19 @@ def test_random_crops_lie_elsewhere_in_each_epoch(command: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("base", ["hubert", "musicnn"])
+def test_a_scan_hears_segments_as_long_as_those_of_the_training(
+    base: str, command: list[str], tones: Path, capsys: Capsys
+) -> None:
+    model = [] if base == "hubert" else ["--base-model", base]
+    trained_with([*command, *model], "--freeze", "backbone", "--segment-seconds", "0.5")
+    capsys.readouterr()
+    path = tones / "low" / "1.flac"
+    assert main(["classify", "--json", "--timeline", "-m", command[2], str(path)]) == 0
+    assert len(json.loads(capsys.readouterr().out)[0]["timeline"]) == int(SECONDS / 0.5)
+
+
+@pytest.mark.slow
 def test_accumulated_gradients_give_the_loss_of_one_batch(command: list[str]) -> None:
     still = ("--learning-rate", "1e-12", "--dropout", "0", "--gradient-checkpointing")
     whole = losses(trained_with(command, *still, "--batch-size", "8"))
@@ -276,6 +303,16 @@ def test_smoothing_dropout_and_frozen_convolutions(command: list[str], hubert: P
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert not [name for name in changed if name.startswith("hubert.feature_extractor")]
     assert [name for name in changed if name.startswith("hubert.encoder")]
+
+
+@pytest.mark.parametrize("base", ["musicnn", "musicnn-yamnet"])
+def test_dropout_reaches_the_layers_of_a_bundled_model(base: str) -> None:
+    settings, recipe = Settings(model=base), Recipe(dropout=0.125)
+    config, _ = load_trainable_config(find_base_model(settings), recipe, settings)
+    with torch.device("meta"):
+        model = make_untrained_model(config, ["a", "b"], recipe, trust=False)
+    dropouts = [layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)]
+    assert set(dropouts) == {0.125}
 
 
 @pytest.mark.slow
@@ -383,6 +420,35 @@ def test_a_split_can_be_used_again(trained: Path, command: list[str], capsys: Ca
     assert [(row["train"], row["validation"]) for row in found["halves"]["genres"]] == [(9, 1)] * 3
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"tagger": "0.1.0"}, "with tagger 0.1.0, and this is tagger 0.2.0: go on with tagger 0.1"),
+        ({"recipe": {"epochs": "4"}}, "with --epochs 4, not 3: use the same options, or choose"),
+        ({"recipe": {"epochs": "3", "x": "1"}}, "with --x 1, not None: use the same options"),
+        ({"recipe": None}, "with other options: use the same ones, or choose another"),
+        ({"base": "musicnn@2"}, "with the base model musicnn@2, not musicnn@1: use the same one"),
+        ({"labels": ["a"]}, "with other genres: use the same data, or choose another"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_message_names_what_another_training_was_started_with(
+    other: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    split = Split((), (), (), "by nobody")
+    this: dict[str, Any] = {
+        "tagger": "0.2.0",
+        "recipe": {"epochs": "3"},
+        "base": "musicnn@1",
+        "labels": ["a", "b"],
+    }
+    open_workspace(tmp_path, this | other, split)
+    (tmp_path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    with pytest.raises(SettingsError) as caught:
+        open_workspace(tmp_path, this, split)
+    assert said in str(caught.value)
+
+
 def killed_in_the_second_epoch(command: list[str], folder: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 120
@@ -433,6 +499,19 @@ def test_a_dry_run_shows_the_split_and_the_memory_and_leaves_nothing(
     assert [row["train"] for row in found["halves"]["genres"]] == [9, 9, 9]
     assert found["memory_bytes"]["layers"] > found["memory_bytes"]["weights"] > 0
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("base", ["hubert", "musicnn-yamnet"])
+def test_gradient_checkpointing_takes_less_memory(
+    base: str, command: list[str], capsys: Capsys
+) -> None:
+    model = [] if base == "hubert" else ["--base-model", base]
+    sizes = []
+    for option in ([], ["--gradient-checkpointing"]):
+        capsys.readouterr()
+        assert train(*command, *model, "--dry-run", "--json", *option) == 0
+        sizes.append(json.loads(capsys.readouterr().out)["memory_bytes"]["layers"])
+    assert sizes[1] < 0.9 * sizes[0]
 
 
 @pytest.mark.slow
@@ -511,6 +590,26 @@ def test_bad_clips_are_listed_and_the_others_are_used(
     assert "bad.wav: " in shown
 
 
+def test_a_clip_with_a_silent_middle_is_learned_from(hubert: Path, tmp_path: Path) -> None:
+    """Only its fingerprint is made from the middle."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 40 * 8000)
+    for number, name in enumerate(["a/0", "a/1", "b/0", "b/1"]):
+        path = tmp_path / "set" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.roll(noise, 99 * number)
+        samples[5 * 8000 : 35 * 8000] = 0
+        soundfile.write(path, samples, 8000)
+    args = ("--output-dir", tmp_path / "out", "--base-model", hubert, "--segment-seconds", "1")
+    assert train(tmp_path / "set", *args, "--dry-run") == 0
+
+
+def test_a_fingerprint_is_made_once(command: list[str], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    options = ("--random-crops", "--segment-seconds", "0.4", "--cache", cache, "--dry-run")
+    assert train(*command, *options) == 0
+    assert len(list(cache.glob("*.print.npy"))) == 30
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [(["one"], "needs two genres or more, it has only one"), ([], "has no track with a genre")],
@@ -537,6 +636,8 @@ def test_data_that_nothing_can_be_learned_from(
     ("options", "code", "said"),
     [
         (["--random-crops", "--freeze", "backbone"], 2, "--random-crops does not work with"),
+        (["--freeze", "backbone", "--dropout", "0.1"], 2, "--dropout does not work with"),
+        (["--dropout", "0.1", "--base-model", "yamnet"], 3, "has no dropout to set (--dropout)"),
         (["--learning-rate", "-1"], 2, "--learning-rate: must be a number above 0"),
         (["--test-size", "1"], 2, "--test-size: must be a number between 0 and 1"),
         (["--split", "artist"], 3, "has no artists for its clips"),

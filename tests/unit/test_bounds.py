@@ -12,11 +12,11 @@ from tagger.training.calibrate import (
     JudgedTrack,
     ScoredClip,
     Verdict,
-    check_on_left_out,
     choose_bound,
     choose_bounds,
     compute_wilson_bound,
     count_needed_tracks,
+    cross_validate_bounds,
     divide_groups,
     judge_track,
     measure_bound,
@@ -92,16 +92,16 @@ def test_left_out_albums_show_that_luck_does_not_last() -> None:
         jazz(chance.uniform(0.3, 1), right=chance.random() < 0.75, group=str(n // 4))
         for n in range(400)
     ]
-    check = check_on_left_out(lucky, usual=0.4, precision=0.9)
+    check = cross_validate_bounds(lucky, usual=0.4, precision=0.9)
     assert check
     assert check.parts == 5
     assert check.usual.tracks == check.by_genre.tracks == check.common.tracks == 400
     assert check.by_genre.precision < 0.9  # no bound helps: the scores say nothing
     honest = [jazz(n % 100 / 100, right=n % 100 >= 60, group=str(n // 10)) for n in range(1000)]
-    check = check_on_left_out(honest, usual=0.4, precision=0.9)
+    check = cross_validate_bounds(honest, usual=0.4, precision=0.9)
     assert check
     assert check.by_genre.precision > 0.9 > check.usual.precision
-    assert check_on_left_out([jazz(0.5)] * 9, usual=0.4, precision=0.9) is None
+    assert cross_validate_bounds([jazz(0.5)] * 9, usual=0.4, precision=0.9) is None
 
 
 def test_a_track_is_judged_by_what_a_scan_would_write() -> None:

@@ -66,6 +66,13 @@ def test_scores_are_those_of_the_same_folder_in_transformers(
 
 
 @pytest.mark.parametrize("name", sorted(BUNDLED_MODELS))
+def test_every_tensor_can_be_moved_to_the_gpu_of_a_mac(name: str) -> None:
+    for model in (load(name).model, load(BUNDLED_MODELS[name].checkpoint).model):
+        tensors = [*model.named_parameters(), *model.named_buffers()]
+        assert [name for name, tensor in tensors if tensor.dtype == torch.float64] == []
+
+
+@pytest.mark.parametrize("name", sorted(BUNDLED_MODELS))
 def test_windows_are_as_long_as_the_user_says(name: str) -> None:
     settings = load_settings({"model": name, "window-seconds": 2.0})
     extractor = load_extractor(find_model(settings), settings)

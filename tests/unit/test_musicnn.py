@@ -213,6 +213,10 @@ def test_the_settings_of_the_extractor_are_saved(tmp_path: Path) -> None:
     assert (
         json.loads((tmp_path / "preprocessor_config.json").read_text())["chunk_length_s"] == 0.792
     )
+    loaded.chunk_length_s = 10.0
+    loaded.save_pretrained(tmp_path)
+    again = AutoFeatureExtractor.from_pretrained(tmp_path)
+    assert (again.chunk_length_s, again.chunk_length) == (10.0, 99 * 128)
 
 
 def test_the_pipeline_gives_the_softmax_of_the_logits(

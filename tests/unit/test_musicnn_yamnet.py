@@ -21,6 +21,7 @@ from tagger.models.patches import average_by_clip, cut_patches
 from tagger.models.pretrained import (
     MusicnnFeatureExtractor,
     MusicnnForAudioClassification,
+    MusicnnYamnetConfig,
     MusicnnYamnetForAudioClassification,
     YamnetForAudioClassification,
 )
@@ -87,7 +88,7 @@ def test_both_networks_say_what_they_say_alone(
 def test_the_log_mel_layer_is_the_feature_extractor() -> None:
     clip = play(2)
     expected = MusicnnFeatureExtractor()([clip], RATE, return_tensors="pt").input_values
-    torch.testing.assert_close(MusicnnLogMel()(torch.from_numpy(clip)[None]), expected)
+    torch.testing.assert_close(MusicnnLogMel(96)(torch.from_numpy(clip)[None]), expected)
 
 
 def test_clips_of_several_lengths_do_not_disturb_each_other(
@@ -151,6 +152,17 @@ def test_a_new_head_can_be_trained_and_saved(tmp_path: Path) -> None:
         torch.testing.assert_close(again(clips).logits, model(clips).logits)
         expected = MusicnnYamnetForAudioClassification.from_pretrained(CHECKPOINT)(clips)
         torch.testing.assert_close(again(clips).attribute_logits, expected.attribute_logits)
+
+
+def test_the_sizes_of_its_networks_can_be_chosen() -> None:
+    config = MusicnnYamnetConfig(
+        musicnn={"num_mel_bins": 80, "timbral_filters": 4, "temporal_filters": 3},
+        yamnet={"num_mel_bins": 32, "first_filters": 4, "blocks": [[6, 2], [8, 1]]},
+        audioset_classes=5,
+        id2label={0: "Rock", 1: "Jazz"},
+    )
+    model = MusicnnYamnetForAudioClassification(config).train(mode=False)
+    assert run(model, play(1)).shape == (1, 2)
 
 
 def test_the_checkpoint_is_small() -> None:

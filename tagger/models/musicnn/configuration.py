@@ -30,11 +30,10 @@ class MusicnnArchitecture:
     """The values of config.json that shape the network; the defaults are the published towers.
 
     towers: name of each network -> the tags of its output layer. A patch has `patch_frames` frames
-    of `num_mel_bins` bands at `sampling_rate`, as `MusicnnFeatures` makes them.
+    of `num_mel_bins` bands, as `MusicnnFeatures` makes them.
     """
 
     towers: dict[str, list[str]] = field(default_factory=get_published_towers)
-    sampling_rate: int = 16_000
     num_mel_bins: int = 96
     patch_frames: int = 187
     timbral_bands: list[int] = field(default_factory=lambda: [38, 67])

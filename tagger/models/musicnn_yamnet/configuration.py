@@ -19,7 +19,6 @@ class MusicnnYamnetArchitecture:
 
     musicnn: dict[str, Any] = field(default_factory=dict)
     yamnet: dict[str, Any] = field(default_factory=dict)
-    sampling_rate: int = 16_000
     window_samples: int = 186 * 256
     audioset_classes: int = 521
     not_music: list[str] = field(default_factory=list)

@@ -26,8 +26,9 @@ class MusicnnLogMel(nn.Module):
     window: Tensor
     filters: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, bands: int) -> None:
         super().__init__()
+        self.bands = bands
         self.hop_length = MusicnnFeatures.hop_length
         window, filters = self.make_constants()
         self.register_buffer("window", window, persistent=False)
@@ -35,7 +36,7 @@ class MusicnnLogMel(nn.Module):
 
     def make_constants(self) -> tuple[Tensor, Tensor]:
         """Compute window and filters."""
-        features = MusicnnFeatures()
+        features = MusicnnFeatures(feature_size=self.bands)
         return features.window, features.mel_filters
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class MusicnnYamnetModel(nn.Module):
     def __init__(self, config: MusicnnYamnetArchitecture) -> None:
         super().__init__()
         musicnn, yamnet = config.musicnn_architecture, config.yamnet_architecture
-        self.musicnn_log_mel = MusicnnLogMel()
+        self.musicnn_log_mel = MusicnnLogMel(musicnn.num_mel_bins)
         self.musicnn = MusicnnModel(musicnn)
         self.yamnet_log_mel = YamnetLogMel(yamnet.num_mel_bins)
         self.yamnet = YamnetModel(yamnet)

@@ -16,7 +16,6 @@ class YamnetArchitecture:
     frames later. blocks: filters and stride of each separable convolution.
     """
 
-    sampling_rate: int = 16_000
     num_mel_bins: int = 64
     patch_frames: int = 96
     patch_hop: int = 48

@@ -28,26 +28,22 @@ class LogMel(nn.Module):
     """Turns samples into log(mel magnitude + 0.001), in HTK's bands.
 
     Spectra are computed in float64, where the device has it: the logarithm shows the rounding
-    errors of float32 in bands without sound. Window and filters are constants, not weights.
+    errors of float32 in bands without sound. The filters are constants, not weights. The window is
+    no buffer: a Mac's GPU takes no tensor of float64.
     """
 
-    window: Tensor
     filters: Tensor
 
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.bands = bands
-        window, filters = self.make_constants()
-        self.register_buffer("window", window, persistent=False)
-        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("filters", self.make_filters(), persistent=False)
 
-    def make_constants(self) -> tuple[Tensor, Tensor]:
-        """Compute window and filters."""
+    def make_filters(self) -> Tensor:
+        """Compute the filters (frequencies, bands)."""
         bins = FFT_LENGTH // 2 + 1
         filters = make_htk_filters(bins, self.bands, RATE_HZ, MIN_FREQUENCY_HZ, MAX_FREQUENCY_HZ)
-        # "cpu": also where the layers around it are made without memory.
-        window = torch.hann_window(FRAME_LENGTH, dtype=torch.float64, device="cpu")
-        return window, torch.from_numpy(filters).float()
+        return torch.from_numpy(filters).float()
 
     def count_frames(self, samples: Tensor) -> Tensor:
         """Return the number of whole frames of clips with this many samples; at least one."""
@@ -57,9 +53,10 @@ class LogMel(nn.Module):
         """Turn samples (clips, n) into float32 frames (clips, frames, bands)."""
         padded = nn.functional.pad(samples, (0, max(0, FRAME_LENGTH - samples.shape[-1])))
         dtype = torch.float32 if samples.device.type == "mps" else torch.float64
+        window = torch.hann_window(FRAME_LENGTH, dtype=dtype, device=samples.device)
         with torch.autocast(samples.device.type, enabled=False):
             frames = padded.to(dtype).unfold(-1, FRAME_LENGTH, HOP_LENGTH)
-            magnitude = torch.fft.rfft(frames * self.window.to(dtype), FFT_LENGTH).abs()
+            magnitude = torch.fft.rfft(frames * window, FFT_LENGTH).abs()
             mel: Tensor = magnitude.float() @ self.filters
         return mel.add_(LOG_OFFSET).log_()
 
