@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError, TaggerError
+from tagger.errors import DiskFullError, InterruptedRunError, ReportError, TaggerError
 from tagger.records import Action, ScanResult
 from tagger.report.csv import check_overwrite, make_write_error
 
@@ -17,8 +17,8 @@ def record_metrics(path: Path | None) -> Iterator["RunMetrics"]:
     metrics = RunMetrics()
     try:
         yield metrics
-    except TaggerError as error:
-        metrics.exit_code = error.exit_code
+    except BaseException as error:
+        metrics.exit_code = _get_exit_code(error)
         with suppress(ReportError, DiskFullError):  # the error of the run matters more
             write_metrics(path, metrics)
         raise
@@ -31,6 +31,12 @@ class RunMetrics:
 
     result: ScanResult | None = None
     exit_code: int = 3
+
+
+def _get_exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError.exit_code
+    return error.exit_code if isinstance(error, TaggerError) else TaggerError.exit_code
 
 
 METRICS_START = b"# HELP tagger_"

@@ -489,6 +489,25 @@ def test_the_command_runs_after_an_interrupt_too(
     assert "tagger_run_exit_code 130.0" in metrics.read_text()
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [(RuntimeError("a bug"), 3), (KeyboardInterrupt(), 130)]
+)
+def test_metrics_tell_of_an_unexpected_end(
+    library: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+) -> None:
+    def break_down(_self: RunProgress, _outcome: Outcome) -> None:
+        raise error
+
+    monkeypatch.setattr(RunProgress, "on_outcome", break_down)
+    metrics = tmp_path / "tagger.prom"
+    assert main(["normalize", str(library), "--metrics", str(metrics)]) == code
+    assert f"tagger_run_exit_code {code}.0" in metrics.read_text()
+
+
 def test_metrics_overwrite_only_metrics(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
     song = library / "b.mp3"
     before = song.read_bytes()
