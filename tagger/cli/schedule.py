@@ -92,9 +92,7 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         for title, text in describe_files(job):
             print_line(f"# {title}\n{_escape_lines(text)}")
         return 0
-    print_line(escape_unprintable(install_job(job)))
-    if not is_system:
-        print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
+    print_line(_escape_lines(install_job(job)))
     return 0
 
 

@@ -39,6 +39,10 @@ NO_SCHEDULER = (
 )
 
 
+LINGER_HINT = "The job runs while you are logged in. To run it always: loginctl enable-linger"
+"""What holds for the services that systemd runs for a user, and not for cron."""
+
+
 @dataclass(frozen=True, slots=True)
 class NightlyJob:
     """A scan that runs every night. arguments: the arguments of `tagger`, from `scan` on.
@@ -157,7 +161,8 @@ def _install_units(job: NightlyJob) -> str:
         _write_own_file(folder / name, text)
     _run_command([*systemctl, "daemon-reload"])
     _run_command([*systemctl, "enable", "--now", job.timer])
-    return f"{folder / job.timer} is enabled"
+    enabled = f"{folder / job.timer} is enabled"
+    return enabled if job.account else f"{enabled}\n{LINGER_HINT}"
 
 
 def _install_cron_file(job: NightlyJob, account: Account) -> str:

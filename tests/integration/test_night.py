@@ -110,7 +110,10 @@ FOREIGN_CRONTAB = (
 
 
 def test_a_cron_line_is_installed_and_removed_and_the_others_stay(
-    tmp_path: Path, install_tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    install_tool: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = tmp_path / "table"
     table.write_bytes(FOREIGN_CRONTAB)
@@ -122,6 +125,7 @@ def test_a_cron_line_is_installed_and_removed_and_the_others_stay(
     install_tool("crontab", f'if [ "$1" = -l ]; then cat {quoted}; else cat > {quoted}; fi')
     for _ in range(2):  # the second line replaces the first
         assert main(["schedule", "--at", "3:05", "--install", str(tmp_path / "100%")]) == 0
+    assert "logged in" not in capsys.readouterr().out  # cron does not ask who is
     content = table.read_bytes()
     assert content.startswith(FOREIGN_CRONTAB + b"\n5 3 * * * ")
     line = content.removeprefix(FOREIGN_CRONTAB + b"\n")
@@ -165,7 +169,7 @@ def test_systemd_units_are_installed_and_removed(
     calls = tmp_path / "calls"
     install_tool("systemctl", f'echo "$@" >> {shlex.quote(str(calls))}')
     monkeypatch.setattr(schedule, "_has_systemd", lambda: True)
-    install_job(make_job(tmp_path))
+    assert install_job(make_job(tmp_path)).endswith("loginctl enable-linger")
     folder = home / "systemd" / "user"
     assert sorted(path.name for path in folder.iterdir()) == ["tagger.service", "tagger.timer"]
     remove_job("tagger")
