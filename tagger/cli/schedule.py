@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tagger.cli.options import add_settings_options, drop_unset, format_options,
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_time_of_day
-from tagger.paths import parse_path
+from tagger.paths import AnyPath, display_path, parse_path
 from tagger.settings import ALL_OPTIONS, OPTIONS, Settings
 from tagger.settings_sources import (
     name_secret_file,
@@ -59,6 +60,7 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         make_account,
         remove_job,
     )
+    from tagger.storage import check_writable
 
     at, name, user, is_system = map(flags.pop, ("at", "name", "user", "system"))
     install, remove = map(flags.pop, ("install", "remove"))
@@ -83,11 +85,13 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         *(_choose_state(name, settings) if is_system else []),
     ]
     roots = [parse_path(path).expanduser().resolve() for path in paths]
+    if not settings.dry_run:
+        check_writable(roots, preserve_mtime=settings.preserve_mtime)
     account = make_account(user, roots, _list_outputs(settings), words) if user else None
     arguments = ["scan", *words, "--", *map(str, roots)]
     job = NightlyJob(name, _parse_start_time(at), arguments, account)
-    for warning in _list_warnings(settings, words):
-        print_line(f"tagger: {warning}", err=True)
+    for warning in chain(_list_missing(roots, settings), _list_warnings(settings, words)):
+        print_line(escape_unprintable(f"tagger: {warning}"), err=True)
     if not install:
         for title, text in describe_files(job):
             print_line(f"# {title}\n{_escape_lines(text)}")
@@ -130,6 +134,21 @@ def _list_outputs(settings: Settings) -> list[Path]:
     state = settings.state if _has_chosen_state(settings) else None
     outputs = (state, settings.report, settings.html, settings.metrics)
     return [path.absolute() for path in outputs if path]
+
+
+def _list_missing(roots: Iterable[AnyPath], settings: Settings) -> Iterator[str]:
+    """Yield what the job would miss if it ran now; it may be there at night."""
+    for root in roots:
+        if isinstance(root, Path) and not os.path.exists(root):  # noqa: PTH110 - Path's may raise
+            yield f"{display_path(root)} is not there: a scan without it fails"
+    if settings.notify:
+        from tagger.service.servers import check_server
+
+        for server in settings.notify:
+            try:
+                check_server(server)
+            except SettingsError as error:
+                yield str(error)
 
 
 def _list_warnings(settings: Settings, words: Sequence[str]) -> Iterator[str]:

@@ -329,6 +329,8 @@ def test_a_user_that_cannot_run_tagger_is_refused(
         (["--user", "me", "."], "needs both --system and --user"),
         (["--system", "--user", "root", "."], "other than root"),
         (["--system", "--user", "a\nb", "."], "the name of a user"),
+        (["https://example.org/music"], "only a dry run is possible"),
+        (["--preserve-mtime", "s3://bucket/music"], "--preserve-mtime"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(
@@ -336,6 +338,18 @@ def test_wrong_arguments_are_refused_at_once(
 ) -> None:
     assert main(["schedule", *words]) == (3 if "nightly" in reason else 2)
     assert reason in capsys.readouterr().err
+
+
+def test_what_the_job_would_miss_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["schedule", "--notify", "jellyfin=http://nas", str(tmp_path), str(tmp_path / "none")]
+    assert main(words) == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"tagger: {tmp_path / 'none'} is not there: a scan without it fails"
+    assert second.startswith("tagger: --notify jellyfin needs the key")
+    assert main(["schedule", "--dry-run", "https://example.org/music"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_printed_job_has_the_given_options(
