@@ -1,16 +1,31 @@
 """`tagger calibrate`."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tagger.cli.options import UserPath, add_settings_options, merge_settings
+from tagger.cli.options import (
+    UserPath,
+    add_settings_options,
+    drop_unset,
+    format_command,
+    format_options,
+    merge_settings,
+    name_files,
+)
 from tagger.cli.terminal import print_line
 from tagger.errors import LibraryError, SettingsError
 from tagger.models import find_model
 from tagger.paths import parse_path
+
+LISTENING_OPTIONS = {
+    "model", "revision", "labels", "windows", "window-seconds", "exclude", "include-ignored",
+    "follow-symlinks", "max-seconds", "max-memory",
+}  # fmt: skip
+"""The options that say to which tracks a scan listens, and how."""
 
 
 @click.command()
@@ -69,13 +84,24 @@ def calibrate(
     if "" in paths:
         raise SettingsError("a PATH is empty")
     roots = [parse_path(path) for path in paths]
+    listening = _format_listening(paths, name_files(settings, config), flags)
     calibration = calibrate_library(roots, find_model(settings), settings, wanted)
     if not calibration.tracks:
-        raise LibraryError(describe_missing_scores(calibration, paths, settings))
+        raise LibraryError(describe_missing_scores(calibration, listening))
     if settings.json:
         print_line(json.dumps(make_calibration_json(calibration)))
     else:
-        print_calibration(calibration, paths, settings)
+        print_calibration(calibration, listening)
     if output:
         write_bounds(output, format_bounds(calibration))
     return 0
+
+
+def _format_listening(
+    paths: Sequence[str], files: Sequence[str], flags: Mapping[str, object]
+) -> str:
+    """Return the command that listens to the same tracks in the same way."""
+    given = {name: value for name, value in drop_unset(flags).items() if name in LISTENING_OPTIONS}
+    return format_command(
+        ["scan", "--audit", "--dry-run", *files, *format_options(given), "--", *paths]
+    )

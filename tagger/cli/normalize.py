@@ -83,5 +83,5 @@ def normalize(
         check_writable(roots, preserve_mtime=settings.preserve_mtime)
     request = NormalizeRequest(fill, starter)
     return run_and_report(
-        settings, lambda progress: run_normalize(roots, settings, request, progress)
+        settings, lambda progress: run_normalize(roots, settings, request, progress), config
     )

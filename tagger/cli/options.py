@@ -175,19 +175,34 @@ def merge_settings(
     return load_settings(drop_unset(flags), config, config_options=config_options)
 
 
-def format_follow_up(words: Sequence[str], settings: Settings, options: Sequence[str]) -> str:
+def format_follow_up(
+    words: Sequence[str], settings: Settings, options: Sequence[str], config: Path | None
+) -> str:
     """Return a command line of tagger to type after a run, quoted for a shell.
 
     options: those of the run that the command needs. An option is left out where the command
-    has the same value without it. The state file is always named: without it the command would
-    depend on the environment.
+    has the same value without it. config: that of the run, if the user named one; the command
+    names it too.
     """
     usual = DEFAULTS
-    with suppress(SettingsError):  # the run may have read another config file than the user's own
-        usual = load_settings({})
-    state = ("--state", str(settings.state.absolute()))
+    with suppress(SettingsError):  # a watch may have read another config file than the user's own
+        usual = load_settings({}, config)
     changed = _list_changed(settings, usual, options)
-    return " ".join(map(quote_for_shell, ("tagger", *words, *state, *changed)))
+    return format_command([*words, *name_files(settings, config), *changed])
+
+
+def name_files(settings: Settings, config: Path | None) -> list[str]:
+    """Return the options by which a command finds the same state file and the same config file.
+
+    The state file is always named: without it the command would depend on the environment.
+    """
+    named = ["--state", str(settings.state.absolute())]
+    return [*named, "--config", str(config.absolute())] if config else named
+
+
+def format_command(words: Sequence[str]) -> str:
+    """Return a command line of tagger, quoted for a shell."""
+    return " ".join(map(quote_for_shell, ("tagger", *words)))
 
 
 def quote_for_shell(word: str) -> str:

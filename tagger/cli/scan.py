@@ -33,7 +33,7 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     roots = [parse_path(path) for path in paths]
     if not settings.dry_run:
         check_writable(roots, preserve_mtime=settings.preserve_mtime)
-    return run_and_report(settings, lambda progress: run_scan(roots, settings, progress))
+    return run_and_report(settings, lambda progress: run_scan(roots, settings, progress), config)
 
 
 @click.command()
@@ -78,4 +78,4 @@ def apply(edited: Path, config: Path | None, **flags: Any) -> int:
 
     # A config file may name the report of every scan: often the one that is applied here.
     settings = merge_settings(config, flags, OPTIONS.keys() - {"report"})
-    return run_and_report(settings, lambda progress: run_apply(edited, settings, progress))
+    return run_and_report(settings, lambda progress: run_apply(edited, settings, progress), config)

@@ -70,7 +70,7 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     if settings.json:
         summary = json.dumps(result.summary())
     else:
-        summary = format_undo_summary(result, progress.failures, settings)
+        summary = format_undo_summary(result, progress.failures, settings, config)
     do_all(
         lambda: None if settings.quiet and not settings.json else print_line(summary),
         lambda: tell_of_changes(settings, progress),
