@@ -209,6 +209,8 @@ def test_secrets_come_from_a_variable_or_a_file(
         (f"kodi=http://{WRONG}@nas:port", "--notify: must have a URL behind kodi="),
         (f"plex=http://nas?X-Plex-Token={WRONG}", "--notify: must not have a ? in the URL"),
         (f"kodi=http://{WRONG}@nas#music=/x", "must have an absolute folder behind #"),
+        (f"kodi=http://{WRONG}@nas#/srv/music", "must say what the server calls the folder"),
+        (f"plex=http://{WRONG}@nas#/a=/b#/c=", "must say what the server calls the folder"),
         (f"mpd=mpd://{WRONG}@nas:6600/srv/music", "must name the music folder of MPD"),
         (f"mpd=http://{WRONG}@nas:6600#/srv/music", "must be mpd=mpd://HOST:6600#/srv/music"),
         (f"navidrome=http://{WRONG}@nas#/srv/music=music", "must have the number of a library"),
