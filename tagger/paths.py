@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 from urllib.parse import unquote_to_bytes
 
+from tagger.errors import DISK_FULL_ERRNOS, DiskFullError, ReportError, SettingsError
+
 FILENAME_CODEC = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 """What os.fsencode and os.fsdecode use. To call these functions for each file takes longer."""
 
@@ -133,6 +135,25 @@ def decode_foreign_bytes(data: bytes) -> str:
         if decoded_bytes == len(data) or not text.isascii():
             return text
     return data.decode("latin-1")
+
+
+def check_overwrite(path: Path, start: bytes, option: str) -> None:
+    """Raise SettingsError for a folder, and for a file that does not begin with `start`.
+
+    Such a file is not tagger's; it may be a song. Raises OSError if it cannot be read.
+    """
+    if path.is_dir():
+        raise SettingsError(f"{option} names a folder: {path}")
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(start)) != start:
+                raise SettingsError(f"{option} would overwrite {path}, which is no file of tagger")
+
+
+def make_write_error(what: str, path: Path, error: OSError) -> ReportError | DiskFullError:
+    """Translate an error of the system. what: the kind of file, for the message."""
+    error_class = DiskFullError if error.errno in DISK_FULL_ERRNOS else ReportError
+    return error_class(f"cannot write the {what} {path}: {error.strerror}")
 
 
 def write_file_whole(path: Path, content: bytes) -> None:

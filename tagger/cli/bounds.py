@@ -12,8 +12,7 @@ from rich.text import Text
 from tagger.cli.progress import PipeSafeConsole
 from tagger.cli.terminal import escape_unprintable, format_track_count
 from tagger.errors import SettingsError
-from tagger.paths import write_file_whole
-from tagger.report.csv import check_overwrite
+from tagger.paths import check_overwrite, write_file_whole
 from tagger.training.calibrate import Calibration, GenreBound, Verdict, Written
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

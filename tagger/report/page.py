@@ -13,9 +13,9 @@ from itertools import chain, takewhile
 from pathlib import Path
 
 from tagger.errors import FAILURE_HELP
-from tagger.paths import display_path, write_file_whole
+from tagger.paths import check_overwrite, display_path, make_write_error, write_file_whole
 from tagger.records import Action
-from tagger.report.csv import ReportRow, check_overwrite, make_write_error, read_report
+from tagger.report.csv import ReportRow, read_report
 from tagger.report.overview import (
     Disagreement,
     ReportOverview,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import DiskFullError, InterruptedRunError, ReportError, TaggerError
+from tagger.paths import check_overwrite, make_write_error
 from tagger.records import Action, ScanResult
-from tagger.report.csv import check_overwrite, make_write_error
 
 
 @contextmanager
