@@ -150,6 +150,13 @@ def check_overwrite(path: Path, start: bytes, option: str) -> None:
                 raise SettingsError(f"{option} would overwrite {path}, which is no file of tagger")
 
 
+def check_replacement(path: Path, start: bytes, option: str) -> None:
+    """Do the same for a file that is written whole. A device or a pipe cannot be replaced."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SettingsError(f"{option} must name a file, not a device or a pipe: {path}")
+    check_overwrite(path, start, option)
+
+
 def make_write_error(what: str, path: Path, error: OSError) -> ReportError | DiskFullError:
     """Translate an error of the system. what: the kind of file, for the message."""
     error_class = DiskFullError if error.errno in DISK_FULL_ERRNOS else ReportError
@@ -157,7 +164,11 @@ def make_write_error(what: str, path: Path, error: OSError) -> ReportError | Dis
 
 
 def write_file_whole(path: Path, content: bytes) -> None:
-    """Write a file: a reader finds the old content or the new one, never a part. Raises OSError."""
+    """Write a file: a reader finds the old content or the new one, never a part. Raises OSError.
+
+    A link stays, and the file that it leads to is written.
+    """
+    path = Path(os.path.realpath(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)

@@ -12,7 +12,7 @@ from rich.text import Text
 from tagger.cli.progress import PipeSafeConsole
 from tagger.cli.terminal import escape_unprintable, format_track_count
 from tagger.errors import SettingsError
-from tagger.paths import check_overwrite, write_file_whole
+from tagger.paths import check_replacement, write_file_whole
 from tagger.training.calibrate import Calibration, GenreBound, Verdict, Written
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -181,7 +181,7 @@ def _quote_key(name: str) -> str:
 def write_bounds(path: Path, text: str) -> None:
     """Write the lines to a file. Raises SettingsError if another file stands there."""
     try:
-        check_overwrite(path, TOML_START.encode(), "--output")
+        check_replacement(path, TOML_START.encode(), "--output")
         write_file_whole(path, text.encode())
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}") from error

@@ -13,7 +13,7 @@ from itertools import chain, takewhile
 from pathlib import Path
 
 from tagger.errors import FAILURE_HELP
-from tagger.paths import check_overwrite, display_path, make_write_error, write_file_whole
+from tagger.paths import check_replacement, display_path, make_write_error, write_file_whole
 from tagger.records import Action
 from tagger.report.csv import ReportRow, read_report
 from tagger.report.overview import (
@@ -178,7 +178,7 @@ def check_page(path: Path) -> None:
     """Raise SettingsError for an existing file that is no page of tagger; ReportError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        check_overwrite(path, PAGE_START, "--html")
+        check_replacement(path, PAGE_START, "--html")
     except OSError as error:
         raise make_write_error("page", path, error) from error
 

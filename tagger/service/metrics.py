@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import DiskFullError, InterruptedRunError, ReportError, TaggerError
-from tagger.paths import check_overwrite, make_write_error
+from tagger.paths import check_replacement, make_write_error, write_file_whole
 from tagger.records import Action, ScanResult
 
 
@@ -47,7 +47,7 @@ def check_metrics(path: Path | None) -> None:
     if path is None:
         return
     try:
-        check_overwrite(path, METRICS_START, "--metrics")
+        check_replacement(path, METRICS_START, "--metrics")
     except OSError as error:
         raise make_write_error("metrics", path, error) from error
 
@@ -59,7 +59,7 @@ def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
     """
     if path is None:
         return
-    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
 
@@ -77,6 +77,6 @@ def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
             tracks.labels(action=action).set(result.counts[action])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_to_textfile(str(path), registry)
+        write_file_whole(path, generate_latest(registry))
     except OSError as error:
         raise make_write_error("metrics", path, error) from error

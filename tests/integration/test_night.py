@@ -532,3 +532,23 @@ def test_metrics_overwrite_only_metrics(library: Path, capsys: pytest.CaptureFix
     for place in (song, library):
         assert Scan(capsys, library, *ANY, "--metrics", place).code == 2
         assert song.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--html", "--metrics"])
+def test_a_link_stays_and_a_pipe_is_no_place_for_a_file(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    link, pipe, target = tmp_path / "link", tmp_path / "pipe", tmp_path / "there" / "file"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    for _ in range(2):
+        assert main(["normalize", str(library), option, str(link)]) == 0
+        assert link.is_symlink()
+        assert target.stat().st_size
+        target.write_bytes(target.read_bytes()[:100])
+    assert list(target.parent.iterdir()) == [target]
+    capsys.readouterr()
+    assert main(["normalize", str(library), option, str(pipe)]) == 2
+    assert f"{option} must name a file, not a device or a pipe" in capsys.readouterr().err
+    assert pipe.is_fifo()
