@@ -35,7 +35,7 @@ from tagger.settings import Settings
 ACTION_HINTS = {
     Action.WRITTEN: "",
     Action.WOULD_WRITE: "",
-    Action.KEPT: "not changed; --existing replace|append writes, --audit compares",
+    Action.KEPT: "not changed; the report says why",
     Action.UNCHANGED: "done in an earlier run",
     Action.LOW_SCORE: "no genre reaches --min-score",
     Action.NOT_MUSIC: "speech or other sounds; the report says which",
