@@ -68,7 +68,7 @@ class TrainingProgress:
         self.step = ""
         self.has_epochs = False
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # it may have a path with [flac]
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
