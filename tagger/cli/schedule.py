@@ -94,7 +94,7 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         print_line(escape_unprintable(f"tagger: {warning}"), err=True)
     if not install:
         for title, text in describe_files(job):
-            print_line(f"# {title}\n{_escape_lines(text)}")
+            print_line(f"# {escape_unprintable(title)}\n{_escape_lines(text)}")
         return 0
     print_line(_escape_lines(install_job(job)))
     return 0

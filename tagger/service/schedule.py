@@ -100,9 +100,9 @@ def make_account(
 
 def describe_files(job: NightlyJob) -> Iterator[tuple[str, str]]:
     """Yield the files that make up a job: where they go, and their text."""
-    folder = SYSTEM_UNIT_FOLDER if job.account else "~/.config/systemd/user"
+    folder = _find_unit_folder(is_system=bool(job.account))
     for name, text in build_systemd_units(job).items():
-        yield f"{folder}/{name}", text
+        yield str(folder / name), text
     if job.account:
         yield f"or, without systemd: {CRON_FOLDER / job.name}", build_cron_file(job)
     else:
@@ -225,9 +225,12 @@ def _has_systemd() -> bool:
 
 def _get_systemctl(*, is_system: bool) -> tuple[list[str], Path]:
     """Return the command that manages units, and the folder where it finds them."""
-    if is_system:
-        return ["systemctl"], SYSTEM_UNIT_FOLDER
-    return ["systemctl", "--user"], find_systemd_user_folder()
+    command = ["systemctl"] if is_system else ["systemctl", "--user"]
+    return command, _find_unit_folder(is_system=is_system)
+
+
+def _find_unit_folder(*, is_system: bool) -> Path:
+    return SYSTEM_UNIT_FOLDER if is_system else find_systemd_user_folder()
 
 
 def _check_root() -> None:

@@ -353,7 +353,7 @@ def test_what_the_job_would_miss_is_a_warning(
 
 
 def test_the_printed_job_has_the_given_options(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "my.toml"
     config.write_text("top-k = 3\n")
@@ -362,6 +362,7 @@ def test_the_printed_job_has_the_given_options(
     options += ["--state", "state.sqlite"]
     assert main(["schedule", *options, "music"]) == 0
     printed = capsys.readouterr().out
+    assert f"# {home}/systemd/user/tagger.timer\n" in printed  # XDG_CONFIG_HOME is set
     state = f"--state={tmp_path / 'state.sqlite'}"  # the path was relative
     for word in ("--until=06:00", "--exclude=a*", "--exclude=b", "--gentle", str(config), state):
         assert printed.count(word) == 2  # for systemd and for cron
