@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tagger.cli.options import (
+    LibraryPath,
     UserPath,
     add_settings_options,
     drop_unset,
@@ -17,9 +18,9 @@ from tagger.cli.options import (
     name_files,
 )
 from tagger.cli.terminal import print_line
-from tagger.errors import LibraryError, SettingsError
+from tagger.errors import LibraryError
 from tagger.models import find_model
-from tagger.paths import parse_path
+from tagger.paths import AnyPath
 
 LISTENING_OPTIONS = {
     "model", "revision", "labels", "windows", "window-seconds", "exclude", "include-ignored",
@@ -29,7 +30,7 @@ LISTENING_OPTIONS = {
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=LibraryPath(), metavar="PATH...")
 @click.option(
     "--precision",
     "wanted",
@@ -64,7 +65,11 @@ LISTENING_OPTIONS = {
     json="Print the measures as JSON.",
 )
 def calibrate(
-    paths: tuple[str, ...], wanted: float, output: Path | None, config: Path | None, **flags: Any
+    paths: tuple[AnyPath, ...],
+    wanted: float,
+    output: Path | None,
+    config: Path | None,
+    **flags: Any,
 ) -> int:
     """Propose a --min-score for each genre.
 
@@ -81,11 +86,8 @@ def calibrate(
     from tagger.training.calibrate import calibrate_library, make_calibration_json
 
     settings = merge_settings(config, flags)
-    if "" in paths:
-        raise SettingsError("a PATH is empty")
-    roots = [parse_path(path) for path in paths]
-    listening = _format_listening(paths, name_files(settings, config), flags)
-    calibration = calibrate_library(roots, find_model(settings), settings, wanted)
+    listening = _format_listening(list(map(str, paths)), name_files(settings, config), flags)
+    calibration = calibrate_library(paths, find_model(settings), settings, wanted)
     if not calibration.tracks:
         raise LibraryError(describe_missing_scores(calibration, listening))
     if settings.json:

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from tagger.errors import SettingsError
 from tagger.options import REPEATABLE, Option, to_flag, to_path
+from tagger.paths import parse_path
 from tagger.settings import ALL_OPTIONS, OPTIONS, Settings, WatchSettings
 from tagger.settings_sources import load_settings
 
@@ -46,6 +47,13 @@ class UserPath(click.Path):
             return to_path(value)
         except ValueError as error:
             self.fail(f"{error}, not {value!r}", param, ctx)
+
+
+class LibraryPath(click.Path):
+    """The path of music: a file or a folder of this machine, or a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return parse_path(value) if value else self.fail("must not be empty", param, ctx)
 
 
 def add_settings_options(**helps: str) -> Callable[[Command], Command]:

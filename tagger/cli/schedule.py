@@ -10,11 +10,17 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, drop_unset, format_options, merge_settings
+from tagger.cli.options import (
+    LibraryPath,
+    add_settings_options,
+    drop_unset,
+    format_options,
+    merge_settings,
+)
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_time_of_day
-from tagger.paths import AnyPath, display_path, parse_path
+from tagger.paths import AnyPath, display_path
 from tagger.settings import ALL_OPTIONS, OPTIONS, Settings
 from tagger.settings_sources import (
     name_secret_file,
@@ -28,7 +34,7 @@ USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.argument("paths", nargs=-1, type=LibraryPath(), metavar="PATH...")
 @click.option(
     "--at",
     metavar="HH:MM",
@@ -45,7 +51,7 @@ USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 @click.option("--install", is_flag=True, help="Install the job; without this it is only printed.")
 @click.option("--remove", is_flag=True, help="Remove the installed job with the name --name.")
 @add_settings_options()
-def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+def schedule(paths: tuple[AnyPath, ...], config: Path | None, **flags: Any) -> int:
     """Scan PATH every night.
 
     This prints or installs a systemd timer, or a cron line on systems without systemd.
@@ -71,8 +77,8 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         return 0
     _check_user(user, is_system=is_system)
     settings = _read_settings(config, flags, is_system=is_system)
-    if not paths or "" in paths:
-        raise SettingsError("name at least one PATH to scan; no PATH may be empty")
+    if not paths:
+        raise SettingsError("name at least one PATH to scan")
     variables = {
         name: value
         for name, value in read_environment().items()
@@ -84,7 +90,7 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         *([f"--config={config.resolve()}"] if config else []),
         *(_choose_state(name, settings) if is_system else []),
     ]
-    roots = [parse_path(path).expanduser().resolve() for path in paths]
+    roots = [path.expanduser().resolve() for path in paths]
     if not settings.dry_run:
         check_writable(roots, preserve_mtime=settings.preserve_mtime)
     account = make_account(user, roots, _list_outputs(settings), words) if user else None
