@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.progress import PipeSafeConsole
+from tagger.cli.tables import make_number_table
 from tagger.cli.terminal import escape_unprintable, format_track_count
 from tagger.errors import SettingsError
 from tagger.paths import check_replacement, write_file_whole
@@ -21,7 +22,6 @@ BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 TOML_START = "# Proposed by tagger calibrate"
 
 MAX_SHOWN_LABELS = 5
-MAX_GENRE_WIDTH = 24
 
 ALL_GENRES = "all genres"
 
@@ -84,15 +84,6 @@ def describe_missing_scores(calibration: Calibration, listening: str) -> str:
     return f"{count} without scores in the state file. To listen and write no tags: {listening}"
 
 
-def _make_table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    first, *others = columns
-    table.add_column(first, no_wrap=True, max_width=MAX_GENRE_WIDTH)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _format_result(result: Written) -> tuple[str, str, str]:
     """Return the share that is written, how much of it is right, and at least."""
     right = f"{result.precision:.0%} of {result.written}" if result.written else "-"
@@ -102,14 +93,14 @@ def _format_result(result: Written) -> tuple[str, str, str]:
 
 def _make_curve_table(calibration: Calibration) -> Table:
     """Return what the same bound for all genres would do."""
-    table = _make_table("min-score", "written", "right", "at least")
+    table = make_number_table("min-score", "written", "right", "at least")
     for point in calibration.choice.common.curve[::2]:
         table.add_row(f"{point.bound:.1f}", *_format_result(point.result))
     return table
 
 
 def _make_genre_table(calibration: Calibration) -> Table:
-    table = _make_table("genre", "tracks", "min-score", "written", "right", "at least")
+    table = make_number_table("genre", "tracks", "min-score", "written", "right", "at least")
     table.add_column("", no_wrap=True)
     common = calibration.choice.common
     for each in (common, *calibration.choice.genres):

@@ -19,7 +19,7 @@ from tagger.errors import DiskFullError, SettingsError
 from tagger.models import find_model
 from tagger.pacing import lower_priority
 from tagger.paths import AnyPath, display_path, parse_path
-from tagger.records import Attributes, Failure, Prediction, Score, WindowScores
+from tagger.records import Attributes, Failure, Prediction, WindowScores, scores_as_json
 
 STDIN_NAME = "-"
 
@@ -95,10 +95,10 @@ def result_as_json(path: AnyPath, result: Prediction | Failure, model: str) -> d
     row: dict[str, object] = {"path": display_path(path), "model": model, "duration_s": None}
     if isinstance(result, Failure):
         return row | {"error": result.reason}
-    row |= {"duration_s": round(result.duration_s, 3), "scores": _scores_as_json(result.scores)}
+    row |= {"duration_s": round(result.duration_s, 3), "scores": scores_as_json(result.scores)}
     for name in ("styles", "moods", "voices"):
         if scores := getattr(result.attributes, name):
-            row[name] = _scores_as_json(scores)
+            row[name] = scores_as_json(scores)
     if result.timeline:
         row["timeline"] = [_window_as_json(window) for window in result.timeline]
     return row
@@ -108,9 +108,5 @@ def _window_as_json(window: WindowScores) -> dict[str, object]:
     return {
         "start_s": round(window.start_s, 3),
         "end_s": round(window.end_s, 3),
-        "scores": _scores_as_json(window.scores),
+        "scores": scores_as_json(window.scores),
     }
-
-
-def _scores_as_json(scores: Sequence[Score]) -> list[dict[str, object]]:
-    return [{"label": score.genre, "score": score.probability} for score in scores]

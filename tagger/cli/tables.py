@@ -14,6 +14,18 @@ from tagger.records import AlbumWithOutliers, Failure, Prediction, Score
 from tagger.report.overview import ReportOverview, RunReview
 
 SCORE_BAR_WIDTH = 32
+MAX_GENRE_WIDTH = 24
+"""Columns for a genre. A longer name is cut off, to keep the numbers in sight."""
+
+
+def make_number_table(*columns: str) -> Table:
+    """Return an empty table of genres or the like, each with numbers behind it."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    first, *others = columns
+    table.add_column(first, no_wrap=True, max_width=MAX_GENRE_WIDTH)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 class ScoreTables:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-from tagger.errors import ScheduleError
+from tagger.errors import LockedError, ScheduleError
 from tagger.paths import AnyPath, write_file_whole
 from tagger.service.units import (
     CACHE_FOLDER,
@@ -24,9 +24,6 @@ from tagger.service.units import (
     list_folder_variables,
 )
 from tagger.user_folders import find_systemd_user_folder
-
-LOCKED_EXIT_CODE = 4
-"""The exit code if another run uses the state file. For a nightly job that is no failure."""
 
 SYSTEM_UNIT_FOLDER = Path("/etc/systemd/system")
 CRON_FOLDER = Path("/etc/cron.d")
@@ -111,13 +108,10 @@ def describe_files(job: NightlyJob) -> Iterator[tuple[str, str]]:
 
 def build_systemd_units(job: NightlyJob) -> Mapping[str, str]:
     """Return the texts of the systemd units by name."""
-    service = Service(
-        job.name,
-        "tagger: genres for new music",
-        job.command,
-        ["Type=oneshot", f"SuccessExitStatus={LOCKED_EXIT_CODE}"],
-        job.account,
-    )
+    # another run that is still at work is no failure
+    behaviour = ["Type=oneshot", f"SuccessExitStatus={LockedError.exit_code}"]
+    description = "tagger: genres for new music"
+    service = Service(job.name, description, job.command, behaviour, job.account)
     return {job.service: build_service(service), job.timer: build_nightly_timer(job.at)}
 
 
