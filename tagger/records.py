@@ -410,13 +410,13 @@ class OutlierTrack:
 
 @dataclass(frozen=True, slots=True)
 class AlbumWithOutliers:
-    """An album, its genre, the number of its tracks, and the tracks that sound unlike it (odd)."""
+    """An album, its genre, the number of its tracks, and those that sound unlike it."""
 
     folder: str
     title: str
     genre: str
     tracks: int
-    odd: tuple[OutlierTrack, ...]
+    outliers: tuple[OutlierTrack, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def _make_overview_parts(review: RunReview) -> Iterator[str | Table]:
         yield ""
         yield f"Scores    0 {_draw_sparkline(overview.written_scores)} 1"
     yield from _list_disagreements(overview)
-    yield from _list_outlier_albums(overview.odd)
+    yield from _list_outlier_albums(overview.outlier_albums)
     yield from _list_failures(overview)
     yield ""
     for report in review.reports:
@@ -179,7 +179,7 @@ def _list_outlier_albums(albums: Sequence[AlbumWithOutliers]) -> Iterator[str]:
         yield f"Albums with a track of another genre: {len(albums)}"
     for album in albums[:MAX_SHOWN_ALBUMS]:
         tracks = ", ".join(
-            f"{_get_file_name(track.path)} ({track.best.genre})" for track in album.odd
+            f"{_get_file_name(track.path)} ({track.best.genre})" for track in album.outliers
         )
         yield f"  {album.title} ({album.genre}): {tracks}"
     if len(albums) > MAX_SHOWN_ALBUMS:

@@ -13,7 +13,7 @@ from mutagen import PaddingInfo
 
 from tagger.errors import FailureKind, TagError
 from tagger.records import MOOD_NUMBERS, ExtraField
-from tagger.tags.id3 import find_hidden_texts, skip_id3_tags
+from tagger.tags.id3 import find_hiding_refusal, skip_id3_tags
 from tagger.tags.tag import (
     NamedParts,
     Tag,
@@ -172,7 +172,7 @@ def open_flac(file: BinaryIO) -> Tag:
         save_items,
         list_other_parts,
         read_fallback_genres=read_genres_of_all_blocks,
-        refusal=None if comments.items else find_hidden_texts(file),
+        refusal=None if comments.items else find_hiding_refusal(file),
     )
 
 
