@@ -74,8 +74,9 @@ def calibrate(
     """Propose a --min-score for each genre.
 
     This compares the genres that people gave to the tracks below PATH with the scores of the model.
-    It proposes the smallest score from which on enough genres are right. The scores come from the
-    state file: first run `tagger scan --audit --dry-run PATH`. No music file is changed.
+    For each genre it proposes the lowest minimum score at which enough of the written genres are
+    right. The scores come from the state file: first run `tagger scan --audit --dry-run PATH`. No
+    music file is changed.
     """
     from tagger.cli.bounds import (
         describe_missing_scores,

@@ -45,7 +45,9 @@ USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
     "--name", metavar="NAME", help="The name of the job.  [default: tagger]", default="tagger"
 )
 @click.option(
-    "--system", is_flag=True, help="Make a job of the system, which needs nobody to be logged in."
+    "--system",
+    is_flag=True,
+    help="Make a job of the system. It also runs when nobody is logged in.",
 )
 @click.option("--user", metavar="NAME", help="With --system: the user that the job runs as.")
 @click.option("--install", is_flag=True, help="Install the job; without this it is only printed.")
