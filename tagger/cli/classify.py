@@ -15,7 +15,7 @@ import click
 from tagger import decide
 from tagger.cli.options import MODEL_OPTIONS, add_settings_options, merge_settings
 from tagger.cli.terminal import catch_stop_signals, format_unknown_labels, print_line
-from tagger.errors import DiskFullError, SettingsError
+from tagger.errors import DiskFullError, FailureKind, SettingsError
 from tagger.models import find_model
 from tagger.pacing import lower_priority
 from tagger.paths import AnyPath, display_path, parse_path
@@ -62,7 +62,9 @@ def classify(
             for name, prediction in zip(files, results, strict=True):
                 stop_signal.check()
                 result = shape_result(prediction, source, settings)
-                if not moods and isinstance(result, Prediction):
+                if isinstance(result, Failure):
+                    result = _add_help(result)
+                elif not moods:
                     result = replace(result, attributes=Attributes(result.attributes.styles))
                 rows.append(result_as_json(parse_path(name), result, source.identity))
                 tables.show(parse_path(name), result, source.identity)
@@ -88,6 +90,14 @@ def _open_paths(files: Sequence[str]) -> Iterator[list[AnyPath]]:
                 f"cannot copy standard input to a temporary file: {error.strerror}"
             ) from error
         yield [parse_path(copy.name if name == STDIN_NAME else name) for name in files]
+
+
+def _add_help(failure: Failure) -> Failure:
+    """Say what reads a pipe or a terminal, if the user named one."""
+    path, is_other = failure.track.path, failure.kind is FailureKind.OTHER
+    if is_other and isinstance(path, Path) and (path.is_fifo() or path.is_char_device()):
+        return replace(failure, reason=f"{failure.reason} (- reads from standard input)")
+    return failure
 
 
 def result_as_json(path: AnyPath, result: Prediction | Failure, model: str) -> dict[str, object]:
