@@ -124,6 +124,8 @@ def parse_server(text: str) -> MediaServer:
         raise ValueError("must have the number of a library behind the folder: #/srv/music=1")
     if kind is ServerKind.MPD:
         return _parse_mpd(url, found)
+    if not all(each.there for each in found):
+        raise ValueError("must say what the server calls the folder: #/srv/music=/music")
     parts = _split_url(kind, url)
     if parts.scheme not in SHOWN_SCHEMES or not parts.hostname:
         raise ValueError(f"must be {kind}=http://HOST:PORT")

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 from urllib.parse import unquote_to_bytes
 
+from tagger.errors import DISK_FULL_ERRNOS, DiskFullError, ReportError, SettingsError
+
 FILENAME_CODEC = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 """What os.fsencode and os.fsdecode use. To call these functions for each file takes longer."""
 
@@ -135,8 +137,38 @@ def decode_foreign_bytes(data: bytes) -> str:
     return data.decode("latin-1")
 
 
+def check_overwrite(path: Path, start: bytes, option: str) -> None:
+    """Raise SettingsError for a folder, and for a file that does not begin with `start`.
+
+    Such a file is not tagger's; it may be a song. Raises OSError if it cannot be read.
+    """
+    if path.is_dir():
+        raise SettingsError(f"{option} names a folder: {path}")
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(start)) != start:
+                raise SettingsError(f"{option} would overwrite {path}, which is no file of tagger")
+
+
+def check_replacement(path: Path, start: bytes, option: str) -> None:
+    """Do the same for a file that is written whole. A device or a pipe cannot be replaced."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SettingsError(f"{option} must name a file, not a device or a pipe: {path}")
+    check_overwrite(path, start, option)
+
+
+def make_write_error(what: str, path: Path, error: OSError) -> ReportError | DiskFullError:
+    """Translate an error of the system. what: the kind of file, for the message."""
+    error_class = DiskFullError if error.errno in DISK_FULL_ERRNOS else ReportError
+    return error_class(f"cannot write the {what} {path}: {error.strerror}")
+
+
 def write_file_whole(path: Path, content: bytes) -> None:
-    """Write a file: a reader finds the old content or the new one, never a part. Raises OSError."""
+    """Write a file: a reader finds the old content or the new one, never a part. Raises OSError.
+
+    A link stays, and the file that it leads to is written.
+    """
+    path = Path(os.path.realpath(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)

@@ -123,6 +123,11 @@ def format_scores(scores: Sequence[Score]) -> str:
     return ";".join(f"{score.genre}={score.probability:.3f}" for score in scores)
 
 
+def scores_as_json(scores: Sequence[Score]) -> list[dict[str, object]]:
+    """Return scores as elements of the JSON that `--json` prints."""
+    return [{"label": score.genre, "score": score.probability} for score in scores]
+
+
 def split_genres(text: str) -> tuple[str, ...]:
     """Return the genres of a text, in which semicolons stand between them.
 
@@ -405,13 +410,13 @@ class OutlierTrack:
 
 @dataclass(frozen=True, slots=True)
 class AlbumWithOutliers:
-    """An album, its genre, the number of its tracks, and the tracks that sound unlike it (odd)."""
+    """An album, its genre, the number of its tracks, and those that sound unlike it."""
 
     folder: str
     title: str
     genre: str
     tracks: int
-    odd: tuple[OutlierTrack, ...]
+    outliers: tuple[OutlierTrack, ...]
 
 
 @dataclass(frozen=True, slots=True)

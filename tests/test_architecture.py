@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "tagger"
 PLUGINS = Path(__file__).parents[1] / "beetsplug"
 
 LAYERS = [
-    {"addresses", "errors", "paths", "user_folders", "version"},
+    {"addresses", "errors", "user_folders", "version"},
+    {"paths"},
     {"records"},
     {"options", "pacing", "storage"},
     {"ignore_files", "vocabulary"},

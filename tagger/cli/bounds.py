@@ -2,20 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from tagger.cli.options import format_follow_up
 from tagger.cli.progress import PipeSafeConsole
+from tagger.cli.tables import make_number_table
 from tagger.cli.terminal import escape_unprintable, format_track_count
 from tagger.errors import SettingsError
-from tagger.paths import write_file_whole
-from tagger.report.csv import check_overwrite
-from tagger.settings import Settings
+from tagger.paths import check_replacement, write_file_whole
 from tagger.training.calibrate import Calibration, GenreBound, Verdict, Written
 
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -23,11 +21,7 @@ BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 TOML_START = "# Proposed by tagger calibrate"
 
-SCAN_OPTIONS = ("model", "revision", "windows", "window-seconds", "follow-symlinks")
-"""The scan that listens to the tracks must get these options of the calibration."""
-
 MAX_SHOWN_LABELS = 5
-MAX_GENRE_WIDTH = 24
 
 ALL_GENRES = "all genres"
 
@@ -48,10 +42,13 @@ own minimum: the tracks of the genre show that enough are right; the genre gets 
 too few, not shown: they do not; the genre gets the minimum of all genres"""
 
 
-def print_calibration(calibration: Calibration, paths: Sequence[str], settings: Settings) -> None:
-    """Print what each bound does, the bound of each genre, and the lines for the config file."""
+def print_calibration(calibration: Calibration, listening: str) -> None:
+    """Print what each bound does, the bound of each genre, and the lines for the config file.
+
+    listening: the command that listens to tracks without scores.
+    """
     console = PipeSafeConsole()
-    for line in _list_counts(calibration, paths, settings):
+    for line in _list_counts(calibration, listening):
         console.print(Text(escape_unprintable(line)), soft_wrap=True)
     console.print(Text("\nWith the same min-score for all genres (95 % sure of at least):"))
     console.print(_make_curve_table(calibration))
@@ -65,13 +62,11 @@ def print_calibration(calibration: Calibration, paths: Sequence[str], settings: 
     console.print(Text(format_bounds(calibration)), soft_wrap=True, end="")
 
 
-def _list_counts(
-    calibration: Calibration, paths: Sequence[str], settings: Settings
-) -> Iterator[str]:
+def _list_counts(calibration: Calibration, listening: str) -> Iterator[str]:
     tracks = format_track_count(calibration.tracks)
     yield f"{calibration.model} on {tracks} with a genre by a person"
     if calibration.without_scores:
-        yield f"Not counted: {describe_missing_scores(calibration, paths, settings)}"
+        yield f"Not counted: {describe_missing_scores(calibration, listening)}"
     if calibration.unknown_labels:
         shown = islice(calibration.unknown_labels.items(), MAX_SHOWN_LABELS)
         names = ", ".join(f"{label} {tracks}" for label, tracks in shown)
@@ -83,22 +78,10 @@ def _list_counts(
         )
 
 
-def describe_missing_scores(
-    calibration: Calibration, paths: Sequence[str], settings: Settings
-) -> str:
+def describe_missing_scores(calibration: Calibration, listening: str) -> str:
     """Return how many tracks have no scores, and the command that listens to them."""
-    command = format_follow_up(["scan", "--audit", "--dry-run", *paths], settings, SCAN_OPTIONS)
     count = format_track_count(calibration.without_scores)
-    return f"{count} without scores in the state file. To listen and write no tags: {command}"
-
-
-def _make_table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    first, *others = columns
-    table.add_column(first, no_wrap=True, max_width=MAX_GENRE_WIDTH)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+    return f"{count} without scores in the state file. To listen and write no tags: {listening}"
 
 
 def _format_result(result: Written) -> tuple[str, str, str]:
@@ -110,14 +93,14 @@ def _format_result(result: Written) -> tuple[str, str, str]:
 
 def _make_curve_table(calibration: Calibration) -> Table:
     """Return what the same bound for all genres would do."""
-    table = _make_table("min-score", "written", "right", "at least")
+    table = make_number_table("min-score", "written", "right", "at least")
     for point in calibration.choice.common.curve[::2]:
         table.add_row(f"{point.bound:.1f}", *_format_result(point.result))
     return table
 
 
 def _make_genre_table(calibration: Calibration) -> Table:
-    table = _make_table("genre", "tracks", "min-score", "written", "right", "at least")
+    table = make_number_table("genre", "tracks", "min-score", "written", "right", "at least")
     table.add_column("", no_wrap=True)
     common = calibration.choice.common
     for each in (common, *calibration.choice.genres):
@@ -189,7 +172,7 @@ def _quote_key(name: str) -> str:
 def write_bounds(path: Path, text: str) -> None:
     """Write the lines to a file. Raises SettingsError if another file stands there."""
     try:
-        check_overwrite(path, TOML_START.encode(), "--output")
+        check_replacement(path, TOML_START.encode(), "--output")
         write_file_whole(path, text.encode())
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}") from error

@@ -14,12 +14,12 @@ import click
 
 from tagger.cli.options import MODEL_OPTIONS, add_settings_options, merge_settings
 from tagger.cli.terminal import catch_stop_signals, format_unknown_labels, print_line
-from tagger.errors import DiskFullError, SettingsError
+from tagger.errors import DiskFullError, FailureKind, SettingsError
 from tagger.labels import find_unknown_labels
 from tagger.models import find_model
 from tagger.pacing import lower_priority
 from tagger.paths import AnyPath, display_path, parse_path
-from tagger.records import Attributes, Failure, Prediction, Score, WindowScores
+from tagger.records import Attributes, Failure, Prediction, WindowScores, scores_as_json
 
 STDIN_NAME = "-"
 
@@ -62,7 +62,9 @@ def classify(
             for name, prediction in zip(files, results, strict=True):
                 stop_signal.check()
                 result = shape_result(prediction, source, settings)
-                if not moods and isinstance(result, Prediction):
+                if isinstance(result, Failure):
+                    result = _add_help(result)
+                elif not moods:
                     result = replace(result, attributes=Attributes(result.attributes.styles))
                 rows.append(result_as_json(parse_path(name), result, source.identity))
                 tables.show(parse_path(name), result, source.identity)
@@ -90,15 +92,23 @@ def _open_paths(files: Sequence[str]) -> Iterator[list[AnyPath]]:
         yield [parse_path(copy.name if name == STDIN_NAME else name) for name in files]
 
 
+def _add_help(failure: Failure) -> Failure:
+    """Say what reads a pipe or a terminal, if the user named one."""
+    path, is_other = failure.track.path, failure.kind is FailureKind.OTHER
+    if is_other and isinstance(path, Path) and (path.is_fifo() or path.is_char_device()):
+        return replace(failure, reason=f"{failure.reason} (- reads from standard input)")
+    return failure
+
+
 def result_as_json(path: AnyPath, result: Prediction | Failure, model: str) -> dict[str, object]:
     """Return the element of a result in the list that `--json` prints."""
     row: dict[str, object] = {"path": display_path(path), "model": model, "duration_s": None}
     if isinstance(result, Failure):
         return row | {"error": result.reason}
-    row |= {"duration_s": round(result.duration_s, 3), "scores": _scores_as_json(result.scores)}
+    row |= {"duration_s": round(result.duration_s, 3), "scores": scores_as_json(result.scores)}
     for name in ("styles", "moods", "voices"):
         if scores := getattr(result.attributes, name):
-            row[name] = _scores_as_json(scores)
+            row[name] = scores_as_json(scores)
     if result.timeline:
         row["timeline"] = [_window_as_json(window) for window in result.timeline]
     return row
@@ -108,9 +118,5 @@ def _window_as_json(window: WindowScores) -> dict[str, object]:
     return {
         "start_s": round(window.start_s, 3),
         "end_s": round(window.end_s, 3),
-        "scores": _scores_as_json(window.scores),
+        "scores": scores_as_json(window.scores),
     }
-
-
-def _scores_as_json(scores: Sequence[Score]) -> list[dict[str, object]]:
-    return [{"label": score.genre, "score": score.probability} for score in scores]

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.progress import LoadingStatus, PipeSafeConsole
+from tagger.cli.tables import MAX_GENRE_WIDTH, make_number_table
 from tagger.cli.terminal import StopSignal, escape_unprintable, format_track_count
 from tagger.errors import LibraryError
 from tagger.labels import get_label_names
@@ -25,8 +26,6 @@ from tagger.training.evaluate import Evaluation, Measures, Proportion, evaluate_
 
 MAX_SHOWN_LINES = 5
 """The most reasons, files, names or pairs in one list."""
-MAX_GENRE_WIDTH = 24
-"""Columns for a genre. A longer name is cut off, to keep the numbers in sight."""
 CONFUSION_HEAD_LENGTH = 4
 """Letters of a label over a column of the confusion matrix."""
 
@@ -115,10 +114,7 @@ def _format_proportion(share: Proportion) -> str:
 
 
 def make_genre_table(measures: Measures) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("genre", no_wrap=True, max_width=MAX_GENRE_WIDTH)
-    for name in ("clips", "precision", "recall", "F1"):
-        table.add_column(name, justify="right")
+    table = make_number_table("genre", "clips", "precision", "recall", "F1")
     for row in measures.genres:
         numbers = (f"{value:.2f}" for value in (row.precision, row.recall, row.f1))
         table.add_row(Text(escape_unprintable(row.genre)), str(row.clips), *numbers)

@@ -5,15 +5,14 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import UserPath, add_settings_options, merge_settings
-from tagger.errors import SettingsError
-from tagger.paths import parse_path
+from tagger.cli.options import LibraryPath, UserPath, add_settings_options, merge_settings
+from tagger.paths import AnyPath
 
 FILL_HELP = "Fill tracks without a genre from the scores of an earlier scan, without listening."
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=LibraryPath(), metavar="PATH...")
 @click.option("--fill", is_flag=True, help=FILL_HELP)
 @click.option(
     "--init-vocabulary",
@@ -60,7 +59,12 @@ FILL_HELP = "Fill tracks without a genre from the scores of an earlier scan, wit
     verbose="",
 )
 def normalize(
-    paths: tuple[str, ...], config: Path | None, *, fill: bool, starter: Path | None, **flags: Any
+    paths: tuple[AnyPath, ...],
+    config: Path | None,
+    *,
+    fill: bool,
+    starter: Path | None,
+    **flags: Any,
 ) -> int:
     """Give the genres in the tags one spelling each.
 
@@ -76,12 +80,9 @@ def normalize(
     from tagger.storage import check_writable
 
     settings = merge_settings(config, flags)
-    if "" in paths:
-        raise SettingsError("a PATH is empty")
-    roots = [parse_path(path) for path in paths]
     if not settings.dry_run and not starter:
-        check_writable(roots, preserve_mtime=settings.preserve_mtime)
+        check_writable(paths, preserve_mtime=settings.preserve_mtime)
     request = NormalizeRequest(fill, starter)
     return run_and_report(
-        settings, lambda progress: run_normalize(roots, settings, request, progress)
+        settings, lambda progress: run_normalize(paths, settings, request, progress), config
     )

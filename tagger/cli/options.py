@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from tagger.errors import SettingsError
 from tagger.options import REPEATABLE, Option, to_flag, to_path
+from tagger.paths import parse_path
 from tagger.settings import ALL_OPTIONS, OPTIONS, Settings, WatchSettings
 from tagger.settings_sources import load_settings
 
@@ -46,6 +47,13 @@ class UserPath(click.Path):
             return to_path(value)
         except ValueError as error:
             self.fail(f"{error}, not {value!r}", param, ctx)
+
+
+class LibraryPath(click.Path):
+    """The path of music: a file or a folder of this machine, or a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return parse_path(value) if value else self.fail("must not be empty", param, ctx)
 
 
 def add_settings_options(**helps: str) -> Callable[[Command], Command]:
@@ -175,19 +183,34 @@ def merge_settings(
     return load_settings(drop_unset(flags), config, config_options=config_options)
 
 
-def format_follow_up(words: Sequence[str], settings: Settings, options: Sequence[str]) -> str:
+def format_follow_up(
+    words: Sequence[str], settings: Settings, options: Sequence[str], config: Path | None
+) -> str:
     """Return a command line of tagger to type after a run, quoted for a shell.
 
     options: those of the run that the command needs. An option is left out where the command
-    has the same value without it. The state file is always named: without it the command would
-    depend on the environment.
+    has the same value without it. config: that of the run, if the user named one; the command
+    names it too.
     """
     usual = DEFAULTS
-    with suppress(SettingsError):  # the run may have read another config file than the user's own
-        usual = load_settings({})
-    state = ("--state", str(settings.state.absolute()))
+    with suppress(SettingsError):  # a watch may have read another config file than the user's own
+        usual = load_settings({}, config)
     changed = _list_changed(settings, usual, options)
-    return " ".join(map(quote_for_shell, ("tagger", *words, *state, *changed)))
+    return format_command([*words, *name_files(settings, config), *changed])
+
+
+def name_files(settings: Settings, config: Path | None) -> list[str]:
+    """Return the options by which a command finds the same state file and the same config file.
+
+    The state file is always named: without it the command would depend on the environment.
+    """
+    named = ["--state", str(settings.state.absolute())]
+    return [*named, "--config", str(config.absolute())] if config else named
+
+
+def format_command(words: Sequence[str]) -> str:
+    """Return a command line of tagger, quoted for a shell."""
+    return " ".join(map(quote_for_shell, ("tagger", *words)))
 
 
 def quote_for_shell(word: str) -> str:

@@ -91,7 +91,7 @@ class LoadingStatus:
     def show(self, step: str) -> None:
         """Show the current step. Raises where the user asked to stop."""
         self.stop_signal.check()
-        self.status.update(_capitalize(step))
+        self.status.update(Text(_capitalize(step)))  # else [flac] in a path is markup
         if self.lines.is_due:
             self.lines.print(step)
 

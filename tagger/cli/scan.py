@@ -5,16 +5,15 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import UserPath, add_settings_options, merge_settings
-from tagger.errors import SettingsError
-from tagger.paths import parse_path
+from tagger.cli.options import LibraryPath, UserPath, add_settings_options, merge_settings
+from tagger.paths import AnyPath
 from tagger.settings import OPTIONS
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=LibraryPath(), metavar="PATH...")
 @add_settings_options()
-def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+def scan(paths: tuple[AnyPath, ...], config: Path | None, **flags: Any) -> int:
     """Listen to all tracks and write their genres.
 
     Every track below PATH gets its genre in its own tags. PATH is a file, a folder, or
@@ -28,12 +27,9 @@ def scan(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     from tagger.storage import check_writable
 
     settings = merge_settings(config, flags)
-    if "" in paths:
-        raise SettingsError("a PATH is empty")
-    roots = [parse_path(path) for path in paths]
     if not settings.dry_run:
-        check_writable(roots, preserve_mtime=settings.preserve_mtime)
-    return run_and_report(settings, lambda progress: run_scan(roots, settings, progress))
+        check_writable(paths, preserve_mtime=settings.preserve_mtime)
+    return run_and_report(settings, lambda progress: run_scan(paths, settings, progress), config)
 
 
 @click.command()
@@ -78,4 +74,4 @@ def apply(edited: Path, config: Path | None, **flags: Any) -> int:
 
     # A config file may name the report of every scan: often the one that is applied here.
     settings = merge_settings(config, flags, OPTIONS.keys() - {"report"})
-    return run_and_report(settings, lambda progress: run_apply(edited, settings, progress))
+    return run_and_report(settings, lambda progress: run_apply(edited, settings, progress), config)

@@ -2,18 +2,25 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, drop_unset, format_options, merge_settings
+from tagger.cli.options import (
+    LibraryPath,
+    add_settings_options,
+    drop_unset,
+    format_options,
+    merge_settings,
+)
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_time_of_day
-from tagger.paths import parse_path
+from tagger.paths import AnyPath, display_path
 from tagger.settings import ALL_OPTIONS, OPTIONS, Settings
 from tagger.settings_sources import (
     name_secret_file,
@@ -27,7 +34,7 @@ USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.argument("paths", nargs=-1, type=LibraryPath(), metavar="PATH...")
 @click.option(
     "--at",
     metavar="HH:MM",
@@ -38,13 +45,15 @@ USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
     "--name", metavar="NAME", help="The name of the job.  [default: tagger]", default="tagger"
 )
 @click.option(
-    "--system", is_flag=True, help="Make a job of the system, which needs nobody to be logged in."
+    "--system",
+    is_flag=True,
+    help="Make a job of the system. It also runs when nobody is logged in.",
 )
 @click.option("--user", metavar="NAME", help="With --system: the user that the job runs as.")
 @click.option("--install", is_flag=True, help="Install the job; without this it is only printed.")
 @click.option("--remove", is_flag=True, help="Remove the installed job with the name --name.")
 @add_settings_options()
-def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+def schedule(paths: tuple[AnyPath, ...], config: Path | None, **flags: Any) -> int:
     """Scan PATH every night.
 
     This prints or installs a systemd timer, or a cron line on systems without systemd.
@@ -59,6 +68,7 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         make_account,
         remove_job,
     )
+    from tagger.storage import check_writable
 
     at, name, user, is_system = map(flags.pop, ("at", "name", "user", "system"))
     install, remove = map(flags.pop, ("install", "remove"))
@@ -69,8 +79,8 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         return 0
     _check_user(user, is_system=is_system)
     settings = _read_settings(config, flags, is_system=is_system)
-    if not paths or "" in paths:
-        raise SettingsError("name at least one PATH to scan; no PATH may be empty")
+    if not paths:
+        raise SettingsError("name at least one PATH to scan")
     variables = {
         name: value
         for name, value in read_environment().items()
@@ -82,19 +92,19 @@ def schedule(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
         *([f"--config={config.resolve()}"] if config else []),
         *(_choose_state(name, settings) if is_system else []),
     ]
-    roots = [parse_path(path).expanduser().resolve() for path in paths]
+    roots = [path.expanduser().resolve() for path in paths]
+    if not settings.dry_run:
+        check_writable(roots, preserve_mtime=settings.preserve_mtime)
     account = make_account(user, roots, _list_outputs(settings), words) if user else None
     arguments = ["scan", *words, "--", *map(str, roots)]
     job = NightlyJob(name, _parse_start_time(at), arguments, account)
-    for warning in _list_warnings(settings, words):
-        print_line(f"tagger: {warning}", err=True)
+    for warning in chain(_list_missing(roots, settings), _list_warnings(settings, words)):
+        print_line(escape_unprintable(f"tagger: {warning}"), err=True)
     if not install:
         for title, text in describe_files(job):
-            print_line(f"# {title}\n{_escape_lines(text)}")
+            print_line(f"# {escape_unprintable(title)}\n{_escape_lines(text)}")
         return 0
-    print_line(escape_unprintable(install_job(job)))
-    if not is_system:
-        print_line("The job runs while you are logged in. To run it always: loginctl enable-linger")
+    print_line(_escape_lines(install_job(job)))
     return 0
 
 
@@ -132,6 +142,21 @@ def _list_outputs(settings: Settings) -> list[Path]:
     state = settings.state if _has_chosen_state(settings) else None
     outputs = (state, settings.report, settings.html, settings.metrics)
     return [path.absolute() for path in outputs if path]
+
+
+def _list_missing(roots: Iterable[AnyPath], settings: Settings) -> Iterator[str]:
+    """Yield what the job would miss if it ran now; it may be there at night."""
+    for root in roots:
+        if isinstance(root, Path) and not os.path.exists(root):  # noqa: PTH110 - Path's may raise
+            yield f"{display_path(root)} is not there: a scan without it fails"
+    if settings.notify:
+        from tagger.service.servers import check_server
+
+        for server in settings.notify:
+            try:
+                check_server(server)
+            except SettingsError as error:
+                yield str(error)
 
 
 def _list_warnings(settings: Settings, words: Sequence[str]) -> Iterator[str]:

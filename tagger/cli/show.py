@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, merge_settings
+from tagger.cli.options import LibraryPath, add_settings_options, merge_settings
 from tagger.cli.terminal import format_unknown_genres, format_unknown_labels, print_line
-from tagger.errors import SettingsError
 from tagger.labels import (
     find_unknown_genres,
     find_unknown_labels,
@@ -16,13 +15,13 @@ from tagger.labels import (
     list_label_names,
 )
 from tagger.models import ModelSource, find_model
-from tagger.paths import parse_path
+from tagger.paths import AnyPath
 from tagger.records import Failure
 from tagger.settings import Settings
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=str, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=LibraryPath(), metavar="FILE...")
 @add_settings_options(
     state="",
     model="",
@@ -52,7 +51,7 @@ from tagger.settings import Settings
     max_memory="",
     json="Print the views as JSON.",
 )
-def show(files: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+def show(files: tuple[AnyPath, ...], config: Path | None, **flags: Any) -> int:
     """Show what is known of a track, and what a scan would do.
 
     For each FILE, this shows the genre in its tags and who wrote it, the scores in the state file,
@@ -63,11 +62,9 @@ def show(files: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     from tagger.scanning.show import show_tracks
 
     settings = merge_settings(config, flags)
-    if "" in files:
-        raise SettingsError("a FILE is empty")
     source = find_model(settings)
     _warn_of_names(source, settings)
-    views = list(show_tracks([parse_path(name) for name in files], source, settings))
+    views = list(show_tracks(files, source, settings))
     if settings.json:
         print_line(json.dumps([view_as_json(view) for view in views]))
     else:

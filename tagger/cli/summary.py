@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from tagger.cli.notify import (
     check_servers,
@@ -34,7 +35,7 @@ from tagger.settings import Settings
 ACTION_HINTS = {
     Action.WRITTEN: "",
     Action.WOULD_WRITE: "",
-    Action.KEPT: "not changed; --existing replace|append writes, --audit compares",
+    Action.KEPT: "not changed; the report says why",
     Action.UNCHANGED: "done in an earlier run",
     Action.LOW_SCORE: "no genre reaches --min-score",
     Action.NOT_MUSIC: "speech or other sounds; the report says which",
@@ -79,8 +80,10 @@ APPLY_OPTIONS = (
 write other tags or none, or fail to read a file that the run has read."""
 
 
-def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult]) -> int:
-    """Do a run, print its summary, and return the exit code."""
+def run_and_report(
+    settings: Settings, run: Callable[[RunProgress], ScanResult], config: Path | None = None
+) -> int:
+    """Do a run, print its summary, and return the exit code. config: the file of --config."""
     with report_end(settings) as end:
         if settings.gentle:
             lower_priority()
@@ -100,7 +103,7 @@ def run_and_report(settings: Settings, run: Callable[[RunProgress], ScanResult])
                     raise
             metrics.result = result
             metrics.exit_code = 1 if result.failed_new else 0
-            summary = format_scan_summary(result, progress.failures, settings)
+            summary = format_scan_summary(result, progress.failures, settings, config)
             end.lines.append(summary)
             do_all(
                 lambda: _print_result(result, summary, settings),
@@ -125,7 +128,9 @@ def _write_page(result: ScanResult, settings: Settings) -> None:
             print_line(f"Page: {escape_unprintable(display_path(settings.html))}")
 
 
-def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], settings: Settings) -> str:
+def format_scan_summary(
+    result: ScanResult, failures: Sequence[Outcome], settings: Settings, config: Path | None
+) -> str:
     """Return the summary of a scan, apply or normalize; `failures` are the first new ones."""
     hints = NORMALIZE_HINTS if result.names else ACTION_HINTS
     if list_extra_fields(settings) and not result.names:
@@ -155,13 +160,13 @@ def format_scan_summary(result: ScanResult, failures: Sequence[Outcome], setting
         lines.append(f"{result.failed_new} failed for the first time:")
         lines += format_failures(failures, total=result.failed_new)
     if result.counts[Action.WRITTEN]:
-        lines.append(_format_undo_line(result.run_id, settings))
+        lines.append(_format_undo_line(result.run_id, settings, config))
     lines.append(f"Report: {escape_unprintable(display_path(result.report))}")
-    lines += _format_next_step(result, settings)
+    lines += _format_next_step(result, settings, config)
     return "\n".join(lines)
 
 
-def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
+def _format_next_step(result: ScanResult, settings: Settings, config: Path | None) -> Iterator[str]:
     """Yield what a person may do after a run that wrote no tags."""
     if result.names and result.names.starter:
         starter = escape_unprintable(display_path(result.names.starter))
@@ -169,7 +174,7 @@ def _format_next_step(result: ScanResult, settings: Settings) -> Iterator[str]:
         yield "Edit it, and give it to the next command with --vocabulary."
     elif result.counts[Action.WOULD_WRITE]:
         writing = replace(settings, dry_run=False)
-        command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS)
+        command = format_follow_up(["apply", str(result.report)], writing, APPLY_OPTIONS, config)
         if result.names:
             yield "To write these names: the same command without --dry-run"
             yield f"To write them after you edited the report: {command}"
@@ -202,7 +207,9 @@ def _shorten(name: str) -> str:
     return name if len(name) <= MAX_NAME_WIDTH else f"{name[: MAX_NAME_WIDTH - 1]}…"
 
 
-def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], settings: Settings) -> str:
+def format_undo_summary(
+    result: UndoResult, failures: Sequence[Outcome], settings: Settings, config: Path | None
+) -> str:
     """Return the summary of an undo; `failures` are the first files that were not put back."""
     if not result.tracks:
         return "Nothing to undo."
@@ -220,10 +227,10 @@ def format_undo_summary(result: UndoResult, failures: Sequence[Outcome], setting
     if result.dry_run:
         lines.append(DRY_RUN_LINE)
     elif result.restored:
-        lines.append(_format_undo_line(result.run_id, settings))
+        lines.append(_format_undo_line(result.run_id, settings, config))
     return "\n".join(lines)
 
 
-def _format_undo_line(run_id: str, settings: Settings) -> str:
-    command = format_follow_up(["undo", "--run", run_id], settings, UNDO_OPTIONS)
+def _format_undo_line(run_id: str, settings: Settings, config: Path | None) -> str:
+    command = format_follow_up(["undo", "--run", run_id], settings, UNDO_OPTIONS, config)
     return f"To take this back: {command}"

@@ -14,6 +14,18 @@ from tagger.records import AlbumWithOutliers, Failure, Prediction, Score
 from tagger.report.overview import ReportOverview, RunReview, describe_passed_over
 
 SCORE_BAR_WIDTH = 32
+MAX_GENRE_WIDTH = 24
+"""Columns for a genre. A longer name is cut off, to keep the numbers in sight."""
+
+
+def make_number_table(*columns: str) -> Table:
+    """Return an empty table of genres or the like, each with numbers behind it."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    first, *others = columns
+    table.add_column(first, no_wrap=True, max_width=MAX_GENRE_WIDTH)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 class ScoreTables:
@@ -119,7 +131,7 @@ def _make_overview_parts(review: RunReview) -> Iterator[str | Table]:
         yield ""
         yield f"Scores    0 {_draw_sparkline(overview.written_scores)} 1"
     yield from _list_disagreements(overview)
-    yield from _list_outlier_albums(overview.odd)
+    yield from _list_outlier_albums(overview.outlier_albums)
     yield from _list_failures(overview)
     yield ""
     for report in review.reports:
@@ -167,7 +179,7 @@ def _list_outlier_albums(albums: Sequence[AlbumWithOutliers]) -> Iterator[str]:
         yield f"Albums with a track of another genre: {len(albums)}"
     for album in albums[:MAX_SHOWN_ALBUMS]:
         tracks = ", ".join(
-            f"{_get_file_name(track.path)} ({track.best.genre})" for track in album.odd
+            f"{_get_file_name(track.path)} ({track.best.genre})" for track in album.outliers
         )
         yield f"  {album.title} ({album.genre}): {tracks}"
     if len(albums) > MAX_SHOWN_ALBUMS:

@@ -18,13 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.cli.evaluation import (
-    MAX_GENRE_WIDTH,
     MAX_SHOWN_LINES,
     list_left_out,
     print_evaluation,
     read_labelled_clips,
 )
 from tagger.cli.progress import LINE_INTERVAL_S, PipeSafeConsole
+from tagger.cli.tables import make_number_table
 from tagger.cli.terminal import (
     StopSignal,
     catch_stop_signals,
@@ -68,7 +68,7 @@ class TrainingProgress:
         self.step = ""
         self.has_epochs = False
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # it may have a path with [flac]
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -274,10 +274,7 @@ def _list_warnings(plan: TrainingPlan) -> Iterator[str]:
 
 def _make_split_table(split: Split) -> Table:
     parts = [part for part in PARTS if getattr(split, part)]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("genre", no_wrap=True, max_width=MAX_GENRE_WIDTH)
-    for part in parts:
-        table.add_column(part, justify="right")
+    table = make_number_table("genre", *parts)
     for row in split.count_genres():
         counts = (str(getattr(row, part)) for part in parts)
         table.add_row(Text(escape_unprintable(row.genre)), *counts)

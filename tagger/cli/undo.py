@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from tagger.cli.options import add_settings_options, merge_settings
+from tagger.cli.options import LibraryPath, add_settings_options, merge_settings
 from tagger.cli.terminal import catch_stop_signals, print_line
-from tagger.errors import SettingsError, TaggerError
+from tagger.errors import TaggerError
 from tagger.pacing import lower_priority
-from tagger.paths import parse_path
+from tagger.paths import AnyPath
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=str, metavar="[PATH...]")
+@click.argument("paths", nargs=-1, type=LibraryPath(), metavar="[PATH...]")
 @click.option("--run", "run_id", metavar="ID", help="Undo this run; `tagger runs` lists all runs.")
 @add_settings_options(
     dry_run="Write nothing; only report what would be put back.",
@@ -33,7 +33,7 @@ from tagger.paths import parse_path
     quiet="",
     verbose="Print a line for each file.",
 )
-def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flags: Any) -> int:
+def undo(paths: tuple[AnyPath, ...], run_id: str | None, config: Path | None, **flags: Any) -> int:
     """Put back the tags that tagger replaced.
 
     --run ID undoes one run. PATH undoes all that tagger ever wrote below PATH. Both together undo
@@ -54,23 +54,20 @@ def undo(paths: tuple[str, ...], run_id: str | None, config: Path | None, **flag
     settings = merge_settings(config, flags)
     if settings.gentle:
         lower_priority()
-    if "" in paths:
-        raise SettingsError("a PATH is empty")
-    roots = [parse_path(path) for path in paths]
     check_servers(settings)
     with (
         catch_stop_signals() as stop_signal,
         RunProgress(settings, stop_signal, UNDO_WORDS) as progress,
     ):
         try:
-            result = run_undo(roots, run_id, settings, progress)
+            result = run_undo(paths, run_id, settings, progress)
         except TaggerError:
             tell_of_changes_before_error(settings, progress)
             raise
     if settings.json:
         summary = json.dumps(result.summary())
     else:
-        summary = format_undo_summary(result, progress.failures, settings)
+        summary = format_undo_summary(result, progress.failures, settings, config)
     do_all(
         lambda: None if settings.quiet and not settings.json else print_line(summary),
         lambda: tell_of_changes(settings, progress),

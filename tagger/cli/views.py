@@ -1,13 +1,13 @@
 """The views of `tagger show` as text and as JSON. Import this late: it imports what a scan does."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from tagger.cli.tables import format_time
 from tagger.cli.terminal import escape_unprintable
 from tagger.decide import GenreOrigin
 from tagger.paths import display_path
-from tagger.records import Action, Failure, Outcome, Score, Tags
+from tagger.records import Action, Failure, Outcome, Score, Tags, scores_as_json
 from tagger.scanning.show import ScanPlan, TrackMemory, TrackTags, TrackView
 from tagger.settings import Settings
 from tagger.state import ModelResult, PastWrite
@@ -185,16 +185,12 @@ def _result_as_json(result: ModelResult) -> dict[str, object]:
     return {
         "model": result.model,
         "windows": result.windows or "auto",
-        "scores": _scores_as_json(result.scores),
-        "styles": _scores_as_json(attributes.styles),
-        "moods": _scores_as_json(attributes.moods),
-        "voices": _scores_as_json(attributes.voices),
+        "scores": scores_as_json(result.scores),
+        "styles": scores_as_json(attributes.styles),
+        "moods": scores_as_json(attributes.moods),
+        "voices": scores_as_json(attributes.voices),
         "failure": _failure_as_json(result.failure),
     }
-
-
-def _scores_as_json(scores: Iterable[Score]) -> list[dict[str, object]]:
-    return [{"label": score.genre, "score": score.probability} for score in scores]
 
 
 def _failure_as_json(failure: Failure | None) -> dict[str, object] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from tagger.cli.options import (
+    LibraryPath,
     add_options,
     add_settings_options,
     drop_unset,
@@ -14,8 +15,8 @@ from tagger.cli.options import (
     merge_settings,
 )
 from tagger.cli.terminal import escape_unprintable, print_line
-from tagger.errors import SettingsError, WatchError
-from tagger.paths import display_path, parse_path
+from tagger.errors import WatchError
+from tagger.paths import AnyPath, display_path
 from tagger.settings import OPTIONS, WATCH_OPTIONS, WatchSettings
 from tagger.settings_sources import load_watch_settings
 
@@ -26,14 +27,14 @@ SCAN_OPTIONS = [name for name in OPTIONS if name not in SINGLE_RUN_OPTIONS]
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=str, metavar="[PATH...]")
+@click.argument("paths", nargs=-1, type=LibraryPath(), metavar="[PATH...]")
 @click.option("--once", is_flag=True, help="Scan PATH and what is in the queue, and end.")
 @click.option("--health", is_flag=True, help="Tell by the exit code whether a watch works.")
 @click.option("--drain", is_flag=True, hidden=True)
 @add_options(WATCH_OPTIONS, WatchSettings())
 @add_settings_options(**{name.replace("-", "_"): "" for name in SCAN_OPTIONS})
 def watch(
-    paths: tuple[str, ...],
+    paths: tuple[AnyPath, ...],
     config: Path | None,
     *,
     once: bool,
@@ -59,9 +60,7 @@ def watch(
     from tagger.service.watch import WatchRequest, find_roots
     from tagger.storage import check_writable
 
-    if "" in paths:
-        raise SettingsError("a PATH is empty")
-    roots = find_roots(map(parse_path, paths))
+    roots = find_roots(paths)
     check_writable(roots, preserve_mtime=settings.preserve_mtime)
     request = WatchRequest(roots, settings, options)
     if once:
@@ -76,9 +75,9 @@ def watch(
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=LibraryPath(), metavar="PATH...")
 @add_settings_options(state="", quiet="")
-def add(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
+def add(paths: tuple[AnyPath, ...], config: Path | None, **flags: Any) -> int:
     """Put files and folders into the queue of `tagger watch`.
 
     This returns at once: programs that import music call it. Files that are no audio are ignored.
@@ -86,9 +85,7 @@ def add(paths: tuple[str, ...], config: Path | None, **flags: Any) -> int:
     from tagger.service.arrivals import add_arrivals, check_watch
 
     settings = merge_settings(config, flags, ["state", "quiet"])
-    if "" in paths:
-        raise SettingsError("a PATH is empty")
-    count, missing = add_arrivals(map(parse_path, paths), settings.state)
+    count, missing = add_arrivals(paths, settings.state)
     for path in missing:
         print_line(f"tagger: {escape_unprintable(display_path(path))} is not there", err=True)
     if not settings.quiet:

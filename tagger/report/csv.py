@@ -1,7 +1,6 @@
 """Write the CSV report, and read it back, also after a person edited it (RFC 4180)."""
 
 import csv
-import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,36 +11,9 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import TextIO, TypeVar
 
-from tagger.errors import (
-    DiskFullError,
-    FailureKind,
-    KeepReason,
-    ReportError,
-    SettingsError,
-    WriteReason,
-)
-from tagger.paths import display_path
+from tagger.errors import FailureKind, KeepReason, ReportError, SettingsError, WriteReason
+from tagger.paths import check_overwrite, display_path, make_write_error
 from tagger.records import Action, Outcome, Score, format_scores, split_genres
-
-
-def check_overwrite(path: Path, start: bytes, option: str) -> None:
-    """Raise SettingsError for a folder, and for a file that does not begin with `start`.
-
-    Such a file is not tagger's; it may be a song. Raises OSError if it cannot be read.
-    """
-    if path.is_dir():
-        raise SettingsError(f"{option} names a folder: {path}")
-    if path.is_file() and path.stat().st_size:
-        with path.open("rb") as file:
-            if file.read(len(start)) != start:
-                raise SettingsError(f"{option} would overwrite {path}, which is no file of tagger")
-
-
-def make_write_error(what: str, path: Path, error: OSError) -> ReportError | DiskFullError:
-    """Translate an error of the system. what: the kind of file, for the message."""
-    error_class = DiskFullError if error.errno == errno.ENOSPC else ReportError
-    return error_class(f"cannot write the {what} {path}: {error.strerror}")
-
 
 OLD_COLUMNS = (
     "path", "action", "genre", "score", "existing_genre", "scores", "duration_s", "model", "error",

@@ -62,7 +62,7 @@ class ReportOverview:
     written_scores, low_scores: histograms of the scores, in HISTOGRAM_BINS bins from 0 to 1;
     low_scores has those below --min-score. compared: the number of tracks with a genre in which
     tagger heard one too. agreed: those with the same genre, or one below it. pairs: the others, the
-    commonest first. odd: the albums with outliers.
+    commonest first.
     """
 
     counts: Mapping[Action, int]
@@ -73,16 +73,21 @@ class ReportOverview:
     agreed: int
     pairs: tuple[Disagreement, ...]
     failures: tuple[FailureGroup, ...]
-    odd: tuple[AlbumWithOutliers, ...] = ()
+    outlier_albums: tuple[AlbumWithOutliers, ...] = ()
 
     @property
     def tracks(self) -> int:
         return sum(self.counts.values())
 
     def as_json(self) -> dict[str, object]:
+        """Return the numbers for JSON. Programs read the keys, so `odd` keeps its old name."""
+        values = asdict(self)
+        del values["counts"]
+        albums = values.pop("outlier_albums")
+        for album in albums:
+            album["odd"] = album.pop("outliers")
         counts = {action.replace("-", "_"): self.counts[action] for action in Action}
-        named = {name: value for name, value in asdict(self).items() if name != "counts"}
-        return {"tracks": self.tracks, **counts, **named}
+        return {"tracks": self.tracks, **counts, **values, "odd": albums}
 
 
 @dataclass(slots=True)
@@ -123,7 +128,7 @@ class ReportCounts:
         if len(self.examples[kind]) < MAX_FAILURE_EXAMPLES:
             self.examples[kind].append(row)
 
-    def make_overview(self, odd: Iterable[AlbumWithOutliers]) -> ReportOverview:
+    def make_overview(self, outlier_albums: Iterable[AlbumWithOutliers]) -> ReportOverview:
         names = sorted({*self.ours, *self.kept}, key=lambda n: (-self.ours[n] - self.kept[n], n))
         return ReportOverview(
             counts={action: self.counts[action] for action in Action},
@@ -143,7 +148,7 @@ class ReportCounts:
                 )
                 for kind, count in self.failed.most_common()
             ),
-            odd=tuple(odd),
+            outlier_albums=tuple(outlier_albums),
         )
 
 

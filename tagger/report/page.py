@@ -13,9 +13,9 @@ from itertools import chain, takewhile
 from pathlib import Path
 
 from tagger.errors import FAILURE_HELP
-from tagger.paths import display_path, write_file_whole
+from tagger.paths import check_replacement, display_path, make_write_error, write_file_whole
 from tagger.records import Action
-from tagger.report.csv import ReportRow, check_overwrite, make_write_error, read_report
+from tagger.report.csv import ReportRow, read_report
 from tagger.report.overview import (
     Disagreement,
     ReportOverview,
@@ -35,7 +35,7 @@ MAX_MATRIX_GENRES = 15
 """The number of genres with a row or column of their own in the table of disagreements."""
 
 OTHER_GENRES = "other genres"
-ACTIONS_WITHOUT_NEWS = {Action.UNCHANGED, Action.KEPT}
+SETTLED_ACTIONS = {Action.UNCHANGED, Action.KEPT}
 
 SCRIPTS = (
     "assets/d3.min.js", "assets/plot.umd.min.js", "assets/jquery.slim.min.js",
@@ -63,14 +63,14 @@ class PageFacts:
 
 @dataclass(slots=True)
 class TableRows:
-    """Rows for the table, as JSON. In a long table, rows with news go before the others."""
+    """Rows for the table, as JSON. In a long table, those that need attention go first."""
 
-    with_news: list[str] = field(default_factory=list)
-    without_news: list[str] = field(default_factory=list)
+    needing_attention: list[str] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)
     common_folder: list[str] | None = None
 
     def add(self, row: ReportRow) -> None:
-        rows = self.without_news if row.action in ACTIONS_WITHOUT_NEWS else self.with_news
+        rows = self.settled if row.action in SETTLED_ACTIONS else self.needing_attention
         if len(rows) < MAX_TABLE_ROWS:
             rows.append(json.dumps(list(_make_cells(row)), ensure_ascii=False))
         folder = row.path.split("/")[:-1]
@@ -78,7 +78,7 @@ class TableRows:
         self.common_folder = _find_common_start(common, folder)
 
     def as_json(self) -> str:
-        rows = (self.with_news + self.without_news)[:MAX_TABLE_ROWS]
+        rows = (self.needing_attention + self.settled)[:MAX_TABLE_ROWS]
         base = json.dumps("/".join(self.common_folder or []).rstrip("/") + "/")
         return f'{{"base": {base}, "rows": [{",".join(rows)}]}}'
 
@@ -179,7 +179,7 @@ def check_page(path: Path) -> None:
     """Raise SettingsError for an existing file that is no page of tagger; ReportError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        check_overwrite(path, PAGE_START, "--html")
+        check_replacement(path, PAGE_START, "--html")
     except OSError as error:
         raise make_write_error("page", path, error) from error
 

@@ -1,6 +1,7 @@
 """What other programs ask of `tagger watch`: to queue files, and to say how it is.
 
-It is apart from the watch itself, which imports much more: programs call this for each import.
+It is a module of its own because other programs start it for each album, and the watch loads far
+more libraries.
 """
 
 import os

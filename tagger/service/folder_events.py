@@ -33,7 +33,9 @@ class FolderEvents:
         self._roots = list(roots)
         self._scope = scope
         self._flags = flags
-        self._mask = flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO | flags.ONLYDIR
+        self._mask = (
+            flags.CREATE | flags.CLOSE_WRITE | flags.MOVED_TO | flags.MOVE_SELF | flags.ONLYDIR
+        )
         try:
             self._inotify = INotify()
         except OSError as error:
@@ -64,12 +66,13 @@ class FolderEvents:
         for event in self._inotify.read(int(timeout_s * 1000), READ_DELAY_MS):
             if event.mask & flags.Q_OVERFLOW:
                 return set(self._roots)
+            folder = self._folders.get(event.wd, "")
+            if event.mask & (flags.IGNORED | flags.MOVE_SELF) and Path(folder) in self._roots:
+                raise WatchError(f"{folder} is gone: is its disk still mounted?")
             if event.mask & flags.IGNORED:  # the folder is gone
-                folder = self._folders.pop(event.wd, "")
-                if Path(folder) in self._roots:
-                    raise WatchError(f"{folder} is gone: is its disk still mounted?")
-            elif event.name and event.wd in self._folders:
-                path = Path(self._folders[event.wd], event.name)
+                self._folders.pop(event.wd, None)
+            elif event.name and folder:
+                path = Path(folder, event.name)
                 changed.add(path)
                 if event.mask & flags.ISDIR:
                     self._watch_new_folder(path)

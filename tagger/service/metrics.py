@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tagger.errors import DiskFullError, ReportError, TaggerError
+from tagger.errors import DiskFullError, InterruptedRunError, ReportError, TaggerError
+from tagger.paths import check_replacement, make_write_error, write_file_whole
 from tagger.records import Action, ScanResult
-from tagger.report.csv import check_overwrite, make_write_error
 
 
 @contextmanager
@@ -17,8 +17,8 @@ def record_metrics(path: Path | None) -> Iterator["RunMetrics"]:
     metrics = RunMetrics()
     try:
         yield metrics
-    except TaggerError as error:
-        metrics.exit_code = error.exit_code
+    except BaseException as error:
+        metrics.exit_code = _get_exit_code(error)
         with suppress(ReportError, DiskFullError):  # the error of the run matters more
             write_metrics(path, metrics)
         raise
@@ -33,6 +33,12 @@ class RunMetrics:
     exit_code: int = 3
 
 
+def _get_exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError.exit_code
+    return error.exit_code if isinstance(error, TaggerError) else TaggerError.exit_code
+
+
 METRICS_START = b"# HELP tagger_"
 
 
@@ -41,7 +47,7 @@ def check_metrics(path: Path | None) -> None:
     if path is None:
         return
     try:
-        check_overwrite(path, METRICS_START, "--metrics")
+        check_replacement(path, METRICS_START, "--metrics")
     except OSError as error:
         raise make_write_error("metrics", path, error) from error
 
@@ -53,7 +59,7 @@ def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
     """
     if path is None:
         return
-    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
 
@@ -71,6 +77,6 @@ def write_metrics(path: Path | None, metrics: RunMetrics) -> None:
             tracks.labels(action=action).set(result.counts[action])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_to_textfile(str(path), registry)
+        write_file_whole(path, generate_latest(registry))
     except OSError as error:
         raise make_write_error("metrics", path, error) from error

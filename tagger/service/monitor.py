@@ -50,8 +50,14 @@ class Alert:
 
     def send(self, exit_code: int, text: str) -> None:
         """Send a message about a run that ended badly. Raises NotifyError."""
+        from apprise import NotifyFormat
+
         with _silence():
-            is_sent = self.sender.notify(title=ALERT_TITLES[exit_code], body=text)
+            is_sent = self.sender.notify(
+                title=ALERT_TITLES[exit_code],
+                body=text,
+                body_format=NotifyFormat.TEXT,  # else a mail takes it for HTML
+            )
         if not is_sent:
             raise NotifyError(f"--alert {self.url}: the message could not be sent")
 

@@ -20,7 +20,7 @@ def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Pat
     changed: how many files were written in each folder. A shell runs the command. Its input has a
     line for each folder; TAGGER_WRITTEN is the number of files, TAGGER_REPORT the path of the
     report. A folder with a line break in its path is named by the next folder above without one.
-    Raises NotifyError if it fails.
+    Raises NotifyError if it fails, without the command: it may hold a secret.
     """
     if not command or not changed:
         return
@@ -40,11 +40,11 @@ def run_notify_command(command: str, changed: Mapping[AnyPath, int], report: Pat
             timeout=NOTIFY_TIMEOUT_S,
         )
     except subprocess.CalledProcessError as error:
-        raise NotifyError(f"--notify-cmd ended with code {error.returncode}: {command}") from error
+        raise NotifyError(f"--notify-cmd ended with code {error.returncode}") from error
     except subprocess.TimeoutExpired as error:
-        raise NotifyError(f"--notify-cmd took more than {NOTIFY_TIMEOUT_S} s: {command}") from error
+        raise NotifyError(f"--notify-cmd took more than {NOTIFY_TIMEOUT_S} s") from error
     except OSError as error:
-        raise NotifyError(f"--notify-cmd cannot be started: {error.strerror}: {command}") from error
+        raise NotifyError(f"--notify-cmd cannot be started: {error.strerror}") from error
 
 
 def _cut_at_line_break(folder: bytes) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-from tagger.errors import ScheduleError
+from tagger.errors import LockedError, ScheduleError
 from tagger.paths import AnyPath, write_file_whole
 from tagger.service.units import (
     CACHE_FOLDER,
@@ -25,9 +25,6 @@ from tagger.service.units import (
 )
 from tagger.user_folders import find_systemd_user_folder
 
-LOCKED_EXIT_CODE = 4
-"""The exit code if another run uses the state file. For a nightly job that is no failure."""
-
 SYSTEM_UNIT_FOLDER = Path("/etc/systemd/system")
 CRON_FOLDER = Path("/etc/cron.d")
 
@@ -37,6 +34,10 @@ GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
 NO_SCHEDULER = (
     "this machine has neither systemd nor cron: without --install, tagger prints the command to run"
 )
+
+
+LINGER_HINT = "The job runs while you are logged in. To run it always: loginctl enable-linger"
+"""What holds for the services that systemd runs for a user, and not for cron."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,9 @@ def make_account(
 
 def describe_files(job: NightlyJob) -> Iterator[tuple[str, str]]:
     """Yield the files that make up a job: where they go, and their text."""
-    folder = SYSTEM_UNIT_FOLDER if job.account else "~/.config/systemd/user"
+    folder = _find_unit_folder(is_system=bool(job.account))
     for name, text in build_systemd_units(job).items():
-        yield f"{folder}/{name}", text
+        yield str(folder / name), text
     if job.account:
         yield f"or, without systemd: {CRON_FOLDER / job.name}", build_cron_file(job)
     else:
@@ -107,13 +108,10 @@ def describe_files(job: NightlyJob) -> Iterator[tuple[str, str]]:
 
 def build_systemd_units(job: NightlyJob) -> Mapping[str, str]:
     """Return the texts of the systemd units by name."""
-    service = Service(
-        job.name,
-        "tagger: genres for new music",
-        job.command,
-        ["Type=oneshot", f"SuccessExitStatus={LOCKED_EXIT_CODE}"],
-        job.account,
-    )
+    # another run that is still at work is no failure
+    behaviour = ["Type=oneshot", f"SuccessExitStatus={LockedError.exit_code}"]
+    description = "tagger: genres for new music"
+    service = Service(job.name, description, job.command, behaviour, job.account)
     return {job.service: build_service(service), job.timer: build_nightly_timer(job.at)}
 
 
@@ -157,7 +155,8 @@ def _install_units(job: NightlyJob) -> str:
         _write_own_file(folder / name, text)
     _run_command([*systemctl, "daemon-reload"])
     _run_command([*systemctl, "enable", "--now", job.timer])
-    return f"{folder / job.timer} is enabled"
+    enabled = f"{folder / job.timer} is enabled"
+    return enabled if job.account else f"{enabled}\n{LINGER_HINT}"
 
 
 def _install_cron_file(job: NightlyJob, account: Account) -> str:
@@ -220,9 +219,12 @@ def _has_systemd() -> bool:
 
 def _get_systemctl(*, is_system: bool) -> tuple[list[str], Path]:
     """Return the command that manages units, and the folder where it finds them."""
-    if is_system:
-        return ["systemctl"], SYSTEM_UNIT_FOLDER
-    return ["systemctl", "--user"], find_systemd_user_folder()
+    command = ["systemctl"] if is_system else ["systemctl", "--user"]
+    return command, _find_unit_folder(is_system=is_system)
+
+
+def _find_unit_folder(*, is_system: bool) -> Path:
+    return SYSTEM_UNIT_FOLDER if is_system else find_systemd_user_folder()
 
 
 def _check_root() -> None:

@@ -126,7 +126,7 @@ def _confine(name: str, account: Account) -> list[str]:
 
 
 def build_nightly_timer(at: time) -> str:
-    """Return the text of a timer. If the machine is off then, the run of the next night works."""
+    """Return the text of a timer. A run that the machine missed is not made up for."""
     return f"""\
 {MADE_BY}
 [Unit]

@@ -17,7 +17,7 @@ RETRY_PAUSE_S = 1.0
 
 REFUSALS = {401, 403}
 
-FOREIGN_ERRORS = (httpx2.ConnectError, httpx2.ReadError, httpx2.RemoteProtocolError)
+SHOWABLE_ERRORS = (httpx2.ConnectError, httpx2.ReadError, httpx2.RemoteProtocolError)
 """Their texts come from the system or from the server. Texts of others may show the request."""
 
 
@@ -39,7 +39,7 @@ def ask(client: httpx2.Client, name: str, method: str, url: str, **options: Any)
         raise NotifyError(f"{name}: no answer within {TIMEOUT_S:.0f} s") from error
     except httpx2.HTTPError as error:
         step = "no connection" if isinstance(error, httpx2.ConnectError) else "no usable answer"
-        is_shown = isinstance(error, FOREIGN_ERRORS) and str(error)
+        is_shown = isinstance(error, SHOWABLE_ERRORS) and str(error)
         reason = to_one_line(str(error)) if is_shown else type(error).__name__
         raise NotifyError(f"{name}: {step}: {reason}") from error
     except httpx2.InvalidURL as error:

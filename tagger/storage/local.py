@@ -78,7 +78,7 @@ class LocalFiles:
         if stat.S_ISDIR(status.st_mode):
             raise AccessError("is a folder (tagger scan goes through folders)", FailureKind.OTHER)
         if not stat.S_ISREG(status.st_mode):
-            raise AccessError("is no file (- reads from standard input)", FailureKind.OTHER)
+            raise AccessError("is no regular file", FailureKind.OTHER)
         return Track.from_stat(path, status)
 
     def identify_folder(self, folder: Path) -> tuple[int, int]:

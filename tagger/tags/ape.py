@@ -13,7 +13,7 @@ from typing import BinaryIO
 from tagger.errors import FailureKind, TagError
 from tagger.paths import decode_foreign_bytes
 from tagger.records import MOOD_NUMBERS, ExtraField
-from tagger.tags.id3 import decode_id3v1_genre, find_hidden_texts, skip_id3_tags
+from tagger.tags.id3 import decode_id3v1_genre, find_hiding_refusal, skip_id3_tags
 from tagger.tags.tag import (
     ID3V1_BYTES,
     NamedParts,
@@ -83,7 +83,7 @@ def open_ape(file: BinaryIO) -> Tag:
     has_texts = any(map(_is_shown_item, old_items))
 
     is_ape_v1 = old is not None and old.version < APE_VERSION
-    refusal = None if has_texts else find_hidden_texts(file)
+    refusal = None if has_texts else find_hiding_refusal(file)
     if is_ape_v1:
         refusal = TagError(APE_V1_REFUSAL)
     return Tag(

@@ -317,9 +317,3 @@ def list_shown_names(extras: Collection[ExtraField]) -> frozenset[str]:
     """Return the names, in lower case, that FFmpeg may give to these extra fields."""
     names = {name.rpartition(":")[2].casefold() for name in list_extra_names(extras)}
     return frozenset(names | {each.value for each in extras}) - {""}
-
-
-def find_changed_fields(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the names of the fields that differ, sorted."""
-    names = sorted(before.keys() | after.keys())
-    return [name for name in names if before.get(name) != after.get(name)]

@@ -300,7 +300,7 @@ def skip_id3_tags(file: BinaryIO) -> int:
     return sum(tag.size for tag in read_leading_id3_tags(file))
 
 
-def find_hidden_texts(file: BinaryIO) -> TagError | None:
+def find_hiding_refusal(file: BinaryIO) -> TagError | None:
     """Return why a file without texts in its own tag cannot get one, or None if it can.
 
     FFmpeg shows the ID3v2 tag in front of such a file only as long as there is no other tag.

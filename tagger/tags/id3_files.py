@@ -4,7 +4,6 @@ import io
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import BinaryIO
 
 from mutagen.mp3 import MPEGInfo
@@ -26,7 +25,7 @@ from tagger.tags.id3 import (
     read_leading_id3_tags,
     skip_id3_tags,
 )
-from tagger.tags.riff import Chunk, ChunkFile, hash_other_chunks, read_chunk_file, replace_chunk
+from tagger.tags.riff import ChunkFile, hash_other_chunks, read_chunk_file, replace_chunk
 from tagger.tags.tag import (
     NamedParts,
     Tag,
@@ -204,6 +203,9 @@ def _open_id3_chunk(
         raise TagError("its ID3 chunk holds no ID3 tag", FailureKind.DAMAGED)
     tail = content[old.size :].rstrip(b"\0") if old else b""
 
+    def put(file: BinaryIO, new: bytes) -> None:
+        replace_chunk(file, chunk, chunk.name if chunk else new_name, new + tail)
+
     def list_other_parts(file: BinaryIO) -> NamedParts:
         yield from _list_id3_parts(old)
         yield "the bytes behind the ID3 tag", tail.hex()
@@ -215,14 +217,6 @@ def _open_id3_chunk(
         tags = (read_id3_tag(content, 0) for content in contents)
         return tuple(genre for tag in tags if tag for genre in decode_id3_genres(tag))
 
-    name = chunk.name if chunk else new_name
-    put = partial(_put_id3_chunk, chunk=chunk, name=name, tail=tail)
     following = get_size(file) - (chunk.content if chunk else form.stop)
     tag = _make_id3_tag(old, put, list_other_parts, following=following)
     return replace(tag, read_fallback_genres=read_genres_of_chunks)
-
-
-def _put_id3_chunk(
-    file: BinaryIO, new: bytes, *, chunk: Chunk | None, name: bytes, tail: bytes
-) -> None:
-    replace_chunk(file, chunk, name, new + tail)

@@ -49,6 +49,8 @@ NEW_HANDLER = bytes(8) + b"mdirappl" + bytes(9)
 """The content of the hdlr atom beside a new ilst: it says that the items are Apple's."""
 FREEFORM, GENRE_NUMBER = b"----", b"gnre"
 UTF8_DATA, UTF16_DATA = 1, 2
+LIST_END, LIST_END_NAME = bytes(4), b"(end)"
+"""A zero may stand behind the atoms of a udta (QuickTime File Format). It counts as an atom."""
 KEYS_HEADER_BYTES = 16
 GENRE_KEY = re.compile(r"(^|[:.])genre$", re.IGNORECASE)
 """A key or a freeform item with a genre, as `com.apple.quicktime.genre`."""
@@ -128,9 +130,16 @@ def _read_atom(file: BinaryIO, start: int, end: int | None = None) -> tuple[Atom
     if name == b"meta" and read_at(file, position + 4, 4) != b"hdlr":  # QuickTime has no version
         position += META_VERSION_BYTES
     while position < stop:
-        child, position = _read_atom(file, position)
+        if name == b"udta" and _is_list_end(file, position, stop):
+            child, position = Atom(LIST_END_NAME, position, stop, len(LIST_END)), stop
+        else:
+            child, position = _read_atom(file, position)
         children.append(child)
     return Atom(name, start, stop, header_bytes, tuple(children)), position
+
+
+def _is_list_end(file: BinaryIO, start: int, stop: int) -> bool:
+    return stop - start == len(LIST_END) and read_at(file, start, len(LIST_END)) == LIST_END
 
 
 def find_atom_path(atoms: Sequence[Atom], names: Sequence[bytes]) -> list[Atom]:

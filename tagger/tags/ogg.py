@@ -29,10 +29,10 @@ from tagger.tags.tag import (
 )
 from tagger.tags.vorbis import (
     BLOCK_HEADER_BYTES,
-    FLAC_BLOCK_LIMIT,
     VORBIS_FORMAT,
     VorbisComments,
     build_comments,
+    build_flac_block,
     decode_genres,
     read_comments,
 )
@@ -194,7 +194,7 @@ def open_ogg(file: BinaryIO) -> Tag:
     def save_items(file: BinaryIO, items: Sequence[bytes]) -> None:
         body = layout.prefix + build_comments(comments.vendor, items) + layout.framing
         if block_head:
-            new = _build_flac_block(block_head[:1], body + tail)
+            new = build_flac_block(block_head[0], body + tail)
         else:
             room = len(packet) - len(body)
             padding = PaddingInfo(room, get_size(file) - len(packet)).get_default_padding()
@@ -241,12 +241,6 @@ def _split_comment_packet(packet: bytes, layout: CommentLayout) -> tuple[bytes, 
     if not packet.startswith(layout.prefix, layout.head_bytes):
         raise TagError("its second packet holds no comments", FailureKind.DAMAGED)
     return head, read_comments(packet[len(head) + len(layout.prefix) :])
-
-
-def _build_flac_block(kind: bytes, body: bytes) -> bytes:
-    if len(body) >= FLAC_BLOCK_LIMIT:
-        raise TagError("its comments would be larger than the 16 MB that a FLAC block can be")
-    return kind + len(body).to_bytes(3, "big") + body
 
 
 def _read_comment_pages(file: BinaryIO, first_page: PageSpan) -> CommentPages:

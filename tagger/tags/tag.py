@@ -47,7 +47,8 @@ class TagFormat:
     genre, scores, model, written: the names of the fields that tagger writes.
     extras: the names of the fields that it writes if the user wants them.
     get_name: returns the name of an item's field. For tagger's fields it returns exactly the name
-    given here, even if the file has the name in another case.
+    given here, also for other cases of letters where the format takes them for the same name. In
+    MP4 and ID3 this holds for the extra fields, whose names other programs write in other cases.
     decode_item: returns the texts of an item.
     encode_field: returns the items of a field with these texts.
     resolve_genres: turns genre numbers into names.

@@ -13,7 +13,7 @@ from mutagen import PaddingInfo
 
 from tagger.errors import FailureKind, TagError
 from tagger.records import MOOD_NUMBERS, ExtraField
-from tagger.tags.id3 import find_hidden_texts, skip_id3_tags
+from tagger.tags.id3 import find_hiding_refusal, skip_id3_tags
 from tagger.tags.tag import (
     NamedParts,
     Tag,
@@ -172,7 +172,7 @@ def open_flac(file: BinaryIO) -> Tag:
         save_items,
         list_other_parts,
         read_fallback_genres=read_genres_of_all_blocks,
-        refusal=None if comments.items else find_hidden_texts(file),
+        refusal=None if comments.items else find_hiding_refusal(file),
     )
 
 
@@ -207,12 +207,14 @@ def _build_blocks(contents: Sequence[tuple[int, bytes]], room: int, following: i
     room: the size in bytes of the old blocks; following: the size of the file behind them. mutagen
     computes the padding from both.
     """
-    parts = []
-    for kind, content in contents:
-        if len(content) >= FLAC_BLOCK_LIMIT:
-            raise TagError("its comments would be larger than the 16 MB that a FLAC block can be")
-        parts.append(bytes([kind]) + len(content).to_bytes(3, "big") + content)
+    parts = [build_flac_block(kind, content) for kind, content in contents]
     rest = room - sum(map(len, parts)) - BLOCK_HEADER_BYTES
     padding = min(PaddingInfo(rest, following).get_default_padding(), FLAC_BLOCK_LIMIT - 1)
-    head = bytes([PADDING_BLOCK | LAST_BLOCK_FLAG]) + padding.to_bytes(3, "big")
-    return b"".join([*parts, head, bytes(padding)])
+    return b"".join([*parts, build_flac_block(PADDING_BLOCK | LAST_BLOCK_FLAG, bytes(padding))])
+
+
+def build_flac_block(kind: int, content: bytes) -> bytes:
+    """Return a metadata block of FLAC. Raises TagError if it would be too large."""
+    if len(content) >= FLAC_BLOCK_LIMIT:
+        raise TagError("its comments would be larger than the 16 MB that a FLAC block can be")
+    return bytes([kind]) + len(content).to_bytes(3, "big") + content

@@ -6,7 +6,6 @@ meaning. No code of a data set is run. No sound is decoded here: sound in the ro
 written once, as the files that it was.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tagger.errors import DiskFullError, LibraryError, ModelError, TaggerError
+from tagger.errors import DISK_FULL_ERRNOS, DiskFullError, LibraryError, ModelError, TaggerError
 from tagger.models import hub
 from tagger.paths import display_path, write_file_whole
 from tagger.records import Failure, Track
@@ -156,7 +155,7 @@ def _write_sound(data: bytes, original: PurePosixPath, base_path: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_file_whole(path, data)
     except OSError as error:
-        kind = DiskFullError if error.errno == errno.ENOSPC else LibraryError
+        kind = DiskFullError if error.errno in DISK_FULL_ERRNOS else LibraryError
         raise kind(f"cannot write {display_path(path)}: {error.strerror}") from error
     return path
 
@@ -322,7 +321,7 @@ def _translate_dataset_errors(name: str) -> Iterator[None]:
             f" ({datasets.config.HF_DATASETS_CACHE}), and {obstacle}: connect once to download it"
         ) from error
     except Exception as error:  # errors of Arrow, of files, and unexpected answers
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
             raise DiskFullError(f"no space is left for the data set {name}") from error
         cause = error.__cause__ or error  # datasets' own message only says that it failed
         reason = (str(cause) or repr(cause)).splitlines()[0]

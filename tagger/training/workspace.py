@@ -1,7 +1,6 @@
 """The folder of a training: its recipe, split and checkpoints, and a lock against a second one."""
 
 import csv
-import errno
 import io
 import json
 import shutil
@@ -12,7 +11,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tagger.errors import DiskFullError, LockedError, ReportError, SettingsError, TaggerError
+from tagger.errors import (
+    DISK_FULL_ERRNOS,
+    DiskFullError,
+    LockedError,
+    ReportError,
+    SettingsError,
+    TaggerError,
+)
 from tagger.paths import display_path, write_file_whole
 from tagger.training.clips import PARTS
 from tagger.training.splits import Split
@@ -166,7 +172,7 @@ def translate_workspace_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         is_full = any(phrase in str(error) for phrase in DISK_FULL_PHRASES)
-        if is_full or getattr(error, "errno", 0) == errno.ENOSPC:
+        if is_full or getattr(error, "errno", 0) in DISK_FULL_ERRNOS:
             raise DiskFullError(f"no space is left for {name}") from error
         if isinstance(error, OSError):
             raise ReportError(f"cannot use {name}: {error.strerror or error}") from error

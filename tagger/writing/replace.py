@@ -36,7 +36,7 @@ from tagger.storage import (
     check_no_open_writer,
     prepare_replacement,
 )
-from tagger.tags.fields import find_changed_fields, read_tags, write_raw, write_tags
+from tagger.tags import read_tags, write_raw, write_tags
 
 COPY_CHUNK_BYTES = 1 << 20
 NO_KERNEL_COPY_ERRNOS = {
@@ -248,6 +248,12 @@ def find_unwanted_changes(
     changed = find_changed_fields(before, after)
     unwanted = [name for name in changed if name in before or not name.startswith(SHOWN_PREFIX)]
     return find_unwanted_changes(after, before) if is_undo and unwanted else unwanted
+
+
+def find_changed_fields(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the names of the fields that differ, sorted."""
+    names = sorted(before.keys() | after.keys())
+    return [name for name in names if before.get(name) != after.get(name)]
 
 
 def _rename_over(track: Track, files: OpenReplacement, *, preserve_mtime: bool) -> os.stat_result:

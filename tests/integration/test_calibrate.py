@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,6 +185,21 @@ def test_it_needs_scores_and_genres_and_says_how_to_get_them(
     assert main(["calibrate", ""]) == 2
     assert main(["calibrate", str(judged_library), "--precision", "1"]) == 2
     capsys.readouterr()
+
+
+def test_the_command_that_listens_has_the_options_of_the_calibration(
+    judged: tuple[Path, Path], tmp_path: Path, capsys: Capsys
+) -> None:
+    library, _ = judged
+    config, state = tmp_path / "other.toml", tmp_path / "empty.sqlite"
+    config.write_text("windows = 2\n")
+    options = ["--windows=auto", "--exclude=[0-5]?.flac", "--exclude=z*", "--include-ignored"]
+    options += ["--max-seconds=7", "--max-memory=900"]
+    files = ["--state", str(state), "--config", str(config)]
+    assert main(["calibrate", *files, *options, "--min-score=0.5", str(library)]) == 3
+    command = capsys.readouterr().err.partition("write no tags: ")[2]
+    words = ["tagger", "scan", "--audit", "--dry-run", *files, *options, "--", str(library)]
+    assert sorted(shlex.split(command)) == sorted(words)
 
 
 def test_scores_of_an_audit_are_enough(library: Path, tmp_path: Path, capsys: Capsys) -> None:

@@ -83,7 +83,8 @@ def test_json_has_the_keys_that_scripts_rely_on(
     song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = write_text(tmp_path / "bad.mp3")
-    first, second, third = classify(capsys, song, bad, tmp_path, "--top-k", "2")
+    os.mkfifo(pipe := tmp_path / "pipe.mp3")
+    first, second, third, fourth = classify(capsys, song, bad, tmp_path, pipe, "--top-k", "2")
     assert list(first) == ["path", "model", "duration_s", "scores"]
     assert (first["path"], first["duration_s"]) == (str(song), 7)
     assert [list(score) for score in first["scores"]] == [["label", "score"]] * 2
@@ -91,6 +92,7 @@ def test_json_has_the_keys_that_scripts_rely_on(
     assert list(second) == ["path", "model", "duration_s", "error"]
     assert second["model"] == first["model"]
     assert "is a folder" in third["error"]
+    assert fourth["error"] == "is no regular file (- reads from standard input)"
 
 
 def test_a_file_that_fails_is_reported_and_exits_with_1(

@@ -1,5 +1,6 @@
 """Help, wrong usage, and the commands that a summary proposes."""
 
+import io
 import os
 import shlex
 import subprocess
@@ -7,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tagger.cli import commands, main
+from tagger.cli.progress import LoadingStatus
+from tagger.cli.terminal import StopSignal
 from tagger.tags import read_tags
 from tests.builders import build_audio
 from tests.front_door import ANY, run_without_torch, set_genre
@@ -59,6 +63,15 @@ def test_help_loads_nothing_heavy() -> None:
         done = run_without_torch(*words)
         assert "imported" not in done.stderr
         assert done.returncode == (0 if words else 2)
+
+
+def test_brackets_in_a_path_are_no_markup() -> None:
+    loading = LoadingStatus(StopSignal("stopped"))
+    loading.show("reading /music/[flac] Jazz")
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as capture:
+        console.print(loading.status.renderable)
+    assert "Reading /music/[flac] Jazz" in capture.get()
 
 
 def run_proposed(printed: str, introduction: str, *words: str) -> str:

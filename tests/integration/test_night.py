@@ -110,7 +110,10 @@ FOREIGN_CRONTAB = (
 
 
 def test_a_cron_line_is_installed_and_removed_and_the_others_stay(
-    tmp_path: Path, install_tool: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    install_tool: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = tmp_path / "table"
     table.write_bytes(FOREIGN_CRONTAB)
@@ -122,6 +125,7 @@ def test_a_cron_line_is_installed_and_removed_and_the_others_stay(
     install_tool("crontab", f'if [ "$1" = -l ]; then cat {quoted}; else cat > {quoted}; fi')
     for _ in range(2):  # the second line replaces the first
         assert main(["schedule", "--at", "3:05", "--install", str(tmp_path / "100%")]) == 0
+    assert "logged in" not in capsys.readouterr().out  # cron does not ask who is
     content = table.read_bytes()
     assert content.startswith(FOREIGN_CRONTAB + b"\n5 3 * * * ")
     line = content.removeprefix(FOREIGN_CRONTAB + b"\n")
@@ -165,7 +169,7 @@ def test_systemd_units_are_installed_and_removed(
     calls = tmp_path / "calls"
     install_tool("systemctl", f'echo "$@" >> {shlex.quote(str(calls))}')
     monkeypatch.setattr(schedule, "_has_systemd", lambda: True)
-    install_job(make_job(tmp_path))
+    assert install_job(make_job(tmp_path)).endswith("loginctl enable-linger")
     folder = home / "systemd" / "user"
     assert sorted(path.name for path in folder.iterdir()) == ["tagger.service", "tagger.timer"]
     remove_job("tagger")
@@ -325,6 +329,8 @@ def test_a_user_that_cannot_run_tagger_is_refused(
         (["--user", "me", "."], "needs both --system and --user"),
         (["--system", "--user", "root", "."], "other than root"),
         (["--system", "--user", "a\nb", "."], "the name of a user"),
+        (["https://example.org/music"], "only a dry run is possible"),
+        (["--preserve-mtime", "s3://bucket/music"], "--preserve-mtime"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(
@@ -334,8 +340,20 @@ def test_wrong_arguments_are_refused_at_once(
     assert reason in capsys.readouterr().err
 
 
+def test_what_the_job_would_miss_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["schedule", "--notify", "jellyfin=http://nas", str(tmp_path), str(tmp_path / "none")]
+    assert main(words) == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"tagger: {tmp_path / 'none'} is not there: a scan without it fails"
+    assert second.startswith("tagger: --notify jellyfin needs the key")
+    assert main(["schedule", "--dry-run", "https://example.org/music"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_the_printed_job_has_the_given_options(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "my.toml"
     config.write_text("top-k = 3\n")
@@ -344,6 +362,7 @@ def test_the_printed_job_has_the_given_options(
     options += ["--state", "state.sqlite"]
     assert main(["schedule", *options, "music"]) == 0
     printed = capsys.readouterr().out
+    assert f"# {home}/systemd/user/tagger.timer\n" in printed  # XDG_CONFIG_HOME is set
     state = f"--state={tmp_path / 'state.sqlite'}"  # the path was relative
     for word in ("--until=06:00", "--exclude=a*", "--exclude=b", "--gentle", str(config), state):
         assert printed.count(word) == 2  # for systemd and for cron
@@ -391,13 +410,14 @@ def test_the_command_gets_the_changed_folders(
 def test_a_command_that_fails_is_reported(
     library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scan = Scan(capsys, library, *ANY, "--notify-cmd", "exit 7")
+    scan = Scan(capsys, library, *ANY, "--notify-cmd", "exit 7  # secret")
     assert (scan.code, scan.actions) == (3, {"written": 3})
-    assert "--notify-cmd ended with code 7: exit 7" in scan.err
+    assert scan.err.endswith("tagger: --notify-cmd ended with code 7\n")
     monkeypatch.setattr(notify, "NOTIFY_TIMEOUT_S", 0.1)
     for path in library.iterdir():
         build_audio(path, seconds=4, seed=5)
-    assert "took more than" in Scan(capsys, library, *ANY, "--notify-cmd", "sleep 5").err
+    scan = Scan(capsys, library, *ANY, "--notify-cmd", "sleep 5  # secret")
+    assert scan.err.endswith("tagger: --notify-cmd took more than 0.1 s\n")
 
 
 def test_the_command_runs_even_if_the_page_cannot_be_written(
@@ -488,9 +508,48 @@ def test_the_command_runs_after_an_interrupt_too(
     assert "tagger_run_exit_code 130.0" in metrics.read_text()
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [(RuntimeError("a bug"), 3), (KeyboardInterrupt(), 130)]
+)
+def test_metrics_tell_of_an_unexpected_end(
+    library: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+) -> None:
+    def break_down(_self: RunProgress, _outcome: Outcome) -> None:
+        raise error
+
+    monkeypatch.setattr(RunProgress, "on_outcome", break_down)
+    metrics = tmp_path / "tagger.prom"
+    assert main(["normalize", str(library), "--metrics", str(metrics)]) == code
+    assert f"tagger_run_exit_code {code}.0" in metrics.read_text()
+
+
 def test_metrics_overwrite_only_metrics(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
     song = library / "b.mp3"
     before = song.read_bytes()
     for place in (song, library):
         assert Scan(capsys, library, *ANY, "--metrics", place).code == 2
         assert song.read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--html", "--metrics"])
+def test_a_link_stays_and_a_pipe_is_no_place_for_a_file(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    link, pipe, target = tmp_path / "link", tmp_path / "pipe", tmp_path / "there" / "file"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    for _ in range(2):
+        assert main(["normalize", str(library), option, str(link)]) == 0
+        assert link.is_symlink()
+        assert target.stat().st_size
+        target.write_bytes(target.read_bytes()[:100])
+    assert list(target.parent.iterdir()) == [target]
+    capsys.readouterr()
+    assert main(["normalize", str(library), option, str(pipe)]) == 2
+    assert f"{option} must name a file, not a device or a pipe" in capsys.readouterr().err
+    assert pipe.is_fifo()

@@ -493,6 +493,21 @@ def test_the_command_after_a_dry_run_has_vocabulary_and_junk(
     assert json.loads(capsys.readouterr().out)["written"] == 3
 
 
+def test_the_command_after_a_dry_run_names_the_config_file_of_the_run(
+    messy: Path, home: Path, tmp_path: Path, capsys: Capsys
+) -> None:
+    own, other = home / "tagger" / "config.toml", tmp_path / "other.toml"
+    own.parent.mkdir(parents=True)
+    (tmp_path / "mine.toml").write_text('drop = ["Rock"]')
+    own.write_text(f'vocabulary = "{tmp_path}/mine.toml"')
+    other.write_text("")
+    assert main(["normalize", str(messy), "-n", "--config", str(other)]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
+    assert words[words.index("--config") + 1] == str(other)
+    assert main([*words[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["written"] == 11
+
+
 def test_what_the_terminal_shows(messy: Path, tmp_path: Path, capsys: Capsys) -> None:
     assert main(["normalize", str(messy)]) == 0
     out = capsys.readouterr().out

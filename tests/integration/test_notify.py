@@ -1,5 +1,6 @@
 """Who hears of a run: media servers, a monitoring service, people. No secret is ever shown."""
 
+import email
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
@@ -207,6 +209,8 @@ def test_secrets_come_from_a_variable_or_a_file(
         (f"kodi=http://{WRONG}@nas:port", "--notify: must have a URL behind kodi="),
         (f"plex=http://nas?X-Plex-Token={WRONG}", "--notify: must not have a ? in the URL"),
         (f"kodi=http://{WRONG}@nas#music=/x", "must have an absolute folder behind #"),
+        (f"kodi=http://{WRONG}@nas#/srv/music", "must say what the server calls the folder"),
+        (f"plex=http://{WRONG}@nas#/a=/b#/c=", "must say what the server calls the folder"),
         (f"mpd=mpd://{WRONG}@nas:6600/srv/music", "must name the music folder of MPD"),
         (f"mpd=http://{WRONG}@nas:6600#/srv/music", "must be mpd=mpd://HOST:6600#/srv/music"),
         (f"navidrome=http://{WRONG}@nas#/srv/music=music", "must have the number of a library"),
@@ -489,6 +493,44 @@ def test_people_hear_only_of_what_is_wrong(genres: Path, capsys: Capsys) -> None
         assert Normalize(capsys, genres / "none", *options).code == 3
         assert server.requests[1].json["title"] == "tagger: the run failed"
         assert len(server.requests) == 2
+
+
+class MailServer:
+    """A stand-in for smtplib.SMTP, which keeps the texts of mails."""
+
+    mails: ClassVar[list[str]] = []
+
+    def __init__(self, *_args: object, **_options: object) -> None:
+        pass
+
+    def sendmail(self, _sender: str, _receivers: list[str], mail: str) -> dict[str, object]:
+        message = email.message_from_string(mail)
+        assert message.get_content_type() == "text/plain"
+        payload = message.get_payload(decode=True)
+        assert isinstance(payload, bytes)
+        self.mails.append(payload.decode())
+        return {}
+
+    def login(self, *_: object) -> None:
+        pass
+
+    def quit(self) -> None:
+        pass
+
+
+@pytest.mark.extra
+@pytest.mark.filterwarnings(IMGHDR)
+def test_an_alert_by_mail_is_plain_text(
+    genres: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("apprise")
+    monkeypatch.setattr(MailServer, "mails", [])
+    monkeypatch.setattr("smtplib.SMTP", MailServer)
+    url = "mailto://me:secret@mail.example:2525/?from=me@mail.example&mode=insecure"
+    missing = genres / "<b>  none"
+    assert Normalize(capsys, missing, "--alert", url).code == 3
+    (mail,) = MailServer.mails
+    assert mail.strip() == f"tagger: cannot read {missing}: {ENOENT}"
 
 
 @pytest.mark.extra

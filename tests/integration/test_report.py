@@ -49,6 +49,12 @@ def test_a_run_in_short(state: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert f"1 Cut off or empty. {FAILURE_HELP[FailureKind.TRUNCATED].cure}" in shown
 
 
+def test_the_page_says_the_same_of_genres(state: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", "--state", str(state), "--html", str(page)]) == 0
+    assert "1 of 2 tracks with a genre get the same from tagger, or one above" in page.read_text()
+
+
 def test_a_run_for_programs(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = Command(capsys, "report", "--state", state).summary
     assert (found["run_id"], found["tracks"], found["would_write"]) == ("made-up", 6, 1)

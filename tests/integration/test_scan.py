@@ -522,7 +522,7 @@ def test_a_name_that_is_not_utf8(library: Path, capsys: pytest.CaptureFixture[st
         (["scan", "--report", "/dev/full", "."], 3, "No space left"),
         (["scan", "--report", "s3://bucket/x.csv", "."], 2, "must be a file on this machine"),
         (["scan", "--report", "~nobody-knows/x", "."], 2, "home of an unknown user"),
-        (["scan", ""], 2, "a PATH is empty"),
+        (["scan", ""], 2, "'PATH...': must not be empty"),
         (["scan", "--max-seconds", "5000000000", "."], 2, "must be 86400 or less"),
     ],
 )

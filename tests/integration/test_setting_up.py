@@ -82,6 +82,7 @@ def test_shells_complete_commands_options_and_values(capsys: pytest.CaptureFixtu
     assert completed("scan", "--exi") == ["plain,--existing"]
     assert completed("scan", "--existing", "") == ["plain,keep", "plain,replace", "plain,append"]
     assert completed("scan", "--report", "a") == ["file,a"]
+    assert completed("scan", "Mus") == ["file,Mus"]
 
 
 @pytest.mark.extra

@@ -262,15 +262,17 @@ def test_files_that_cannot_be_shown(library: Path, capsys: Capsys) -> None:
     (library / "notes.txt").write_text("words")
     (library / "loop.mp3").symlink_to("loop.mp3")
     (library / "link.mp3").symlink_to("b.mp3")
-    names = ("none.mp3", "notes.txt", "loop.mp3", "", "link.mp3")
+    os.mkfifo(library / "pipe.mp3")
+    names = ("none.mp3", "notes.txt", "loop.mp3", "", "link.mp3", "pipe.mp3")
     command = Command(capsys, "show", *(library / name for name in names))
     assert command.code == 1
-    missing, text, loop, folder, link = command.summary
+    missing, text, loop, folder, link, pipe = command.summary
     assert "No such file" in missing["error"]
     assert text["error"] == "tagger knows no files named *.txt"
     assert loop["error"].startswith("cannot open: ")
     assert folder["error"].startswith("is a folder")
     assert link["path"] == str(library / "b.mp3")
+    assert pipe["error"] == "is no regular file"
     assert main(["show", ""]) == 2
     assert main(["show"]) == 2
     assert main(["show", str(library / "b.mp3"), "--state", str(library)]) == 3

@@ -1,6 +1,7 @@
 """`tagger train` through the front door: what it leaves, bad data, resuming, the Hub."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -17,10 +18,13 @@ import pytest
 import soundfile
 import torch
 from filelock import FileLock
+from rich.console import Console
 from transformers import EvalPrediction, pipeline
 
 from tagger.audio import read_windows
 from tagger.cli import main
+from tagger.cli.terminal import StopSignal
+from tagger.cli.training import TrainingProgress
 from tagger.errors import SettingsError, TerminatedRunError
 from tagger.models import find_base_model
 from tagger.settings import Settings
@@ -703,3 +707,13 @@ def test_a_training_that_could_not_be_published_is_not_begun(
     assert done.returncode == 3
     assert "there is no token" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_brackets_in_the_path_of_a_data_set_are_no_markup() -> None:
+    progress = TrainingProgress(StopSignal("stopped"))
+    progress.begin_step("reading /music/[flac] Jazz")
+    progress.hide()
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as capture:
+        console.print(progress.bar.get_renderable())
+    assert "Reading /music/[flac] Jazz" in capture.get()

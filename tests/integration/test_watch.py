@@ -293,6 +293,18 @@ def test_a_watch_ends_if_its_folder_goes_away(library: Path) -> None:
 
 
 @requires_events
+def test_a_watch_ends_if_its_folder_gets_another_name(library: Path) -> None:
+    root = library / "disk"
+    (root / "Album").mkdir(parents=True)
+    with FolderEvents([root], Scope(EXTENSIONS)) as events:
+        (root / "Album").rename(root / "Songs")
+        assert root / "Songs" in read_until(events, {root / "Songs"})
+        root.rename(library / "music")
+        with pytest.raises(WatchError, match=f"{root} is gone"):
+            read_until(events, {library})
+
+
+@requires_events
 def test_events_that_were_lost_are_made_up_for(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ def test_one_track_that_is_sure_has_no_veto() -> None:
 def test_a_track_that_sounds_like_another_genre_stands_apart() -> None:
     (album,) = find_outliers(members(ROCK, ROCK, JAZZ, ROCK))
     assert (album.title, album.genre, album.tracks) == ("Title", "Rock", 4)
-    assert [(track.path, track.best.genre) for track in album.odd] == [("/a/2.mp3", "Jazz")]
+    assert [(track.path, track.best.genre) for track in album.outliers] == [("/a/2.mp3", "Jazz")]
 
 
 def test_a_narrow_lead_is_none() -> None:

@@ -80,6 +80,13 @@ def test_patterns_are_those_of_gitignore(tmp_path: Path, name: str) -> None:
     assert found(tmp_path) == ["a.mp3", "x/a.mp3", "x/b.flac", "y/untagged/a.mp3"]
 
 
+@pytest.mark.parametrize("name", PATTERN_FILES)
+def test_a_comment_may_have_any_number_of_stars(tmp_path: Path, name: str) -> None:
+    make_files(tmp_path, "a.mp3", "b.mp3")
+    write(tmp_path, {name: "# * * * hide * * *\na.mp3\n"})
+    assert found(tmp_path) == ["b.mp3"]
+
+
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     make_files(tmp_path, "a.mp3", "b.mp3")
     write(tmp_path, {".ndignore": "\ufeffa.mp3\n"})

@@ -1,12 +1,15 @@
 """A report is read back, also after a spreadsheet saved it."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagger.errors import FailureKind, KeepReason, ReportError, SettingsError
+from tagger.errors import DiskFullError, FailureKind, KeepReason, ReportError, SettingsError
+from tagger.paths import make_write_error
 from tagger.records import Action, Score
 from tagger.report.csv import (
     HEADER,
@@ -137,3 +140,12 @@ def test_a_copy_is_the_same_and_spares_other_files(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="No such file"):
         copy_reports([report, tmp_path / "gone.csv"], tmp_path / "b.csv")
     assert not (tmp_path / "b.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(errno.ENOSPC, DiskFullError), (errno.EDQUOT, DiskFullError), (errno.EACCES, ReportError)],
+)
+def test_a_used_up_quota_is_a_full_disk(code: int, kind: type[Exception]) -> None:
+    error = make_write_error("report", Path("a.csv"), OSError(code, os.strerror(code)))
+    assert type(error) is kind

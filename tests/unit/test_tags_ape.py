@@ -9,7 +9,7 @@ import pytest
 from tagger.errors import FailureKind, TagError
 from tagger.tags import read_other_fields, read_tags, write_tags
 from tagger.tags.ape import find_ape_tag
-from tagger.tags.fields import find_changed_fields
+from tagger.writing.replace import find_changed_fields
 from tests.builders import PNG, audio_bytes
 from tests.replacing import inspect_file, retag
 from tests.rounds import OURS, written_and_undone

@@ -19,7 +19,7 @@ from mutagen import apev2, flac, id3, mp4, ogg
 from tagger.errors import AccessError, TagError, TrackError
 from tagger.records import Tags
 from tagger.tags import EXTENSIONS, read_other_fields, read_tags, write_raw, write_tags
-from tagger.tags.fields import find_changed_fields
+from tagger.writing.replace import find_changed_fields
 from tests.builders import (
     EACH_ENDING,
     ENDINGS,

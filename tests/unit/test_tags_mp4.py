@@ -90,6 +90,23 @@ def test_odd_items_stay_and_any_genre_comes_back_as_it_was(tmp_path: Path, genre
     assert b"".join([*ODD_ITEMS[:6], genre, *ODD_ITEMS[6:]]) in undone
 
 
+@pytest.mark.parametrize("items", [(), (atom(b"\xa9gen", data(1, b"Rock")),)])
+def test_a_zero_may_end_a_list_of_quicktime(tmp_path: Path, items: Sequence[bytes]) -> None:
+    file = bytearray(with_items(*items) + bytes(4))
+    for name in (b"moov", b"udta"):
+        place = file.index(name) - 4
+        size = int.from_bytes(file[place : place + 4], "big")
+        file[place : place + 4] = struct.pack(">I", size + 4)
+    path = tmp_path / "song.m4a"
+    path.write_bytes(file)
+    assert "moov.udta.(end)" in read_other_fields(path)
+    for each in written_and_undone(path):
+        udta = each.index(b"udta") - 4
+        size = int.from_bytes(each[udta : udta + 4], "big")
+        assert each[udta + size - 4 : udta + size] == bytes(4)
+        assert udta + size == len(each)
+
+
 @pytest.mark.parametrize("number", [b"\0\0", b"\0\xff", b"\1", b""])
 def test_a_number_that_is_no_genre_comes_back(tmp_path: Path, number: bytes) -> None:
     path = tmp_path / "song.m4a"
@@ -264,6 +281,9 @@ def meta(*content: bytes) -> bytes:
         (),
         (atom(b"udta"),),
         (atom(b"udta", atom(b"chpl", b"chapter")),),
+        (atom(b"udta", bytes(4)),),
+        (atom(b"udta", atom(b"chpl", b"chapter"), bytes(4)),),
+        (atom(b"udta", atom(b"meta", bytes(4), HANDLER), bytes(4)),),
         (meta(HANDLER),),
         (meta(HANDLER, atom(b"ilst", ITEM)),),
         (meta(HANDLER, atom(b"ilst", ITEM), atom(b"free", bytes(30))),),

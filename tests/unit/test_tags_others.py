@@ -7,7 +7,7 @@ import pytest
 
 from tagger.errors import FailureKind, TagError, TrackError
 from tagger.tags import read_other_fields, read_tags
-from tagger.tags.fields import find_changed_fields
+from tagger.writing.replace import find_changed_fields
 from tests.builders import EACH_ENDING, ENDINGS, add_genre, audio_bytes
 from tests.rounds import written_and_undone
 
