@@ -218,8 +218,11 @@ class State:
         elif failure:
             self.save_failure(failure)
         elif tags:
+            self._db.execute(  # a failure to read the tags, such as a file in use, is over now
+                "UPDATE tracks SET failure = NULL WHERE path = ? AND tags IS NULL",
+                (os.fsencode(track.path),),
+            )
             self.save_tags(track, tags)
-            self.delete_failure(track)  # such as that another program wrote the file
 
     def save_tags(self, track: Track, tags: Tags) -> None:
         """Save the tags of a file; forget all about an older version of it."""

@@ -202,17 +202,6 @@ def test_a_file_without_tags_is_remembered_with_the_reason(
     assert load(state, track) == KnownTrack(failure=Failure.from_error(track, error))
 
 
-@pytest.mark.parametrize("is_new", [True, False])
-def test_a_failure_to_read_tags_is_over_once_they_are_read(
-    state: State, track: Track, *, is_new: bool
-) -> None:
-    error = AccessError("in use", FailureKind.IN_USE)
-    sample = sample_content(track.path)
-    state.save_reading(track, FileReading(None, error, sample), is_new=is_new)
-    state.save_reading(track, FileReading(TAGS, None, sample), is_new=False)
-    assert load(state, track) == KnownTrack(TAGS)
-
-
 def test_a_row_does_not_leave_a_file_that_is_being_replaced(state: State, track: Track) -> None:
     """Its old inode lives on in a hard link, which looks like the file, moved."""
     learn(state, track)
