@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from tagger.errors import (
-    AccessError,
     DiskFullError,
     FailureKind,
     LockedError,
