@@ -19,7 +19,7 @@ from tagger.tags import read_tags
 from tagger.writing import writer
 from tagger.writing.replace import replace_tags
 from tests.builders import audio_bytes
-from tests.front_door import Command, Scan, read_report, set_genre
+from tests.front_door import Command, Scan, read_report
 from tests.integration.test_killed import save_predictions
 from tests.replacing import inspect_file
 
@@ -94,19 +94,6 @@ def test_apply_and_undo_leave_it_alone_too(song: Path, capsys: pytest.CaptureFix
         assert song.read_bytes() == written
     assert Command(capsys, "undo").summary["restored"] == 1
     assert read_tags(song).genres == ()
-
-
-def test_a_file_that_is_in_use_again_after_it_was_kept_counts_as_new(
-    song: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    set_genre(song, "Polka")
-    save_predictions(song.parents[1] / "tagger" / "state.sqlite", [song])
-    with song.open("r+b"):
-        assert Scan(capsys, song).code == 1
-    assert Scan(capsys, song).actions == {"kept": 1}
-    with song.open("r+b"):
-        scan = Scan(capsys, song, "--existing", "replace")
-    assert (scan.code, scan.row("song.flac")["kind"]) == (1, "in-use")
 
 
 def test_a_new_file_is_not_even_read_while_it_is_written(

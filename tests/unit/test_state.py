@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tagger.errors import (
+    AccessError,
     DiskFullError,
     FailureKind,
     LockedError,
@@ -199,6 +200,17 @@ def test_a_file_without_tags_is_remembered_with_the_reason(
     reading = FileReading(None, error, sample_content(track.path))
     state.save_reading(track, reading, is_new=is_new)
     assert load(state, track) == KnownTrack(failure=Failure.from_error(track, error))
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_failure_to_read_tags_is_over_once_they_are_read(
+    state: State, track: Track, *, is_new: bool
+) -> None:
+    error = AccessError("in use", FailureKind.IN_USE)
+    sample = sample_content(track.path)
+    state.save_reading(track, FileReading(None, error, sample), is_new=is_new)
+    state.save_reading(track, FileReading(TAGS, None, sample), is_new=False)
+    assert load(state, track) == KnownTrack(TAGS)
 
 
 def test_a_row_does_not_leave_a_file_that_is_being_replaced(state: State, track: Track) -> None:
