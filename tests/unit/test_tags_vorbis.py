@@ -10,6 +10,7 @@ import av
 import pytest
 from mutagen import ogg
 
+from tagger.audio.decoders import AV_ARGUMENTS
 from tagger.errors import TagError
 from tagger.records import Tags
 from tagger.tags import read_other_fields, read_tags, write_tags
@@ -202,7 +203,7 @@ def pages_behind(data: bytes, packets: int) -> list[Any]:
 
 
 def sound_of(path: Path) -> list[tuple[int | None, bytes]]:
-    with av.open(str(path), metadata_errors="replace") as container:
+    with av.open(str(path), **AV_ARGUMENTS) as container:
         return [(packet.pts, bytes(packet)) for packet in container.demux(audio=0)]
 
 
