@@ -273,7 +273,8 @@ def test_similarities_are_not_rounded_to_half_precision(checkpoint: Callable[[st
 
 @pytest.mark.slow
 def test_the_top_genre_is_the_same_in_bf16(checkpoint: Callable[[str], Path]) -> None:
-    for kind in ("musicnn", "hubert", "ast"):
+    # No tiny HuBERT: for its convolutions of 8 channels oneDNN 3.12 is wrong on CPUs with AMX.
+    for kind in ("musicnn", "whisper", "ast"):
         classifier = load(checkpoint(kind))
         seconds = min(4.0, classifier.extractor.window_s)
         clips = [sound(classifier.extractor.rate_hz, seconds, seed) for seed in range(6)]
