@@ -124,7 +124,7 @@ def read_settings(config: PathLike | None = None, **options: object) -> Settings
 
     config: by default the user's own file, if there is one. Raises SettingsError.
     """
-    path = Path(config).expanduser() if config else None
+    path = Path(os.path.expanduser(config)) if config else None  # noqa: PTH111 - Path's may raise
     return load_settings(_name_options(options), path)
 
 

@@ -20,7 +20,7 @@ from tagger.cli.options import (
 from tagger.cli.terminal import escape_unprintable, print_line
 from tagger.errors import SettingsError
 from tagger.options import to_time_of_day
-from tagger.paths import AnyPath, display_path
+from tagger.paths import AnyPath, display_path, parse_path
 from tagger.settings import ALL_OPTIONS, OPTIONS, Settings
 from tagger.settings_sources import (
     name_secret_file,
@@ -92,7 +92,8 @@ def schedule(paths: tuple[AnyPath, ...], config: Path | None, **flags: Any) -> i
         *([f"--config={config.resolve()}"] if config else []),
         *(_choose_state(name, settings) if is_system else []),
     ]
-    roots = [path.expanduser().resolve() for path in paths]
+    texts = [os.path.expanduser(str(path)) for path in paths]  # noqa: PTH111 - Path's may raise
+    roots = [parse_path(text).resolve() for text in texts]
     if not settings.dry_run:
         check_writable(roots, preserve_mtime=settings.preserve_mtime)
     account = make_account(user, roots, _list_outputs(settings), words) if user else None

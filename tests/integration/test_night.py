@@ -350,6 +350,8 @@ def test_what_the_job_would_miss_is_a_warning(
     assert second.startswith("tagger: --notify jellyfin needs the key")
     assert main(["schedule", "--dry-run", "https://example.org/music"]) == 0
     assert capsys.readouterr().err == ""
+    assert main(["schedule", "~nobody-has-this-name/Music"]) == 0
+    assert "Music is not there" in capsys.readouterr().err
 
 
 def test_the_printed_job_has_the_given_options(
