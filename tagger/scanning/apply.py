@@ -223,7 +223,8 @@ class ReportEdits:
                 raise AccessError(GENRE_DIFFERS, FailureKind.CHANGED)
         except TrackError as error:
             return _refuse_row(row, error)
-        edited = replace(edited, guess=self._guess_proposed(track, row))
+        if not edited.proposed:
+            edited = replace(edited, guess=self._guess_proposed(track, row))
         if row.kind is WriteReason.RENAMED:
             decision = self._decide_names(track, tags, row)
         else:

@@ -35,7 +35,7 @@ class TagReader:
     threads: ThreadPoolExecutor
     extras: tuple[ExtraField, ...] = ()
     ahead: dict[Track, Future[Mapping[Track, FileReading]]] = field(default_factory=dict)
-    waiting: list[Track] = field(default_factory=list)
+    unsent: list[Track] = field(default_factory=list)
     """Less than a call is worth: they wait for tracks of the next folders."""
 
     def read(self, track: Track) -> FileReading:
@@ -65,14 +65,14 @@ class TagReader:
         count = 0
         for item in items:
             tracks = list_tracks(item)
-            self.waiting.extend(tracks)
-            while len(self.waiting) >= FILES_PER_CALL:
+            self.unsent.extend(tracks)
+            while len(self.unsent) >= FILES_PER_CALL:
                 self._start_call()
             waiting.append((item, tracks))
             count += max(1, len(tracks))
             while waiting and (count > MAX_TRACKS_AHEAD or not waiting[0][1]):
                 first, needed = waiting.popleft()
-                if needed and needed[-1] in self.waiting:
+                if needed and needed[-1] not in self.ahead:
                     self._start_call()
                 yield first
                 count -= max(1, len(needed))
@@ -82,8 +82,8 @@ class TagReader:
 
     def _start_call(self) -> None:
         """Start to read the tags of the tracks that wait, of so many as one call takes."""
-        part = self.waiting[:FILES_PER_CALL]
-        del self.waiting[:FILES_PER_CALL]
+        part = self.unsent[:FILES_PER_CALL]
+        del self.unsent[:FILES_PER_CALL]
         if part:
             self.ahead.update(dict.fromkeys(part, self.threads.submit(self._read_many, part)))
 

@@ -1,6 +1,6 @@
 """Tags are read ahead, many files in a call; a file that breaks its call fails alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -71,18 +71,21 @@ def test_small_folders_share_a_call(
     assert sorted(calls) == [1, 4]
 
 
+def take_each(tracks: Sequence[Track], taken: list[Track]) -> Iterator[list[Track]]:
+    """Yield an item for each track, and note in `taken` how far the reader has come."""
+    for track in tracks:
+        taken.append(track)
+        yield [track]
+
+
 def test_memory_stays_flat_and_what_needs_no_reading_is_not_held_up(
     reader: TagReader, tracks: list[Track], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tag_reader, "MAX_TRACKS_AHEAD", 2)
-    taken = []
-
-    def take() -> Iterator[list[Track]]:
-        for track in tracks:
-            taken.append(track)
-            yield [track]
-
-    items = reader.read_ahead(take(), lambda item: [] if item == [tracks[0]] else item)
+    taken: list[Track] = []
+    items = reader.read_ahead(
+        take_each(tracks, taken), lambda item: [] if item == [tracks[0]] else item
+    )
     assert next(items) == [tracks[0]]
     assert taken == tracks[:1]
     assert next(items) == [tracks[1]]
@@ -94,14 +97,10 @@ def test_one_new_file_does_not_hold_up_all_known_ones_behind_it(
     reader: TagReader, tracks: list[Track], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tag_reader, "MAX_TRACKS_AHEAD", 2)
-    taken = []
-
-    def take() -> Iterator[list[Track]]:
-        for track in tracks:
-            taken.append(track)
-            yield [track]
-
-    items = reader.read_ahead(take(), lambda item: item if item == [tracks[0]] else [])
+    taken: list[Track] = []
+    items = reader.read_ahead(
+        take_each(tracks, taken), lambda item: item if item == [tracks[0]] else []
+    )
     assert next(items) == [tracks[0]]
     assert taken == tracks[:3]
     assert list(reader.ahead) == [tracks[0]]
