@@ -1,6 +1,7 @@
 """Files to mono float32 windows at the asked rate; owns soundfile, PyAV and the resampler."""
 
-from tagger.audio.decoders import SHOWN_PREFIX, Samples, hash_streams, read_metadata
+from tagger.audio.comparison import SHOWN_PREFIX, hash_streams, read_metadata
+from tagger.audio.decoders import Samples
 from tagger.audio.windows import (
     MIN_DURATION_S,
     Recording,

@@ -6,14 +6,12 @@ than in FFmpeg, and mpg123 writes warnings to the terminal and guesses the lengt
 rate.
 """
 
-import hashlib
 import os
 import re
 import struct
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
@@ -25,7 +23,7 @@ from av.container import Flags, InputContainer
 from numpy.typing import NDArray
 
 from tagger.errors import AccessError, DecodeError, FailureKind
-from tagger.paths import AnyPath, decode_foreign_bytes
+from tagger.paths import AnyPath
 
 Samples = NDArray[np.float32]
 Packet: TypeAlias = "av.Packet[av.AudioStream]"
@@ -340,7 +338,7 @@ class AvSource:
         yield from packets
 
     def _demux(self) -> Iterator[Packet]:
-        packets = _demux_packets(self.container, self.stream)
+        packets = demux_packets(self.container, self.stream)
         check = PACKET_CHECKS.get(self.container.format.name)
         with suppress(IndexError):  # PyAV (18.1) at the end of an Ogg with a stream begun midway
             yield from map(check, packets) if check else packets
@@ -363,9 +361,10 @@ PACKET_CHECKS = {"ape": _check_ape_length, "mov,mp4,m4a,3gp,3g2,mj2": _check_enc
 """By FFmpeg's names of the containers. No other demuxer here knows encryption."""
 
 
-def _demux_packets(
+def demux_packets(
     container: InputContainer, *streams: "av.AudioStream"
 ) -> Iterator["av.Packet[Any]"]:
+    """Yield the packets of these streams, or of all. Raises av.error.FFmpegError."""
     try:
         yield from container.demux(*streams)
     except av.error.InvalidDataError:
@@ -373,7 +372,7 @@ def _demux_packets(
             raise
 
 
-def _get_av_options(audio: AudioInput) -> dict[str, str]:
+def get_av_options(audio: AudioInput) -> dict[str, str]:
     """Return the options to open a file with FFmpeg, which skips some ID3 tags only if told to.
 
     Raises AccessError.
@@ -497,16 +496,16 @@ def open_av(audio: AudioInput) -> Iterator[AudioSource]:
         if isinstance(audio, Path):
             source, options = _make_av_source(audio), AV_OPTIONS
         else:
-            options, source = _get_av_options(audio), _rewind(audio)
+            options, source = get_av_options(audio), _rewind(audio)
         with av.open(source, options=options, **AV_ARGUMENTS) as container:
             yield AvSource(container)
     except (av.error.FFmpegError, ValueError) as error:
         kind = FailureKind.TRUNCATED if isinstance(error, av.error.EOFError) else None
-        reason = f"cannot be decoded (FFmpeg: {_describe_ffmpeg_error(error, audio)})"
+        reason = f"cannot be decoded (FFmpeg: {describe_ffmpeg_error(error, audio)})"
         raise DecodeError(reason, kind) from error
 
 
-def _describe_ffmpeg_error(error: Exception, audio: AudioInput) -> str:
+def describe_ffmpeg_error(error: Exception, audio: AudioInput) -> str:
     """Return FFmpeg's message without the file name that PyAV adds.
 
     FFmpeg also uses the system's numbers (EPERM, EIO, ENOENT) for what it dislikes in a file. So
@@ -533,101 +532,3 @@ def get_openers(
 ) -> tuple[Callable[[AudioInput], AbstractContextManager[AudioSource]], ...]:
     """Return the functions that may open a file, the better one first."""
     return (open_soundfile, open_av) if path.suffix.lower() in SOUNDFILE_SUFFIXES else (open_av,)
-
-
-SEQUENTIAL_CONTAINERS = {"flac", "mp3", "ogg"}
-"""Containers without an index: a packet follows the packet before it."""
-
-COMPARED_PACKETS = 500
-
-SHOWN_PREFIX = "what FFmpeg shows as "
-TAGGER_FIELD = re.compile(r"genre|tagger[_/](scores|model|genre)", re.IGNORECASE)
-"""The fields that tagger writes, by the names that FFmpeg gives them."""
-
-
-def hash_streams(path: Path, *, bytes_compared: bool = False) -> dict[str, str]:
-    """Return a SHA-256 over every packet of each stream, undecoded, and the chapters as text.
-
-    Like `ffmpeg -c copy -f streamhash`; time stamps and stream parameters count as well. A picture
-    is a stream, as FFmpeg sees it.
-    bytes_compared: the caller compares the audio byte for byte by other means, and the checksums of
-    Ogg pages. Of MP3, FLAC and Ogg the first packets are then enough: if these are the same, FFmpeg
-    begins at the same place, and makes the same packets of the same bytes from there on. Of the
-    last frame of Monkey's Audio only the time counts then, because FFmpeg reads that frame to the
-    end of the file, tags included.
-    Raises DecodeError where FFmpeg cannot demux the container, AccessError.
-    """
-    digests: dict[str, Any] = defaultdict(hashlib.sha256)
-    try:
-        with _open_container(path) as container:
-            names = [f"{stream.type} stream {stream.index}" for stream in container.streams]
-            for name, stream in zip(names, container.streams, strict=True):
-                codec = stream.codec_context
-                digests[name].update(f"{stream.disposition} {stream.time_base}".encode())
-                digests[name].update((codec.extradata if codec else None) or b"")
-            is_ape = container.format.name == "ape"
-            is_sequential = container.format.name in SEQUENTIAL_CONTAINERS
-            count = COMPARED_PACKETS if bytes_compared and is_sequential else None
-            for packet in islice(_demux_packets(container), count):
-                payload = bytes(packet)
-                if is_ape:
-                    is_last = bytes_compared and _is_last_frame(packet)
-                    payload = b"" if is_last else _cut_ape_tag(payload)
-                digest = digests[names[packet.stream_index]]
-                digest.update(f"{packet.pts} {len(payload)} ".encode())
-                digest.update(payload)
-            hashes = {name: digest.hexdigest() for name, digest in digests.items()}
-            return hashes | {"chapters": repr(container.chapters())}
-    except IndexError as error:  # PyAV counts the streams only once
-        reason = "cannot be taken apart: a stream begins in the middle of it"
-        raise DecodeError(reason, FailureKind.DAMAGED) from error
-
-
-@contextmanager
-def _open_container(path: Path) -> Iterator[InputContainer]:
-    """Open a file with FFmpeg for a comparison. Raises DecodeError, AccessError."""
-    try:
-        options = _get_av_options(path)
-        with av.open(path.absolute(), options=options, **AV_ARGUMENTS) as container:
-            yield container
-    except (av.error.FFmpegError, ValueError) as error:
-        reason = f"cannot be taken apart (FFmpeg: {_describe_ffmpeg_error(error, path)})"
-        raise DecodeError(reason, FailureKind.DAMAGED) from error
-
-
-def read_metadata(path: Path, left_out: Collection[str] = ()) -> dict[str, str]:
-    """Return the texts that FFmpeg shows of a file and its streams, without tagger's fields.
-
-    left_out: names of more fields to leave out, in lower case.
-    Texts count without spaces around them. Bytes that are no UTF-8 count as Latin-1, as they do in
-    the ID3v2 tag that tagger makes of an ID3v1 tag.
-    Raises DecodeError where FFmpeg cannot demux the container, AccessError.
-    """
-    with _open_container(path) as container:
-        places = {"": container.metadata}
-        places |= {f" of stream {stream.index}": stream.metadata for stream in container.streams}
-        texts = {
-            f"{SHOWN_PREFIX}{name}{place}": decode_foreign_bytes(
-                text.encode("utf-8", "surrogateescape")
-            ).strip()
-            for place, metadata in places.items()
-            for name, text in metadata.items()
-            if not TAGGER_FIELD.fullmatch(name) and name.casefold() not in left_out
-        }
-        return {name: text for name, text in texts.items() if text}
-
-
-def _is_last_frame(packet: "av.Packet[Any]") -> bool:
-    """Tell whether a packet ends where its stream ends by what the header says."""
-    if packet.pts is None or packet.duration is None or packet.stream.duration is None:
-        return False
-    return bool(packet.pts + packet.duration >= packet.stream.duration)
-
-
-def _cut_ape_tag(packet: bytes) -> bytes:
-    """Cut the tag off the last packet of a Monkey's Audio file; FFmpeg reads it to the file's end.
-
-    FFmpeg also rounds that packet down to four bytes, so up to three bytes of padding do not count.
-    """
-    audio = packet.partition(b"APETAGEX")[0]
-    return audio[: len(audio) // 4 * 4]
